@@ -1,0 +1,44 @@
+"""xpmem-emu: a distributed emulator of cross-partition memory.
+
+The public names are those of libxpmem and of the client library; they are loaded on first use,
+so that importing a part of the kernel does not pull in the network.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.client import Partition, Task, connect
+    from xpmem_emu.live.client_async import connect_async
+
+__version__ = "0.1.0"
+
+XPMEM_RDONLY = 0x1
+XPMEM_RDWR = 0x2
+XPMEM_MAXADDR_SIZE = (1 << 64) - 1
+XPMEM_PERMIT_MODE = 0x1
+
+__all__ = [
+    "XPMEM_MAXADDR_SIZE",
+    "XPMEM_PERMIT_MODE",
+    "XPMEM_RDONLY",
+    "XPMEM_RDWR",
+    "Partition",
+    "Task",
+    "connect",
+    "connect_async",
+]
+
+_HOME = {
+    "connect": "xpmem_emu.live.client",
+    "Partition": "xpmem_emu.live.client",
+    "Task": "xpmem_emu.live.client",
+    "connect_async": "xpmem_emu.live.client_async",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'xpmem_emu' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,42 @@
+"""The one encoding: MessagePack in, typed Structs out, or a BadMessage and nothing else.
+
+Used by XPC frames and by the console. Decoding is two steps on purpose: msgpack bounds what the
+bytes may build, msgspec checks it against the type that the receiver expects.
+"""
+
+from typing import Any, TypeVar
+
+import msgpack
+import msgspec
+
+T = TypeVar("T")
+
+MAX_BYTES = 1 << 22
+"""Longest encoded message, in bytes; bulk data travels in frames of its own."""
+
+
+class BadMessage(Exception):
+    """These bytes are not what the receiver accepts; the text says in what way."""
+
+
+def encode(value: object) -> bytes:
+    """MessagePack of builtins and Structs."""
+    return msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes, memoryview)))  # type: ignore[no-any-return]
+
+
+def decode(data: bytes | memoryview) -> Any:
+    """Builtins out of bytes. Raises BadMessage."""
+    if len(data) > MAX_BYTES:
+        raise BadMessage(f"{len(data)} bytes, at most {MAX_BYTES} are accepted")
+    try:
+        return msgpack.unpackb(data, use_list=True, strict_map_key=False)
+    except Exception as error:
+        raise BadMessage(f"not MessagePack: {type(error).__name__}") from None
+
+
+def convert(value: object, kind: type[T]) -> T:
+    """`value` as a validated `kind`. Raises BadMessage."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        raise BadMessage(str(error)) from None

@@ -1,0 +1,175 @@
+"""What a partition boots: its memory, its limits, its deadlines. One reader, one type.
+
+An image is a TOML text; every key has a default (the `laptop` preset), an unknown or impossible
+key is refused with its full name. Every bound of the kernel is here: nothing grows without one.
+Times are written `100ms`, sizes `256M`, and become nanoseconds and bytes.
+"""
+
+import tomllib
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
+
+Positive = Annotated[int, Meta(ge=1)]
+T = TypeVar("T")
+
+
+class Nanoseconds(int):
+    """A duration; written in images as text with a unit."""
+
+
+class Bytes(int):
+    """A size; written in images as text with a unit."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Memory(_Section, frozen=True):
+    """Physical memory and swap of one partition."""
+
+    size: Bytes = Bytes(256 << 20)
+    swap: Bytes = Bytes(64 << 20)
+    files: Bytes = Bytes(1 << 30)
+    """Bytes that files may take on the simulated disk."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of physical memory."""
+        return self.size // PAGE_SIZE
+
+
+class Limits(_Section, frozen=True):
+    """The bounds of everything that could grow. A full table is an errno, never growth."""
+
+    tasks: Positive = 1024
+    files: Positive = 256
+    vmas_per_task: Positive = 65536
+    segments_per_task: Positive = 4096
+    permits_per_task: Positive = 4096
+    attachments_per_task: Positive = 4096
+    threads: Positive = 4096
+    inflight_faults: Positive = 256
+    recall_ranges_per_message: Positive = 32768
+    quarantined_frames: Positive = 65536
+
+
+class Faults(_Section, frozen=True):
+    """Fault-around (facts 1.10) and the collision limit of 2008."""
+
+    after: Annotated[int, Meta(ge=0, le=95)] = 32
+    before: Annotated[int, Meta(ge=0, le=95)] = 16
+    batch: Annotated[int, Meta(ge=1, le=65536)] = 1024
+    """Most pages that one FAULT asks for when the touch is sequential."""
+    collisions: Annotated[int, Meta(ge=0)] = 3
+    """Retries after an invalidation crossed the answer; one more is EAGAIN."""
+
+
+class Xpc(_Section, frozen=True):
+    """Channels and the partition level."""
+
+    slots: Annotated[int, Meta(ge=2, le=4096)] = 128
+    """Requests in flight per peer, channel and class."""
+    payload: Bytes = Bytes(4 << 20)
+    discovery_interval: Nanoseconds = Nanoseconds(250_000_000)
+    heartbeat_interval: Nanoseconds = Nanoseconds(100_000_000)
+    heartbeat_check: Nanoseconds = Nanoseconds(400_000_000)
+    disengage_limit: Nanoseconds = Nanoseconds(2_000_000_000)
+    control_attempt: Nanoseconds = Nanoseconds(250_000_000)
+    control_tries: Positive = 8
+
+
+class Deadlines(_Section, frozen=True):
+    """How long a remote answer may take: attempts times tries, then the peer is given up."""
+
+    fault_attempt: Nanoseconds = Nanoseconds(500_000_000)
+    fault_tries: Positive = 3
+    fault_wait_max: Nanoseconds = Nanoseconds(10_000_000_000)
+    """Longest that a request may stay pending at a peer that keeps saying so."""
+    recall_attempt: Nanoseconds = Nanoseconds(1_000_000_000)
+    recall_tries: Positive = 2
+    bte_timeout: Nanoseconds = Nanoseconds(250_000_000)
+    bte_retries: Annotated[int, Meta(ge=0)] = 1
+
+
+class Extensions(_Section, frozen=True):
+    """Behaviour that no historical XPMEM has; all off by default."""
+
+    readonly_attach: bool = False
+    segment_names: bool = False
+
+
+class Image(_Section, frozen=True):
+    """Everything that a kernel is booted with besides its partid and incarnation."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)] = "laptop"
+    domain: Annotated[str, Meta(min_length=1, max_length=64)] = "A"
+    """Coherence domain (T22)."""
+    memory: Memory = Memory()
+    limits: Limits = Limits()
+    faults: Faults = Faults()
+    xpc: Xpc = Xpc()
+    deadlines: Deadlines = Deadlines()
+    extensions: Extensions = Extensions()
+
+
+class ImageError(KernelError):
+    """The image text is not acceptable; the cause names the key."""
+
+    def __init__(self, cause: str) -> None:
+        import errno
+
+        super().__init__(errno.EINVAL, cause, "see docs/images.md for every key and its meaning")
+
+
+def read_image(text: str) -> Image:
+    """The image that `text` (TOML) describes. Raises ImageError, which names the key."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ImageError(f"not TOML: {error}") from None
+    return convert_image(tree)
+
+
+def convert_image(tree: dict[str, Any]) -> Image:
+    """The image of an already parsed TOML tree. Raises ImageError."""
+    try:
+        image = msgspec.convert(tree, Image, dec_hook=_unit)
+    except msgspec.ValidationError as error:
+        raise ImageError(_named(str(error))) from None
+    _check(image)
+    return image
+
+
+def _unit(kind: type, value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("expected text with a unit, such as \"20ms\" or \"64M\"")
+    if kind is Nanoseconds:
+        return Nanoseconds(parse_time(value))
+    return Bytes(parse_size(value))
+
+
+def _named(message: str) -> str:
+    """msgspec says `... - at `$.xpc.slots``; people look for the key first."""
+    text, _, path = message.partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    return f"{key}: {text}" if key else text
+
+
+def _check(image: Image) -> None:
+    memory, faults = image.memory, image.faults
+    if memory.size % PAGE_SIZE or memory.size < 16 * PAGE_SIZE:
+        raise ImageError(f"memory.size: {memory.size} is not at least 16 whole pages")
+    if memory.frames >= 1 << 38:
+        raise ImageError(f"memory.size: {memory.size} is more than 2^38 frames")
+    if memory.swap % PAGE_SIZE:
+        raise ImageError(f"memory.swap: {memory.swap} is not whole pages")
+    if faults.after + faults.before >= 96:
+        raise ImageError("faults.after: after + before must stay below 96 (facts 1.10)")
+    if image.xpc.heartbeat_check <= image.xpc.heartbeat_interval:
+        raise ImageError("xpc.heartbeat_check: must be longer than xpc.heartbeat_interval")

@@ -1,0 +1,229 @@
+"""Spinlocks, mutexes and rw-semaphores, with lock-order checking.
+
+* `SpinLock`: `with lock:`; never contended (one processor, no preemption) unless somebody slept
+  while holding it, which the scheduler reports at the moment it happens.
+* `Mutex`: `async with lock:`; first come, first served.
+* `RwSemaphore`: `async with lock.read():` / `lock.write():`; first come, first served, so a
+  waiting writer is not overtaken by new readers.
+
+`LockDep` learns the order in which lock classes nest and reports the first acquisition that
+closes a circle, whether or not it would have deadlocked this time. Two locks of one class may
+nest only in ascending `order`, as mmap_sems nest by address, lowest first (T9).
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.sched.scheduler import Held, Scheduler, Thread, Wake
+
+
+class LockDep:
+    """The observed nesting of lock classes of one kernel: class -> classes taken inside it."""
+
+    def __init__(self) -> None:
+        self._inside: dict[str, set[str]] = {}
+
+    def acquire(self, thread: Thread, lock: Held) -> None:
+        """Check that `thread` may take `lock` after what it already holds; remember the order."""
+        for held in thread.held:
+            if held is lock:
+                raise KernelBug(f"recursive locking: {thread.name} already holds {lock.name}")
+            if held.name == lock.name:
+                if held.order >= lock.order:
+                    raise KernelBug(
+                        f"lock order: {lock.name} {lock.order:#x} taken inside "
+                        f"{held.name} {held.order:#x}; lowest address first"
+                    )
+                continue
+            inside = self._inside.setdefault(held.name, set())
+            if lock.name not in inside:
+                if self._reaches(lock.name, held.name):
+                    raise KernelBug(
+                        f"lock order: {lock.name} taken inside {held.name}, "
+                        "the opposite order was seen before"
+                    )
+                inside.add(lock.name)
+
+    def _reaches(self, start: str, goal: str) -> bool:
+        seen, todo = {start}, [start]
+        while todo:
+            for name in self._inside.get(todo.pop(), ()):
+                if name == goal:
+                    return True
+                if name not in seen:
+                    seen.add(name)
+                    todo.append(name)
+        return False
+
+
+class _Lock:
+    """What every lock has: a class name, an order within the class, and who checks it."""
+
+    atomic = False
+
+    def __init__(self, scheduler: Scheduler, lockdep: LockDep, name: str, order: int = 0) -> None:
+        self.name = name
+        self.order = order
+        self._scheduler = scheduler
+        self._lockdep = lockdep
+
+    def _me(self) -> Thread:
+        thread = self._scheduler.current
+        if thread is None:
+            raise KernelBug(f"{self.name} taken outside of any thread")
+        return thread
+
+
+class SpinLock(_Lock):
+    """Atomic section. May also be taken from interrupt context (no current thread)."""
+
+    atomic = True
+    _locked = False
+
+    def __enter__(self) -> None:
+        if self._locked:
+            raise KernelBug(f"spinlock {self.name} is held by somebody who slept or took it twice")
+        thread = self._scheduler.current
+        if thread is not None:
+            if thread.held:
+                self._lockdep.acquire(thread, self)
+            thread.held.append(self)
+        self._locked = True
+
+    def __exit__(self, *exc: object) -> None:
+        self._locked = False
+        thread = self._scheduler.current
+        if thread is not None:
+            thread.held.remove(self)
+
+    @property
+    def locked(self) -> bool:
+        """Whether somebody is inside."""
+        return self._locked
+
+
+class Mutex(_Lock):
+    """A sleeping lock with one owner."""
+
+    def __init__(self, scheduler: Scheduler, lockdep: LockDep, name: str, order: int = 0) -> None:
+        super().__init__(scheduler, lockdep, name, order)
+        self._owner: Thread | None = None
+        self._waiters: deque[Thread] = deque()
+
+    async def __aenter__(self) -> None:
+        await self._lock(killable=False)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.unlock()
+
+    async def lock_killable(self) -> Wake:
+        """Take the lock: Wake.WOKEN when it is ours, Wake.KILLED when a fatal signal came first."""
+        return await self._lock(killable=True)
+
+    def unlock(self) -> None:
+        """Release the lock and hand it to the thread that waited longest."""
+        me = self._me()
+        if self._owner is not me:
+            raise KernelBug(f"{me.name} unlocks {self.name}, which it does not hold")
+        me.held.remove(self)
+        self._owner = None
+        if self._waiters:
+            heir = self._waiters[0]
+            self._owner = heir
+            heir.held.append(self)
+            self._scheduler.wake(heir)
+
+    async def _lock(self, *, killable: bool) -> Wake:
+        me = self._me()
+        self._lockdep.acquire(me, self)
+        self._scheduler.might_sleep()
+        if self._owner is None:
+            self._owner = me
+            me.held.append(self)
+            return Wake.WOKEN
+        self._waiters.append(me)
+        why = await self._scheduler.park(None, lambda: self._waiters.remove(me), killable=killable)
+        return Wake.WOKEN if self._owner is me else why
+
+
+class RwSemaphore(_Lock):
+    """Many readers or one writer."""
+
+    def __init__(self, scheduler: Scheduler, lockdep: LockDep, name: str, order: int = 0) -> None:
+        super().__init__(scheduler, lockdep, name, order)
+        self._readers: set[Thread] = set()
+        self._writer: Thread | None = None
+        self._waiters: deque[tuple[Thread, bool]] = deque()
+
+    def read(self) -> AbstractAsyncContextManager[None]:
+        """Shared: `async with semaphore.read():`."""
+        return _RwSection(self._acquire_read, self._release)
+
+    def write(self) -> AbstractAsyncContextManager[None]:
+        """Exclusive: `async with semaphore.write():`."""
+        return _RwSection(self._acquire_write, self._release)
+
+    @property
+    def write_locked(self) -> bool:
+        """Whether a writer is inside."""
+        return self._writer is not None
+
+    async def _acquire_read(self) -> None:
+        await self._acquire(exclusive=False)
+
+    async def _acquire_write(self) -> None:
+        await self._acquire(exclusive=True)
+
+    async def _acquire(self, *, exclusive: bool) -> None:
+        me = self._me()
+        self._lockdep.acquire(me, self)
+        self._scheduler.might_sleep()
+        if not self._waiters and self._free_for(exclusive):
+            self._grant(me, exclusive)
+            return
+        self._waiters.append((me, exclusive))
+        await self._scheduler.park(None, None, killable=False)
+
+    def _free_for(self, exclusive: bool) -> bool:
+        return self._writer is None and not (exclusive and self._readers)
+
+    def _grant(self, thread: Thread, exclusive: bool) -> None:
+        if exclusive:
+            self._writer = thread
+        else:
+            self._readers.add(thread)
+        thread.held.append(self)
+
+    def _release(self) -> None:
+        me = self._me()
+        if self._writer is me:
+            self._writer = None
+        elif me in self._readers:
+            self._readers.remove(me)
+        else:
+            raise KernelBug(f"{me.name} releases {self.name}, which it does not hold")
+        me.held.remove(self)
+        while self._waiters and self._free_for(self._waiters[0][1]):
+            thread, exclusive = self._waiters.popleft()
+            self._grant(thread, exclusive)
+            self._scheduler.wake(thread)
+
+
+class _RwSection(AbstractAsyncContextManager[None]):
+    def __init__(self, acquire: Callable[[], Awaitable[None]], release: Callable[[], None]) -> None:
+        self._acquire = acquire
+        self._release = release
+
+    async def __aenter__(self) -> None:
+        await self._acquire()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()

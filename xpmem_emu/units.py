@@ -1,0 +1,61 @@
+"""Page geometry and the units people type: sizes (4K, 2M) and times (20ms, 5s).
+
+Internally sizes are bytes, times are integer nanoseconds, addresses are bytes and page numbers
+are addresses shifted by PAGE_SHIFT. This module is the only place where text becomes units.
+"""
+
+import re
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = PAGE_SIZE - 1
+TASK_SIZE = 0x7FFF_FFFF_F000
+"""End of the user address space: x86-64 with 4-level paging."""
+
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)")
+_TIME_NS = {"ns": 1, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND,
+            "h": 3600 * SECOND}
+
+
+def page_align_up(size: int) -> int:
+    """`size` in bytes, rounded up to whole pages."""
+    return (size + PAGE_MASK) & ~PAGE_MASK
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `4096`, `4K`, `2M`, `1GiB` (powers of two). Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write it like 4096, 64K, 2M or 1G")
+    return int(match[1]) << _SIZE_SHIFT[match[2].upper()]
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds of `250us`, `20ms`, `1.5s`, `2m`. Raises ValueError."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time; write it like 250us, 20ms, 5s or 2m")
+    return round(float(match[1]) * _TIME_NS[match[2]])
+
+
+def format_size(size: int) -> str:
+    """`size` bytes in the largest unit that keeps it whole: 8M, 12K, 4097."""
+    for unit in "TGMK":
+        shift = _SIZE_SHIFT[unit]
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+def format_time(time_ns: int) -> str:
+    """`time_ns` in the largest unit below it, three digits at most after the point."""
+    for unit in ("s", "ms", "us"):
+        if abs(time_ns) >= _TIME_NS[unit]:
+            return f"{time_ns / _TIME_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
+    return f"{time_ns}ns"

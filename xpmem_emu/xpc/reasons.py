@@ -1,0 +1,63 @@
+"""Why something ended: the xp_retval numbers of Linux sgi-xp. Append-only, never renumbered.
+
+Source: facts 3.10. Retired numbers are kept as gaps. Numbers from 64 on are this project's own.
+"""
+
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """`xp_retval`, under the kernel's names without the prefix."""
+
+    SUCCESS = 0
+    NOT_CONNECTED = 1
+    CONNECTED = 2
+    MSG_RECEIVED = 4
+    MSG_DELIVERED = 5
+    NO_WAIT = 7
+    RETRY = 8
+    TIMEOUT = 9
+    INTERRUPTED = 10
+    UNEQUAL_MSG_SIZES = 11
+    INVALID_ADDRESS = 12
+    NO_MEMORY = 13
+    LACK_OF_RESOURCES = 14
+    UNREGISTERED = 15
+    ALREADY_REGISTERED = 16
+    PARTITION_DOWN = 17
+    NOT_LOADED = 18
+    UNLOADING = 19
+    BAD_MAGIC = 20
+    REACTIVATING = 21
+    UNREGISTERING = 22
+    OTHER_UNREGISTERING = 23
+    CLONE_KTHREAD = 24
+    CLONE_KTHREAD_FAILED = 25
+    NO_HEARTBEAT = 26
+    PIO_READ_ERROR = 27
+    PHYS_ADDR_REG_FAILED = 28
+    BAD_VERSION = 39
+    VARS_NOT_SET = 40
+    NO_RSVD_PAGE_ADDR = 41
+    INVALID_PARTID = 42
+    LOCAL_PARTID = 43
+    OTHER_GOING_DOWN = 44
+    SYSTEM_GOING_DOWN = 45
+    SYSTEM_HALT = 46
+    SYSTEM_REBOOT = 47
+    SYSTEM_POWEROFF = 48
+    DISCONNECTING = 49
+    OPEN_CLOSE_ERROR = 50
+    DISCONNECTED = 51
+    BTE_COPY_ERROR = 52
+    SAL_ERROR = 53
+    RSVD_PAGE_NOT_SET = 54
+    PAYLOAD_TOO_BIG = 55
+    UNSUPPORTED = 56
+    NEED_MORE_INFO = 57
+    GRU_COPY_ERROR = 58
+    GRU_SEND_MQ_ERROR = 59
+    BAD_CHANNEL_NUMBER = 60
+    BAD_MSG_TYPE = 61
+    BIOS_ERROR = 62
+    UNKNOWN_REASON = 63
