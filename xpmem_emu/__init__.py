@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition, Task, connect
-    from xpmem_emu.live.client_async import connect_async
+    from xpmem_emu.live.client_async import AsyncPartition, AsyncTask, connect_async
+    from xpmem_emu.live.failures import SigBus, SigKill, SigSegv, TaskSignalled, XpmemError
 
 __version__ = "0.1.0"
 
@@ -22,8 +23,15 @@ __all__ = [
     "XPMEM_PERMIT_MODE",
     "XPMEM_RDONLY",
     "XPMEM_RDWR",
+    "AsyncPartition",
+    "AsyncTask",
     "Partition",
+    "SigBus",
+    "SigKill",
+    "SigSegv",
     "Task",
+    "TaskSignalled",
+    "XpmemError",
     "connect",
     "connect_async",
 ]
@@ -33,6 +41,13 @@ _HOME = {
     "Partition": "xpmem_emu.live.client",
     "Task": "xpmem_emu.live.client",
     "connect_async": "xpmem_emu.live.client_async",
+    "AsyncPartition": "xpmem_emu.live.client_async",
+    "AsyncTask": "xpmem_emu.live.client_async",
+    "SigBus": "xpmem_emu.live.failures",
+    "SigKill": "xpmem_emu.live.failures",
+    "SigSegv": "xpmem_emu.live.failures",
+    "TaskSignalled": "xpmem_emu.live.failures",
+    "XpmemError": "xpmem_emu.live.failures",
 }
 
 

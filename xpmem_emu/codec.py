@@ -21,7 +21,9 @@ class BadMessage(Exception):
 
 def encode(value: object) -> bytes:
     """MessagePack of builtins and Structs."""
-    return msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes, memoryview)))  # type: ignore[no-any-return]
+    plain = msgspec.to_builtins(value, builtin_types=(bytes, memoryview))
+    packed: bytes = msgpack.packb(plain)
+    return packed
 
 
 def decode(data: bytes | memoryview) -> Any:

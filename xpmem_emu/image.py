@@ -56,7 +56,6 @@ class Limits(_Section, frozen=True):
     threads: Positive = 4096
     inflight_faults: Positive = 256
     recall_ranges_per_message: Positive = 32768
-    quarantined_frames: Positive = 65536
 
 
 class Faults(_Section, frozen=True):

@@ -41,12 +41,13 @@ class Spawn(Call, frozen=True):
 
     `handled` are signals for which the task has a handler: the access that raises them fails
     with that signal and the task lives on. Every other fatal signal kills the task.
+    `cap_ipc_owner` is what root has and others have not, unless it is said.
     """
 
     name: MaybeName = ""
     uid: U64 = 0
     gids: Annotated[list[U64], Meta(max_length=64)] = []
-    cap_ipc_owner: bool = False
+    cap_ipc_owner: bool | None = None
     handled: list[int] = field(default_factory=lambda: [7, 11])
 
 
@@ -218,7 +219,7 @@ class Writeback(Call, frozen=True):
 
 
 class Reclaim(Call, frozen=True):
-    """try_to_unmap and free up to `pages` frames, of one task's range when given.
+    """try_to_unmap: frees up to `pages` frames, of one task's range when given.
 
     Result: frames freed.
     """

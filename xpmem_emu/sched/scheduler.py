@@ -12,6 +12,7 @@ import heapq
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
@@ -42,10 +43,7 @@ class Timer:
     def __init__(self, deadline_ns: int, action: Callable[[], None]) -> None:
         self.deadline_ns = deadline_ns
         self.action: Callable[[], None] | None = action
-
-    def cancel(self) -> None:
-        """Forget the action; harmless when the timer already fired."""
-        self.action = None
+        """None once it fired or was cancelled."""
 
 
 class Thread:
@@ -84,11 +82,13 @@ class Scheduler:
         self.current: Thread | None = None
         self.pick: Callable[[int], int] | None = None
         """Given how many threads are runnable, which of them runs next (simulator's hook)."""
-        self.threads: set[Thread] = set()
+        self.threads: dict[Thread, None] = {}
+        """In the order of their creation."""
         self._runnable: deque[Thread] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._timer_count = 0
         self._cancelled = 0
+        self._closing = False
 
     # -- threads ---------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Scheduler:
         """Make a thread runnable. It ends when the coroutine returns."""
         thread = Thread(name, coroutine, owner)
         thread._wake = Wake.WOKEN
-        self.threads.add(thread)
+        self.threads[thread] = None
         self._runnable.append(thread)
         return thread
 
@@ -122,6 +122,8 @@ class Scheduler:
         `leave` takes the thread off whatever it waits on; it runs however the wait ends. Only
         the primitives of this package call park: the rest of the kernel uses them.
         """
+        if self._closing:
+            raise GeneratorExit
         thread = self.current
         if thread is None:
             raise KernelBug("sleeping function called outside of any thread")
@@ -186,10 +188,11 @@ class Scheduler:
         return timer
 
     def cancel(self, timer: Timer) -> None:
-        """Cancel a timer; the heap is rebuilt when dead entries outnumber live ones."""
+        """Forget a timer's action, harmless when it fired already. The heap is rebuilt when dead
+        entries outnumber live ones."""
         if timer.action is None:
             return
-        timer.cancel()
+        timer.action = None
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._timers):
             self._timers = [entry for entry in self._timers if entry[2].action is not None]
@@ -216,7 +219,7 @@ class Scheduler:
         An exception that leaves a thread leaves this method; `current` still names the thread,
         so that the owner can say where the kernel died.
         """
-        self.now_ns = max(self.now_ns, now_ns)
+        self.advance(now_ns)
         while True:
             self._fire_timers()
             if not self._runnable:
@@ -224,10 +227,18 @@ class Scheduler:
             while self._runnable:
                 self._resume(self._next())
 
+    def advance(self, now_ns: int) -> None:
+        """Set the clock without running anything; it never goes back."""
+        self.now_ns = max(self.now_ns, now_ns)
+
     def close(self) -> None:
-        """Drop every thread without running it: the image is gone."""
+        """Drop every thread: the image is gone. Locks are released on the way out, but nothing
+        sleeps or runs any more, and what goes wrong in a kernel that is dead does not matter."""
+        self._closing = True
         for thread in self.threads:
-            thread._coroutine.close()
+            self.current = thread
+            with suppress(Exception):
+                thread._coroutine.close()
         self.threads.clear()
         self._runnable.clear()
         self._timers.clear()
@@ -260,7 +271,7 @@ class Scheduler:
                 thread._started = True
                 thread._coroutine.send(None)  # type: ignore[arg-type]
         except StopIteration:
-            self.threads.discard(thread)
+            self.threads.pop(thread, None)
             if thread.held:
                 names = ", ".join(lock.name for lock in thread.held)
                 raise KernelBug(f"thread {thread.name} ended with locks held: {names}") from None

@@ -1,0 +1,1 @@
+"""Tests of the kernel's scheduler and locks."""
