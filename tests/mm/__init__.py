@@ -1,0 +1,1 @@
+"""Tests of one kernel's memory, on a scheduler that nobody but the test drives."""

@@ -1,0 +1,166 @@
+"""A memory layer on a bench: small memory, a scheduler driven by hand, a recording notifier."""
+
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from xpmem_emu.image import Bytes, Image, Limits, Memory
+from xpmem_emu.mm import (
+    AddressSpace,
+    MapRequest,
+    MemoryManager,
+    Prot,
+    VmaFlags,
+    load,
+    store,
+)
+from xpmem_emu.sched import Completion, LockDep, Scheduler, Thread
+from xpmem_emu.trace import Event, Tracer
+from xpmem_emu.units import PAGE_SIZE
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+PARTID = 3
+RW = Prot.READ | Prot.WRITE
+
+
+class Outcome(Generic[T]):
+    """What became of a coroutine that runs in a thread of its own."""
+
+    def __init__(self, scheduler: Scheduler, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.done = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self.thread: Thread = scheduler.spawn("test", self._run(coroutine))
+
+    async def _run(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        try:
+            self._value = await coroutine
+        except Exception as error:
+            self._error = error
+        self.done = True
+
+    @property
+    def value(self) -> T:
+        assert self.done, "the coroutine is still waiting"
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+class Rig:
+    """One MemoryManager and the means to run coroutines on it."""
+
+    def __init__(self, frames: int = 256, swap: int = 64, **limits: int) -> None:
+        memory = Memory(
+            size=Bytes(frames * PAGE_SIZE),
+            swap=Bytes(swap * PAGE_SIZE),
+            files=Bytes(512 * PAGE_SIZE),
+        )
+        self.scheduler = Scheduler()
+        self.tracer = Tracer(PARTID, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
+        self.memory = MemoryManager(
+            PARTID,
+            Image(memory=memory, limits=Limits(**limits)),
+            memoryview(bytearray(memory.size)),
+            memoryview(bytearray(memory.swap)),
+            self.scheduler,
+            LockDep(),
+            self.tracer,
+        )
+        self.trace: list[Event] = []
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Outcome[T]:
+        """Run everything until all threads wait; the coroutine may be one of them."""
+        outcome = Outcome(self.scheduler, coroutine)
+        self.scheduler.run(self.scheduler.now_ns)
+        return outcome
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine that must come to an end without outside help."""
+        return self.start(coroutine).value
+
+    def space(self, pid: int = 1) -> AddressSpace:
+        return self.memory.new_address_space(pid)
+
+    def map(self, mm: AddressSpace, pages: int, **request: Any) -> int:
+        return self.run(mm.mmap(MapRequest(length=pages * PAGE_SIZE, **request)))
+
+    def shared(self, mm: AddressSpace, pages: int) -> int:
+        return self.map(mm, pages, flags=VmaFlags.SHARED)
+
+    def load(self, mm: AddressSpace, address: int, size: int) -> bytes:
+        return bytes(self.run(load(mm, address, size)))
+
+    def store(self, mm: AddressSpace, address: int, data: bytes) -> None:
+        self.run(store(mm, address, data))
+
+    def frame(self, mm: AddressSpace, address: int) -> int:
+        """The local frame behind an address, 0 when there is none."""
+        return (mm.page_table.walk(address >> 12) >> 12) & (1 << 38) - 1
+
+    def events(self, kind: type[E]) -> list[E]:
+        self.trace += [record.event for record in self.tracer.drain()]
+        return [event for event in self.trace if isinstance(event, kind)]
+
+    def audit(self) -> dict[str, int]:
+        return self.memory.audit()
+
+
+class Client:
+    """A notifier that writes down what it sees, and can hold pins or make the sync wait."""
+
+    def __init__(self, rig: Rig, watched: int = 0) -> None:
+        self.rig = rig
+        self.watched = watched
+        """An address whose entry and frame are looked at in each call."""
+        self.calls: list[tuple[str, int, int]] = []
+        self.seen: list[tuple[str, bool, bool]] = []
+        """(call, entry usable, frame still in use) at each call."""
+        self.pins: list[np.ndarray] = []
+        self.gate: Completion[None] | None = None
+        self._frame = 0
+
+    def attach(self, mm: AddressSpace) -> "Client":
+        mm.notifiers.register(self)
+        self._frame = self.rig.frame(mm, self.watched)
+        return self
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _, _ in self.calls]
+
+    def _look(self, call: str, mm: AddressSpace) -> None:
+        entry = mm.page_table.walk(self.watched >> 12)
+        usable = bool(entry & 1) and entry >> 12 & (1 << 38) - 1 == self._frame
+        self.seen.append((call, usable, bool(self.rig.memory.frames.refcount[self._frame])))
+
+    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+        assert mm.page_table_lock.locked
+        self.calls.append(("invalidate", start, end))
+        self._look("invalidate", mm)
+
+    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
+        self.rig.scheduler.might_sleep()
+        if self.gate is not None:
+            await self.gate.wait()
+        self.calls.append(("sync", start, end))
+        self._look("sync", mm)
+        pins, self.pins = self.pins, []
+        for frames in pins:
+            self.rig.memory.unpin(frames)
+
+    async def release(self, mm: AddressSpace) -> None:
+        self.calls.append(("release", 0, 0))
+        self._look("release", mm)
+
+    def hold(self) -> Completion[None]:
+        """Make every sync wait until the returned completion is completed."""
+        self.gate = Completion(self.rig.scheduler)
+        return self.gate
+
+    def let_go(self) -> None:
+        assert self.gate is not None
+        self.gate.complete(None)
+        self.gate = None
+        self.rig.scheduler.run(self.rig.scheduler.now_ns)

@@ -1,0 +1,126 @@
+"""Loads and stores of a task: walk, fault where the walk fails, copy extents.
+
+`reach` returns the bytes of the leading accessible pages as views of physical memory. They are
+valid until the caller next awaits, because only other threads take pages away. A load or store
+within one present page skips all of that.
+
+An access that cannot end is ended: after FAULTS_MAX fruitless faults at one address the task gets
+SIGBUS, and a killed thread gets SIGKILL before each fault.
+"""
+
+import errno
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.extents import Ptes, leading, runs
+from xpmem_emu.mm.fault import fault_range
+from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, WRITE
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+FAULTS_MAX = 64
+_WINDOW = 1024
+"""Most pages walked at once."""
+
+
+async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray:
+    """`size` bytes at `address`. Raises Signalled."""
+    offset = address & PAGE_MASK
+    if offset + size <= PAGE_SIZE:
+        entry = mm.page_table.walk(address >> PAGE_SHIFT)
+        if entry & (PRESENT | SPECIAL) == PRESENT:
+            page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
+            return bytes(page[offset : offset + size])
+    data = bytearray(size)
+    done = 0
+    while done < size:
+        for view in await reach(mm, address + done, size - done, write=False):
+            data[done : done + len(view)] = view
+            done += len(view)
+    return data
+
+
+async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memoryview) -> None:
+    """Write `data` at `address`. Raises Signalled; the bytes before the signal are written."""
+    size = len(data)
+    offset = address & PAGE_MASK
+    if offset + size <= PAGE_SIZE:
+        entry = mm.page_table.walk(address >> PAGE_SHIFT)
+        if entry & (PRESENT | WRITE | SPECIAL) == PRESENT | WRITE:
+            page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
+            page[offset : offset + size] = data
+            return
+    rest = memoryview(data)
+    while rest:
+        for view in await reach(mm, address + size - len(rest), len(rest), write=True):
+            view[:] = rest[: len(view)]
+            rest = rest[len(view) :]
+
+
+async def walk_word(mm: "AddressSpace", address: int, write: bool) -> memoryview:
+    """The 8 bytes of an aligned word, for an atomic operation: use them before the next await.
+    Raises Signalled, SIGBUS when unaligned."""
+    if address % 8:
+        raise Signalled(SignalInfo(Signal.SIGBUS, "word is not aligned", address))
+    return (await reach(mm, address, 8, write))[0]
+
+
+async def reach(mm: "AddressSpace", address: int, size: int, write: bool) -> list[memoryview]:
+    """Views of the bytes from `address` on, at least one byte and at most `size`. Valid until
+    the caller next awaits. Raises Signalled."""
+    if address + size > TASK_SIZE:
+        raise Signalled(SignalInfo(Signal.SIGSEGV, "beyond the end of user space", address))
+    need = np.uint64(PRESENT | WRITE if write else PRESENT)
+    first = address >> PAGE_SHIFT
+    count = min(((address + size - 1) >> PAGE_SHIFT) - first + 1, _WINDOW)
+    for _ in range(FAULTS_MAX):
+        ptes = mm.page_table.read_range(first, count)
+        ready = (ptes & need) == need
+        if ready[0]:
+            return _views(mm, address, size, ptes[: leading(ready)])
+        await _fault(mm, first, leading(~ready), write)
+    raise Signalled(
+        SignalInfo(Signal.SIGBUS, f"the page was taken away {FAULTS_MAX} times", address)
+    )
+
+
+def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memoryview]:
+    if pte.has(ptes, SPECIAL).any():
+        _check_special(mm, address, address + (len(ptes) << PAGE_SHIFT))
+    views: list[memoryview] = []
+    skip = address & PAGE_MASK
+    try:
+        for gpfn, count in runs(pte.frame_field(ptes)):
+            view = mm.manager.physical.view(gpfn, count)[skip : skip + size]
+            size -= len(view)
+            skip = 0
+            views.append(view)
+    except KernelError as error:
+        raise Signalled(SignalInfo(Signal.SIGBUS, error.cause, address)) from None
+    return views
+
+
+def _check_special(mm: "AddressSpace", start: int, end: int) -> None:
+    for vma in mm.vmas.intersecting(start, end):
+        if vma.ops is not None:
+            vma.ops.check(mm, vma, max(start, vma.start))
+
+
+async def _fault(mm: "AddressSpace", first: int, count: int, write: bool) -> None:
+    thread = mm.manager.scheduler.current
+    address = first << PAGE_SHIFT
+    if thread is not None and thread.killed:
+        raise Signalled(SignalInfo(Signal.SIGKILL, "killed during a memory access", address))
+    try:
+        await fault_range(mm, first, count, write)
+    except KernelError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        raise Signalled(
+            SignalInfo(Signal.SIGKILL, f"out of memory: {error.cause}", address)
+        ) from None

@@ -1,0 +1,85 @@
+"""madvise and zap_page_range: give up pages, keep the mapping.
+
+madvise(DONTNEED) refuses PFNMAP areas, which every imported mapping is; zap_page_range exists
+because XPMEM needs the same for imported, uncached and normal pages (T5).
+"""
+
+import errno
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.ranges import aligned_range, require_alive, require_covered
+from xpmem_emu.mm.reclaim import reclaim_range
+from xpmem_emu.mm.vma import Vma, VmaFlags
+from xpmem_emu.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+class Advice(IntEnum):
+    """Linux numbers."""
+
+    DONTNEED = 4
+    REMOVE = 9
+    PAGEOUT = 21
+
+
+async def madvise(mm: "AddressSpace", address: int, length: int, advice: int) -> None:
+    """DONTNEED drops pages, REMOVE makes a hole in the shared object behind them, PAGEOUT
+    reclaims them. Raises EINVAL (unaligned, unknown advice; DONTNEED on PFNMAP, REMOVE on
+    anything but shared memory), ENOMEM (a hole), ESRCH."""
+    if advice not in tuple(Advice):
+        raise KernelError(errno.EINVAL, f"advice {advice} is unknown")
+    start, end = aligned_range(address, length, errno.EINVAL)
+    if start == end:
+        return
+    if advice == Advice.DONTNEED:
+        await _dont_need(mm, start, end)
+    elif advice == Advice.REMOVE:
+        await _remove(mm, start, end)
+    else:
+        async with mm.mmap_lock.read():
+            require_covered(mm, start, end)
+        await reclaim_range(mm, start, end - start, (end - start) >> PAGE_SHIFT)
+
+
+async def zap_page_range(mm: "AddressSpace", address: int, length: int) -> None:
+    """Drop the entries of a range, whatever they map. Raises EINVAL."""
+    start, end = aligned_range(address, length, errno.EINVAL)
+    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
+        mm.zap(gather, start, end, "zap_page_range")
+
+
+async def _dont_need(mm: "AddressSpace", start: int, end: int) -> None:
+    async with mm.mmap_lock.write():
+        require_alive(mm)
+        require_covered(mm, start, end)
+        for vma in mm.vmas.intersecting(start, end):
+            if vma.flags & VmaFlags.PFNMAP:
+                raise KernelError(
+                    errno.EINVAL, f"area {vma} maps frames that are not this kernel's",
+                    "zap_page_range drops such pages",
+                )  # fmt: skip
+        async with Gather(mm.manager) as gather:
+            mm.zap(gather, start, end, "madvise")
+
+
+async def _remove(mm: "AddressSpace", start: int, end: int) -> None:
+    async with mm.mmap_lock.read():
+        require_alive(mm)
+        require_covered(mm, start, end)
+        areas = mm.vmas.intersecting(start, end)
+        for vma in areas:
+            if vma.inode is None or not vma.shared:
+                raise KernelError(errno.EINVAL, f"area {vma} is not shared memory")
+        holes = [_hole(vma, max(start, vma.start), min(end, vma.end)) for vma in areas]
+        for vma, (index, count) in zip(areas, holes, strict=True):
+            assert vma.inode is not None
+            await vma.inode.punch(index, count)
+
+
+def _hole(vma: Vma, start: int, end: int) -> tuple[int, int]:
+    return vma.index_of(start >> PAGE_SHIFT), (end - start) >> PAGE_SHIFT

@@ -1,0 +1,211 @@
+"""The page fault: make the pages from an address on accessible, a run of like pages at a time.
+
+Every handler runs under the mmap_lock held for reading, so the area is stable; entries are not,
+because reclaim, truncation and other faults need no mmap_lock. A handler therefore reads the
+entries, sleeps if it must (memory, disk, notifiers), and installs only where the entry is still
+the one it read. It may do less than asked or nothing: the caller walks again.
+
+Areas with ops are not handled here: the lock is dropped and `ops.fault` is called, which may
+sleep on another partition.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.events import Cow, FaultEvent
+from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.transit import BATCH, Transit
+from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: bool) -> None:
+    """Work towards `count` accessible pages from `first_vpn` on, at least towards the first.
+
+    Raises Signalled: SIGSEGV (no area, no permission), SIGBUS (beyond the end of a file, or what
+    the area's ops say), SIGKILL (exiting); KernelError ENOMEM.
+    """
+    address = first_vpn << PAGE_SHIFT
+    async with mm.mmap_lock.read():
+        vma = _permitted(mm, address, write)
+        if vma.ops is None:
+            await resolve(vma, first_vpn, count, write)
+            return
+    await vma.ops.fault(mm, vma, address, write)
+
+
+async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
+    """One pass over the leading run of like pages. With vma.mm.mmap_lock held for reading; the
+    area allows the access. Raises Signalled SIGBUS, KernelError ENOMEM."""
+    count = min(count, BATCH, vma.first + vma.pages - first)
+    ptes = vma.mm.page_table.read_range(first, count)
+    head = int(ptes[0])
+    if head & pte.BUSY:
+        await vma.mm.manager.changed.wait()
+    elif head == 0 and vma.inode is None:
+        await _anonymous(vma, first, leading(ptes == 0))
+    elif head == 0:
+        await _file(vma, first, leading(ptes == 0), write)
+    elif head & pte.SWAP:
+        await _swap_in(vma, first, ptes[: leading(pte.has(ptes, pte.SWAP))])
+    elif head & pte.PRESENT and write and not head & pte.WRITE:
+        rights = ptes & np.uint64(pte.PRESENT | pte.WRITE)
+        await _write_protected(vma, first, ptes[: leading(rights == pte.PRESENT)])
+    elif not head & pte.PRESENT:
+        raise KernelBug(f"entry {pte.describe(head)} in area {vma}")
+
+
+def _permitted(mm: "AddressSpace", address: int, write: bool) -> Vma:
+    if mm.dead:
+        raise Signalled(SignalInfo(Signal.SIGKILL, "the task is exiting", address))
+    vma = mm.vmas.find(address)
+    if vma is None:
+        raise Signalled(SignalInfo(Signal.SIGSEGV, "nothing is mapped there", address))
+    if not vma.prot & (Prot.WRITE if write else Prot.READ | Prot.WRITE):
+        what = "store to" if write else "load from"
+        raise Signalled(
+            SignalInfo(Signal.SIGSEGV, f"{what} area {vma}, which forbids it", address)
+        )
+    return vma
+
+
+# -- handlers ---------------------------------------------------------------------------------
+
+
+async def _anonymous(vma: Vma, first: int, count: int) -> None:
+    """Demand zero. Loads allocate too: there is no shared zero page to recall later."""
+    manager = vma.mm.manager
+    frames = await manager.allocate_up_to(count)
+    manager.frames.fill(frames, 0)
+    absent = np.zeros(len(frames), dtype=np.uint64)
+    _install(vma, first, absent, _adopt(vma, first, frames), "anonymous")
+    manager.frames.put(frames)
+
+
+async def _swap_in(vma: Vma, first: int, swapped: Ptes) -> None:
+    manager = vma.mm.manager
+    frames = await manager.allocate_up_to(len(swapped))
+    swapped = swapped[: len(frames)]
+    manager.swap.read(pte.frame_field(swapped), manager.frames, frames)
+    _install(vma, first, swapped, _adopt(vma, first, frames), "swap_in")
+    manager.frames.put(frames)
+
+
+async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
+    manager, inode = vma.mm.manager, vma.inode
+    assert inode is not None
+    index = vma.index_of(first)
+    private = write and not vma.shared
+    copies = await manager.allocate_up_to(count) if private else numbers(0, 0)
+    try:
+        cached = await inode.cached(index, len(copies) if private else count)
+        if len(cached) == 0:
+            raise Signalled(
+                SignalInfo(Signal.SIGBUS, f"beyond the end of {inode.title}", first << PAGE_SHIFT)
+            )
+        absent = np.zeros(len(cached), dtype=np.uint64)
+        if private:
+            chosen = copies[: len(cached)]
+            manager.frames.copy(cached, chosen)
+            _install(vma, first, absent, _adopt(vma, first, chosen), "private")
+            return
+        flags = _flags(vma)
+        if write:
+            flags |= pte.WRITE | pte.DIRTY
+            inode.dirty[index : index + len(cached)] = True
+        entries = pte.make(cached + manager.frames.base, flags)
+        _install(vma, first, absent, entries, "file")
+    finally:
+        manager.frames.put(copies)
+
+
+async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
+    """Present, but not for stores: shared pages become dirty, private ones are reused when
+    nobody else maps them, else copied."""
+    allocator = vma.mm.manager.frames
+    if vma.shared:
+        assert vma.inode is not None
+        index = vma.index_of(first)
+        vma.inode.dirty[index : index + len(ptes)] = True
+        _make_writable(vma, first, ptes)
+        return
+    frames = pte.frame_field(ptes) & pte.LOCAL_MASK
+    own = allocator.mapcount[frames] == 1
+    if vma.inode is not None:
+        own &= allocator.owner[frames] != vma.inode.id
+    if own[0]:
+        _make_writable(vma, first, ptes[: leading(own)])
+    else:
+        await _copy_on_write(vma, first, ptes[: leading(~own)])
+
+
+async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
+    mm, manager = vma.mm, vma.mm.manager
+    copies = await manager.allocate_up_to(len(ptes))
+    ptes = ptes[: len(copies)]
+    now = mm.page_table.read_range(first, len(ptes))
+    same = leading(now == ptes)
+    new = _adopt(vma, first, copies)
+    async with Transit(manager) as transit:
+        with mm.page_table_lock:
+            transit.hold(mm, numbers(first, same), ptes[:same])
+        await transit.sync()
+        manager.frames.copy(pte.frame_field(ptes[:same]) & pte.LOCAL_MASK, copies[:same])
+        broken = transit.settle(lambda vpns, old: new[vpns - first])
+    manager.frames.put(copies)
+    manager.tracer.emit(Cow(pid=mm.pid, address=first << PAGE_SHIFT, pages=broken))
+
+
+# -- installing -------------------------------------------------------------------------------
+
+
+def _flags(vma: Vma) -> int:
+    uncached = pte.UNCACHED if vma.flags & VmaFlags.UNCACHED else 0
+    return pte.PRESENT | pte.ACCESSED | uncached
+
+
+def _adopt(vma: Vma, first: int, frames: Frames) -> Ptes:
+    """Make new frames the anonymous pages of `vma` from `first` on; returns their entries."""
+    manager = vma.mm.manager
+    owner = manager.rmap.prepare_anon(vma)
+    manager.frames.set_owner(frames, owner.id, numbers(vma.index_of(first), len(frames)))
+    flags = _flags(vma) | pte.DIRTY | (pte.WRITE if vma.writable else 0)
+    return pte.make(frames + manager.frames.base, flags)
+
+
+def _install(vma: Vma, first: int, expected: Ptes, entries: Ptes, kind: str) -> None:
+    """Write entries where the old ones are still as expected. Nothing is cleared, so nobody has
+    to be told and nothing has to be freed."""
+    mm = vma.mm
+    with mm.page_table_lock:
+        vpns, same = _unchanged(mm, first, expected)
+        mm.exchange(Gather(mm.manager), vpns, expected[same], entries[same])
+    _trace(mm, first, len(vpns), kind)
+
+
+def _make_writable(vma: Vma, first: int, ptes: Ptes) -> None:
+    """Rights grow: entries change, counts do not."""
+    mm = vma.mm
+    with mm.page_table_lock:
+        vpns, same = _unchanged(mm, first, ptes)
+        mm.page_table.write(vpns, ptes[same] | np.uint64(pte.WRITE | pte.DIRTY | pte.ACCESSED))
+    _trace(mm, first, len(vpns), "reuse")
+
+
+def _unchanged(mm: "AddressSpace", first: int, expected: Ptes) -> tuple[Frames, Mask]:
+    vpns = numbers(first, len(expected))
+    same = mm.page_table.read_range(first, len(expected)) == expected
+    return vpns[same], same
+
+
+def _trace(mm: "AddressSpace", first: int, pages: int, kind: str) -> None:
+    mm.manager.tracer.emit(
+        FaultEvent(pid=mm.pid, address=first << PAGE_SHIFT, pages=pages, kind=kind)
+    )

@@ -1,0 +1,78 @@
+"""mmu_gather: clear entries, flush everybody, then free. In this order, always (T15).
+
+Under the page-table lock the notifiers are told (`invalidate`) and frames are collected while
+their entries are cleared. When the `async with` block ends, every spinlock is dropped, so the
+sleeping half runs: sync the notifiers, and only then give back the references (T11, T12).
+
+    exporter                                   holder of a page
+    lock; invalidate_range; clear entry
+    unlock; invalidate_range_sync ------------> drop translation
+                                  <------------ acknowledged, reference dropped
+    put the frame: it may be free now
+
+What a Gather owes is counted in `manager.operations`, which is zero when the kernel is quiet.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from xpmem_emu.mm.extents import Frames, runs
+from xpmem_emu.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+    from xpmem_emu.mm.manager import MemoryManager
+
+
+class Gather:
+    """One operation's invalidations and frames; `async with Gather(manager) as gather:`."""
+
+    def __init__(self, manager: "MemoryManager") -> None:
+        self.manager = manager
+        self._told: dict[AddressSpace, tuple[int, int]] = {}
+        self._frames: list[Frames] = []
+
+    async def __aenter__(self) -> "Gather":
+        self.manager.operations += 1
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.finish()
+        self.manager.operations -= 1
+        self.manager.changed.wake_all()
+
+    def invalidate(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock."""
+        if mm.notifiers.registered:
+            low, high = self._told.get(mm, (start, end))
+            self._told[mm] = min(low, start), max(high, end)
+            mm.notifiers.invalidate_range(mm, start, end)
+
+    def invalidate_pages(self, mm: "AddressSpace", vpns: Frames) -> None:
+        """As `invalidate`, for the runs of `vpns`."""
+        if mm.notifiers.registered:
+            for first, count in runs(vpns):
+                self.invalidate(mm, first << PAGE_SHIFT, (first + count) << PAGE_SHIFT)
+
+    def collect(self, frames: Frames) -> None:
+        """Put one reference to each of `frames` after the sync."""
+        if len(frames):
+            self._frames.append(frames)
+
+    async def sync(self) -> None:
+        """Wait until every notifier is done with what was invalidated so far."""
+        told, self._told = self._told, {}
+        for mm, (start, end) in told.items():
+            await mm.notifiers.invalidate_range_sync(mm, start, end)
+
+    async def finish(self) -> None:
+        """Sync, then put the collected frames."""
+        await self.sync()
+        collected, self._frames = self._frames, []
+        for frames in collected:
+            self.manager.frames.put(frames)

@@ -1,0 +1,165 @@
+"""get_user_pages for users outside this kernel: find the frames behind a window and pin them.
+
+The exporter's half of an XPMEM fault (facts 1.10, 2.4). Pages are faulted in with write intent
+where the area is writable: absent pages are allocated, swapped ones read, copy on write is
+broken for the exporter. The touched page must work out; the rest of the window is fault-around,
+and a hole or an unusable area there is skipped.
+"""
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.extents import Frames, leading
+from xpmem_emu.mm.fault import resolve
+from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+TRIES_MAX = 16
+"""How often a page may be taken away again before it is pinned."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRun:
+    """Consecutive pages and the local frames behind them. Each frame was pinned once; give it
+    back with `MemoryManager.unpin`."""
+
+    first_vpn: int
+    frames: Frames
+    uncached: bool
+
+    def __contains__(self, vpn: int) -> bool:
+        return 0 <= vpn - self.first_vpn < len(self.frames)
+
+
+async def pin_pages(
+    mm: "AddressSpace", first_vpn: int, count: int, touched_vpn: int
+) -> list[PinnedRun]:
+    """Pin what can be pinned of `count` pages from `first_vpn` on, the touched page for certain;
+    a `touched_vpn` of -1 means that no page is.
+
+    Raises KernelError when the touched page cannot be pinned, the cause says why: ENOENT (hole;
+    itself an attachment), EFAULT (no access, no accountable frames, beyond the end of the file),
+    ENOMEM, EAGAIN (taken away again and again).
+    """
+    async with mm.mmap_lock.read():
+        for _ in range(TRIES_MAX):
+            guard: list[PinnedRun] = []
+            if touched_vpn >= 0:
+                await _populate_touched(_touched_area(mm, touched_vpn), touched_vpn)
+                guard = _pin_present(mm, touched_vpn, 1)  # fault-around must not push it out
+            for vma in _areas(mm, first_vpn, count):
+                await _populate_around(vma, first_vpn, count)
+            runs = _pin_present(mm, first_vpn, count)
+            _unpin(mm, guard)
+            if touched_vpn < 0 or any(touched_vpn in run for run in runs):
+                return runs
+            _unpin(mm, runs)
+    raise KernelError(errno.EAGAIN, f"the page was taken away {TRIES_MAX} times")
+
+
+# -- which areas ------------------------------------------------------------------------------
+
+
+def _areas(mm: "AddressSpace", first: int, count: int) -> list[Vma]:
+    areas = mm.vmas.intersecting(first << PAGE_SHIFT, (first + count) << PAGE_SHIFT)
+    return [vma for vma in areas if _refusal(vma) is None]
+
+
+def _touched_area(mm: "AddressSpace", vpn: int) -> Vma:
+    vma = mm.vmas.find(vpn << PAGE_SHIFT)
+    if vma is None:
+        raise KernelError(errno.ENOENT, f"nothing is mapped at {vpn << PAGE_SHIFT:#x}")
+    refusal = _refusal(vma)
+    if refusal is not None:
+        raise refusal
+    if vpn >= _usable_end(vma):
+        assert vma.inode is not None
+        raise KernelError(
+            errno.EFAULT, f"{vpn << PAGE_SHIFT:#x} is beyond the end of {vma.inode.title}"
+        )
+    return vma
+
+
+def _refusal(vma: Vma) -> KernelError | None:
+    """Why pages of this area are never pinned."""
+    if vma.ops is not None:
+        return KernelError(errno.ENOENT, f"area {vma} is itself an attachment")
+    if vma.flags & (VmaFlags.PFNMAP | VmaFlags.IO):
+        return KernelError(errno.EFAULT, f"area {vma} has no accountable frames")
+    if vma.prot == Prot.NONE:
+        return KernelError(errno.EFAULT, f"area {vma} forbids all access")
+    return None
+
+
+def _usable_end(vma: Vma) -> int:
+    """The first page number at or after which the area has no pages."""
+    end = vma.first + vma.pages
+    return end if vma.inode is None else min(end, vma.first + vma.inode.pages - vma.pgoff)
+
+
+# -- making pages present ---------------------------------------------------------------------
+
+
+async def _populate_touched(vma: Vma, vpn: int) -> None:
+    try:
+        await _populate(vma, vpn, vpn + 1)
+    except Signalled as signal:
+        raise KernelError(errno.EFAULT, signal.info.reason) from None
+
+
+async def _populate_around(vma: Vma, first: int, count: int) -> None:
+    try:
+        await _populate(vma, max(first, vma.first), min(first + count, _usable_end(vma)))
+    except Signalled:
+        pass
+    except KernelError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+
+
+async def _populate(vma: Vma, vpn: int, end: int) -> None:
+    need = np.uint64(pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT)
+    fruitless = 0
+    while vpn < end and fruitless < TRIES_MAX:
+        ready = (vma.mm.page_table.read_range(vpn, end - vpn) & need) == need
+        done = leading(ready)
+        fruitless = 0 if done else fruitless + 1
+        vpn += done
+        if vpn < end:
+            await resolve(vma, vpn, leading(~ready[done:]), vma.writable)
+
+
+# -- pinning ----------------------------------------------------------------------------------
+
+
+def _pin_present(mm: "AddressSpace", first: int, count: int) -> list[PinnedRun]:
+    """Pin every page of the window that is fit now. Atomic."""
+    found: list[PinnedRun] = []
+    for vma in _areas(mm, first, count):
+        start = max(first, vma.first)
+        length = min(first + count, vma.first + vma.pages) - start
+        ptes = mm.page_table.read_range(start, length)
+        need = np.uint64(pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT)
+        fit = (ptes & need) == need
+        at = 0
+        while at < length:
+            taken = leading(fit[at:])
+            if taken:
+                frames = pte.frame_field(ptes[at : at + taken]) & pte.LOCAL_MASK
+                mm.manager.frames.pin(frames)
+                found.append(PinnedRun(start + at, frames, bool(vma.flags & VmaFlags.UNCACHED)))
+            at += max(taken, 1)
+    return found
+
+
+def _unpin(mm: "AddressSpace", runs: list[PinnedRun]) -> None:
+    for run in runs:
+        mm.manager.frames.unpin(run.frames)

@@ -1,0 +1,64 @@
+"""fork and exit of an address space.
+
+fork shares the anonymous frames of private areas: both sides lose write permission, and the
+parent's areas and the child's hang on one anon_vma, as in 2.6.26. Shared areas copy no entries;
+the child faults them in again. The parent's writable private areas are recalled from importers,
+so that nobody stores into a frame that the child now shares (facts 1.11).
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.events import Fork
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.ranges import require_alive
+from xpmem_emu.mm.vma import Vma, VmaFlags
+from xpmem_emu.units import TASK_SIZE
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+async def fork(mm: "AddressSpace", pid: int) -> "AddressSpace":
+    """A copy of the address space for task `pid`. DONTCOPY areas are left out, notifiers are not
+    inherited. Raises ESRCH."""
+    async with mm.mmap_lock.write():
+        require_alive(mm)
+        await mm.settle(0, TASK_SIZE)
+        child = mm.manager.new_address_space(pid)
+        async with Gather(mm.manager) as gather:
+            for vma in mm.vmas:
+                if not vma.flags & VmaFlags.DONTCOPY:
+                    _copy_area(child, gather, vma)
+    mm.manager.tracer.emit(Fork(pid=mm.pid, child=pid, pages=child.rss))
+    return child
+
+
+def _copy_area(child: "AddressSpace", gather: Gather, vma: Vma) -> None:
+    twin = replace(vma, mm=child, linked=False)
+    child.vmas.insert(twin)
+    child.manager.rmap.link(twin)
+    if vma.anon_vma is None or vma.shared:
+        return
+    mm = vma.mm
+    with mm.page_table_lock:
+        if vma.writable:
+            gather.invalidate(mm, vma.start, vma.end)
+        vpns, ptes = mm.page_table.entries(vma.first, vma.pages)
+        ptes &= np.uint64(pte.without(pte.WRITE))
+        mm.page_table.write(vpns, ptes)
+        with child.page_table_lock:
+            child.exchange(gather, vpns, np.zeros_like(ptes), ptes)
+
+
+async def exit_mmap(mm: "AddressSpace") -> None:
+    """End the address space: first the notifiers let go, then everything is unmapped, then
+    freed. Called once; accesses that still run are killed."""
+    mm.dead = True
+    await mm.notifiers.release(mm)
+    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
+        mm.unmap(gather, 0, TASK_SIZE, "exit")
+    mm.manager.forget_address_space(mm)

@@ -1,0 +1,122 @@
+"""mmap and munmap.
+
+Validation comes first and changes nothing. The mmap_lock is held for writing until the notifiers'
+sync is over: a new page can appear in the range only when nobody reaches the old one.
+"""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.ranges import aligned_range, require_aligned, require_alive
+from xpmem_emu.mm.vma import Prot, Vma, VmaFlags, VmaOps
+from xpmem_emu.mm.vma_list import MMAP_MIN
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align_up
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """What mmap is asked for. Lengths, addresses and offsets are in bytes.
+
+    Without `inode` and `ops` the memory is anonymous; SHARED then makes an unnamed inode for it.
+    """
+
+    length: int
+    prot: Prot = Prot.READ | Prot.WRITE
+    flags: VmaFlags = VmaFlags.NONE
+    address: int = 0
+    """A hint, or with `fixed` the place; 0 lets the kernel choose."""
+    fixed: bool = False
+    inode: Inode | None = None
+    offset: int = 0
+    """Where in the file the mapping begins; a multiple of the page size."""
+    ops: VmaOps | None = None
+    check: Callable[[list[Vma]], None] | None = None
+    """Called under the mmap_lock with the areas that a fixed mapping would replace; raises
+    KernelError to refuse."""
+
+
+async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
+    """Map memory; returns its address.
+
+    Raises EINVAL (length 0, unaligned), EPERM (fixed below mmap_min_addr), ENOMEM (no room, too
+    many areas, disk full for shared memory), ENOENT (the file was deleted), ESRCH, and whatever
+    `request.check` raises.
+    """
+    length = page_align_up(request.length)
+    if length == 0:
+        raise KernelError(errno.EINVAL, "mapping of length 0")
+    if request.offset & PAGE_MASK:
+        raise KernelError(errno.EINVAL, f"file offset {request.offset:#x} is not page aligned")
+    if length > TASK_SIZE:
+        raise KernelError(errno.ENOMEM, f"{length:#x} bytes do not fit into user space")
+    if request.fixed:
+        _check_fixed(request, length)
+    async with mm.mmap_lock.write():
+        require_alive(mm)
+        start = request.address if request.fixed else _choose(mm, request.address, length)
+        if request.check is not None and request.fixed:
+            request.check(mm.vmas.intersecting(start, start + length))
+        mm.reserve_areas(1 + mm.cuts(start, start + length))
+        vma = _new_area(mm, request, start, length)
+        async with Gather(mm.manager) as gather:
+            mm.unmap(gather, start, start + length, "mmap")
+            mm.insert_area(vma)
+    return start
+
+
+async def munmap(mm: "AddressSpace", address: int, length: int) -> None:
+    """Remove every mapping in the range. Raises EINVAL (unaligned, length 0, beyond user space),
+    ENOMEM (too many areas)."""
+    start, end = aligned_range(address, length, errno.EINVAL)
+    if start == end:
+        raise KernelError(errno.EINVAL, "unmapping of length 0")
+    async with mm.mmap_lock.write():
+        mm.reserve_areas(max(mm.cuts(start, end) - 1, 0))
+        async with Gather(mm.manager) as gather:
+            mm.unmap(gather, start, end, "munmap")
+
+
+def _check_fixed(request: MapRequest, length: int) -> None:
+    require_aligned(request.address)
+    if request.address + length > TASK_SIZE:
+        raise KernelError(errno.ENOMEM, f"{request.address:#x} is beyond the end of user space")
+    if request.address < MMAP_MIN:
+        raise KernelError(errno.EPERM, f"nothing may be mapped below {MMAP_MIN:#x}")
+
+
+def _choose(mm: "AddressSpace", hint: int, length: int) -> int:
+    hint = page_align_up(hint)
+    if MMAP_MIN <= hint <= TASK_SIZE - length and not mm.vmas.intersecting(hint, hint + length):
+        return hint
+    start = mm.vmas.gap(length)
+    if start is None:
+        raise KernelError(errno.ENOMEM, f"no hole of {length:#x} bytes in user space")
+    return start
+
+
+def _new_area(mm: "AddressSpace", request: MapRequest, start: int, length: int) -> Vma:
+    inode, pgoff = request.inode, request.offset >> PAGE_SHIFT
+    if inode is not None:
+        inode.require_alive()
+    if inode is None and request.ops is None:
+        pgoff = start >> PAGE_SHIFT
+        if request.flags & VmaFlags.SHARED:
+            inode, pgoff = _shared_memory(mm, length), 0
+    return Vma(
+        mm, start, start + length, request.prot, request.flags, pgoff, inode, request.ops
+    )
+
+
+def _shared_memory(mm: "AddressSpace", length: int) -> Inode:
+    try:
+        return mm.manager.files.create_unnamed(length)
+    except KernelError as error:
+        raise KernelError(errno.ENOMEM, error.cause, error.remedy) from None

@@ -1,0 +1,64 @@
+"""Migration: move the contents of pages to other frames, under everybody's feet.
+
+The same transit as reclaim, with a new frame in place of a swap slot. Quarantined frames are
+moved like others: the old frame stays out of the allocator, which is how pages are saved from an
+importer that was given up but may still store (see `FrameAllocator.quarantine`).
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.events import Migrate
+from xpmem_emu.mm.extents import Frames, Ptes, locate
+from xpmem_emu.mm.reclaim import by_inode, in_page_cache, resident_frames
+from xpmem_emu.mm.transit import Transit
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+    from xpmem_emu.mm.manager import MemoryManager
+
+
+async def migrate_range(mm: "AddressSpace", address: int, length: int) -> int:
+    """Move the resident pages of a range. Returns how many moved; pages that somebody insists
+    on stay. Raises KernelError EINVAL, ENOMEM."""
+    return await migrate_frames(mm.manager, resident_frames(mm, address, length))
+
+
+async def migrate_frames(manager: "MemoryManager", frames: Frames) -> int:
+    """Move whatever pages are in these local frames now. Returns how many moved. Raises
+    KernelError ENOMEM; what moved before stays moved."""
+    moved, rest = 0, np.unique(frames)
+    while len(rest):
+        fresh = await manager.allocate_up_to(len(rest))
+        batch, rest = rest[: len(fresh)], rest[len(fresh) :]
+        moved += await _move(manager, batch, fresh)
+    manager.tracer.emit(Migrate(tried=len(frames), moved=moved))
+    return moved
+
+
+async def _move(manager: "MemoryManager", old: Frames, new: Frames) -> int:
+    allocator = manager.frames
+    async with Transit(manager) as transit:
+        used = allocator.owner[old] != 0
+        transit.hold_frames(old[used])
+        await transit.sync()
+        in_file = in_page_cache(manager, old)
+        moving = used & transit.quiet(old, in_file)
+        source, target = old[moving], new[moving]
+        allocator.copy(source, target)
+        allocator.set_owner(target, 0, allocator.index[source])
+        allocator.owner[target] = allocator.owner[source]
+        for inode, positions in by_inode(manager, source):
+            inode.replace(transit, allocator.index[source[positions]], target[positions])
+
+        def repoint(vpns: Frames, ptes: Ptes) -> Ptes:
+            places, gone = locate(source, pte.frame_field(ptes) & pte.LOCAL_MASK)
+            flags = ptes[gone] & np.uint64(pte.FLAGS)
+            ptes[gone] = pte.make(target[places[gone]] + allocator.base, 0) | flags
+            return ptes
+
+        transit.settle(repoint)
+    allocator.put(new)
+    return len(source)

@@ -1,0 +1,70 @@
+"""MMU notifiers: who else must know before a page of this address space goes away (T7, T12).
+
+The deferred form of the source thread. `invalidate_range` is called under the page-table lock,
+in the critical section that clears or weakens the entries and before it does; it may only start
+the work. `invalidate_range_sync` is called with no spinlock held (the mmap_lock may be), may
+sleep, and is complete when it returns: from then on nobody reaches the old frames, and the
+references that the client held on them are gone. Only clients that hold references need it.
+
+A client sees at least one sync that covers a range after every invalidate of that range; one
+sync may cover several invalidates. It must tolerate a sync of a range it was never told of,
+because it may register between the two. Neither call may fail.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from xpmem_emu.errors import KernelBug
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+class Notifier(Protocol):
+    """A client: XPMEM's exporter side, a device that caches or shadows translations."""
+
+    def invalidate_range(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """The entries of [start, end) are about to change. Atomic."""
+
+    async def invalidate_range_sync(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Return when nothing learned from the old entries of [start, end) is in use."""
+
+    async def release(self, mm: "AddressSpace") -> None:
+        """The address space ends; give up everything. Called once, before pages are freed."""
+
+
+class NotifierChain:
+    """The clients of one address space. `registered` empty costs its user one `if`."""
+
+    __slots__ = ("registered",)
+
+    def __init__(self) -> None:
+        self.registered: list[Notifier] = []
+
+    def register(self, notifier: Notifier) -> None:
+        """Add a client. KernelBug when it is there already."""
+        if notifier in self.registered:
+            raise KernelBug("notifier registered twice")
+        self.registered.append(notifier)
+
+    def unregister(self, notifier: Notifier) -> None:
+        """Remove a client; from now on it hears nothing, not even a sync already owed."""
+        self.registered.remove(notifier)
+
+    def invalidate_range(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Tell every client, in the order of registration."""
+        for notifier in self.registered:
+            notifier.invalidate_range(mm, start, end)
+
+    async def invalidate_range_sync(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Wait for every client in turn; one that unregisters meanwhile is skipped."""
+        for notifier in tuple(self.registered):
+            if notifier in self.registered:
+                await notifier.invalidate_range_sync(mm, start, end)
+
+    async def release(self, mm: "AddressSpace") -> None:
+        """Release every client; the chain is empty afterwards."""
+        while self.registered:
+            notifier = self.registered[0]
+            await notifier.release(mm)
+            if notifier in self.registered:
+                self.registered.remove(notifier)

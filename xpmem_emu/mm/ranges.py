@@ -1,0 +1,37 @@
+"""Checks that the memory system calls share: alignment, length, and what is mapped."""
+
+import errno
+from typing import TYPE_CHECKING
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.units import PAGE_MASK, TASK_SIZE, page_align_up
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+
+
+def require_aligned(address: int) -> None:
+    """Raise EINVAL unless `address` is page aligned."""
+    if address & PAGE_MASK:
+        raise KernelError(errno.EINVAL, f"address {address:#x} is not page aligned")
+
+
+def aligned_range(address: int, length: int, beyond: int) -> tuple[int, int]:
+    """[start, end) in whole pages. Raises EINVAL when unaligned, `beyond` past TASK_SIZE."""
+    require_aligned(address)
+    end = address + page_align_up(length)
+    if end > TASK_SIZE:
+        raise KernelError(beyond, f"{address:#x} + {length:#x} is beyond the end of user space")
+    return address, end
+
+
+def require_covered(mm: "AddressSpace", start: int, end: int) -> None:
+    """Raise ENOMEM when some page of [start, end) is not mapped."""
+    if not mm.vmas.covers(start, end):
+        raise KernelError(errno.ENOMEM, f"part of {start:#x}-{end:#x} is not mapped")
+
+
+def require_alive(mm: "AddressSpace") -> None:
+    """Raise ESRCH when the address space is on its way out."""
+    if mm.dead:
+        raise KernelError(errno.ESRCH, f"task {mm.pid} is exiting")

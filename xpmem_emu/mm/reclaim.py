@@ -1,0 +1,116 @@
+"""Reclaim: take frames back from their users (try_to_unmap, T23).
+
+A batch of frames goes into transit; when the notifiers are done, the frames that nobody holds any
+more are written out: anonymous ones to swap, dirty file pages to disk. The rest, pinned ones
+among them, get their entries back. A pin therefore does not protect a frame from being asked for,
+only from being taken while its holder insists.
+
+Victims are chosen by a clock hand over frame numbers, unpinned frames first.
+"""
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.events import Reclaim, SwapOut
+from xpmem_emu.mm.extents import Frames, Mask, Ptes, groups, locate
+from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.ranges import aligned_range
+from xpmem_emu.mm.transit import BATCH, Transit
+from xpmem_emu.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from xpmem_emu.mm.address_space import AddressSpace
+    from xpmem_emu.mm.manager import MemoryManager
+
+CLUSTER = 32
+"""Least number of frames that direct reclaim goes for."""
+
+
+async def reclaim(manager: "MemoryManager", wanted: int) -> int:
+    """Give up at least `wanted` frames if that can be done. Returns how many were given up."""
+    candidates = _candidates(manager)
+    step = min(max(wanted, CLUSTER), BATCH)
+    freed = 0
+    for at in range(0, len(candidates), step):
+        if freed >= wanted:
+            break
+        batch = candidates[at : at + step]
+        manager.clock_hand = int(batch[-1]) + 1
+        freed += await evict(manager, batch)
+    return freed
+
+
+async def reclaim_range(mm: "AddressSpace", address: int, length: int, wanted: int) -> int:
+    """Reclaim up to `wanted` resident pages of a range. Returns how many frames were given up.
+    Raises EINVAL."""
+    return await evict(mm.manager, resident_frames(mm, address, length)[:wanted])
+
+
+def resident_frames(mm: "AddressSpace", address: int, length: int) -> Frames:
+    """The local frames that a range maps, ascending. Raises EINVAL."""
+    start, end = aligned_range(address, length, errno.EINVAL)
+    first = start >> PAGE_SHIFT
+    ptes = mm.page_table.entries(first, (end >> PAGE_SHIFT) - first)[1]
+    return np.unique(pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK)
+
+
+def by_inode(manager: "MemoryManager", frames: Frames) -> Iterator[tuple[Inode, Frames]]:
+    """(inode, positions in `frames`) of the frames that are in a page cache now."""
+    owner, index = manager.frames.owner[frames], manager.frames.index[frames]
+    order = np.lexsort((index, owner))
+    for number, lo, hi in groups(owner[order]):
+        inode = manager.rmap.owners.get(number)
+        if isinstance(inode, Inode):
+            part = order[lo:hi]
+            yield inode, part[inode.caches(index[part], frames[part])]
+
+
+def in_page_cache(manager: "MemoryManager", frames: Frames) -> Mask:
+    """Which frames are in a page cache now."""
+    cached = np.zeros(len(frames), dtype=np.bool_)
+    for _, positions in by_inode(manager, frames):
+        cached[positions] = True
+    return cached
+
+
+def _candidates(manager: "MemoryManager") -> Frames:
+    frames = np.flatnonzero(manager.frames.owner)
+    frames = np.roll(frames, -int(np.searchsorted(frames, manager.clock_hand)))
+    pinned = manager.frames.pins[frames] > 0
+    return np.concatenate((frames[~pinned], frames[pinned]))
+
+
+async def evict(manager: "MemoryManager", frames: Frames) -> int:
+    """Try to take these frames back. Returns how many nobody holds any more."""
+    async with Transit(manager) as transit:
+        frames = np.sort(frames[manager.frames.owner[frames] != 0])
+        transit.hold_frames(frames)
+        await transit.sync()
+        in_file = in_page_cache(manager, frames)
+        quiet = transit.quiet(frames, in_file)
+        dropped = frames[quiet & in_file]
+        swapped = frames[quiet & ~in_file]
+        slots = manager.swap.allocate_up_to(len(swapped))
+        swapped = swapped[: len(slots)]
+        manager.swap.write(slots, manager.frames, swapped)
+        for inode, positions in by_inode(manager, dropped):
+            inode.evict(transit, manager.frames.index[dropped[positions]])
+
+        def target(vpns: Frames, ptes: Ptes) -> Ptes:
+            local = pte.frame_field(ptes) & pte.LOCAL_MASK
+            ptes[locate(dropped, local)[1]] = 0
+            places, out = locate(swapped, local)
+            ptes[out] = pte.make(slots[places[out]], pte.SWAP)
+            return ptes
+
+        transit.settle(target)
+        manager.swap.put(slots)
+    if len(swapped):
+        manager.tracer.emit(SwapOut(pages=len(swapped)))
+    freed = len(dropped) + len(swapped)
+    manager.tracer.emit(Reclaim(tried=len(frames), freed=freed))
+    return freed
