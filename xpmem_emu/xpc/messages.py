@@ -27,10 +27,12 @@ PageRange = tuple[Count, Annotated[int, Meta(ge=1, le=(1 << 36) - 1)]]
 
 class Message(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of all messages. `code` is the wire type; `reply_code` the type that answers it, 0
-    for a message that is itself an answer or needs none."""
+    for a message that is itself an answer or needs none. Only a message with `has_bulk` may be
+    followed by a bulk frame."""
 
     code: ClassVar[int]
     reply_code: ClassVar[int] = 0
+    has_bulk: ClassVar[bool] = False
 
 
 # -- control: partition level, unnumbered, idempotent ------------------------------------------
@@ -278,6 +280,7 @@ class Copy(Message, frozen=True):
 
     code: ClassVar[int] = 43
     reply_code: ClassVar[int] = 44
+    has_bulk: ClassVar[bool] = True
     apid: Ident
     offset: Natural
     size: Annotated[int, Meta(ge=1, le=1 << 24)]
@@ -288,6 +291,7 @@ class CopyReply(Message, frozen=True):
     """`errno` 0: done; the data of a read travels as a bulk frame."""
 
     code: ClassVar[int] = 44
+    has_bulk: ClassVar[bool] = True
     errno: Code
     cause: Text
 

@@ -1,9 +1,13 @@
 """Why something ended: the xp_retval numbers of Linux sgi-xp. Append-only, never renumbered.
 
 Source: facts 3.10. Retired numbers are kept as gaps. Numbers from 64 on are this project's own.
+`XpcError` is how a reason reaches a caller.
 """
 
+import errno
 from enum import IntEnum
+
+from xpmem_emu.errors import KernelError
 
 
 class Reason(IntEnum):
@@ -61,3 +65,44 @@ class Reason(IntEnum):
     BAD_MSG_TYPE = 61
     BIOS_ERROR = 62
     UNKNOWN_REASON = 63
+
+
+def reason_of(code: int) -> Reason:
+    """The reason behind a number from the wire; UNKNOWN_REASON for one that gives none."""
+    if code == Reason.SUCCESS:
+        return Reason.UNKNOWN_REASON
+    try:
+        return Reason(code)
+    except ValueError:
+        return Reason.UNKNOWN_REASON
+
+
+_ERRNO = {
+    Reason.NOT_CONNECTED: errno.ENOTCONN,
+    Reason.NO_WAIT: errno.EAGAIN,
+    Reason.TIMEOUT: errno.ETIMEDOUT,
+    Reason.INTERRUPTED: errno.EINTR,
+    Reason.LACK_OF_RESOURCES: errno.ENOBUFS,
+    Reason.ALREADY_REGISTERED: errno.EBUSY,
+    Reason.UNREGISTERED: errno.ENOTCONN,
+    Reason.INVALID_PARTID: errno.EINVAL,
+    Reason.BAD_CHANNEL_NUMBER: errno.EINVAL,
+    Reason.PAYLOAD_TOO_BIG: errno.EMSGSIZE,
+}
+
+
+class XpcError(KernelError):
+    """A cross-partition operation did not get its answer.
+
+    `reason` says why, `partid` which peer, `place` where the decision was made. The errno is
+    EHOSTDOWN for every reason that means the peer is not reachable now. Whether the peer carried
+    the request out is unknown, except for reasons that are given before anything is sent.
+    """
+
+    def __init__(self, reason: Reason, partid: int, place: str, text: str) -> None:
+        number = _ERRNO.get(reason, errno.EHOSTDOWN)
+        super().__init__(number, f"p{partid}: {text}: {reason.name} at {place}")
+        self.reason = reason
+        self.partid = partid
+        self.place = place
+        self.text = text

@@ -1,0 +1,121 @@
+"""One opening of a channel: its two rings, its user, and the kernel threads that serve requests.
+
+A request that is new gets a thread of its own (`xpc03c0-17`: peer, channel, slot). The slots bound
+how many there are; a peer whose old threads outlived their session gets no more than that in all,
+and finds its further requests dropped until they end. A thread is never cancelled: when the
+opening ends under it, its reply is dropped. Facts 3.9, without the idle pool, which saved a
+thread creation that costs nothing here.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
+from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Buffer, Header
+from xpmem_emu.xpc.messages import Message
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.slots import SendRing, SlotClass
+from xpmem_emu.xpc.wire import Wire
+
+
+class Host(Protocol):
+    """What a channel needs of the partition it leads to."""
+
+    threads: int
+    """Threads that serve this peer, whatever their session."""
+    thread_limit: int
+
+    def changed(self) -> None:
+        """Somebody may be waiting for what just happened to a channel."""
+
+    def deactivate(self, reason: Reason, place: str) -> None:
+        """Give the peer up."""
+
+
+class Opening:
+    """One life of a channel, from the agreement on its size to the end of its last thread."""
+
+    def __init__(
+        self,
+        channel: int,
+        slots: int,
+        generation: int,
+        wire: Wire,
+        host: Host,
+        drained: Callable[[], None],
+    ) -> None:
+        """`slots` per class; `drained` is called when the last thread of an ended opening ends."""
+        handler = wire.local.handlers[channel]
+        self.sender = SendRing(
+            wire,
+            channel,
+            slots=slots,
+            classes=len(SlotClass),
+            generation=generation,
+            late_reply=lambda request, reply: handler.late_reply(wire.peer, request, reply),
+            silent=lambda: host.deactivate(Reason.TIMEOUT, "xpc/delivery:silent"),
+        )
+        self.receiver = ReceiveRing(slots * len(SlotClass), generation)
+        self.threads = 0
+        self._handler = handler
+        self._channel = channel
+        self._wire = wire
+        self._host = host
+        self._drained = drained
+        self._connected = False
+        self._ended = False
+
+    def connect(self) -> None:
+        """Tell the user that the channel is open."""
+        self._connected = True
+        self._handler.connected(self._wire.peer)
+
+    def end(self, reason: Reason, place: str) -> None:
+        """Fail every caller with `reason`, forget all answers; threads run on."""
+        if not self._ended:
+            self._ended = True
+            self.sender.end(reason, place)
+            self.receiver.forget()
+
+    def retire(self, reason: Reason) -> None:
+        """Tell the user that the channel is gone, if it was ever told that it was there."""
+        if self._connected:
+            self._connected = False
+            self._handler.disconnected(self._wire.peer, reason)
+
+    def receive(self, header: Header, message: Message, bulk: Buffer) -> None:
+        """A numbered message: an answer, or a request that may need a thread."""
+        number = header.number
+        if message.code in REPLY_CODES:
+            self.sender.answered(number, message, bulk)
+        elif self._host.threads >= self._host.thread_limit:
+            self._wire.counters.refused += 1
+        else:
+            kind = KIND[type(message)]
+            arrival = receive_request(self.receiver, self._wire, kind, self._channel, number)
+            if arrival is Arrival.NEW:
+                self._start_thread(number, message, bulk)
+
+    def _start_thread(self, number: int, request: Message, bulk: Buffer) -> None:
+        self.threads += 1
+        self._host.threads += 1
+        slot = self.receiver.slot_of(number)
+        self._wire.local.scheduler.spawn(
+            f"xpc{self._wire.peer:02}c{self._channel}-{slot}", self._serve(number, request, bulk)
+        )
+
+    async def _serve(self, number: int, request: Message, bulk: Buffer) -> None:
+        """A kernel thread: let the user work, then answer if anybody still wants it."""
+        result = await self._handler.received(self._wire.peer, request, bulk)
+        reply, data = result if isinstance(result, tuple) else (result, b"")
+        if reply.code != request.reply_code or len(data) > self._wire.local.image.xpc.payload:
+            raise KernelBug(f"{KIND[type(reply)]} with {len(data)} bytes for {request}")
+        if not self._ended:
+            packet = self._wire.pack(self._channel, number, reply, data)
+            self.receiver.answer(number, packet)
+            self._wire.send(packet)
+        self.threads -= 1
+        self._host.threads -= 1
+        if self._ended and not self.threads:
+            self._drained()

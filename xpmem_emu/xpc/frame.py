@@ -1,0 +1,140 @@
+"""What one XPC message looks like on the interconnect.
+
+Frame 0 is one MessagePack array `[version, type, src, src_incarnation, dst_incarnation, channel,
+number, body]`, where `body` is the array of the message's fields; the bulk data of a message that
+has any follows as frame 1, without a copy. `decode` accepts exactly what `encode` can produce:
+version, type, every range, the channel a type belongs to, the length of the body and the size of
+the bulk are checked before anybody sees the message, and `BadMessage` is all that ever comes out
+of bad bytes. Nothing here knows about sessions: whether the incarnations are current is judged
+by `partition`.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgpack
+from msgspec import Meta, Struct
+from msgspec.structs import astuple
+
+from xpmem_emu import codec
+from xpmem_emu.codec import BadMessage
+from xpmem_emu.xpc.messages import (
+    MESSAGES,
+    Ack,
+    Incarnation,
+    Message,
+    Natural,
+    Partid,
+    Pending,
+    wire_name,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+VERSION_MAJOR, VERSION_MINOR = 3, 0
+"""The version of the historical reserved page; the major part gates, the minor extends."""
+VERSION = VERSION_MAJOR << 4 | VERSION_MINOR
+BULK_MAX = 1 << 24
+"""Most bytes of bulk that any image may allow."""
+
+
+class ChannelNumber(IntEnum):
+    """Facts 3.1: MEM carries XPMEM, NET is for a message-passing test channel."""
+
+    MEM = 0
+    NET = 1
+    ADMIN = 2
+
+
+DATA_CHANNELS = (ChannelNumber.MEM, ChannelNumber.NET)
+"""The channels that somebody may register for."""
+
+
+class Header(Struct, frozen=True):
+    """Where a message comes from, which session it belongs to, and its place in the channel."""
+
+    src: int
+    src_incarnation: int
+    dst_incarnation: int
+    """0: the sender does not know the receiver's incarnation."""
+    channel: int
+    number: int
+
+
+class _Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    version: Annotated[int, Meta(ge=0, le=255)]
+    type: Annotated[int, Meta(ge=0, le=255)]
+    src: Partid
+    src_incarnation: Incarnation
+    dst_incarnation: Incarnation
+    channel: Annotated[int, Meta(ge=0, le=2)]
+    number: Natural
+    body: list[Any]
+
+
+KIND: dict[type[Message], str] = {kind: wire_name(kind) for kind in MESSAGES.values()}
+"""Wire name of each message type: what traces and fault rules call it."""
+REPLY_CODES = frozenset(kind.reply_code for kind in MESSAGES.values() if kind.reply_code) | {
+    Pending.code
+}
+"""Types that answer a numbered request and so carry the requester's number."""
+FIRST_ADMIN_CODE, FIRST_DATA_CODE = 10, 32
+"""Types below the first are the unnumbered partition control; below the second, ADMIN's."""
+
+
+def encode(header: Header, message: Message) -> bytes:
+    """Frame 0 of `message`."""
+    return msgpack.packb(  # type: ignore[no-any-return]
+        (VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
+         header.channel, header.number, astuple(message)),
+        default=astuple,
+    )  # fmt: skip
+
+
+def decode(frames: Sequence[Buffer], bulk_max: int = BULK_MAX) -> tuple[Header, Message, Buffer]:
+    """Header, message and bulk (empty when there is none) of untrusted frames.
+
+    `bulk_max` is the most bytes of bulk that the receiver accepts. Raises BadMessage.
+    """
+    if not 1 <= len(frames) <= 2:
+        raise BadMessage(f"{len(frames)} frames")
+    frame = codec.convert(codec.decode(_bytes(frames[0])), _Frame)
+    if frame.version >> 4 != VERSION_MAJOR:
+        raise BadMessage(f"version {frame.version >> 4}.{frame.version & 15}")
+    kind = MESSAGES.get(frame.type)
+    if kind is None:
+        raise BadMessage(f"type {frame.type}")
+    _check_place(frame)
+    message = codec.convert(frame.body, kind)
+    bulk = _bulk(frames[1], kind, bulk_max) if len(frames) == 2 else b""
+    header = Header(
+        frame.src, frame.src_incarnation, frame.dst_incarnation, frame.channel, frame.number
+    )
+    return header, message, bulk
+
+
+def _check_place(frame: _Frame) -> None:
+    """Every type belongs to one channel level; acknowledgements belong to all numbered ones."""
+    if frame.type in (Ack.code, Pending.code):
+        return
+    if (frame.type < FIRST_DATA_CODE) is not (frame.channel == ChannelNumber.ADMIN):
+        raise BadMessage(f"type {frame.type} on channel {frame.channel}")
+    if frame.type < FIRST_ADMIN_CODE and frame.number:
+        raise BadMessage(f"type {frame.type} with number {frame.number}")
+
+
+def _bytes(frame: Buffer) -> memoryview:
+    """`frame` as a view whose length is its size in bytes."""
+    view = memoryview(frame)
+    if view.format != "B" or view.ndim != 1:
+        raise BadMessage(f"frame of {view.ndim}-dimensional {view.format!r}, not of bytes")
+    return view
+
+
+def _bulk(frame: Buffer, kind: type[Message], bulk_max: int) -> Buffer:
+    if not kind.has_bulk:
+        raise BadMessage(f"{KIND[kind]} with a bulk frame")
+    if not 1 <= len(_bytes(frame)) <= bulk_max:
+        raise BadMessage(f"{len(frame)} bytes of bulk, 1 to {bulk_max} are accepted")
+    return frame

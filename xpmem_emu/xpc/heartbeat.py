@@ -1,0 +1,53 @@
+"""The heartbeat counter of this partition and the thread xpc_hb that shows and checks counters.
+
+Only the counter is progress: a partition that still sends frames but does not count is as good as
+dead (T19), because nothing says that its threads run. A partition that stops counting on purpose
+says so with the offline form and is not missed; only its deadlines apply. Facts 3.4.
+"""
+
+from collections.abc import Iterable
+
+from xpmem_emu.xpc.activation import ActState
+from xpmem_emu.xpc.partition import Partition
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.wire import Local
+
+_BEATING = frozenset({ActState.ACTIVATING, ActState.ACTIVE, ActState.DEACTIVATING})
+
+
+class Heart:
+    """The counter. It starts at 1 and every heartbeat that is sent has a new value."""
+
+    def __init__(self) -> None:
+        self._value = 1
+        self._offline = False
+
+    def next(self) -> tuple[int, bool]:
+        """The value and form of the next heartbeat."""
+        self._value += 1
+        return self._value, self._offline
+
+    def go_offline(self) -> None:
+        """From now on no progress is promised."""
+        self._offline = True
+
+    def go_online(self) -> None:
+        """The counter moves again."""
+        self._offline = False
+
+
+async def beat_and_check(local: Local, partitions: Iterable[Partition]) -> None:
+    """The thread xpc_hb."""
+    xpc = local.image.xpc
+    beat_ns, check_ns = local.now_ns, local.now_ns + xpc.heartbeat_check
+    while await local.pause(min(beat_ns, check_ns)):
+        if local.now_ns >= beat_ns:
+            beat_ns = local.now_ns + xpc.heartbeat_interval
+            for partition in partitions:
+                if partition.state in _BEATING:
+                    partition.say_heartbeat()
+        if local.now_ns >= check_ns:
+            check_ns = local.now_ns + xpc.heartbeat_check
+            for partition in partitions:
+                if partition.state is ActState.ACTIVE and not partition.remote.progressed():
+                    partition.deactivate(Reason.NO_HEARTBEAT, "xpc/heartbeat:check")

@@ -1,0 +1,267 @@
+"""XPC, the cross-partition communication of one kernel: the only way in for everybody else.
+
+Frames come in through `receive`, go out through the transport; requests come in through `call`
+and `post`, and reach the handler that registered for their channel at the other side. Nothing
+here knows what the messages of a channel mean. Whatever arrives, `receive` does not raise: a frame
+that nobody can have meant is counted, told to the event stream and dropped.
+
+Requests, sessions, channels and partitions have modules of their own; this one only composes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from xpmem_emu.codec import BadMessage
+from xpmem_emu.image import Image
+from xpmem_emu.sched import LockDep, Mutex, Scheduler
+from xpmem_emu.trace import Tracer
+from xpmem_emu.xpc import events
+from xpmem_emu.xpc.activation import ActState
+from xpmem_emu.xpc.control import admit, heard, receive_control
+from xpmem_emu.xpc.discovery import look_for_peers, make_page
+from xpmem_emu.xpc.frame import (
+    DATA_CHANNELS,
+    FIRST_ADMIN_CODE,
+    KIND,
+    Buffer,
+    ChannelNumber,
+    Header,
+    decode,
+)
+from xpmem_emu.xpc.heartbeat import Heart, beat_and_check
+from xpmem_emu.xpc.messages import Message
+from xpmem_emu.xpc.partition import Partition
+from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.slots import Notify, Patience
+from xpmem_emu.xpc.wire import ChannelHandler, Local, PartitionListener, Transport
+
+__all__ = [
+    "ChannelHandler",
+    "PartitionListener",
+    "Patience",
+    "Reason",
+    "Transport",
+    "Xpc",
+    "XpcError",
+]
+
+_STOP_ROUND_NS = 300_000_000
+"""Facts 3.3: how often the unload path looks whether anybody is left."""
+
+
+class Xpc:
+    """The communication layer of one partition."""
+
+    def __init__(
+        self,
+        *,
+        partid: int,
+        boot: int,
+        image: Image,
+        arena: str,
+        peers: Sequence[int],
+        scheduler: Scheduler,
+        lockdep: LockDep,
+        tracer: Tracer,
+        transport: Transport,
+        listener: PartitionListener,
+    ) -> None:
+        """`boot` is larger than that of any earlier boot of `partid`; `arena` is opaque here."""
+        self.heart = Heart()
+        self.bad_frames = 0
+        self._local = Local(
+            partid=partid,
+            boot=boot,
+            image=image,
+            page=make_page(partid, boot, image, arena),
+            scheduler=scheduler,
+            tracer=tracer,
+            transport=transport,
+            listener=listener,
+            beat=self.heart.next,
+        )
+        self.partitions = {
+            peer: Partition(self._local, peer) for peer in sorted(peers) if peer != partid
+        }
+        self._registration = Mutex(scheduler, lockdep, "xpc_registration")
+
+    # -- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start looking for peers."""
+        scheduler, partitions = self._local.scheduler, self.partitions.values()
+        scheduler.spawn("xpc_discovery", look_for_peers(self._local, partitions))
+        scheduler.spawn("xpc_hb", beat_and_check(self._local, partitions))
+
+    async def shutdown(self, reason: Reason) -> None:
+        """Leave every peer in order. Ends within the disengage limit, whatever they do."""
+        local = self._local
+        local.stopping = True
+        everybody = self.partitions.values()
+        while remaining := [each for each in everybody if each.state is not ActState.INACTIVE]:
+            for partition in remaining:
+                partition.deactivate(reason, "xpc/xpc:shutdown")
+            await remaining[0].left_state(local.now_ns + _STOP_ROUND_NS)
+        self.heart.go_offline()
+        local.halted = True
+        local.wakeup.wake_all()
+
+    def crash(self) -> None:
+        """The kernel is dying: tell every peer that is not INACTIVE, once, and wait for nobody."""
+        self._local.stopping = True
+        for partition in self.partitions.values():
+            if partition.state is not ActState.INACTIVE:
+                partition.dismiss(Reason.SYSTEM_GOING_DOWN)
+
+    # -- frames ----------------------------------------------------------------------------
+
+    def receive(self, frames: list[Buffer]) -> None:
+        """Frames from the interconnect, in interrupt context. Never raises for what they hold."""
+        try:
+            header, message, bulk = decode(frames, self._local.image.xpc.payload)
+            partition = self.partitions.get(header.src)
+            if partition is None:
+                raise BadMessage(f"from p{header.src}, which is no peer")
+        except BadMessage as error:
+            self.bad_frames += 1
+            self._local.emit(events.BadFrame(cause=str(error)))
+            return
+        if not admit(self._local, partition, header, message):
+            return
+        partition.counters.received += 1
+        if message.code < FIRST_ADMIN_CODE:
+            receive_control(self._local, partition, header, message)
+        else:
+            self._receive_numbered(partition, header, message, bulk)
+
+    def _receive_numbered(
+        self, partition: Partition, header: Header, message: Message, bulk: Buffer
+    ) -> None:
+        self._local.emit(
+            events.Received(
+                peer=header.src,
+                kind=KIND[type(message)],
+                channel=header.channel,
+                number=header.number,
+            )
+        )
+        if partition.state is ActState.ACTIVATING:
+            heard(partition, ActState.ACTIVE)
+        session = partition.session
+        if session is None or partition.state is not ActState.ACTIVE:
+            return
+        if header.channel == ChannelNumber.ADMIN:
+            session.admin.receive(header, message)
+        else:
+            session.channels[header.channel].receive(header, message, bulk)
+
+    # -- channels --------------------------------------------------------------------------
+
+    def register(self, channel: int, handler: ChannelHandler) -> None:
+        """Offer `channel` to every peer, now and whenever one becomes ACTIVE. XpcError."""
+        self._check_channel(channel, self._local.partid)
+        if channel in self._local.handlers:
+            raise self._refusal(Reason.ALREADY_REGISTERED, self._local.partid, f"c{channel}")
+        self._local.handlers[channel] = handler
+        for partition in self.partitions.values():
+            if partition.session is not None:
+                partition.session.channels[channel].offer()
+
+    async def unregister(self, channel: int) -> None:
+        """Close `channel` to every peer; returns when no thread of it runs any more."""
+        self._check_channel(channel, self._local.partid)
+        async with self._registration:
+            self._local.handlers.pop(channel, None)
+            for partition in self.partitions.values():
+                await partition.close_channel(channel)
+
+    async def call(
+        self,
+        partid: int,
+        channel: int,
+        request: Message,
+        *,
+        patience: Patience,
+        bulk: Buffer = b"",
+    ) -> tuple[Message, Buffer]:
+        """Ask `partid` and wait for the answer. Raises XpcError.
+
+        A thread that is killed, now or while it waits, gets INTERRUPTED; a request that was sent
+        then completes without it (`late_reply`).
+        """
+        partition = self._reachable(partid, channel, bulk)
+        scheduler = self._local.scheduler
+        if scheduler.current is not None and scheduler.current.killed:
+            raise self._refusal(Reason.INTERRUPTED, partid, "call by a killed thread")
+        give_up_ns = self._local.now_ns + patience.wait_max_ns
+        opening = await partition.opening(channel, give_up_ns)
+        return await opening.sender.call(request, bulk, patience, give_up_ns)
+
+    def post(
+        self,
+        partid: int,
+        channel: int,
+        request: Message,
+        notify: Notify,
+        *,
+        patience: Patience,
+        bulk: Buffer = b"",
+    ) -> None:
+        """Ask `partid` without waiting. Either XpcError, or `notify` is called exactly once, in
+        atomic context, with the answer or with the XpcError that stands for it."""
+        partition = self._reachable(partid, channel, bulk)
+        partition.opening_now(channel).sender.post(request, bulk, patience, notify)
+
+    def _reachable(self, partid: int, channel: int, bulk: Buffer) -> Partition:
+        self._check_channel(channel, partid)
+        partition = self.partitions.get(partid)
+        if partition is None:
+            raise self._refusal(Reason.INVALID_PARTID, partid, "no such peer")
+        if len(bulk) > self._local.image.xpc.payload:
+            raise self._refusal(Reason.PAYLOAD_TOO_BIG, partid, f"{len(bulk)} bytes of bulk")
+        return partition
+
+    def _check_channel(self, channel: int, partid: int) -> None:
+        if channel not in DATA_CHANNELS:
+            raise self._refusal(Reason.BAD_CHANNEL_NUMBER, partid, f"channel {channel}")
+
+    def _refusal(self, reason: Reason, partid: int, text: str) -> XpcError:
+        return XpcError(reason, partid, "xpc/xpc", text)
+
+    # -- peers -----------------------------------------------------------------------------
+
+    def incarnation(self, partid: int) -> int | None:
+        """The incarnation of `partid` in its ACTIVE session with us, None when there is none."""
+        partition = self.partitions.get(partid)
+        if partition is None or partition.state is not ActState.ACTIVE:
+            return None
+        return partition.remote.seen
+
+    def is_active(self, partid: int, incarnation: int) -> bool:
+        """Whether we have an ACTIVE session with exactly that incarnation of `partid`."""
+        return self.incarnation(partid) == incarnation
+
+    def deactivate(self, partid: int, reason: Reason, place: str) -> None:
+        """Give the peer up. It may come back with a new session, unless the kernel stops."""
+        self.partitions[partid].deactivate(reason, place)
+
+    # -- accounts --------------------------------------------------------------------------
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened to messages since boot, over all peers."""
+        totals = {"bad_frames": self.bad_frames}
+        for partition in self.partitions.values():
+            for name, value in asdict(partition.counters).items():
+                totals[name] = totals.get(name, 0) + value
+        return totals
+
+    def audit(self) -> dict[str, int]:
+        """What is held for peers now. All zero when every peer is INACTIVE and no thread runs."""
+        totals = dict.fromkeys(("slots", "waiting", "remembered", "admin", "threads"), 0)
+        for partition in self.partitions.values():
+            totals["threads"] += partition.threads
+            if partition.session is not None:
+                for name, value in partition.session.audit().items():
+                    totals[name] += value
+        return totals
