@@ -1,0 +1,256 @@
+"""The kernel as a whole: calls, tasks and signals, looking, panic, shutdown."""
+
+import pytest
+
+from tests.xpmem.conftest import SMALL
+from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
+from xpmem_emu.errors import KernelBug, KernelError, Signalled
+from xpmem_emu.image import Image, Limits, Memory
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.interface import Failed, Halt, Panic, Request, Tick
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.task import SimTask
+from xpmem_emu.units import SECOND
+
+TABLES = ("segments", "permits", "attachments", "faults", "partitions", "channels", "pins",
+          "tasks", "files")  # fmt: skip
+
+
+@pytest.fixture
+def cluster() -> SimCluster:
+    made = SimCluster(2, SMALL)
+    made.run_until_active()
+    return made
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_rows_of_a_table_have_the_same_keys_and_say_their_partition(
+    cluster: SimCluster, kind: str
+) -> None:
+    world = World(cluster)
+    world.importer.load(world.attached(), PAGE)
+    cluster.call(0, calls.Creat("f", PAGE))
+    rows = [row for partid in (0, 1) for row in cluster.call(partid, calls.Look(kind)).value]
+    assert rows or kind == "faults"
+    assert all(row["partid"] in (0, 1) for row in rows)
+    assert len({tuple(row) for row in rows}) <= 1
+
+
+def test_an_unknown_table_names_the_ones_there_are(cluster: SimCluster) -> None:
+    with pytest.raises(KernelError) as refused:
+        cluster.call(0, calls.Look("elephants"))
+    assert "segments" in refused.value.remedy
+
+
+def test_describe_tells_an_object_with_its_relatives(cluster: SimCluster) -> None:
+    world = World(cluster)
+    apid = world.permit()
+    at = world.importer.xpmem_attach(apid, 0, PAGES * PAGE, AT)
+    world.exporter.munmap(world.base, PAGE)
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+    permit = cluster.call(1, calls.Describe(hex(apid))).value
+    assert permit["kind"] == "permit"
+    assert "nothing is mapped" in permit["attachments"][0]["last_failure"]
+    assert cluster.call(0, calls.Describe(str(world.segid))).value["holders"] == {}
+    assert cluster.call(0, calls.Describe("p1")).value["state"] == "ACTIVE"
+    assert outcome_of(lambda: cluster.call(0, calls.Describe("4711"))) == "ENOENT"
+    assert outcome_of(lambda: cluster.call(0, calls.Describe("nonsense"))) == "EINVAL"
+
+
+def test_pagetable_shows_the_walk_level_by_level(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    absent = cluster.call(1, calls.Pagetable(world.importer.pid, at)).value
+    assert absent["entry"] == "absent"
+    world.importer.load(at, 8)
+    present = cluster.call(1, calls.Pagetable(world.importer.pid, at)).value
+    assert [level["level"] for level in present["levels"]] == ["pgd", "pud", "pmd"]
+    assert "special" in present["entry"]
+
+
+def test_status_counts(cluster: SimCluster) -> None:
+    World(cluster)
+    status = cluster.call(0, calls.Status()).value
+    assert status["peers"]["1"]["state"] == "ACTIVE"
+    assert status["frames_used"] == PAGES
+    assert status["tasks"] == 1
+    assert status["counters"]["received"] > 0
+
+
+def test_a_call_for_a_dead_task_says_what_became_of_it(cluster: SimCluster) -> None:
+    world = World(cluster)
+    world.importer.kill()
+    with pytest.raises(KernelError) as refused:
+        world.importer.load(AT, 8)
+    assert refused.value.errno == 3
+    assert "SIGKILL" in refused.value.cause
+
+
+def test_an_unhandled_signal_kills_the_task(cluster: SimCluster) -> None:
+    pid = cluster.call(0, calls.Spawn(handled=[])).value
+    task = SimTask(cluster, 0, pid)
+    with pytest.raises(Signalled) as signalled:
+        task.load(AT, 8)
+    assert signalled.value.info.signal.name == "SIGSEGV"
+    cluster.run_until(lambda: cluster.kernels[0].tasks.get(pid) is None)
+
+
+def test_a_handled_signal_fails_the_access_and_the_task_lives(cluster: SimCluster) -> None:
+    world = World(cluster)
+    assert outcome_of(lambda: world.importer.load(AT, 8)) == "SIGSEGV"
+    rows = cluster.call(1, calls.Look("tasks")).value
+    assert "SIGSEGV" in rows[0]["last_signal"]
+    world.importer.mmap(PAGE)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (calls.Spawn(handled=[9]), "EINVAL"),
+        (calls.Kill(4711), "ESRCH"),
+        (calls.Exit(4711), "ESRCH"),
+        (calls.Fork(4711), "ESRCH"),
+        (calls.Unlink("nothing"), "ENOENT"),
+        (calls.Truncate("nothing", 0), "ENOENT"),
+        (calls.Pread("nothing", 0, 1), "ENOENT"),
+        (calls.Creat("huge", 1 << 40), "EFBIG"),
+        (calls.XpmemFind("nothing"), "ENOENT"),
+    ],
+    ids=str,
+)
+def test_refusals_without_a_task(cluster: SimCluster, call: calls.Call, expected: str) -> None:
+    assert outcome_of(lambda: cluster.call(0, call)) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda pid: calls.Kill(pid, 5), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 8), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 3, 0x20), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 3, 0x23), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 3, 0x22, 0, "f"), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 3, 0x01), "EINVAL"),
+        (lambda pid: calls.Mmap(pid, PAGE, 3, 0x01, 0, "nothing"), "ENOENT"),
+        (lambda pid: calls.Amo(pid, AT, "multiply"), "EINVAL"),
+        (lambda pid: calls.Amo(pid, AT, "add"), "SIGSEGV"),
+        (lambda pid: calls.XpmemForkEnd(pid), "EINVAL"),
+    ],
+)
+def test_refusals_of_a_task(cluster: SimCluster, call: object, expected: str) -> None:
+    world = World(cluster)
+    assert callable(call)
+    assert outcome_of(lambda: world.do(world.exporter, call(world.exporter.pid))) == expected
+
+
+def test_the_image_bounds_tasks_and_threads() -> None:
+    cluster = SimCluster(2, Image(memory=SMALL.memory, limits=Limits(tasks=2, threads=16)))
+    cluster.run_until_active()
+    world = World(cluster)
+    cluster.spawn(1)
+    assert outcome_of(lambda: cluster.call(1, calls.Spawn())) == "EAGAIN"
+    at = world.attached()
+    cluster.crash(0)
+    tickets = [world.importer.begin(calls.Load(world.importer.pid, at, 8)) for _ in range(20)]
+    refused = [ticket for ticket in tickets if isinstance(ticket.outcome, Failed)]
+    assert 4 <= len(refused) < 20
+    assert {ticket.outcome.errno for ticket in refused if ticket.outcome} == {11}
+
+
+def test_a_broken_invariant_panics_that_partition_alone(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, 8)
+    cluster.kernels[0].memory.frames.pins[1] += 1
+    ticket = cluster.submit(0, calls.Audit())
+    kernel = cluster.kernels[0]
+    assert isinstance(kernel.stopped, Panic)
+    assert "S3" in kernel.stopped.reason
+    assert "audit.py" in kernel.stopped.place
+    assert isinstance(ticket.outcome, Failed)
+    assert kernel.step(cluster.now_ns, Tick()).trace == []
+    cluster.run_until(lambda: cluster.kernels[1].xpc.incarnation(0) is None)
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+    assert cluster.kernels[1].stopped is None
+
+
+def test_shutdown_ends_tasks_leaves_peers_and_halts(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, PAGE)
+    before = cluster.now_ns
+    cluster.call(0, calls.Shutdown("enough"))
+    assert cluster.now_ns - before < 3 * SECOND
+    assert cluster.kernels[0].stopped == Halt("enough")
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+
+
+def test_exec_gives_a_fresh_address_space_and_no_xpmem_state(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, 8)
+    world.do(world.importer, calls.Exec(world.importer.pid))
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGSEGV"
+    assert outcome_of(lambda: world.importer.xpmem_make(AT, PAGE)) == "NOPROC"
+    cluster.run_for(1_000_000)
+    assert cluster.audit(0)["pins"] == 0
+
+
+def test_the_same_events_give_the_same_stream() -> None:
+    def run() -> list[dict[str, object]]:
+        cluster = SimCluster(3, SMALL, seed=1)
+        cluster.run_until_active()
+        world = World(cluster)
+        world.importer.load(world.attached(), PAGES * PAGE)
+        world.exporter.exit()
+        return [record.flat() for record in cluster.trace]
+
+    assert run() == run()
+
+
+def test_names_need_the_extension_and_are_found_on_any_partition() -> None:
+    from xpmem_emu.image import Extensions
+
+    image = Image(memory=Memory(size=SMALL.memory.size), extensions=Extensions(segment_names=True))
+    cluster = SimCluster(2, image)
+    cluster.run_until_active()
+    world = World(cluster)
+    named = calls.XpmemMake(world.exporter.pid, world.base, PAGE, 1, 0o600, "field")
+    segid = world.do(world.exporter, named)
+    assert cluster.call(1, calls.XpmemFind("field")).value == segid
+    assert outcome_of(lambda: world.do(world.exporter, named)) == "EEXIST"
+
+
+def test_read_only_attachments_need_the_extension() -> None:
+    from xpmem_emu.image import Extensions
+
+    image = Image(
+        memory=Memory(size=SMALL.memory.size), extensions=Extensions(readonly_attach=True)
+    )
+    cluster = SimCluster(2, image)
+    cluster.run_until_active()
+    world = World(cluster)
+    at = world.importer.xpmem_attach(world.permit(1), 0, PAGE)
+    assert world.importer.load(at, 8) == b"exporter"
+    assert outcome_of(lambda: world.importer.store(at, b"x")) == "SIGSEGV"
+
+
+def test_a_killed_call_is_told_the_signal(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.crash(0)
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    world.importer.kill()
+    assert outcome_of(ticket.answer) == "SIGKILL"
+
+
+def test_kernel_bugs_in_a_step_never_leave_the_step(cluster: SimCluster) -> None:
+    kernel = cluster.kernels[0]
+
+    def broken(*_: object) -> None:
+        raise KernelBug("on purpose")
+
+    kernel.tasks.spawn = broken
+    effects = kernel.step(cluster.now_ns, Request(1 << 40, calls.Spawn()))
+    assert isinstance(effects.stopped, Panic)
+    assert [reply.call_id for reply in effects.replies] == [1 << 40]

@@ -1,0 +1,146 @@
+"""Faults: one faulter per range, windows that grow, waits that end, tasks that can be killed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.xpmem.conftest import LARGE
+from tests.xpmem.world import PAGE, PAGES, World, outcome_of
+from xpmem_emu.errors import Signalled
+from xpmem_emu.kernel import calls
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.trace import Record
+from xpmem_emu.units import SECOND
+
+
+def events(cluster: SimCluster, name: str, start: int = 0) -> list[Record]:
+    return [record for record in cluster.trace[start:] if record.name == name]
+
+
+def faults_sent(cluster: SimCluster, start: int = 0) -> int:
+    return sum(r.event.kind == "FAULT" for r in events(cluster, "xpc:send", start))
+
+
+def test_fifty_tasks_that_touch_one_page_make_one_fault(cluster: SimCluster) -> None:
+    world = World(cluster)
+    group = [world.spawn(1) for _ in range(50)]
+    spots = [task.xpmem_attach(task.xpmem_get(world.segid), 0, PAGES * PAGE) for task in group]
+    tickets = [
+        task.begin(calls.Load(task.pid, at + 3 * PAGE, 8))
+        for task, at in zip(group, spots, strict=True)
+    ]
+    cluster.run_until(lambda: all(ticket.outcome for ticket in tickets))
+    assert {bytes(ticket.answer().bulk) for ticket in tickets} == {b"exporter"}
+    assert faults_sent(cluster) == 1
+
+
+def test_a_page_that_is_mapped_costs_no_message(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, 8)
+    start = len(cluster.trace)
+    world.importer.load(at, PAGES * PAGE)
+    world.importer.store(at, b"x" * PAGE)
+    assert not events(cluster, "xpc:send", start)
+
+
+def test_a_sequential_reader_asks_for_more_each_time(
+    make_cluster: Callable[..., SimCluster],
+) -> None:
+    cluster = make_cluster(2, LARGE)
+    exporter, importer = cluster.spawn(0), cluster.spawn(1)
+    pages = 16384
+    base = exporter.mmap(pages * PAGE)
+    segid = exporter.xpmem_make(base, pages * PAGE)
+    at = importer.xpmem_attach(importer.xpmem_get(segid), 0, pages * PAGE)
+    for offset in range(0, pages * PAGE, 1 << 20):
+        importer.load(at + offset, 1 << 20)
+    assert pages / faults_sent(cluster) >= 64
+    assert max(r.event.count for r in events(cluster, "xpmem:fault_begin")) == 1024
+
+
+def test_a_random_reader_gets_fault_around(make_cluster: Callable[..., SimCluster]) -> None:
+    cluster = make_cluster(2, LARGE)
+    exporter, importer = cluster.spawn(0), cluster.spawn(1)
+    base = exporter.mmap(1000 * PAGE)
+    segid = exporter.xpmem_make(base, 1000 * PAGE)
+    at = importer.xpmem_attach(importer.xpmem_get(segid), 0, 1000 * PAGE)
+    importer.load(at + 500 * PAGE, 1)
+    begin = events(cluster, "xpmem:fault_begin")[0].event
+    assert (begin.page, begin.count) == (484, 49)
+
+
+def test_a_window_stops_where_pages_are_known(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    for page in (1, 6):
+        one = world.spawn(1)
+        spot = one.xpmem_attach(one.xpmem_get(world.segid), page * PAGE, PAGE)
+        one.load(spot, 1)
+    world.importer.load(at + 3 * PAGE, 1)
+    last = events(cluster, "xpmem:fault_begin")[-1].event
+    assert (last.page, last.count) == (2, 4)
+
+
+def test_a_task_that_waits_for_a_dead_partition_can_be_killed_at_once(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.crash(0)
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(1_000_000)
+    assert ticket.outcome is None
+    before = cluster.now_ns
+    world.importer.kill()
+    assert cluster.now_ns - before < 1_000_000
+    assert outcome_of(ticket.answer) == "SIGKILL"
+    cluster.prove_gone(0)
+
+
+def test_a_fault_at_a_dead_partition_ends_in_sigbus_within_its_deadline(
+    cluster: SimCluster,
+) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.crash(0)
+    before = cluster.now_ns
+    with pytest.raises(Signalled) as signalled:
+        world.importer.load(at, 8)
+    deadlines = cluster.image.deadlines
+    assert cluster.now_ns - before <= deadlines.fault_attempt * deadlines.fault_tries + SECOND
+    assert "p0" in signalled.value.info.describe()
+
+
+def test_a_full_fault_table_makes_faults_wait_not_fail(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.kernels[1].xpmem.faults.inflight = cluster.image.limits.inflight_faults
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(1_000_000)
+    assert ticket.outcome is None
+    assert not faults_sent(cluster)
+    cluster.kernels[1].xpmem.faults.inflight = 0
+    cluster.kernels[1].xpmem.faults._place.wake_one()
+    cluster.run_until(lambda: ticket.outcome is not None)
+    assert bytes(ticket.answer().bulk) == b"exporter"
+
+
+def test_a_full_fault_table_that_stays_full_ends_in_sigbus(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.kernels[1].xpmem.faults.inflight = cluster.image.limits.inflight_faults
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+    cluster.kernels[1].xpmem.faults.inflight = 0
+
+
+def test_faults_wait_between_fork_begin_and_fork_end(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, 8)
+    world.do(world.exporter, calls.XpmemForkBegin(world.exporter.pid))
+    assert cluster.audit(0)["pins"] == 0
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(3 * SECOND)
+    assert ticket.outcome is None
+    world.do(world.exporter, calls.XpmemForkEnd(world.exporter.pid))
+    cluster.run_until(lambda: ticket.outcome is not None)
+    assert bytes(ticket.answer().bulk) == b"exporter"

@@ -1,0 +1,139 @@
+"""Calls about a task's own memory: the system calls and the accesses."""
+
+import errno
+from typing import TYPE_CHECKING
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.calls import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_UNCACHED,
+    Amo,
+    Load,
+    Madvise,
+    Migrate,
+    Mmap,
+    Mprotect,
+    Mremap,
+    Munmap,
+    Store,
+    ZapPageRange,
+)
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.kernel.tasks import Task
+from xpmem_emu.mm.access import load, store
+from xpmem_emu.mm.atomic import AmoOperation, atomic
+from xpmem_emu.mm.mapping import MapRequest
+from xpmem_emu.mm.migrate import migrate_range
+from xpmem_emu.mm.remap import Remap
+from xpmem_emu.mm.vma import Prot, VmaFlags
+
+if TYPE_CHECKING:
+    from xpmem_emu.kernel.calls import Call
+    from xpmem_emu.kernel.dispatch import Answer, Handler
+    from xpmem_emu.kernel.kernel import Kernel
+
+
+class MemoryCalls:
+    """mmap and its kin, load, store, amo, migrate."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._kernel = kernel
+
+    def handlers(self) -> "dict[type[Call], Handler]":
+        """What serves which call."""
+        return {
+            Mmap: self._mmap,
+            Munmap: self._munmap,
+            Mprotect: self._mprotect,
+            Madvise: self._madvise,
+            Mremap: self._mremap,
+            Load: self._load,
+            Store: self._store,
+            Amo: self._amo,
+            ZapPageRange: self._zap,
+            Migrate: self._migrate,
+        }
+
+    async def _mmap(self, call: Mmap, task: Task, bulk: Buffer) -> "Answer":
+        known = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_UNCACHED
+        sharing = call.flags & (MAP_SHARED | MAP_PRIVATE)
+        if call.flags & ~known or sharing not in (MAP_SHARED, MAP_PRIVATE):
+            raise KernelError(
+                errno.EINVAL,
+                f"mmap flags {call.flags:#x}",
+                "give exactly one of MAP_SHARED and MAP_PRIVATE",
+            )
+        if bool(call.flags & MAP_ANONYMOUS) == bool(call.file):
+            raise KernelError(errno.EINVAL, "either MAP_ANONYMOUS or a file, not both or neither")
+        flags = VmaFlags.SHARED if sharing == MAP_SHARED else VmaFlags.NONE
+        if call.flags & MAP_UNCACHED:
+            flags |= VmaFlags.UNCACHED
+        request = MapRequest(
+            length=call.length,
+            prot=_prot(call.prot),
+            flags=flags,
+            address=call.address,
+            fixed=bool(call.flags & MAP_FIXED),
+            inode=self._kernel.memory.files.lookup(call.file) if call.file else None,
+            offset=call.offset,
+        )
+        return await task.mm.mmap(request), b""
+
+    async def _munmap(self, call: Munmap, task: Task, bulk: Buffer) -> "Answer":
+        await task.mm.munmap(call.address, call.length)
+        return None, b""
+
+    async def _mprotect(self, call: Mprotect, task: Task, bulk: Buffer) -> "Answer":
+        await task.mm.mprotect(call.address, call.length, _prot(call.prot))
+        return None, b""
+
+    async def _madvise(self, call: Madvise, task: Task, bulk: Buffer) -> "Answer":
+        await task.mm.madvise(call.address, call.length, call.advice)
+        return None, b""
+
+    async def _mremap(self, call: Mremap, task: Task, bulk: Buffer) -> "Answer":
+        address = await task.mm.mremap(
+            call.address, call.old_length, call.new_length, Remap(call.flags), call.new_address
+        )
+        return address, b""
+
+    async def _load(self, call: Load, task: Task, bulk: Buffer) -> "Answer":
+        return None, await load(task.mm, call.address, call.size)
+
+    async def _store(self, call: Store, task: Task, bulk: Buffer) -> "Answer":
+        await store(task.mm, call.address, bulk)
+        return None, b""
+
+    async def _amo(self, call: Amo, task: Task, bulk: Buffer) -> "Answer":
+        try:
+            operation = AmoOperation[call.operation.upper()]
+        except KeyError:
+            names = ", ".join(operation.name.lower() for operation in AmoOperation)
+            raise KernelError(
+                errno.EINVAL, f"no atomic operation {call.operation!r}", names
+            ) from None
+        attachment = self._kernel.xpmem.attachment_at(task.mm.find_vma(call.address))
+        if attachment is None:
+            return await atomic(
+                task.mm, call.address, operation, call.operand, call.compare
+            ), b""
+        before = await self._kernel.xpmem.amo(
+            attachment, call.address, operation, call.operand, call.compare
+        )
+        return before, b""
+
+    async def _zap(self, call: ZapPageRange, task: Task, bulk: Buffer) -> "Answer":
+        await task.mm.zap_page_range(call.address, call.length)
+        return None, b""
+
+    async def _migrate(self, call: Migrate, task: Task, bulk: Buffer) -> "Answer":
+        return await migrate_range(task.mm, call.address, call.length), b""
+
+
+def _prot(value: int) -> Prot:
+    if value not in range(4):
+        raise KernelError(errno.EINVAL, f"protection {value:#x}: PROT_READ (1), PROT_WRITE (2)")
+    return Prot(value)

@@ -1,0 +1,50 @@
+"""From a typed call to the code that carries it out.
+
+The handlers are grouped by subject (tasks, memory, files, xpmem, looking); each group lists the
+call types that it serves. This module only finds them.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.calls import Call, Exit, Kill, Value
+from xpmem_emu.kernel.calls_files import FileCalls
+from xpmem_emu.kernel.calls_look import LookCalls
+from xpmem_emu.kernel.calls_memory import MemoryCalls
+from xpmem_emu.kernel.calls_tasks import TaskCalls
+from xpmem_emu.kernel.calls_xpmem import XpmemCalls
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.kernel.tasks import Task
+
+if TYPE_CHECKING:
+    from xpmem_emu.kernel.kernel import Kernel
+
+Answer = tuple[Value, Buffer]
+Handler = Callable[[Any, Any, Buffer], Awaitable[Answer]]
+"""(call, its task or None, bulk) -> (value, bulk)."""
+
+
+class Dispatcher:
+    """All calls of one kernel."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._kernel = kernel
+        self._handlers: dict[type[Call], Handler] = {}
+        for group in (TaskCalls, MemoryCalls, FileCalls, XpmemCalls, LookCalls):
+            self._handlers |= group(kernel).handlers()
+
+    def task_of(self, call: Call) -> Task | None:
+        """The task that makes the call. Exit and Kill are done to a task, not by it."""
+        pid = getattr(call, "pid", 0)
+        if not pid or isinstance(call, Exit | Kill):
+            return None
+        return self._kernel.tasks.find(pid)
+
+    async def run(self, call: Call, task: Task | None, bulk: Buffer) -> Answer:
+        """Carry out `call`. Raises KernelError and Signalled."""
+        handler = self._handlers.get(type(call))
+        if handler is None:
+            raise KernelError(errno.ENOSYS, f"{type(call).__name__} is not a call of this kernel")
+        return await handler(call, task, bulk)

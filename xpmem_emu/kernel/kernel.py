@@ -1,0 +1,269 @@
+"""One simulated kernel image: `step(now_ns, event) -> effects`, and nothing else.
+
+Composes the scheduler, memory management, XPC and XPMEM, and is the only object that the
+harnesses hold. It does no I/O, reads no clock and draws no randomness: the same events at the
+same times give the same effects, byte for byte (D1).
+
+A KernelBug, or any exception that nobody foresaw, panics this kernel: it says why and where, tells
+its peers that it goes (facts 3.3, the crash path), answers every outstanding call, and never
+does anything again. No other partition is affected (S11).
+"""
+
+import errno
+import traceback
+from collections.abc import Sequence
+from typing import Protocol
+
+from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled, errno_name
+from xpmem_emu.image import Image
+from xpmem_emu.kernel import events
+from xpmem_emu.kernel.calls import Call, Shutdown
+from xpmem_emu.kernel.dispatch import Dispatcher
+from xpmem_emu.kernel.interface import (
+    Buffer,
+    Done,
+    Effects,
+    Event,
+    Failed,
+    Halt,
+    LinkDown,
+    Outcome,
+    Panic,
+    ProcessGone,
+    Raised,
+    Receive,
+    Reply,
+    Request,
+    Send,
+)
+from xpmem_emu.kernel.tasks import Task, TaskTable
+from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.sched import LockDep, Scheduler
+from xpmem_emu.trace import Tracer
+from xpmem_emu.xpc.messages import RsvdPage
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import Xpc
+from xpmem_emu.xpmem.module import Xpmem
+from xpmem_emu.xpmem.recall import MEM_CHANNEL
+from xpmem_emu.xpmem.services import Services
+
+BOOT_SHIFT = 16
+"""A session incarnation is boot << 16 | epoch."""
+
+
+class PeerMemory(Protocol):
+    """How a kernel reaches the memory of peers of its coherence domain."""
+
+    def describe(self) -> str:
+        """Descriptor of our own arena; travels in the reserved page."""
+        ...
+
+    def map(self, partid: int, boot: int, descriptor: str) -> memoryview:
+        """The memory of a peer, read-write. Raises KernelError."""
+        ...
+
+    def unmap(self, partid: int) -> None:
+        """The peer's memory is not used any more."""
+        ...
+
+
+class Kernel:
+    """One partition's kernel."""
+
+    def __init__(
+        self,
+        *,
+        partid: int,
+        boot: int,
+        image: Image,
+        arena: memoryview,
+        swap: memoryview,
+        peers: Sequence[int],
+        peer_memory: PeerMemory,
+    ) -> None:
+        self.partid = partid
+        self.boot = boot
+        self.image = image
+        self.scheduler = Scheduler()
+        self.lockdep = LockDep()
+        self.tracer = Tracer(partid, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
+        self.memory = MemoryManager(
+            partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer
+        )
+        self.xpc = Xpc(
+            partid=partid, boot=boot, image=image, arena=peer_memory.describe(), peers=peers,
+            scheduler=self.scheduler, lockdep=self.lockdep, tracer=self.tracer,
+            transport=self, listener=self,
+        )
+        self.xpmem = Xpmem(Services(
+            partid, boot, image, self.scheduler, self.tracer, self.memory, self.xpc, self.kill
+        ))
+        self.tasks = TaskTable(image, self.scheduler, self.tracer, self.memory)
+        self._peer_memory = peer_memory
+        self._dispatcher = Dispatcher(self)
+        self._calls: dict[int, Call] = {}
+        self._effects = Effects()
+        self.stopped: Panic | Halt | None = None
+        self.booted_ns: int | None = None
+        """When the first step happened."""
+        self.xpc.register(MEM_CHANNEL, self.xpmem)
+        self.tracer.emit(events.KernelBoot(boot=boot, image=image.name, frames=image.memory.frames))
+        self.xpc.start()
+
+    def step(self, now_ns: int, event: Event) -> Effects:
+        """Take one event at time `now_ns` (monotonic nanoseconds), run until all threads sleep,
+        and say what came of it. Never raises."""
+        if self.booted_ns is None:
+            self.booted_ns = now_ns
+        if self.stopped is None:
+            try:
+                self.scheduler.advance(now_ns)
+                self._take(event)
+                self.scheduler.run(now_ns)
+            except Exception as error:
+                self._panic(error)
+        effects, self._effects = self._effects, Effects()
+        effects.trace = self.tracer.drain()
+        effects.stopped = self.stopped
+        effects.wake_at_ns = None if self.stopped else self.scheduler.next_deadline_ns()
+        return effects
+
+    def kill(self, pid: int, info: SignalInfo) -> None:
+        """Send a fatal signal. Atomic; nobody waits for the task to be gone here."""
+        task = self.tasks.get(pid)
+        if task is not None:
+            self._signal(task, info)
+
+    @property
+    def calls_pending(self) -> int:
+        """Calls that have begun and not been answered."""
+        return len(self._calls)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Receive(frames=frames):
+                self.xpc.receive(frames)
+            case Request():
+                self._begin_call(event)
+            case ProcessGone(partid=partid, boot=boot):
+                last = (boot + 1 << BOOT_SHIFT) - 1
+                self.xpmem.fence.prove_gone(partid, last, "the process is gone")
+
+    def _begin_call(self, request: Request) -> None:
+        limit = self.image.limits.threads
+        if len(self.scheduler.threads) >= limit:
+            self._reply(request.call_id, Failed(
+                errno.EAGAIN, f"{limit} threads run, the image's limit", "try again later"
+            ))
+            return
+        self._calls[request.call_id] = request.call
+        op = str(request.call.__struct_config__.tag)
+        pid = getattr(request.call, "pid", 0)
+        self.scheduler.spawn(f"{op}/{pid}", self._run_call(request, op, pid))
+
+    async def _run_call(self, request: Request, op: str, pid: int) -> None:
+        self.tracer.emit(events.Syscall(pid=pid, op=op))
+        outcome = await self._outcome(request)
+        self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=_name(outcome)))
+        del self._calls[request.call_id]
+        self._reply(request.call_id, outcome)
+        if isinstance(request.call, Shutdown) and isinstance(outcome, Done):
+            self.tracer.emit(events.KernelHalt(reason=request.call.reason))
+            self.stopped = Halt(request.call.reason)
+
+    async def _outcome(self, request: Request) -> Outcome:
+        task: Task | None = None
+        thread = self.scheduler.current
+        assert thread is not None
+        try:
+            task = self._dispatcher.task_of(request.call)
+            if task is not None:
+                thread.owner = task
+                task.threads.add(thread)
+            value, bulk = await self._dispatcher.run(request.call, task, request.bulk)
+            return Done(value, bulk)
+        except KernelError as error:
+            if task is not None and task.fate is not None:
+                return Raised(task.fate)
+            return Failed(error.errno, error.cause, error.remedy)
+        except Signalled as signalled:
+            assert task is not None
+            return Raised(self._signal(task, signalled.info))
+        finally:
+            if task is not None:
+                task.threads.discard(thread)
+                task.idle.wake_all()
+
+    def _signal(self, task: Task, info: SignalInfo) -> SignalInfo:
+        """Deliver a signal to `task`; what its call is told."""
+        if task.fate is not None:
+            return task.fate
+        task.last_signal = info
+        fatal = int(info.signal) not in task.handled or info.signal is Signal.SIGKILL
+        self.tracer.emit(events.TaskSignal(
+            pid=task.pid, signal=info.signal.name, fatal=fatal, reason=info.reason
+        ))
+        if fatal:
+            self.tasks.end(task, info, info.describe())
+        return info
+
+    # -- effects -----------------------------------------------------------------------------
+
+    def _reply(self, call_id: int, outcome: Outcome) -> None:
+        self._effects.replies.append(Reply(call_id, outcome))
+
+    def send(self, partid: int, kind: str, number: int, frames: list[Buffer]) -> None:
+        """Transport of XPC: put a message on the interconnect."""
+        self._effects.sends.append(Send(partid, kind, number, frames))
+
+    def link_down(self, partid: int, reason: str) -> None:
+        """Transport of XPC: nothing queued towards `partid` may still be sent."""
+        self._effects.sends.append(LinkDown(partid, reason))
+
+    def _panic(self, error: Exception) -> None:
+        """Stop for ever. The place is the thread and the innermost line of this code."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        module = frame.filename.rpartition("xpmem_emu/")[2]
+        place = f"{self.scheduler.thread_name()}: {module}:{frame.lineno} in {frame.name}"
+        reason = f"{type(error).__name__}: {error}"
+        self.stopped = Panic(reason, place)
+        self.tracer.emit(events.KernelPanic(reason=reason, place=place))
+        for call_id in self._calls:
+            self._reply(call_id, Failed(errno.EIO, f"p{self.partid} panicked: {reason}"))
+        self.xpc.crash()
+        self.scheduler.close()
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def partition_up(self, partid: int, page: RsvdPage, incarnation: int) -> None:
+        """Listener of XPC: a peer is ACTIVE; map its memory if it is of our domain (T22)."""
+        if page.domain != self.image.domain:
+            return
+        try:
+            window = self._peer_memory.map(partid, page.boot, page.arena)
+            self.memory.physical.add_window(partid, window)
+        except KernelError as error:
+            self.xpc.deactivate(partid, Reason.PHYS_ADDR_REG_FAILED, f"mapping its arena: {error}")
+
+    def partition_down(self, partid: int, incarnation: int, reason: Reason, place: str) -> None:
+        """Listener of XPC: a peer is lost; nothing of it is reachable when this returns."""
+        why = f"p{partid} is lost: {reason.name} ({place})"
+        self.xpmem.partition_down(partid, incarnation, why)
+        self.memory.physical.remove_window(partid)
+        self._peer_memory.unmap(partid)
+
+    def partition_gone(self, partid: int, incarnation: int) -> None:
+        """Listener of XPC: the peer proved that it left that session."""
+        self.xpmem.fence.prove_gone(partid, incarnation, "it rejoined in a new session")
+
+
+def _name(outcome: Outcome) -> str:
+    match outcome:
+        case Done():
+            return "ok"
+        case Failed():
+            return errno_name(outcome.errno)
+        case Raised():
+            return outcome.info.signal.name

@@ -1,0 +1,186 @@
+"""Simulated processes: made by spawn and fork, ended by exit and by signals, in one way.
+
+A task is an address space with an identity; every call made for it runs as a thread of it. A
+fatal signal first stops the threads (their killable waits end, their accesses fail), then tears
+the address space down from a thread of the kernel's own, where mmu notifiers release XPMEM's
+state before the pages go (facts 1.2). Nothing a peer does or fails to do can keep a task alive.
+"""
+
+import errno
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from xpmem_emu.errors import KernelError, Signal, SignalInfo
+from xpmem_emu.image import Image
+from xpmem_emu.kernel import events
+from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue
+from xpmem_emu.tables import Machine
+from xpmem_emu.trace import Tracer
+from xpmem_emu.xpmem.ids import LastUniq
+
+PID_MAX = (1 << 20) - 1
+GRAVES = 256
+"""How many ended tasks are remembered, so that a late call is told why its task is gone."""
+
+
+class TaskState(Enum):
+    """A task's life."""
+
+    RUNNING = "running"
+    EXITING = "exiting"
+    DEAD = "dead"
+
+
+class TaskEvent(Enum):
+    """What moves a task through its life."""
+
+    END = "end"
+    REAPED = "reaped"
+
+
+TASK: Machine[TaskState, TaskEvent] = Machine(
+    "task",
+    TaskState.RUNNING,
+    {
+        (TaskState.RUNNING, TaskEvent.END): TaskState.EXITING,
+        (TaskState.EXITING, TaskEvent.REAPED): TaskState.DEAD,
+    },
+)
+
+
+@dataclass(eq=False)
+class Task:
+    """One simulated process."""
+
+    pid: int
+    parent: int
+    name: str
+    uid: int
+    gids: Sequence[int]
+    cap_ipc_owner: bool
+    handled: frozenset[int]
+    """Signals that fail the access and leave the task alive."""
+    mm: AddressSpace
+    idle: WaitQueue
+    gone: Completion[str]
+    state: TaskState = TASK.initial
+    threads: set[Thread] = field(default_factory=set)
+    fate: SignalInfo | None = None
+    """The fatal signal, once there is one."""
+    last_signal: SignalInfo | None = None
+    last_uniq: LastUniq = field(default_factory=LastUniq)
+
+    def apply(self, event: TaskEvent) -> None:
+        """Move along the task table."""
+        self.state = TASK.next(self.state, event)
+
+
+class TaskTable:
+    """The tasks of one kernel."""
+
+    def __init__(
+        self, image: Image, scheduler: Scheduler, tracer: Tracer, memory: MemoryManager
+    ) -> None:
+        self._image = image
+        self._scheduler = scheduler
+        self._tracer = tracer
+        self._memory = memory
+        self._tasks: dict[int, Task] = {}
+        self._graves: OrderedDict[int, str] = OrderedDict()
+        self._last_pid = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(list(self._tasks.values()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def find(self, pid: int) -> Task:
+        """The running task `pid`. Raises KernelError ESRCH, saying what became of it."""
+        task = self._tasks.get(pid)
+        if task is not None and task.state is TaskState.RUNNING:
+            return task
+        if task is not None:
+            end = task.fate.describe() if task.fate else "it is exiting"
+        else:
+            end = self._graves.get(pid, "there never was one")
+        raise KernelError(
+            errno.ESRCH, f"no task {pid}: {end}", "`xpmem-emu task ls` shows the tasks there are"
+        )
+
+    def get(self, pid: int) -> Task | None:
+        """The task `pid`, exiting ones included."""
+        return self._tasks.get(pid)
+
+    def spawn(
+        self, name: str, uid: int, gids: Sequence[int], cap_ipc_owner: bool, handled: Iterable[int]
+    ) -> Task:
+        """A task with an empty address space. Raises KernelError EAGAIN, EINVAL."""
+        fatal_only = {Signal.SIGKILL, Signal.SIGTERM}
+        signals = frozenset(handled)
+        if not signals <= {Signal.SIGBUS, Signal.SIGSEGV}:
+            names = ", ".join(str(signal) for signal in sorted(signals & fatal_only) or signals)
+            raise KernelError(errno.EINVAL, f"only SIGBUS and SIGSEGV can be handled, not {names}")
+        pid = self._free_pid()
+        mm = self._memory.new_address_space(pid)
+        return self._add(Task(
+            pid, 0, name, uid, tuple(gids), cap_ipc_owner, signals, mm,
+            WaitQueue(self._scheduler), Completion(self._scheduler),
+        ))  # fmt: skip
+
+    async def fork(self, parent: Task) -> Task:
+        """A copy of `parent` with a copy-on-write address space."""
+        pid = self._free_pid()
+        mm = await parent.mm.fork(pid)
+        return self._add(Task(
+            pid, parent.pid, parent.name, parent.uid, parent.gids, parent.cap_ipc_owner,
+            parent.handled, mm, WaitQueue(self._scheduler), Completion(self._scheduler),
+        ))  # fmt: skip
+
+    async def exec(self, task: Task) -> None:
+        """Replace the address space with an empty one; same teardown as at exit."""
+        old, task.mm = task.mm, self._memory.new_address_space(task.pid)
+        await old.exit_mmap()
+
+    def end(self, task: Task, fate: SignalInfo | None, why: str) -> None:
+        """Begin to end `task`; its `gone` completes when it is over. Atomic, idempotent."""
+        if task.state is not TaskState.RUNNING:
+            return
+        task.apply(TaskEvent.END)
+        task.fate = fate
+        for thread in list(task.threads):
+            self._scheduler.kill(thread)
+        self._scheduler.spawn(f"exit/{task.pid}", self._reap(task, why))
+
+    async def _reap(self, task: Task, why: str) -> None:
+        while task.threads:
+            await task.idle.wait()
+        await task.mm.exit_mmap()
+        task.apply(TaskEvent.REAPED)
+        del self._tasks[task.pid]
+        self._graves[task.pid] = why
+        if len(self._graves) > GRAVES:
+            self._graves.popitem(last=False)
+        self._tracer.emit(events.TaskExit(pid=task.pid, reason=why))
+        task.gone.complete(why)
+
+    def _add(self, task: Task) -> Task:
+        self._tasks[task.pid] = task
+        self._tracer.emit(events.TaskSpawn(pid=task.pid, parent=task.parent, comm=task.name))
+        return task
+
+    def _free_pid(self) -> int:
+        limit = self._image.limits.tasks
+        if len(self._tasks) >= limit:
+            raise KernelError(
+                errno.EAGAIN, f"{limit} tasks, the image's limit", "end some, or raise limits.tasks"
+            )
+        for _ in range(PID_MAX):
+            self._last_pid = self._last_pid % PID_MAX + 1
+            if self._last_pid not in self._tasks:
+                return self._last_pid
+        raise KernelError(errno.EAGAIN, "no free pid")

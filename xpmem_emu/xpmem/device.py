@@ -1,0 +1,111 @@
+"""/dev/xpmem: which processes have xpmem state, from open until close, exec or exit.
+
+A thread group (tg) is made by opening the device and found by tgid; one that is being destroyed
+is not found any more. The uid and gid are recorded at open. A process without one gets errno
+2004 from make and get, which the library answers by opening the device again: that is all the
+fork handling there is (facts 1.1, 1.2).
+"""
+
+import errno
+
+from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, KernelError
+from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.importer import Importer
+from xpmem_emu.xpmem.objects import Process, ThreadGroup
+from xpmem_emu.xpmem.recall import RecallNotifier, Recalls
+
+
+class Device:
+    """The thread groups of this partition."""
+
+    def __init__(self, recalls: Recalls, exporter: Exporter, importer: Importer) -> None:
+        self._recalls = recalls
+        self._exporter = exporter
+        self._importer = importer
+        self._notifiers: dict[int, RecallNotifier] = {}
+        self.groups: dict[int, ThreadGroup] = {}
+
+    def open(self, process: Process) -> None:
+        """Give `process` a thread group and subscribe to its address space; idempotent."""
+        if process.pid in self.groups:
+            return
+        gid = process.gids[0] if process.gids else 0
+        group = ThreadGroup(process.pid, process.uid, gid, process.mm, process.last_uniq)
+
+        async def release() -> None:
+            await self._teardown(group)
+
+        notifier = RecallNotifier(self._recalls, group, release)
+        process.mm.notifiers.register(notifier)
+        self.groups[process.pid] = group
+        self._notifiers[process.pid] = notifier
+
+    async def close(self, process: Process) -> None:
+        """Flush: release every permit, then remove every segment. No group: nothing to do."""
+        group = self.groups.get(process.pid)
+        if group is not None:
+            notifier = self._notifiers[process.pid]
+            await self._teardown(group)
+            group.mm.notifiers.unregister(notifier)
+
+    def find(self, tgid: int) -> ThreadGroup | None:
+        """The live thread group of a tgid."""
+        return self.groups.get(tgid)
+
+    def mine(self, process: Process) -> ThreadGroup:
+        """The caller's thread group. Raises KernelError 2004 when it has none."""
+        group = self.groups.get(process.pid)
+        if group is None:
+            raise no_state(process)
+        return group
+
+    async def fork_begin(self, process: Process) -> None:
+        """Recall everything of the caller and make importers' faults wait (facts 1.12)."""
+        group = self._forking(process)
+        group.fork_depth += 1
+        for segment in group.segments.values():
+            if segment.live:
+                self._recalls.begin(segment, (0, segment.pages))
+        for segment in list(group.segments.values()):
+            await self._recalls.settle(group, segment.vaddr, segment.vaddr + segment.size)
+
+    def fork_end(self, process: Process) -> None:
+        """Let importers fault again."""
+        group = self._forking(process)
+        if not group.fork_depth:
+            raise KernelError(errno.EINVAL, "fork_end without fork_begin")
+        group.fork_depth -= 1
+        for segment in group.segments.values():
+            segment.changed.wake_all()
+
+    def _forking(self, process: Process) -> ThreadGroup:
+        group = self.groups.get(process.pid)
+        if group is None:
+            raise KernelError(errno.ENOENT, f"process {process.pid} has no xpmem state")
+        return group
+
+    async def _teardown(self, group: ThreadGroup) -> None:
+        """Permits first, which detaches; then segments, which recalls (facts 1.2)."""
+        if not group.live:
+            return
+        group.destroy()
+        del self.groups[group.tgid]
+        del self._notifiers[group.tgid]
+        group.fork_depth = 0
+        for permit in list(group.permits.values()):
+            if permit.live:
+                await self._importer.release(permit)
+        group.permits.clear()
+        for segment in list(group.segments.values()):
+            if segment.live:
+                await self._exporter.remove(segment, "its exporter exited")
+        group.torn_down()
+
+
+def no_state(process: Process) -> KernelError:
+    """The refusal of a process without a thread group."""
+    return KernelError(
+        XPMEM_ERRNO_NOPROC,
+        f"process {process.pid} has no xpmem state",
+        "open the xpmem device in this process (xpmem_open) and try again",
+    )

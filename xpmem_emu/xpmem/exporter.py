@@ -1,0 +1,295 @@
+"""The home side: answers what importers ask about segments made here.
+
+Every request names its permit; what a permit does not allow is refused, whoever asks (firewall).
+A refusal is an errno and a cause in the reply, which the importer turns into the errno of the
+call or the SIGBUS of the access. Nothing here knows at which address anybody maps a page.
+
+The fault, exporter's side (facts 2.3, 2.4; design page 3):
+
+    wait while a recall, another page request or a fork overlaps
+    request = {pages, valid};  pin the pages (this may sleep: swap-in, demand-zero, COW break)
+    a recall came meanwhile -> request invalid -> drop the pins, again, a bounded number of times
+    else, with no sleep in between: record in the PFN table, note the holder, answer
+"""
+
+import errno
+
+from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic
+from xpmem_emu.mm.gup import pin_pages
+from xpmem_emu.sched import Wake
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.messages import (
+    Ack,
+    Amo,
+    AmoReply,
+    Attach,
+    AttachReply,
+    Detach,
+    Evict,
+    Fault,
+    FaultReply,
+    FindName,
+    FindNameReply,
+    Get,
+    GetReply,
+    Message,
+    Release,
+)
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.extents import Range, intersect, total
+from xpmem_emu.xpmem.ids import unpack
+from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
+from xpmem_emu.xpmem.permissions import READ, WRITE, permitted
+from xpmem_emu.xpmem.recall import Recalls
+from xpmem_emu.xpmem.services import Services
+
+XPMEM_RDONLY, XPMEM_RDWR = 1, 2
+
+
+class Exporter:
+    """The segments of this partition and the grants on them."""
+
+    def __init__(self, services: Services, recalls: Recalls) -> None:
+        self._services = services
+        self._recalls = recalls
+        self.segments: dict[int, Segment] = {}
+        self.grants: dict[tuple[int, int], Grant] = {}
+        """By (importing partition, apid)."""
+
+    async def serve(self, importer: int, request: Message) -> Message:
+        """The answer to one MEM request of partition `importer` (which may be this one)."""
+        match request:
+            case Fault():
+                return await self._fault(importer, request)
+            case Get():
+                return self._get(importer, request)
+            case Attach():
+                return self._attach(importer, request)
+            case Detach():
+                return self._detach(importer, request)
+            case Release():
+                return self._release(importer, request)
+            case Evict():
+                return self._evict(importer, request)
+            case Amo():
+                return await self._amo(importer, request)
+            case FindName():
+                return self._find(request)
+        raise KernelError(errno.ENOSYS, f"{type(request).__name__} is not served by an exporter")
+
+    async def remove(self, segment: Segment, reason: str) -> None:
+        """Tear a live segment down: nobody can reach its pages when this returns."""
+        segment.destroy()
+        self._recalls.begin(segment, (0, segment.pages), going_away=reason)
+        await self._recalls.settle(segment.group, segment.vaddr, segment.vaddr + segment.size)
+        for grant in list(segment.grants.values()):
+            self._forget(grant)
+        del self.segments[segment.segid]
+        del segment.group.segments[segment.segid]
+        segment.torn_down()
+        segment.changed.wake_all()
+        self._services.tracer.emit(events.SegmentRemove(segid=segment.segid, reason=reason))
+
+    def forget_importer(self, importer: int) -> None:
+        """A partition is lost: its grants end. Its pages are the fence's business."""
+        for grant in [g for g in self.grants.values() if g.importer == importer]:
+            self._forget(grant)
+
+    def drop(self, segment: Segment, importer: int, ranges: list[Range]) -> None:
+        """`importer` holds these pages of `segment` no longer; unpin what nobody holds now."""
+        held = [
+            part for span in ranges for part in segment.table.held_by(importer, *span)
+        ]
+        if not held:
+            return
+        for span in held:
+            self._recalls.unpin(segment, segment.table.drop(importer, *span))
+        self._services.tracer.emit(
+            events.PagesEvict(segid=segment.segid, importer=importer, ranges=held)
+        )
+
+    # -- permits and attachments -----------------------------------------------------------
+
+    def _get(self, importer: int, request: Get) -> GetReply:
+        segment = self.segments.get(request.segid)
+        if segment is None or not segment.live:
+            return GetReply(errno.ENOENT, "no such segment, or it is being removed", 0)
+        wanted = READ | (WRITE if request.flags & XPMEM_RDWR else 0)
+        owner = (segment.group.uid, segment.group.gid)
+        allowed = permitted(segment.mode, owner, request.uid, request.gids, wanted=wanted)
+        if not allowed and not request.cap_ipc_owner:
+            return GetReply(
+                errno.EACCES,
+                f"mode {segment.mode:04o} of uid {owner[0]} refuses uid {request.uid}",
+                0,
+            )
+        if (importer, request.apid) in self.grants:
+            return GetReply(errno.EEXIST, f"permit {request.apid:#x} was granted before", 0)
+        if unpack(request.apid).uniq:
+            grant = Grant(
+                request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY
+            )
+            self.grants[importer, request.apid] = segment.grants[importer, request.apid] = grant
+            self._services.tracer.emit(
+                events.PermitGet(segid=segment.segid, apid=request.apid, importer=importer)
+            )
+        return GetReply(0, "", segment.size)
+
+    def _attach(self, importer: int, request: Attach) -> AttachReply:
+        grant = self.grants.get((importer, request.apid))
+        if grant is None or not grant.segment.live:
+            return AttachReply(errno.ENOENT, "the segment was removed or its exporter is gone")
+        offset, size = request.offset, request.size
+        if offset < 0 or size == 0 or offset + size > grant.segment.size:
+            return AttachReply(
+                errno.EINVAL,
+                f"offset {offset:#x} + size {size:#x} is outside of the segment's "
+                f"{grant.segment.size:#x} bytes",
+            )
+        if request.attachment:
+            grant.attachments[request.attachment] = (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
+        return AttachReply(0, "")
+
+    def _detach(self, importer: int, request: Detach) -> Ack:
+        grant = self.grants.get((importer, request.apid))
+        if grant is not None:
+            grant.attachments.pop(request.attachment, None)
+            self.drop(grant.segment, importer, list(request.evicted))
+        return Ack()
+
+    def _release(self, importer: int, request: Release) -> Ack:
+        grant = self.grants.get((importer, request.apid))
+        if grant is not None:
+            segment = grant.segment
+            self._forget(grant)
+            if not any(other.importer == importer for other in segment.grants.values()):
+                self.drop(segment, importer, [(0, segment.pages)])
+        return Ack()
+
+    def _evict(self, importer: int, request: Evict) -> Ack:
+        segment = self.segments.get(request.segid)
+        if segment is not None:
+            self.drop(segment, importer, list(request.ranges))
+        return Ack()
+
+    def _find(self, request: FindName) -> FindNameReply:
+        for segment in self.segments.values():
+            if segment.live and segment.name == request.name:
+                return FindNameReply(segment.segid)
+        return FindNameReply(0)
+
+    def _forget(self, grant: Grant) -> None:
+        grant.destroy()
+        grant.torn_down()
+        del self.grants[grant.importer, grant.apid]
+        del grant.segment.grants[grant.importer, grant.apid]
+        self._services.tracer.emit(
+            events.PermitRelease(
+                segid=grant.segment.segid, apid=grant.apid, importer=grant.importer
+            )
+        )
+
+    async def _amo(self, importer: int, request: Amo) -> AmoReply:
+        try:
+            grant = self.grants.get((importer, request.apid))
+            if grant is None or not grant.segment.live:
+                raise KernelError(errno.ENOENT, "the segment was removed or its exporter is gone")
+            if request.offset + WORD > grant.segment.size:
+                raise KernelError(errno.EINVAL, "the word is outside of the segment")
+            if not grant.writable:
+                raise KernelError(errno.EACCES, "the permit is read-only")
+            address = grant.segment.vaddr + request.offset
+            operation = AmoOperation(request.operation)
+            before = await atomic(
+                grant.segment.group.mm, address, operation, request.operand, request.compare
+            )
+        except (KernelError, Signalled) as error:
+            number = error.errno if isinstance(error, KernelError) else errno.EFAULT
+            return AmoReply(number, str(error)[:240], 0)
+        except ValueError:
+            return AmoReply(errno.EINVAL, f"no atomic operation {request.operation}", 0)
+        return AmoReply(0, "", before)
+
+    # -- faults ----------------------------------------------------------------------------
+
+    async def _fault(self, importer: int, request: Fault) -> FaultReply:
+        try:
+            grant = self.grants.get((importer, request.apid))
+            if grant is None:
+                raise KernelError(
+                    errno.ENOENT, "the segment was removed, its exporter is gone or the permit is"
+                )
+            segment = grant.segment
+            pages = intersect((request.page, request.count), (0, segment.pages))
+            if pages is None or intersect((request.touched, 1), pages) is None:
+                raise KernelError(errno.EINVAL, "the page is outside of the segment")
+            await self._make_known(grant, request.touched, pages)
+            extents = segment.table.hold(importer, *pages)
+        except KernelError as error:
+            return FaultReply(error.errno, error.cause[:240], 0, [])
+        self._services.tracer.emit(
+            events.FaultServe(
+                segid=segment.segid, importer=importer, page=pages[0], pages=total(extents),
+                sequence=segment.sequence, extents=extents,
+            )
+        )
+        return FaultReply(0, "", segment.sequence, extents)
+
+    async def _make_known(self, grant: Grant, touched: int, pages: Range) -> None:
+        """Return, without a sleep in between, when `touched` is in the PFN table and as much of
+        `pages` as can be. Raises KernelError when it cannot be."""
+        segment = grant.segment
+        for _ in range(self._services.image.faults.collisions + 1):
+            await self._quiet(segment, pages)
+            if not (grant.live and segment.live):
+                raise KernelError(errno.ENOENT, "the segment is going away")
+            missing = self._missing(segment, touched, pages)
+            if missing is None or await self._pin(grant, touched, missing):
+                return
+        raise KernelError(errno.EAGAIN, "the exporter's pages keep changing under the fault")
+
+    async def _quiet(self, segment: Segment, pages: Range) -> None:
+        """Recalls have priority over new faults; one request at a time for a range."""
+        until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
+        while segment.group.fork_depth or segment.recalled(pages) or segment.requested(pages):
+            why = await segment.changed.wait_killable(until)
+            if why is Wake.TIMEOUT:
+                raise KernelError(errno.EAGAIN, "a recall or fork of the exporter does not end")
+            if why is Wake.KILLED:
+                raise KernelError(errno.EINTR, "killed while waiting for a recall")
+
+    def _missing(self, segment: Segment, touched: int, pages: Range) -> Range | None:
+        """The smallest range that holds all unknown pages of `pages`; None when `touched` is
+        known, because then there is enough to answer."""
+        if segment.table.has(touched):
+            return None
+        known = segment.table.known(*pages)
+        first, last = pages[0], pages[0] + pages[1]
+        lead = 0
+        while lead < len(known) and known[lead] == first + lead:
+            lead += 1
+        tail = 0
+        while tail < len(known) - lead and known[-1 - tail] == last - 1 - tail:
+            tail += 1
+        return first + lead, pages[1] - lead - tail
+
+    async def _pin(self, grant: Grant, touched: int, pages: Range) -> bool:
+        """Pin `pages` and record them; False when a recall made that worthless."""
+        segment = grant.segment
+        request = PageRequest(pages)
+        segment.requests.append(request)
+        base = segment.first_vpn
+        try:
+            pinned = await pin_pages(segment.group.mm, base + pages[0], pages[1], base + touched)
+        finally:
+            segment.requests.remove(request)
+            segment.changed.wake_all()
+        usable = request.valid and grant.live and segment.live
+        for run in pinned:
+            self._recalls.pin(segment, run.frames)
+            surplus = run.frames
+            if usable:
+                surplus = segment.table.record(run.first_vpn - base, run.frames, run.uncached)
+            self._recalls.unpin(segment, surplus)
+        return usable

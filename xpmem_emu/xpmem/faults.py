@@ -1,0 +1,271 @@
+"""The importer's fault: from a missing page to an installed frame, or SIGBUS with the reason.
+
+        exporter                                    importer
+        |                                           | FAULT(page 5) sent, record valid
+        |<-------------- FAULT(5) ------------------|
+        | page 5 = frame 100                        |
+        |-- FAULT_REPLY(100), slow ... \\            |
+        | munmap: sequence 7 -> 8       \\           |
+        |-------- INVALIDATE(5) ---------\\--------->| no PTE to clear, record marked invalid
+        |<------- INVALIDATE_ACK ---------\\---------|
+        | frame 100 freed and reused       \\        |
+        |                                   `------>| record invalid -> DROPPED, tried again
+        |<-------------- FAULT(5) ------------------|
+        |--------- hole: FAULT_REPLY(ENOENT) ------>| SIGBUS, which is right
+
+Installing frame 100 would have exposed a stranger's memory (T16).
+
+Invariants: at most one fault in flight per page of a segment and partition; no install from a
+record that an invalidation marked; no wait without a deadline; every wait is killable.
+"""
+
+import errno
+
+import numpy as np
+
+from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signalled
+from xpmem_emu.mm.vma import Vma
+from xpmem_emu.sched import Completion, WaitQueue, Wake
+from xpmem_emu.xpc.messages import Detach, Evict, Fault, FaultReply
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.extents import Extent, Range, intersect, overlaps, subtract
+from xpmem_emu.xpmem.home import Homes
+from xpmem_emu.xpmem.imports import Imports
+from xpmem_emu.xpmem.install import install, install_known
+from xpmem_emu.xpmem.objects import Eviction, Imported, InFlight
+from xpmem_emu.xpmem.services import Services
+from xpmem_emu.xpmem.states import FaultEvent
+
+
+class Faults:
+    """All faults of this partition on imported segments, and the table of those in flight."""
+
+    def __init__(self, services: Services, homes: Homes, imports: Imports) -> None:
+        self._services = services
+        self._homes = homes
+        self._imports = imports
+        self._number = 0
+        self._place = WaitQueue(services.scheduler)
+        self.inflight = 0
+        self.after = services.image.faults.after
+        self.before = services.image.faults.before
+
+    async def resolve(self, attachment: Attachment, vma: Vma, address: int) -> None:
+        """Bring in the page behind `address` and its neighbourhood.
+
+        Raises Signalled (SIGBUS with the reason; SIGKILL when killed while waiting) and
+        KernelError EAGAIN when invalidations kept crossing the answers (facts 2.4).
+        """
+        imported = attachment.imported
+        page = attachment.page_at(address)
+        until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
+        collisions = 0
+        while True:
+            self._refuse(attachment, vma, address)
+            if install_known(self._services, attachment, page, self._batch):
+                return
+            if imported.busy((page, 1)):
+                await self._wait(imported.changed, until, attachment, address)
+                continue
+            if self.inflight >= self._services.image.limits.inflight_faults:
+                await self._wait(self._place, until, attachment, address)
+                continue
+            if await self._ask(attachment, address, page, until, collisions):
+                return
+            collisions += 1
+            if collisions > self._services.image.faults.collisions:
+                raise KernelError(
+                    errno.EAGAIN,
+                    f"{collisions} invalidations in a row crossed the answer to the fault",
+                    "the exporter is changing this range all the time; try again",
+                )
+
+    def invalidate(self, imported: Imported, ranges: list[Range]) -> int:
+        """Atomic: mark the in-flight faults that overlap; how many there are."""
+        marked = 0
+        for fault in imported.inflight:
+            if any(overlaps(fault.pages, span) for span in ranges):
+                fault.apply(FaultEvent.INVALIDATE)
+                marked += 1
+        return marked
+
+    def evict(self, imported: Imported, ranges: list[Range]) -> None:
+        """Tell the exporter about pages that no attachment shows any more.
+
+        Faults on them wait meanwhile: an EVICT must never overtake a later FAULT.
+        """
+        shown = [attachment.pages for attachment in imported.attachments.values()]
+        unseen = subtract(ranges, shown)
+        if unseen:
+            self.give_back(imported, unseen, Evict(imported.segid, unseen))
+
+    def give_back(
+        self, imported: Imported, ranges: list[Range], message: Evict | Detach
+    ) -> Completion[None]:
+        """Forget `ranges` and send the message that says so; completed when it is consumed."""
+        evictions = [Eviction(span) for span in ranges]
+        for span in ranges:
+            imported.table.take(*span)
+        imported.evictions += evictions
+        told = self._homes.tell(imported.home, imported.incarnation, message)
+        done: Completion[None] = Completion(self._services.scheduler)
+        self._services.scheduler.spawn(
+            "xpmem_evict", self._finish(imported, evictions, told, done)
+        )
+        return done
+
+    async def _finish(
+        self,
+        imported: Imported,
+        evictions: list[Eviction],
+        told: Completion[None],
+        done: Completion[None],
+    ) -> None:
+        await told.wait()
+        for eviction in evictions:
+            imported.evictions.remove(eviction)
+        imported.changed.wake_all()
+        self._imports.reap(imported)
+        done.complete(None)
+
+    @property
+    def _batch(self) -> int:
+        return self._services.image.faults.batch
+
+    def _refuse(self, attachment: Attachment, vma: Vma, address: int) -> None:
+        """Reasons for SIGBUS that are known here (facts 1.10 a to d, i, j)."""
+        imported = attachment.imported
+        if imported.gone:
+            raise attachment.sigbus(address, imported.gone)
+        if not attachment.live or not attachment.permit.live or vma.ops is not attachment:
+            raise attachment.sigbus(address, "the attachment is being detached")
+        if not self._homes.reachable(imported.home, imported.incarnation):
+            raise attachment.sigbus(address, f"partition p{imported.home} is lost")
+
+    async def _wait(
+        self, queue: WaitQueue, until: int, attachment: Attachment, address: int
+    ) -> None:
+        why = await queue.wait_killable(until)
+        if why is Wake.KILLED:
+            raise killed(address)
+        if why is Wake.TIMEOUT:
+            raise attachment.sigbus(address, "the fault found no place before its deadline")
+
+    async def _ask(
+        self, attachment: Attachment, address: int, page: int, until: int, attempt: int
+    ) -> bool:
+        """One FAULT and its answer; False when an invalidation crossed it."""
+        imported = attachment.imported
+        fault = self._begin(attachment, page, until)
+        outcome = "abandoned"
+        pages = 0
+        try:
+            reply = await self._homes.ask(
+                imported.home, Fault(attachment.permit.apid, page, *fault.pages)
+            )
+            if not isinstance(reply, FaultReply):
+                raise KernelBug(f"FAULT answered by {type(reply).__name__}")
+            if not fault.valid:
+                outcome = "invalidated"
+                self._services.tracer.emit(
+                    events.FaultCollision(fault=fault.number, segid=imported.segid, attempt=attempt)
+                )
+                return False
+            if reply.errno:
+                outcome = reply.cause
+                raise attachment.sigbus(address, f"at the exporter: {reply.cause}")
+            pages = self._accept(attachment, fault, page, reply.extents)
+            outcome = "installed"
+            return True
+        except XpcError as error:
+            outcome = str(error)
+            if error.reason is Reason.INTERRUPTED:
+                raise killed(address) from None
+            raise attachment.sigbus(address, imported.gone or str(error)) from None
+        finally:
+            self._end(imported, fault, pages, outcome)
+
+    def _begin(self, attachment: Attachment, page: int, until: int) -> InFlight:
+        imported = attachment.imported
+        self._number += 1
+        fault = InFlight(self._number, self._window(attachment, page), until)
+        imported.inflight.append(fault)
+        self.inflight += 1
+        self._services.tracer.emit(
+            events.FaultBegin(
+                fault=fault.number, segid=imported.segid, touched=page,
+                page=fault.pages[0], count=fault.pages[1],
+            )
+        )
+        return fault
+
+    def _end(self, imported: Imported, fault: InFlight, pages: int, outcome: str) -> None:
+        fault.apply(FaultEvent.END)
+        imported.inflight.remove(fault)
+        self.inflight -= 1
+        imported.changed.wake_all()
+        self._imports.reap(imported)
+        self._place.wake_one()
+        self._services.tracer.emit(
+            events.FaultEnd(
+                fault=fault.number, segid=imported.segid, pages=pages, outcome=outcome
+            )
+        )
+
+    def _accept(
+        self, attachment: Attachment, fault: InFlight, page: int, extents: list[Extent]
+    ) -> int:
+        """Record a good answer and map it, unless the attachment went meanwhile."""
+        imported = attachment.imported
+        if not attachment.live:
+            self.evict(imported, [fault.pages])
+            return 0
+        return install(self._services, attachment, page, extents)
+
+    def _window(self, attachment: Attachment, page: int) -> Range:
+        """Fault-around (facts 1.10): 32 after and 16 before. A touch right behind pages that are
+        known or being asked for is sequential and asks for twice as many as those, up to the
+        image's batch. Stops at pages that are known or busy."""
+        imported = attachment.imported
+        first, last = page - self.before, page + 1 + self.after
+        run = self._run_before(imported, page)
+        if run and self.after:
+            first, last = page, page + max(min(2 * run, self._batch), 1 + self.after)
+        bounds = intersect((max(first, 0), last - max(first, 0)), attachment.pages)
+        assert bounds is not None
+        return self._clip(imported, page, bounds)
+
+    def _run_before(self, imported: Imported, page: int) -> int:
+        """How many pages right before `page` are known or being asked for, up to a batch."""
+        end = page
+        for fault in sorted(imported.inflight, key=lambda fault: fault.pages, reverse=True):
+            if sum(fault.pages) == page:
+                page = fault.pages[0]
+        start = max(page - self._batch, 0)
+        known = imported.table.known(start, page - start)[::-1]
+        gaps = np.flatnonzero(known != page - 1 - np.arange(len(known)))
+        return end - page + (int(gaps[0]) if len(gaps) else len(known))
+
+    def _clip(self, imported: Imported, page: int, bounds: Range) -> Range:
+        """The part of `bounds` around `page` that nobody has or is asking for."""
+        first, end = bounds[0], bounds[0] + bounds[1]
+        known = imported.table.known(*bounds)
+        taken = [fault.pages for fault in imported.inflight]
+        taken += [eviction.pages for eviction in imported.evictions]
+        below = [start + count for start, count in taken if start + count <= page]
+        above = [start for start, _ in taken if start > page]
+        index = int(known.searchsorted(page))
+        if index > 0:
+            below.append(int(known[index - 1]) + 1)
+        if index < len(known):
+            above.append(int(known[index]))
+        first = max([first, *below])
+        return first, min([end, *above]) - first
+
+
+def killed(address: int) -> Signalled:
+    """The end of an access whose task got a fatal signal meanwhile."""
+    return Signalled(SignalInfo(Signal.SIGKILL, "killed while waiting for a page", address))

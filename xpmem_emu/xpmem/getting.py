@@ -1,0 +1,302 @@
+"""xpmem_get, release, attach, detach: the importer's calls, every check in its order.
+
+Facts 1.6 to 1.9, "modern". What only the exporter knows (does the segment live, do its
+permission bits allow this caller) is asked of the exporter at the point of the order where the
+real driver looks; everything else is judged here.
+"""
+
+import errno
+from itertools import count
+
+from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.mm.mapping import MapRequest
+from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.sched import Completion, Wake
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_align_up
+from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
+from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.device import Device, no_state
+from xpmem_emu.xpmem.exporter import XPMEM_RDONLY, XPMEM_RDWR
+from xpmem_emu.xpmem.extents import intersect
+from xpmem_emu.xpmem.faults import Faults
+from xpmem_emu.xpmem.home import Homes, unreachable
+from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, Ident, unpack
+from xpmem_emu.xpmem.importer import Importer
+from xpmem_emu.xpmem.imports import Imports
+from xpmem_emu.xpmem.making import PERMIT_MODE
+from xpmem_emu.xpmem.objects import Imported, Permit, Process, ThreadGroup
+from xpmem_emu.xpmem.services import Services
+
+ATTACHMENT_FLAGS = (
+    VmaFlags.SHARED | VmaFlags.DONTCOPY | VmaFlags.DONTDUMP | VmaFlags.IO
+    | VmaFlags.DONTEXPAND | VmaFlags.PFNMAP
+)  # fmt: skip
+
+
+class Getting:
+    """The importer's calls."""
+
+    def __init__(
+        self,
+        services: Services,
+        device: Device,
+        importer: Importer,
+        imports: Imports,
+        faults: Faults,
+        homes: Homes,
+    ) -> None:
+        self._services = services
+        self._device = device
+        self._importer = importer
+        self._imports = imports
+        self._faults = faults
+        self._homes = homes
+        self._numbers = count(1)
+
+    # -- permits ---------------------------------------------------------------------------
+
+    async def get(
+        self, process: Process, segid: int, flags: int, permit_type: int, permit_value: int
+    ) -> int:
+        """The apid of a new permit. Raises KernelError (facts 1.6)."""
+        if segid <= 0:
+            raise _invalid("a segid is positive")
+        if flags & ~(XPMEM_RDONLY | XPMEM_RDWR) or flags == XPMEM_RDONLY | XPMEM_RDWR:
+            raise _invalid(f"flags {flags:#x}: XPMEM_RDONLY (1) or XPMEM_RDWR (2)")
+        if permit_type != PERMIT_MODE:
+            raise _invalid(f"permit_type {permit_type} is not XPMEM_PERMIT_MODE (1)")
+        if permit_value:
+            raise _invalid("permit_value must be NULL: the permission is the exporter's to set")
+        home = self._home_of(segid)
+        group = self._device.find(process.pid)
+        session = self._homes.session(home)
+        exhausted = self._exhausted(group)
+        apid = self._next_apid(process, None if exhausted else group)
+        size = await self._ask_permit(process, home, segid, apid, flags)
+        if exhausted:
+            raise exhausted
+        if group is None:
+            raise no_state(process)
+        if not group.live:  # closed meanwhile, and perhaps opened again: another group
+            self._homes.tell(home, session, Release(apid))
+            raise no_state(process)
+        if not self._homes.reachable(home, session):
+            raise unreachable(home, "it was lost while it granted the permit")
+        imported = self._imports.adopt(segid, home, session, size)
+        permit = Permit(apid, group, imported, flags)
+        group.permits[apid] = permit
+        imported.permits.add(permit)
+        return apid
+
+    async def release(self, process: Process, apid: int) -> None:
+        """Raises KernelError (facts 1.9). Returns when the exporter knows, if it lives."""
+        if apid <= 0:
+            raise _invalid("an apid is positive")
+        permit = self._own_permit(process, apid)
+        group = permit.group
+        del group.permits[apid]
+        for told in await self._importer.release(permit):
+            await self._until_told(told)
+
+    # -- attachments -----------------------------------------------------------------------
+
+    async def attach(
+        self, process: Process, apid: int, offset: int, size: int, vaddr: int
+    ) -> int:
+        """The address of a new attachment. Raises KernelError (facts 1.7)."""
+        if apid <= 0:
+            raise _invalid("an apid is positive")
+        if vaddr and vaddr + PAGE_SIZE - (vaddr & PAGE_MASK) >= TASK_SIZE:
+            raise _invalid(f"vaddr {vaddr:#x} is beyond the user address space")
+        if vaddr & PAGE_MASK or offset & PAGE_MASK:
+            raise _invalid(f"vaddr {vaddr:#x} and offset {offset:#x} must be page aligned")
+        size = page_align_up(size) % (1 << 64)
+        permit = self._permit(apid)
+        refused = self._refused(process, permit)
+        number = 0 if refused else next(self._numbers)
+        await self._ask_attach(permit, number, offset, size, refused)
+        try:
+            self._refuse_self_overlap(process, permit, offset, size, vaddr)
+            return await self._map(process, permit, number, offset, size, vaddr)
+        except (KernelError, Signalled):
+            imported = permit.imported
+            if number not in imported.attachments and not imported.gone:
+                self._homes.tell(
+                    imported.home, imported.incarnation, Detach(apid, number, [])
+                )
+            raise
+
+    async def detach(self, process: Process, vaddr: int) -> None:
+        """Raises KernelError (facts 1.8). Returns when the exporter knows, if it lives."""
+        vma = process.mm.find_vma(vaddr)
+        if vma is None:
+            return  # success, as the modern driver has it
+        attachment = vma.ops
+        if not isinstance(attachment, Attachment):
+            raise _invalid(f"{vaddr:#x} is not in an xpmem attachment")
+        if not attachment.live:
+            return
+        if attachment.permit.group.tgid != process.pid:
+            raise KernelError(errno.EACCES, "the attachment was made through another's permit")
+        await self._until_told(await self._importer.detach(attachment))
+
+    # -- steps of get ----------------------------------------------------------------------
+
+    def _home_of(self, segid: int) -> int:
+        home = unpack(segid).partid if segid <= ID_MAX else -1
+        if home != self._services.partid and home not in self._services.xpc.partitions:
+            raise KernelError(
+                errno.ENOENT,
+                f"segment {segid:#x} names a partition that this machine does not have",
+                "`xpmem-emu get segments` lists the segids there are",
+            )
+        return home
+
+    async def _ask_permit(
+        self, process: Process, home: int, segid: int, apid: int, flags: int
+    ) -> int:
+        request = Get(
+            segid, apid, flags, process.uid, list(process.gids), process.cap_ipc_owner
+        )
+        try:
+            reply = await self._homes.ask(home, request)
+        except XpcError as error:
+            raise unreachable(home, str(error)) from None
+        assert isinstance(reply, GetReply)
+        if reply.errno:
+            raise KernelError(reply.errno, reply.cause)
+        return reply.size
+
+    def _exhausted(self, group: ThreadGroup | None) -> KernelError | None:
+        """Why this group can have no further permit; None when it can."""
+        limit = self._services.image.limits.permits_per_task
+        if group is None:
+            return None
+        if group.last_uniq.apid >= UNIQ_MAX:
+            return KernelError(errno.EBUSY, "this task has used up its apids")
+        if len(group.permits) >= limit:
+            return KernelError(errno.ENOMEM, f"this task has {limit} permits, the image's limit")
+        return None
+
+    def _next_apid(self, process: Process, group: ThreadGroup | None) -> int:
+        """A fresh apid. Without a group: uniq 0, which asks the exporter to judge and grant
+        nothing, because its refusal comes first in the historical order."""
+        uniq = 0
+        if group is not None:
+            group.last_uniq.apid += 1
+            uniq = group.last_uniq.apid
+        return Ident(self._services.partid, self._services.boot, process.pid, uniq).pack()
+
+    # -- steps of attach -------------------------------------------------------------------
+
+    def _permit(self, apid: int) -> Permit:
+        ident = unpack(apid) if apid <= ID_MAX else None
+        group = self._device.find(ident.tgid) if ident else None
+        permit = group.permits.get(apid) if group else None
+        if permit is None or not permit.live:
+            raise KernelError(
+                errno.ENOENT,
+                f"no permit {apid:#x}, or it is being released",
+                "an apid lives from xpmem_get until xpmem_release or the end of its task",
+            )
+        return permit
+
+    def _own_permit(self, process: Process, apid: int) -> Permit:
+        """Facts 1.9: tg unknown ENOENT, somebody else's EACCES, apid unknown ENOENT."""
+        ident = unpack(apid) if apid <= ID_MAX else None
+        if ident and self._device.find(ident.tgid) and ident.tgid != process.pid:
+            raise KernelError(errno.EACCES, f"permit {apid:#x} belongs to task {ident.tgid}")
+        return self._permit(apid)
+
+    def _refused(self, process: Process, permit: Permit) -> str:
+        """Why the caller may not attach through this permit at all; empty when it may."""
+        if permit.group.tgid != process.pid:
+            return f"permit {permit.apid:#x} belongs to task {permit.group.tgid}"
+        if permit.flags == XPMEM_RDONLY and not self._services.image.extensions.readonly_attach:
+            return "a permit got with XPMEM_RDONLY cannot be attached"
+        return ""
+
+    async def _ask_attach(
+        self, permit: Permit, number: int, offset: int, size: int, refused: str
+    ) -> None:
+        """Register with the exporter; attachment 0 asks only whether the segment lives."""
+        imported = permit.imported
+        if imported.gone:
+            raise KernelError(errno.ENOENT, imported.gone)
+        try:
+            reply = await self._homes.ask(
+                imported.home, Attach(permit.apid, number, offset, size)
+            )
+        except XpcError as error:
+            raise KernelError(errno.ENOENT, imported.gone or str(error)) from None
+        assert isinstance(reply, AttachReply)
+        if refused and reply.errno != errno.ENOENT:
+            raise KernelError(
+                errno.EACCES, refused, "get with XPMEM_RDWR, in the task that attaches"
+            )
+        if reply.errno:
+            raise KernelError(reply.errno, reply.cause)
+
+    def _refuse_self_overlap(
+        self, process: Process, permit: Permit, offset: int, size: int, vaddr: int
+    ) -> None:
+        group = permit.group
+        segment = group.segments.get(permit.imported.segid)
+        if segment is None or not vaddr:
+            return
+        if intersect((segment.vaddr + offset, size), (vaddr, size)):
+            raise _invalid("the attachment would cover its own source")
+
+    async def _map(
+        self, process: Process, permit: Permit, number: int, offset: int, size: int, vaddr: int
+    ) -> int:
+        limit = self._services.image.limits.attachments_per_task
+        if sum(len(p.attachments) for p in permit.group.permits.values()) >= limit:
+            raise KernelError(
+                errno.ENOMEM, f"this task has {limit} attachments, the image's limit"
+            )
+        imported = permit.imported
+        attachment = Attachment(
+            number, permit, process.mm, 0, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT),
+            self._faults.resolve, self._reachable, self._services.kill,
+        )
+
+        def still_wanted(replaced: list[Vma]) -> None:
+            if not permit.live or imported.gone:
+                raise KernelError(errno.ENOENT, imported.gone or "the permit was released")
+            if any(isinstance(vma.ops, Attachment) for vma in replaced):
+                raise _invalid("an xpmem attachment is in the way")
+
+        writable = permit.flags != XPMEM_RDONLY
+        attachment.address = await process.mm.mmap(
+            MapRequest(
+                length=size,
+                prot=Prot.READ | Prot.WRITE if writable else Prot.READ,
+                flags=ATTACHMENT_FLAGS,
+                address=vaddr,
+                fixed=bool(vaddr),
+                ops=attachment,
+                check=still_wanted,
+            )
+        )
+        imported.attachments[number] = attachment
+        permit.attachments.append(attachment)
+        self._services.tracer.emit(
+            events.AttachmentMap(
+                segid=imported.segid, apid=permit.apid, address=attachment.address, size=size
+            )
+        )
+        return attachment.address
+
+    def _reachable(self, imported: Imported) -> bool:
+        return self._homes.reachable(imported.home, imported.incarnation)
+
+    async def _until_told(self, told: Completion[None]) -> None:
+        if await told.wait_killable() is Wake.KILLED:
+            return  # the telling goes on without us
+
+
+def _invalid(cause: str) -> KernelError:
+    return KernelError(errno.EINVAL, cause)

@@ -1,0 +1,79 @@
+"""How the importer's side talks to the home partition of a segment.
+
+A segment of this very partition is served by a function call; every other one by a message on
+the MEM channel. Callers see no difference except that a message can be lost: XpcError.
+"""
+
+import errno
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.sched import Completion
+from xpmem_emu.xpc.messages import Message
+from xpmem_emu.xpc.xpc import Patience, XpcError
+from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.recall import MEM_CHANNEL
+from xpmem_emu.xpmem.services import Services
+
+
+class Homes:
+    """All home partitions, this one included."""
+
+    def __init__(self, services: Services, exporter: Exporter) -> None:
+        self._services = services
+        self._exporter = exporter
+
+    async def ask(self, home: int, request: Message, patience: Patience | None = None) -> Message:
+        """The reply of partition `home`. Raises XpcError when there is none in time."""
+        if home == self._services.partid:
+            return await self._exporter.serve(home, request)
+        reply, _ = await self._services.xpc.call(
+            home, MEM_CHANNEL, request, patience=patience or self._services.fault_patience
+        )
+        return reply
+
+    def tell(self, home: int, session: int, request: Message) -> Completion[None]:
+        """Send `request` from a thread of its own, so that no signal to the caller can end it.
+
+        Completed when the home partition consumed it, or is lost. A session that ended needs no
+        telling: its pages were given back when it ended.
+        """
+        done: Completion[None] = Completion(self._services.scheduler)
+        self._services.scheduler.spawn(
+            f"xpmem_tell/p{home}", self._tell(home, session, request, done)
+        )
+        return done
+
+    def session(self, home: int) -> int:
+        """The session in which frames of `home` are good. Raises KernelError EHOSTUNREACH."""
+        if home == self._services.partid:
+            return self._services.boot
+        incarnation = self._services.xpc.incarnation(home)
+        if incarnation is None:
+            raise unreachable(home, self._services.xpc.partitions[home].reason.name)
+        return incarnation
+
+    def reachable(self, home: int, session: int) -> bool:
+        """Whether `home` is still ACTIVE in that session."""
+        if home == self._services.partid:
+            return True
+        return self._services.xpc.is_active(home, session)
+
+    async def _tell(
+        self, home: int, session: int, request: Message, done: Completion[None]
+    ) -> None:
+        try:
+            if self.reachable(home, session):
+                await self.ask(home, request)
+        except XpcError:
+            pass  # the partition is lost, and with it everything it knew of us
+        finally:
+            done.complete(None)
+
+
+def unreachable(home: int, why: str) -> KernelError:
+    """The refusal of a call that needs a partition which is not active."""
+    return KernelError(
+        errno.EHOSTUNREACH,
+        f"partition p{home} is not active ({why})",
+        f"`xpmem-emu get partitions` shows its state; `xpmem-emu logs p{home}` why it left",
+    )

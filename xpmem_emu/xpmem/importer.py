@@ -1,0 +1,131 @@
+"""How an importer loses pages: by its own detach and release, by INVALIDATE, with the home.
+
+What it loses to an INVALIDATE or to the loss of a home partition goes atomically. What it gives
+up itself is told to the exporter from a thread of its own, so that no signal and no dead peer
+can hold the task that detaches. Gaining pages is faults.py.
+"""
+
+from xpmem_emu.mm.vma import DeadOps
+from xpmem_emu.sched import Completion
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.extents import Range, intersect, subtract
+from xpmem_emu.xpmem.faults import Faults
+from xpmem_emu.xpmem.home import Homes
+from xpmem_emu.xpmem.imports import Imports
+from xpmem_emu.xpmem.objects import Imported, Permit
+from xpmem_emu.xpmem.services import Services
+
+
+class Importer:
+    """Every segment that some task of this partition holds a permit for."""
+
+    def __init__(
+        self, services: Services, homes: Homes, faults: Faults, imports: Imports
+    ) -> None:
+        self._services = services
+        self._homes = homes
+        self._faults = faults
+        self._imports = imports
+
+    async def release(self, permit: Permit) -> list[Completion[None]]:
+        """Detach everything, then tell the exporter; the caller checked that it may.
+
+        Returns what completes when the exporter knows.
+        """
+        permit.destroy()
+        told = [
+            await self.detach(attachment)
+            for attachment in list(permit.attachments)
+            if attachment.live
+        ]
+        imported = permit.imported
+        imported.permits.discard(permit)
+        if not imported.gone:
+            told.append(
+                self._homes.tell(imported.home, imported.incarnation, Release(permit.apid))
+            )
+        self._imports.reap(imported)
+        permit.torn_down()
+        return told
+
+    async def detach(self, attachment: Attachment) -> Completion[None]:
+        """Unmap a live attachment; its pages are given back unless another one shows them.
+
+        Order of facts 1.8: mark, drop the pages, cut the VMA link, unlink, munmap. Returns what
+        completes when the exporter knows.
+        """
+        attachment.destroy()
+        mm, imported = attachment.mm, attachment.imported
+        mm.zap_special(attachment.address, attachment.end)
+        for vma in mm.vmas.intersecting(attachment.address, attachment.end):
+            if vma.ops is attachment:
+                vma.ops = DeadOps("the attachment was detached")
+        attachment.permit.attachments.remove(attachment)
+        del imported.attachments[attachment.number]
+        told = self._give_back(attachment)
+        await mm.munmap(attachment.address, attachment.end - attachment.address)
+        attachment.torn_down()
+        self._services.tracer.emit(
+            events.AttachmentUnmap(
+                segid=imported.segid, apid=attachment.permit.apid, address=attachment.address
+            )
+        )
+        return told
+
+    def _give_back(self, attachment: Attachment) -> Completion[None]:
+        imported = attachment.imported
+        shown = [other.pages for other in imported.attachments.values()]
+        unseen = subtract([attachment.pages], shown)
+        message = Detach(attachment.permit.apid, attachment.number, unseen)
+        return self._faults.give_back(imported, unseen, message)
+
+    # -- losing pages ----------------------------------------------------------------------
+
+    def invalidate(self, home: int, message: Invalidate) -> InvalidateAck:
+        """Drop pages on request of their home. Atomic: when it returns, nothing here can reach
+        them and no answer in flight will bring them back."""
+        for entry in message.entries:
+            imported = self._imports.find(entry.segid)
+            if imported is None or imported.home != home:
+                continue  # nothing of it is held here: what there was went with its permits
+            ranges = list(entry.ranges)
+            if entry.going_away:
+                imported.gone = entry.going_away
+                ranges = [(0, imported.size >> PAGE_SHIFT)]
+            imported.sequence = max(imported.sequence, entry.sequence)
+            faults = self._faults.invalidate(imported, ranges)
+            ptes = self._zap(imported, ranges)
+            self._services.tracer.emit(
+                events.Invalidated(
+                    segid=entry.segid, sequence=entry.sequence, ranges=ranges,
+                    ptes=ptes, faults=faults, going_away=entry.going_away,
+                )
+            )
+        return InvalidateAck()
+
+    def lose(self, home: int, reason: str) -> None:
+        """Partition `home` is lost: zap every PTE of it. Atomic."""
+        for imported in self._imports.of_home(home):
+            imported.gone = reason
+            everything = [(0, imported.size >> PAGE_SHIFT)]
+            self._faults.invalidate(imported, everything)
+            ptes = self._zap(imported, everything)
+            imported.changed.wake_all()
+            self._imports.reap(imported)
+            self._services.tracer.emit(
+                events.ImportLost(segid=imported.segid, reason=reason, ptes=ptes)
+            )
+
+    def _zap(self, imported: Imported, ranges: list[Range]) -> int:
+        ptes = 0
+        for span in ranges:
+            imported.table.take(*span)
+            for attachment in imported.attachments.values():
+                part = intersect(span, attachment.pages)
+                if part is not None:
+                    start = attachment.vpn_of(part[0]) << PAGE_SHIFT
+                    ptes += attachment.mm.zap_special(start, start + (part[1] << PAGE_SHIFT))
+        return ptes

@@ -1,0 +1,49 @@
+"""The registry of imported segments: one `Imported` per segment and session with its home.
+
+An entry lives while anybody holds a permit, and longer while a fault or an eviction of it is in
+flight: a new permit must find those, or its FAULT could overtake an EVICT still under way and
+the exporter would forget a holder.
+"""
+
+from xpmem_emu.sched import Scheduler, WaitQueue
+from xpmem_emu.xpmem.objects import Imported
+
+
+class Imports:
+    """What this partition imports, by segid."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._imports: dict[int, Imported] = {}
+        self._lost: set[Imported] = set()
+        """Lost with their home, still permitted or attached by somebody."""
+
+    def adopt(self, segid: int, home: int, session: int, size: int) -> Imported:
+        """The entry for a segment of partition `home`, made if there is none yet."""
+        imported = self._imports.get(segid)
+        if imported is None or imported.gone:
+            imported = Imported(segid, home, session, size, WaitQueue(self._scheduler))
+            self._imports[segid] = imported
+        return imported
+
+    def find(self, segid: int) -> Imported | None:
+        """The entry of a segid."""
+        return self._imports.get(segid)
+
+    def of_home(self, home: int) -> list[Imported]:
+        """All entries of one home partition."""
+        return [imported for imported in self._imports.values() if imported.home == home]
+
+    def all(self) -> list[Imported]:
+        """Every entry, lost ones included."""
+        return [*self._imports.values(), *self._lost]
+
+    def reap(self, imported: Imported) -> None:
+        """Forget an entry that nothing needs any more; a lost one is kept aside until then."""
+        idle = not (imported.permits or imported.inflight or imported.evictions)
+        if self._imports.get(imported.segid) is imported and (idle or imported.gone):
+            del self._imports[imported.segid]
+        if imported.gone and not idle:
+            self._lost.add(imported)
+        else:
+            self._lost.discard(imported)

@@ -1,0 +1,72 @@
+"""Mapping frames of a home partition into an attachment: special PTEs, only where none are.
+
+Atomic, and only from frames that are good now: straight from a valid answer or from the table
+of what this partition holds. The VMA is looked up again, because it may have changed while the
+fault slept.
+"""
+
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.extents import numbers
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.extents import UNCACHED, Extent, Range, intersect
+from xpmem_emu.xpmem.services import Services
+
+
+def install(services: Services, attachment: Attachment, page: int, extents: list[Extent]) -> int:
+    """Note the frames of an answer for all attachments and map them around `page` of this one.
+
+    Returns how many PTEs were installed.
+    """
+    table = attachment.imported.table
+    for first, frame, count, flags in extents:
+        table.record(first, numbers(frame, count), bool(flags & UNCACHED))
+    return _map(services, attachment, page, extents)
+
+
+def install_known(services: Services, attachment: Attachment, page: int, batch: int) -> bool:
+    """Map `page` and what else is known after it without asking anybody; False when `page` is
+    not known here."""
+    table = attachment.imported.table
+    if not table.has(page):
+        return False
+    onward = intersect((page, batch), attachment.pages)
+    assert onward is not None
+    known = table.extents(*onward)
+    _map(services, attachment, page, known)
+    return True
+
+
+def _map(services: Services, attachment: Attachment, page: int, extents: list[Extent]) -> int:
+    mm = attachment.mm
+    vma = mm.find_vma(attachment.vpn_of(page) << PAGE_SHIFT)
+    if vma is None or vma.ops is not attachment:
+        return 0
+    mapped = (attachment.page_at(vma.start), (vma.end - vma.start) >> PAGE_SHIFT)
+    base = attachment.imported.home << pte.PARTID_SHIFT
+    access = pte.WRITE if vma.writable else 0
+    installed = []
+    ptes = 0
+    for extent in extents:
+        part = _clip(extent, mapped)
+        if part is None:
+            continue
+        first, frame, count, flags = part
+        gpfns = numbers(base + frame, count)
+        extra = pte.UNCACHED if flags & UNCACHED else 0
+        ptes += mm.insert_special(vma, attachment.vpn_of(first), gpfns, access | extra)
+        installed.append(part)
+    services.tracer.emit(
+        events.PageInstall(
+            segid=attachment.imported.segid, address=attachment.address, extents=installed
+        )
+    )
+    return ptes
+
+
+def _clip(extent: Extent, pages: Range) -> Extent | None:
+    """The part of an extent that lies in `pages`."""
+    first, frame, count, flags = extent
+    part = intersect((first, count), pages)
+    return part and (part[0], frame + part[0] - first, part[1], flags)

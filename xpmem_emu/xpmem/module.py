@@ -1,0 +1,143 @@
+"""The XPMEM module as the kernel loads it: composes its parts and listens to XPC.
+
+    device    who has xpmem state            recall    getting pages back
+    making    make, remove                   fence     a lost importer that may be alive
+    getting   get, release, attach, detach   faults    bringing pages in
+    exporter  answers importers              importer  losing pages
+
+It decides nothing itself.
+"""
+
+import errno
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.atomic import AmoOperation
+from xpmem_emu.mm.vma import Vma
+from xpmem_emu.xpc.frame import Buffer
+from xpmem_emu.xpc.messages import (
+    Amo,
+    AmoReply,
+    Attach,
+    AttachReply,
+    Detach,
+    Fault,
+    FaultReply,
+    Get,
+    GetReply,
+    Invalidate,
+    Message,
+    Release,
+)
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.device import Device
+from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.faults import Faults
+from xpmem_emu.xpmem.fence import Fence
+from xpmem_emu.xpmem.getting import Getting
+from xpmem_emu.xpmem.home import Homes
+from xpmem_emu.xpmem.importer import Importer
+from xpmem_emu.xpmem.imports import Imports
+from xpmem_emu.xpmem.making import Making
+from xpmem_emu.xpmem.recall import Recalls
+from xpmem_emu.xpmem.services import Services
+
+VERSION = 0x00027004
+"""What XPMEM_CMD_VERSION returns: 2.7.4."""
+
+
+class Xpmem:
+    """Cross-partition memory of one partition."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.recalls = Recalls(services, self._drop_local)
+        self.exporter = Exporter(services, self.recalls)
+        self.homes = Homes(services, self.exporter)
+        self.imports = Imports(services.scheduler)
+        self.faults = Faults(services, self.homes, self.imports)
+        self.importer = Importer(services, self.homes, self.faults, self.imports)
+        self.fence = Fence(services, self.exporter)
+        self.device = Device(self.recalls, self.exporter, self.importer)
+        self.making = Making(services, self.device, self.exporter, self.homes)
+        self.getting = Getting(
+            services, self.device, self.importer, self.imports, self.faults, self.homes
+        )
+
+    async def amo(
+        self, attachment: Attachment, address: int, operation: AmoOperation, operand: int,
+        compare: int,
+    ) -> int:
+        """An atomic operation through an attachment, carried out by the home partition."""
+        imported = attachment.imported
+        offset = address - attachment.address + attachment.pages[0] * 4096
+        request = Amo(attachment.permit.apid, offset, operation, operand, compare)
+        try:
+            reply = await self.homes.ask(imported.home, request)
+        except XpcError as error:
+            raise attachment.sigbus(address, imported.gone or str(error)) from None
+        assert isinstance(reply, AmoReply)
+        if reply.errno:
+            raise KernelError(reply.errno, reply.cause)
+        return reply.before
+
+    def tune(self, name: str, value: int) -> int:
+        """Set faults_after or faults_before (facts 1.10); the old value. Raises EINVAL."""
+        old = {"faults_after": self.faults.after, "faults_before": self.faults.before}
+        if name not in old:
+            raise KernelError(errno.EINVAL, f"no tunable {name!r}", "faults_after, faults_before")
+        other = sum(old.values()) - old[name]
+        if value < 0 or other + value >= 96:
+            raise KernelError(errno.EINVAL, f"{name} {value}: the sum must stay in 0..95")
+        if name == "faults_after":
+            self.faults.after = value
+        else:
+            self.faults.before = value
+        return old[name]
+
+    # -- the MEM channel ---------------------------------------------------------------------
+
+    def connected(self, partid: int) -> None:
+        """Nothing to do: pages are asked for when they are touched."""
+
+    def disconnected(self, partid: int, reason: Reason) -> None:
+        """Nothing to do: partition_down came first and did it all."""
+
+    async def received(self, partid: int, message: Message, bulk: Buffer) -> Message:
+        """The reply to a request of a peer."""
+        if isinstance(message, Invalidate):
+            return self.importer.invalidate(partid, message)
+        return await self.exporter.serve(partid, message)
+
+    def late_reply(self, partid: int, request: Message, reply: Message) -> None:
+        """Undo what the peer did for a caller that had gone."""
+        session = self._services.xpc.incarnation(partid)
+        if session is None:
+            return
+        match request, reply:
+            case Get(apid=apid), GetReply(errno=0):
+                self.homes.tell(partid, session, Release(apid))
+            case Attach(apid=apid, attachment=number), AttachReply(errno=0):
+                self.homes.tell(partid, session, Detach(apid, number, []))
+            case Fault(apid=apid), FaultReply(errno=0):
+                self._give_back(apid, request)
+
+    def _give_back(self, apid: int, request: Fault) -> None:
+        for imported in self.imports.all():
+            if not imported.gone and any(permit.apid == apid for permit in imported.permits):
+                self.faults.evict(imported, [(request.page, request.count)])
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def partition_down(self, partid: int, incarnation: int, reason: str) -> None:
+        """A peer is lost. Atomic: nothing of it is reachable here, and nothing here by it."""
+        self.importer.lose(partid, reason)
+        self.fence.begin(partid, incarnation, reason)
+
+    def attachment_at(self, vma: Vma | None) -> Attachment | None:
+        """The attachment that a VMA belongs to."""
+        return vma.ops if vma is not None and isinstance(vma.ops, Attachment) else None
+
+    def _drop_local(self, message: Invalidate) -> None:
+        self.importer.invalidate(self._services.partid, message)

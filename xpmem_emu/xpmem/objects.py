@@ -1,0 +1,210 @@
+"""The objects of cross-partition memory and what belongs to whom.
+
+Exporter's side:  ThreadGroup --makes--> Segment --grants--> Grant (one per permit of anybody)
+Importer's side:  ThreadGroup --got--> Permit --maps--> Attachment;  Permit --of--> Imported
+
+`Imported` is this partition's view of one segment (the proxy segment of 2008): which frames it
+was told, which faults are in flight. All permits and attachments of the partition share it, so
+that fifty tasks that touch one page make one FAULT. A segment of this very partition is
+imported in the same way; only the messages are function calls.
+
+Plain state with no behaviour beyond bookkeeping; no method here sleeps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.sched import WaitQueue
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpmem.extents import Range, overlaps
+from xpmem_emu.xpmem.ids import LastUniq
+from xpmem_emu.xpmem.pfn_table import PfnTable, Taken
+from xpmem_emu.xpmem.states import INFLIGHT, LIFE, FaultEvent, FaultState, Life, LifeEvent
+
+if TYPE_CHECKING:
+    from xpmem_emu.xpmem.attachment import Attachment
+
+
+class Process(Protocol):
+    """A task as XPMEM sees it."""
+
+    pid: int
+    uid: int
+    gids: Sequence[int]
+    cap_ipc_owner: bool
+    mm: AddressSpace
+    last_uniq: LastUniq
+
+
+class Mortal:
+    """Something that is made, is destroyed once, and knows that it is being destroyed."""
+
+    life: Life = LIFE.initial
+
+    @property
+    def live(self) -> bool:
+        """Whether nobody started to destroy it."""
+        return self.life is Life.LIVE
+
+    def destroy(self) -> None:
+        """Begin the teardown: nothing new may start on it."""
+        self.life = LIFE.next(self.life, LifeEvent.DESTROY)
+
+    def torn_down(self) -> None:
+        """The teardown is complete."""
+        self.life = LIFE.next(self.life, LifeEvent.TORN_DOWN)
+
+
+@dataclass(eq=False)
+class ThreadGroup(Mortal):
+    """The xpmem state of a process (tg): from opening the device until close, exec or exit."""
+
+    tgid: int
+    uid: int
+    gid: int
+    mm: AddressSpace
+    last_uniq: LastUniq
+    segments: dict[int, "Segment"] = field(default_factory=dict)
+    permits: dict[int, "Permit"] = field(default_factory=dict)
+    pinned: int = 0
+    """Pages of this exporter pinned by anyone."""
+    fork_depth: int = 0
+    """Greater than 0 between fork_begin and fork_end: faults wait."""
+
+
+@dataclass(eq=False)
+class PageRequest:
+    """Exporter's side of a fault: pages being pinned. A recall marks it invalid (facts 2.4)."""
+
+    pages: Range
+    valid: bool = True
+
+
+@dataclass(eq=False)
+class Recall:
+    """Pages taken out of a segment's table whose holders have not all acknowledged yet."""
+
+    segment: "Segment"
+    pages: Range
+    sequence: int
+    taken: Taken
+    going_away: str
+    started: bool = False
+
+
+@dataclass(eq=False)
+class Segment(Mortal):
+    """A range of its owner's address space that others may attach."""
+
+    segid: int
+    group: ThreadGroup
+    vaddr: int
+    size: int
+    mode: int
+    name: str
+    changed: WaitQueue
+    """Woken when a recall or page request of the segment ends, or when forking ends."""
+    sequence: int = 0
+    """Bumped by every invalidation that overlaps the segment."""
+    table: PfnTable = field(default_factory=PfnTable)
+    requests: list[PageRequest] = field(default_factory=list)
+    recalls: list[Recall] = field(default_factory=list)
+    grants: dict[tuple[int, int], "Grant"] = field(default_factory=dict)
+
+    @property
+    def pages(self) -> int:
+        """Length in pages."""
+        return self.size >> PAGE_SHIFT
+
+    @property
+    def first_vpn(self) -> int:
+        """Page number of the segment's start in its owner's address space."""
+        return self.vaddr >> PAGE_SHIFT
+
+    def recalled(self, pages: Range) -> bool:
+        """Whether a recall in progress overlaps `pages`."""
+        return any(overlaps(recall.pages, pages) for recall in self.recalls)
+
+    def requested(self, pages: Range) -> bool:
+        """Whether pages of the range are being pinned for somebody else."""
+        return any(overlaps(request.pages, pages) for request in self.requests)
+
+
+@dataclass(eq=False)
+class Grant(Mortal):
+    """Exporter's side of a permit: partition `importer` may map the segment."""
+
+    apid: int
+    importer: int
+    segment: Segment
+    writable: bool
+    attachments: dict[int, Range] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class InFlight:
+    """A fault whose answer has not arrived (T16). An invalidation that overlaps marks it."""
+
+    number: int
+    pages: Range
+    until_ns: int
+    """Deadline of the fault, absolute."""
+    state: FaultState = INFLIGHT.initial
+
+    @property
+    def valid(self) -> bool:
+        """Whether the answer may still be used."""
+        return self.state is FaultState.VALID
+
+    def apply(self, event: FaultEvent) -> None:
+        """Move along the in-flight fault's table."""
+        self.state = INFLIGHT.next(self.state, event)
+
+
+@dataclass(eq=False)
+class Eviction:
+    """Pages being given back; faults on them wait until the exporter knows."""
+
+    pages: Range
+
+
+@dataclass(eq=False)
+class Imported:
+    """This partition's view of a segment."""
+
+    segid: int
+    home: int
+    incarnation: int
+    """Session with the home partition in which the frames are good."""
+    size: int
+    changed: WaitQueue
+    """Woken when an in-flight fault or an eviction ends."""
+    gone: str = ""
+    """Why the segment can no longer be reached; empty while it can."""
+    sequence: int = 0
+    """Newest sequence that an invalidation brought."""
+    table: PfnTable = field(default_factory=PfnTable)
+    inflight: list[InFlight] = field(default_factory=list)
+    evictions: list[Eviction] = field(default_factory=list)
+    permits: set["Permit"] = field(default_factory=set)
+    attachments: dict[int, "Attachment"] = field(default_factory=dict)
+    last_failure: str = ""
+
+    def busy(self, pages: Range) -> bool:
+        """Whether a fault or an eviction in progress overlaps `pages`."""
+        return any(overlaps(fault.pages, pages) for fault in self.inflight) or any(
+            overlaps(eviction.pages, pages) for eviction in self.evictions
+        )
+
+
+@dataclass(eq=False)
+class Permit(Mortal):
+    """What xpmem_get returned to a task: an apid."""
+
+    apid: int
+    group: ThreadGroup
+    imported: Imported
+    flags: int
+    attachments: list["Attachment"] = field(default_factory=list)

@@ -1,0 +1,181 @@
+"""The PFN table: which frame is behind each page of a segment, and who holds it.
+
+The exporter keeps one for each segment it made: a page is known while its frame is pinned, and
+a pinned frame has at least one holding partition. (Never a remote address: the exporter does
+not know where importers map a page, T3.) The importer keeps one for each segment it imports,
+without holders: the frames it was told, shared by all its attachments of that segment.
+
+A sparse radix tree of 512-page leaves; work on a range touches present leaves only, as slices.
+Frame 0 means unknown, so frame 0 can never be known (facts 2.2).
+Lock: none; every method is atomic. Invariant: a page has a holder iff it is known (exporter).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.mm.extents import runs
+from xpmem_emu.mm.radix import LEAF_SIZE, PAGE_NUMBER_BITS, RadixTree
+from xpmem_emu.xpmem.extents import Extent, Mask, Range, Vector, extents
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+def _mask() -> Mask:
+    return np.zeros(LEAF_SIZE, dtype=np.bool_)
+
+
+@dataclass(slots=True)
+class PfnLeaf:
+    """512 consecutive pages."""
+
+    frames: Vector = field(default_factory=lambda: np.zeros(LEAF_SIZE, dtype=np.int64))
+    uncached: Mask = field(default_factory=_mask)
+    holders: dict[int, Mask] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Taken:
+    """Pages removed from a table: their frames, and which partitions held which of them."""
+
+    pages: Vector
+    frames: Vector
+    holders: dict[int, list[Range]]
+
+    def frames_of(self, partid: int) -> Vector:
+        """The frames of the pages that `partid` held."""
+        mask = np.zeros(len(self.pages), dtype=np.bool_)
+        for page, count in self.holders.get(partid, ()):
+            lo, hi = np.searchsorted(self.pages, (page, page + count))
+            mask[lo:hi] = True
+        return self.frames[mask]
+
+
+class PfnTable:
+    """Pages of one segment -> frames of its home partition."""
+
+    def __init__(self) -> None:
+        self._radix: RadixTree[PfnLeaf] = RadixTree(PfnLeaf)
+        self.pages = 0
+        """How many pages are known."""
+
+    def has(self, page: int) -> bool:
+        """Whether one page is known."""
+        leaf = self._radix.find(page)
+        return leaf is not None and leaf.frames[page % LEAF_SIZE] != 0
+
+    def known(self, page: int, count: int) -> Vector:
+        """The known pages of a range, ascending."""
+        found = [
+            base + lo + np.flatnonzero(leaf.frames[lo:hi])
+            for base, leaf, lo, hi in self._leaves(page, count)
+        ]
+        return np.concatenate([_NOTHING, *found])
+
+    def record(self, page: int, frames: Vector, uncached: bool) -> Vector:
+        """Make a run of pages known. Returns the frames of pages that were known already, which
+        the caller pinned once too often."""
+        surplus = [_NOTHING]
+        done = 0
+        while done < len(frames):
+            lo = (page + done) % LEAF_SIZE
+            size = min(LEAF_SIZE - lo, len(frames) - done)
+            leaf = self._radix.ensure(page + done)
+            there, new = leaf.frames[lo : lo + size], frames[done : done + size]
+            absent = there == 0
+            if not np.array_equal(there[~absent], new[~absent]):
+                raise KernelBug(f"pages at {page + done} are known with other frames (S4)")
+            surplus.append(new[~absent])
+            there[absent] = new[absent]
+            leaf.uncached[lo : lo + size][absent] = uncached
+            self.pages += int(absent.sum())
+            done += size
+        return np.concatenate(surplus)
+
+    def hold(self, partid: int, page: int, count: int) -> list[Extent]:
+        """Note that `partid` holds the known pages of a range; their extents."""
+        for _, leaf, lo, hi in self._leaves(page, count):
+            mask = leaf.holders.setdefault(partid, _mask())
+            mask[lo:hi] |= leaf.frames[lo:hi] != 0
+        return self.extents(page, count)
+
+    def extents(self, page: int, count: int) -> list[Extent]:
+        """The known pages of a range with their frames."""
+        pages, frames, uncached = [_NOTHING], [_NOTHING], [_NOTHING.astype(np.bool_)]
+        for base, leaf, lo, hi in self._leaves(page, count):
+            index = lo + np.flatnonzero(leaf.frames[lo:hi])
+            pages.append(base + index)
+            frames.append(leaf.frames[index])
+            uncached.append(leaf.uncached[index])
+        return extents(np.concatenate(pages), np.concatenate(frames), np.concatenate(uncached))
+
+    def take(self, page: int, count: int) -> Taken:
+        """Forget a range; what was known and who held it."""
+        pages, frames = [_NOTHING], [_NOTHING]
+        holders: dict[int, list[Vector]] = {}
+        for base, leaf, lo, hi in self._leaves(page, count):
+            part = leaf.frames[lo:hi]
+            index = np.flatnonzero(part)
+            pages.append(base + lo + index)
+            frames.append(part[index])
+            for partid, mask in leaf.holders.items():
+                held = np.flatnonzero(mask[lo:hi])
+                if len(held):
+                    holders.setdefault(partid, []).append(base + lo + held)
+                    mask[lo:hi] = False
+            part[:] = 0
+        taken = Taken(
+            np.concatenate(pages),
+            np.concatenate(frames),
+            {partid: runs(np.concatenate(held)) for partid, held in sorted(holders.items())},
+        )
+        self._forget(page, count, len(taken.frames))
+        return taken
+
+    def drop(self, partid: int, page: int, count: int) -> Vector:
+        """`partid` holds the range no longer; the frames of pages that nobody holds now."""
+        freed = [_NOTHING]
+        for _, leaf, lo, hi in self._leaves(page, count):
+            mask = leaf.holders.get(partid)
+            if mask is None:
+                continue
+            mask[lo:hi] = False
+            held = np.zeros(hi - lo, dtype=np.bool_)
+            for other in leaf.holders.values():
+                held |= other[lo:hi]
+            part = leaf.frames[lo:hi]
+            orphans = (part != 0) & ~held
+            freed.append(part[orphans].copy())
+            part[orphans] = 0
+        vector = np.concatenate(freed)
+        self._forget(page, count, len(vector))
+        return vector
+
+    def held_by(self, partid: int, page: int, count: int) -> list[Range]:
+        """The pages of a range that `partid` holds."""
+        found = [
+            base + lo + np.flatnonzero(leaf.holders[partid][lo:hi])
+            for base, leaf, lo, hi in self._leaves(page, count)
+            if partid in leaf.holders
+        ]
+        return runs(np.concatenate([_NOTHING, *found]))
+
+    def holders(self) -> dict[int, int]:
+        """How many pages each partition holds."""
+        counts: dict[int, int] = {}
+        for _, leaf, _, _ in self._leaves(0, 1 << PAGE_NUMBER_BITS):
+            for partid, mask in leaf.holders.items():
+                counts[partid] = counts.get(partid, 0) + int(mask.sum())
+        return {partid: count for partid, count in sorted(counts.items()) if count}
+
+    def _leaves(self, page: int, count: int) -> Iterator[tuple[int, PfnLeaf, int, int]]:
+        return self._radix.leaves(page, count)
+
+    def _forget(self, page: int, count: int, forgotten: int) -> None:
+        self.pages -= forgotten
+        if forgotten:
+            for base, leaf, _, _ in list(self._leaves(page, count)):
+                if not leaf.frames.any():
+                    self._radix.prune(base)

@@ -1,0 +1,214 @@
+"""The recall: getting pages back from every partition that holds them.
+
+Two phases, after the thread's own conclusion (T11, T12):
+
+* `begin` - atomic, under the page-table lock of the exporter's address space: bump the sequence,
+  mark overlapping page requests invalid, take the pages out of the PFN table, zap what this very
+  partition imported. Nothing sleeps, nothing is sent.
+* `settle` - may sleep, after all spinlocks are dropped: one INVALIDATE per holder for everything
+  begun, all in parallel; wait for every acknowledgement, each until its deadline. A holder that
+  does not answer is deactivated, which fences it (fence.py). Only then are the frames unpinned,
+  and only after that may the caller's gather free them (T15).
+
+        exporter                                 importer
+        | munmap: begin, sequence 7 -> 8
+        |------------ INVALIDATE(5) ------------>|
+        |                                        | PTE cleared, in-flight fault marked
+        |<----------- INVALIDATE_ACK ------------|
+        | unpin, then free
+
+It does not know why pages go: munmap, reclaim, remove and all the others look alike here.
+"""
+
+from collections.abc import Awaitable, Callable
+from itertools import islice
+
+from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.sched import Completion
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
+from xpmem_emu.xpc.messages import Invalidate, RecallEntry
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.extents import Range, Vector, intersect, overlaps
+from xpmem_emu.xpmem.objects import Recall, Segment, ThreadGroup
+from xpmem_emu.xpmem.services import Services
+
+MEM_CHANNEL = 0
+
+
+class Recalls:
+    """All recalls of one exporting partition."""
+
+    def __init__(self, services: Services, drop_local: Callable[[Invalidate], None]) -> None:
+        self._services = services
+        self._drop_local = drop_local
+        self._number = 0
+        self.pinned_total = 0
+        self.unpinned_total = 0
+
+    def begin(self, segment: Segment, pages: Range, going_away: str = "") -> None:
+        """Take `pages` of `segment` away from everybody; atomic. `settle` must follow."""
+        segment.sequence += 1
+        self._services.tracer.emit(
+            events.SequenceBump(
+                segid=segment.segid, sequence=segment.sequence, page=pages[0], count=pages[1]
+            )
+        )
+        for request in segment.requests:
+            if overlaps(request.pages, pages):
+                request.valid = False
+        recall = Recall(
+            segment, pages, segment.sequence, segment.table.take(*pages), going_away
+        )
+        if not len(recall.taken.frames):
+            return  # nobody holds anything: nothing to wait for
+        segment.recalls.append(recall)
+        local = self._entry(recall, recall.taken.holders.pop(self._services.partid, []))
+        if local.ranges:
+            self._drop_local(Invalidate([local]))
+
+    async def settle(self, group: ThreadGroup, start: int, end: int) -> None:
+        """Return when no recall of `group` overlaps [start, end), those begun by others included.
+
+        Bounded: a holder acknowledges, or its deadline passes and it is fenced.
+        """
+        batch = [
+            recall
+            for segment in group.segments.values()
+            for recall in segment.recalls
+            if not recall.started
+        ]
+        for recall in batch:
+            recall.started = True
+        if batch:
+            await self._run(batch)
+        for segment in list(group.segments.values()):
+            pages = pages_of(segment, start, end)
+            while pages is not None and segment.recalled(pages):
+                await segment.changed.wait(
+                    self._services.scheduler.now_ns + self._services.recall_bound_ns
+                )
+
+    def pin(self, segment: Segment, frames: Vector) -> None:
+        """Account for frames that were just pinned for `segment`."""
+        segment.group.pinned += len(frames)
+        self.pinned_total += len(frames)
+        if len(frames):
+            self._services.tracer.emit(events.PagesPin(segid=segment.segid, pages=len(frames)))
+
+    def unpin(self, segment: Segment, frames: Vector) -> None:
+        """Give pinned frames of `segment` back to the memory manager."""
+        if not len(frames):
+            return
+        segment.group.pinned -= len(frames)
+        self.unpinned_total += len(frames)
+        self._services.tracer.emit(events.PagesUnpin(segid=segment.segid, pages=len(frames)))
+        self._services.memory.frames.unpin(frames)
+
+    async def _run(self, batch: list[Recall]) -> None:
+        self._number += 1
+        number = self._number
+        plan: dict[int, list[RecallEntry]] = {}
+        for recall in batch:
+            for partid, ranges in recall.taken.holders.items():
+                plan.setdefault(partid, []).append(self._entry(recall, ranges))
+        pages = sum(len(recall.taken.frames) for recall in batch)
+        if plan:
+            self._services.tracer.emit(
+                events.RecallBegin(recall=number, holders=sorted(plan), pages=pages)
+            )
+        fenced = await self._tell(plan)
+        for recall in batch:
+            self.unpin(recall.segment, recall.taken.frames)
+            recall.segment.recalls.remove(recall)
+            recall.segment.changed.wake_all()
+        if plan:
+            self._services.tracer.emit(events.RecallEnd(recall=number, pages=pages, fenced=fenced))
+
+    async def _tell(self, plan: dict[int, list[RecallEntry]]) -> list[int]:
+        """Send every holder its INVALIDATE, in parallel; the holders that were fenced."""
+        fenced: list[int] = []
+        done: list[Completion[None]] = []
+        for partid, entries in islice(sorted(plan.items()), 1, None):
+            completion: Completion[None] = Completion(self._services.scheduler)
+            done.append(completion)
+            self._services.scheduler.spawn(
+                f"xpmem_recall/p{partid}", self._tell_in_thread(partid, entries, fenced, completion)
+            )
+        for partid, entries in islice(sorted(plan.items()), 1):
+            await self._tell_one(partid, entries, fenced)
+        for completion in done:
+            await completion.wait()
+        return sorted(fenced)
+
+    async def _tell_in_thread(
+        self, partid: int, entries: list[RecallEntry], fenced: list[int], done: Completion[None]
+    ) -> None:
+        await self._tell_one(partid, entries, fenced)
+        done.complete(None)
+
+    async def _tell_one(self, partid: int, entries: list[RecallEntry], fenced: list[int]) -> None:
+        xpc, patience = self._services.xpc, self._services.recall_patience
+        session = xpc.incarnation(partid)
+        try:
+            for message in self._messages(entries):
+                await xpc.call(partid, MEM_CHANNEL, message, patience=patience)
+        except XpcError as error:
+            fenced.append(partid)
+            if session is not None and xpc.is_active(partid, session):
+                xpc.deactivate(partid, Reason.TIMEOUT, f"recall: {error}")
+
+    def _messages(self, entries: list[RecallEntry]) -> list[Invalidate]:
+        """All entries in one message, unless their ranges are more than the image allows."""
+        most = self._services.image.limits.recall_ranges_per_message
+        messages: list[list[RecallEntry]] = [[]]
+        room = most
+        for entry in entries:
+            ranges = entry.ranges
+            while ranges:
+                if not room:
+                    messages.append([])
+                    room = most
+                part, ranges = ranges[:room], ranges[room:]
+                room -= len(part)
+                messages[-1].append(
+                    RecallEntry(entry.segid, entry.sequence, part, entry.going_away)
+                )
+        return [Invalidate(message) for message in messages if message]
+
+    def _entry(self, recall: Recall, ranges: list[Range]) -> RecallEntry:
+        return RecallEntry(recall.segment.segid, recall.sequence, ranges, recall.going_away)
+
+
+def pages_of(segment: Segment, start: int, end: int) -> Range | None:
+    """The pages of `segment` that lie in [start, end) of its owner's address space."""
+    first = start >> PAGE_SHIFT
+    last = (end + PAGE_MASK) >> PAGE_SHIFT
+    found = intersect((segment.first_vpn, segment.pages), (first, last - first))
+    return found and (found[0] - segment.first_vpn, found[1])
+
+
+class RecallNotifier:
+    """Subscribes a thread group's recalls to its address space (T7, T12)."""
+
+    def __init__(
+        self, recalls: Recalls, group: ThreadGroup, release: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._recalls = recalls
+        self._group = group
+        self._release = release
+
+    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+        """Atomic: begin the recall of every segment that overlaps."""
+        for segment in self._group.segments.values():
+            if segment.live and (pages := pages_of(segment, start, end)) is not None:
+                self._recalls.begin(segment, pages)
+
+    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
+        """May sleep: complete when nobody can reach the range any more."""
+        await self._recalls.settle(self._group, start, end)
+
+    async def release(self, mm: AddressSpace) -> None:
+        """The address space dies: everything that hangs on it goes first."""
+        await self._release()
