@@ -1,0 +1,77 @@
+"""Clusters of real processes with the fake kernel, in folders of the test's own.
+
+Whatever a test leaves running is ended by pid, and a test that leaves files behind after `down`
+is told so by its own assertions on `Home`.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live import cluster
+from xpmem_emu.live.state import ClusterState
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered
+
+FAKE = (sys.executable, str(Path(__file__).parent / "fake_partition.py"))
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders that hold a test's clusters."""
+
+    run: Path
+    arenas: Path
+
+    def leftovers(self) -> list[Path]:
+        """Everything in them but the roots."""
+        return [*self.run.glob("*/*"), *self.arenas.glob("*")]
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    run = Path(tempfile.mkdtemp(prefix="xe", dir="/tmp"))
+    arenas = Path(tempfile.mkdtemp(prefix="xe", dir="/dev/shm"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run))
+    monkeypatch.setenv("XPMEM_EMU_ARENAS", str(arenas))
+    monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
+    yield Home(run, arenas)
+    for folder in (run / "xpmem-emu").glob("*"):
+        cluster.down(folder.name)
+    shutil.rmtree(run)
+    shutil.rmtree(arenas)
+
+
+Up = Callable[..., ClusterState]
+
+
+def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = 5.0,
+              partitions: tuple[PartitionSpec, ...] = (), event_log: bool = False,
+              command: tuple[str, ...] = FAKE, memory: int = 1 << 20) -> ClusterSpec:  # fmt: skip
+    """A small cluster of partitions with the fake kernel."""
+    return ClusterSpec(
+        name, partitions or numbered(count), image, memory, event_log, lease_s, command
+    )
+
+
+@pytest.fixture
+def up(home: Home) -> Up:
+    """Starts a cluster of fake partitions."""
+    return lambda *args, **kwargs: cluster.up(fake_spec(*args, **kwargs), timeout_s=20)
+
+
+@pytest.fixture
+def refusal() -> Callable[..., KernelError]:
+    """Calls something that must refuse, and gives the refusal."""
+
+    def refuse(action: Callable[..., object], *args: object) -> KernelError:
+        with pytest.raises(KernelError) as caught:
+            action(*args)
+        return caught.value
+
+    return refuse

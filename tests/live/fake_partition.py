@@ -1,0 +1,19 @@
+"""The program of a partition process whose kernel is the fake one.
+
+`fake_partition.py --config FILE` as the launcher starts it; `fake_partition.py CLUSTER NAME` is
+what a container would run.
+"""
+
+import sys
+
+from fake_kernel import FakeKernel
+
+from xpmem_emu.live.cluster import boot_one
+from xpmem_emu.live.partition import main
+from xpmem_emu.live.topology import ClusterSpec, numbered
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--config":
+        sys.exit(main(FakeKernel, sys.argv[1:]))
+    cluster, name = sys.argv[1:]
+    sys.exit(boot_one(ClusterSpec(cluster, numbered(2), memory=1 << 20), name, FakeKernel))

@@ -1,0 +1,108 @@
+"""The awaited client library, on asyncio and on uvloop."""
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+
+from xpmem_emu import connect, connect_async
+from xpmem_emu.kernel import calls
+from xpmem_emu.live import cluster
+from xpmem_emu.live.client_async import IN_FLIGHT_MAX, AsyncPartition
+from xpmem_emu.live.failures import SigBus, XpmemError
+from xpmem_emu.live.operations import CHUNK
+
+from .conftest import Up
+
+pytestmark = pytest.mark.live
+
+Run = Callable[[Callable[[AsyncPartition], Awaitable[None]]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(up: Up, request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine function with a connection to a fresh partition."""
+    up(1, memory=8 << 20, lease_s=0.5)
+
+    def run_with_connection(body: Callable[[AsyncPartition], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with await connect_async("p0", "t") as p0:
+                await body(p0)
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(main())
+
+    return run_with_connection
+
+
+def test_the_same_operations_are_awaited(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        task = await p0.spawn("a")
+        data = b"0123456789abcdef" * (CHUNK // 8)
+        await task.store(64, data)
+        assert await task.load(64, len(data)) == data
+        assert await task.xpmem_make(0, 4096) == 0x1234
+        with pytest.raises(FileNotFoundError):
+            await task.xpmem_remove(1)
+        with pytest.raises(SigBus):
+            await task.load(1 << 30, 1)
+        child = await task.fork()
+        assert [row["pid"] for row in await p0.look("tasks")] == [task.pid, child.pid]
+
+    run(body)
+    with connect("p0", "t") as p0:
+        assert p0.look("tasks") == []
+
+
+def test_many_calls_are_in_flight_at_once_and_no_more_than_allowed(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        waiting = [
+            asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
+            for _ in range(IN_FLIGHT_MAX + 8)
+        ]
+        with connect("p0", "t") as other:
+            while not all(one.done() for one in waiting):
+                done, _ = await asyncio.wait(waiting, timeout=0.05)
+                assert len(done) in (0, IN_FLIGHT_MAX, IN_FLIGHT_MAX + 8)
+                other.call(calls.Describe(what="go"))
+        assert {one.result().value for one in waiting} == {"went"}
+
+    run(body)
+
+
+def test_a_quiet_connection_keeps_its_lease(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        await p0.spawn("kept")
+        pending = asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
+        await asyncio.wait([pending], timeout=1.5)
+        assert [row["name"] for row in await p0.look("tasks")] == ["kept"]
+        await p0.call(calls.Describe(what="go"))
+        await pending
+
+    run(body)
+
+
+def test_events_arrive_as_they_happen(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        events = p0.events()
+        first = asyncio.ensure_future(anext(events))
+        while not first.done():
+            pid = (await p0.spawn()).pid
+        assert (await first)["pid"] <= pid
+        await events.aclose()
+
+    run(body)
+
+
+def test_a_call_in_flight_fails_when_the_partition_dies(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        pending = asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
+        await p0.status()
+        cluster.crash("t", "p0")
+        with pytest.raises(XpmemError) as caught:
+            await pending
+        assert caught.value.errno == errno.ECONNRESET
+
+    run(body)

@@ -1,0 +1,70 @@
+"""The harness with the kernel that it is for."""
+
+import psutil
+import pytest
+
+from xpmem_emu import XPMEM_RDWR, connect
+from xpmem_emu.live import cluster
+from xpmem_emu.live.failures import SigBus, XpmemError
+from xpmem_emu.live.topology import ClusterSpec, numbered
+
+from .conftest import Home
+
+pytestmark = pytest.mark.live
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def two_partitions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XPMEM_EMU_CLUSTER", "real")
+    cluster.up(ClusterSpec("real", numbered(2), memory=16 * MEBIBYTE), timeout_s=30)
+
+
+@pytest.mark.usefixtures("two_partitions")
+def test_the_example_of_the_library_runs_as_it_is_written() -> None:
+    with connect("p0") as p0, connect("p1") as p1:
+        exporter, importer = p0.spawn(), p1.spawn()
+        addr = exporter.mmap(1 << 20)
+        exporter.store(addr, b"hello")
+        segid = exporter.xpmem_make(addr, 1 << 20, 0o600)
+        apid = importer.xpmem_get(segid, XPMEM_RDWR)
+        at = importer.xpmem_attach(apid, 0, 1 << 20)
+        assert importer.load(at, 5) == b"hello"
+
+
+@pytest.mark.usefixtures("two_partitions")
+def test_the_death_of_an_exporter_is_a_signal_and_a_reboot_heals() -> None:
+    with connect("p1") as p1:
+        importer = p1.spawn()
+        with connect("p0") as p0:
+            exporter = p0.spawn()
+            addr = exporter.mmap(MEBIBYTE)
+            apid = importer.xpmem_get(exporter.xpmem_make(addr, MEBIBYTE))
+            at = importer.xpmem_attach(apid, 0, MEBIBYTE)
+            importer.store(at, b"written")
+            assert exporter.load(addr, 7) == b"written"
+            with p1.events() as events:
+                cluster.crash("real", "p0")
+                next(one for one in events if one.get("state") == "INACTIVE")
+        with pytest.raises(SigBus) as caught:
+            importer.load(at, 1)
+        assert caught.value.info.partid == 0
+        with p1.events() as events:
+            cluster.boot("real", "p0")
+            next(one for one in events if one.get("state") == "ACTIVE")
+        with connect("p0") as p0:
+            exporter = p0.spawn()
+            segid = exporter.xpmem_make(exporter.mmap(MEBIBYTE), MEBIBYTE)
+            assert importer.xpmem_get(segid) > 0
+
+
+@pytest.mark.usefixtures("two_partitions")
+def test_an_orderly_shutdown_ends_every_call_and_every_process() -> None:
+    with connect("p0") as p0:
+        process = psutil.Process(p0.facts.pid)
+        p0.spawn()
+        p0.shutdown()
+        assert process.wait(10) == 0
+        with pytest.raises(XpmemError):
+            p0.status()

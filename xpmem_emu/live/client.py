@@ -1,0 +1,258 @@
+"""The blocking client library: connect to a partition, spawn tasks, let them share memory.
+
+    with connect("p0") as p0, connect("p1") as p1:
+        exporter, importer = p0.spawn(), p1.spawn()
+
+Tasks spawned by a connection are killed when it is closed, or when this process dies: a thread
+of the library tells the partition that we live. Objects may be used by several threads; each call
+in progress has a line of its own. A partition that rebooted is another one: connect again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TypeVar
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
+from xpmem_emu.live.failures import (
+    SigBus,
+    SigKill,
+    SigSegv,
+    TaskSignalled,
+    XpmemError,
+    xpmem_error,
+)
+from xpmem_emu.live.line import Line
+from xpmem_emu.live.operations import Answer, Blocking, Request, Steps
+from xpmem_emu.live.partition_operations import PartitionOperations, Row
+from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER
+from xpmem_emu.live.state import read_state
+from xpmem_emu.live.task_operations import TaskOperations
+
+__all__ = [
+    "Answer",
+    "Partition",
+    "SigBus",
+    "SigKill",
+    "SigSegv",
+    "Task",
+    "TaskSignalled",
+    "XpmemError",
+    "connect",
+]
+
+T = TypeVar("T")
+
+CALL_TIMEOUT_S = 300.0
+"""Longer than any call may take under the slowest shipped image."""
+CONNECT_TIMEOUT_S = 5.0
+_BYE_TIMEOUT_S = 2.0
+_LINES_MAX = 64
+
+
+def find_console(partition: str, cluster: str | None) -> str:
+    """The console endpoint of a partition, which may be an endpoint already. Raises XpmemError
+    ENOENT when there is no such cluster or partition."""
+    if "://" in partition:
+        return partition
+    name = cluster or os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER
+    try:
+        return read_state(name).partition(partition).console
+    except KernelError as error:
+        raise xpmem_error(error.errno, error.cause, error.remedy) from None
+
+
+def new_hello() -> Hello:
+    """A session of this process."""
+    program = os.path.basename(sys.argv[0])[:40] if sys.argv else ""
+    return Hello(session=secrets.token_hex(16), client=f"{program or 'python'}[{os.getpid()}]")
+
+
+def connect(partition: str, cluster: str | None = None, *,
+            timeout: float = CALL_TIMEOUT_S) -> Partition:  # fmt: skip
+    """Connect to a partition by name, or by its console endpoint (`ipc://`, `tcp://`).
+
+    `cluster`: else `$XPMEM_EMU_CLUSTER`, else `default`. `timeout` in seconds bounds each call.
+    Raises XpmemError.
+    """
+    return Partition(partition, find_console(partition, cluster), timeout=timeout)
+
+
+class Partition(PartitionOperations["Task"], Blocking):
+    """One session with one boot of one partition."""
+
+    def __init__(self, name: str, endpoint: str, *, timeout: float = CALL_TIMEOUT_S) -> None:
+        """Raises XpmemError when nobody answers at `endpoint`."""
+        self.name = name
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self._hello = new_hello()
+        self._lock = threading.Lock()
+        self._idle: list[Line] = []
+        self._lines = threading.BoundedSemaphore(_LINES_MAX)
+        self._closed = threading.Event()
+        line = Line(endpoint, self._hello, CONNECT_TIMEOUT_S)
+        self.facts: BootFacts = line.facts
+        self._idle.append(line)
+        self._heart = threading.Thread(
+            target=self._beat, name=f"xpmem-emu heart of {name}", daemon=True
+        )
+        self._heart.start()
+
+    def __repr__(self) -> str:
+        return f"<Partition {self.facts.name} boot {self.facts.boot}>"
+
+    def __enter__(self) -> Partition:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def task(self, pid: int) -> Task:
+        """The task `pid`, which exists already."""
+        return Task(self, pid)
+
+    def call(self, call: Call, bulk: Buffer = b"", timeout: float | None = None) -> Answer:
+        """Any call of `kernel.calls`. Raises XpmemError or TaskSignalled."""
+        return self._exchange([Request(call, bulk)], timeout)[0]
+
+    def run(self, steps: Steps[T]) -> T:
+        """See Blocking."""
+        try:
+            requests = next(steps)
+            while True:
+                try:
+                    answers = self._exchange(requests, None)
+                except (XpmemError, TaskSignalled) as failure:
+                    requests = steps.throw(failure)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def events(self) -> EventStream:
+        """The events of the partition from now on, as flat mappings, without end."""
+        return EventStream(self)
+
+    def close(self) -> None:
+        """End the session; returns when the tasks it spawned are gone. Never raises."""
+        if self._closed.is_set():
+            return
+        with suppress(XpmemError):
+            self._exchange([Request(None, kind=Ask.BYE)], _BYE_TIMEOUT_S)
+        self._closed.set()
+        self._heart.join(_BYE_TIMEOUT_S)
+        with self._lock:
+            for line in self._idle:
+                line.close()
+            self._idle.clear()
+
+    # -- lines -----------------------------------------------------------------------------
+
+    def _exchange(self, requests: Sequence[Request], timeout: float | None) -> list[Answer]:
+        with self.borrowed_line() as line:
+            return line.exchange(requests, self.timeout if timeout is None else timeout)
+
+    @contextmanager
+    def borrowed_line(self) -> Iterator[Line]:
+        """A line for the exclusive use of the calling thread. Raises XpmemError."""
+        with self._lines:
+            with self._lock:
+                line = self._idle.pop() if self._idle else None
+            line = line or self._new_line()
+            try:
+                yield line
+            finally:
+                with self._lock:
+                    if self._closed.is_set() or line.broken:
+                        line.close()
+                    else:
+                        self._idle.append(line)
+
+    def _new_line(self) -> Line:
+        """Raises XpmemError ECONNRESET when the partition is not the one we connected to."""
+        if self._closed.is_set():
+            raise xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
+        line = Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S)
+        if line.facts.boot != self.facts.boot:
+            line.close()
+            raise xpmem_error(errno.ECONNRESET, f"{self.name} rebooted", "connect again")
+        return line
+
+    def _beat(self) -> None:
+        """Keep the lease, until closed, or until the partition or the session is gone."""
+        pause_s = self.facts.lease_s / 5
+        with suppress(XpmemError), closing(self._new_line()) as line:
+            while not self._closed.wait(pause_s):
+                # A partition that stands still answers late; that is no reason to give it up.
+                with suppress(TimeoutError):
+                    line.exchange([Request(None, kind=Ask.PING)], pause_s)
+
+
+class EventStream:
+    """The live events of a partition, from the moment it is made. Lost ones show as
+    `{"event": "harness:dropped", "count": n}`. An iterator and a context manager."""
+
+    def __init__(self, partition: Partition) -> None:
+        """Raises XpmemError."""
+        self._stack = ExitStack()
+        self._line = self._stack.enter_context(partition.borrowed_line())
+        self._subscription = self._line.subscribe(partition.timeout)
+        self._stack.callback(self._unsubscribe, CONNECT_TIMEOUT_S)
+        self._queue: deque[Row] = deque()
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> Row:
+        while not self._queue:
+            batch = self._line.next_events(self._subscription)
+            if batch.dropped:
+                self._queue.append({"event": "harness:dropped", "count": batch.dropped})
+            self._queue.extend(batch.events)
+        return self._queue.popleft()
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No more events."""
+        self._stack.close()
+
+    def _unsubscribe(self, timeout: float) -> None:
+        request = Request(self._subscription, kind=Ask.UNSUBSCRIBE)
+        with suppress(XpmemError):
+            self._line.exchange([request], timeout)
+
+
+class Task(TaskOperations["Task"], Blocking):
+    """A simulated process on a partition."""
+
+    def __init__(self, partition: Partition, pid: int) -> None:
+        self.partition = partition
+        self.pid = pid
+
+    def __repr__(self) -> str:
+        return f"<Task {self.pid} on {self.partition.name}>"
+
+    def sibling(self, pid: int) -> Task:
+        """See TaskOperations."""
+        return self.partition.task(pid)
+
+    def run(self, steps: Steps[T]) -> T:
+        """See Blocking."""
+        return self.partition.run(steps)

@@ -1,0 +1,330 @@
+"""The launcher: partitions of a cluster as processes, started, watched and ended.
+
+    up      folders, configurations, processes; returns when every partition is active with all
+    down    ends what `up` started and removes what it made; nothing else
+    boot    starts one partition of a running cluster again; `crash`, `hang`, `resume` break it
+
+A cluster is a folder and nothing more: no daemon watches it. All changes hold the cluster's lock.
+What a crash left behind (dead pids, sockets, arenas) is cleaned by the next `up`.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import psutil
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live import partition as partition_process
+from xpmem_emu.live.client import Partition
+from xpmem_emu.live.failures import XpmemError
+from xpmem_emu.live.life import living, start_ticks
+from xpmem_emu.live.partition import KernelFactory, PartitionConfig
+from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
+from xpmem_emu.live.processes import (
+    PartitionProcess,
+    end,
+    end_now,
+    process_row,
+    require_alive,
+    spawn,
+    tell,
+)
+from xpmem_emu.live.state import (
+    ClusterState,
+    PartitionState,
+    locked,
+    process_of,
+    read_state,
+    write_state,
+)
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, load_image
+
+UP_TIMEOUT_S = 60.0
+_OWN_COMMAND = (sys.executable, "-m", "xpmem_emu.live.partition")
+_STATUS_TIMEOUT_S = 5.0
+_POLL_S = 0.02
+
+
+class Progress(Protocol):
+    """Hears how far a command is."""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """`done` of `total` steps are done; `what` is the last one, for people."""
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """A Progress that tells nobody."""
+
+
+# -- up ---------------------------------------------------------------------------------------
+
+
+def up(spec: ClusterSpec, progress: Progress = no_progress,
+       timeout_s: float = UP_TIMEOUT_S) -> ClusterState:  # fmt: skip
+    """Start every partition of `spec` and wait until all are active with each other.
+
+    Raises KernelError: EEXIST when the cluster runs already, ECHILD with the end of its log when
+    a partition died, ETIMEDOUT when they do not become active; what was started is ended again.
+    """
+    with locked(spec.name) as folder:
+        _refuse_running(spec.name)
+        _clean(spec.name)
+        try:
+            configs = _configs(spec, folder)
+            make_own_folder(arena_folder(spec.name))
+            state = _empty_state(spec, folder)
+            for done, config in enumerate(configs, start=1):
+                state = state.including(_start(state, config))
+                # Before the next one starts: if we die here, `down` still finds them all.
+                write_state(state)
+                progress(done, 2 * len(configs), f"{config.name} started")
+            _wait_active(state, progress, time.monotonic() + timeout_s)
+        except BaseException:
+            _take_down(spec.name, no_progress)
+            raise
+        return state
+
+
+def _refuse_running(cluster: str) -> None:
+    try:
+        state = read_state(cluster)
+    except KernelError:
+        return
+    alive = [one.name for one in state.partitions if process_of(one.pid, one.started)]
+    if alive:
+        raise KernelError(
+            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
+            "xpmem-emu down first, or another --cluster",
+        )  # fmt: skip
+
+
+def _configs(spec: ClusterSpec, folder: Path) -> list[PartitionConfig]:
+    """The configuration of each partition. Raises KernelError for anything that is wrong with
+    `spec` before a process exists."""
+    where = {one.partid: one.endpoint or _socket(folder, one, "xpc") for one in spec.partitions}
+    return [_config(spec, folder, one, where) for one in spec.partitions]
+
+
+def _config(spec: ClusterSpec, folder: Path, one: PartitionSpec,
+            where: dict[int, str]) -> PartitionConfig:  # fmt: skip
+    image = one.image or spec.image
+    load_image(image, domain=one.domain, memory=spec.memory)
+    return PartitionConfig(
+        cluster=spec.name, name=one.name, partid=one.partid, image=image, domain=one.domain,
+        memory=spec.memory, listen=one.listen or where[one.partid],
+        console=one.console or _socket(folder, one, "console"),
+        peers={partid: peer for partid, peer in where.items() if partid != one.partid},
+        arena_folder=str(arena_folder(spec.name)),
+        event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
+        lease_s=spec.lease_s,
+    )  # fmt: skip
+
+
+def _socket(folder: Path, partition: PartitionSpec, purpose: str) -> str:
+    return socket_endpoint(folder / f"{partition.name}.{purpose}")
+
+
+def _empty_state(spec: ClusterSpec, folder: Path) -> ClusterState:
+    return ClusterState(
+        name=spec.name, run_folder=str(folder), arena_folder=str(arena_folder(spec.name)),
+        command=list(spec.command or _OWN_COMMAND), partitions=[],
+    )  # fmt: skip
+
+
+def _start(state: ClusterState, config: PartitionConfig) -> PartitionState:
+    folder = Path(state.run_folder)
+    path, log = folder / f"{config.name}.config.json", folder / f"{config.name}.log"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    pid = spawn([*state.command, "--config", str(path)], log)
+    return _described(config, pid, path, log)
+
+
+def _described(config: PartitionConfig, pid: int, path: Path, log: Path) -> PartitionState:
+    return PartitionState(
+        name=config.name, partid=config.partid, image=config.image, pid=pid,
+        domain=load_image(config.image, domain=config.domain).domain,
+        started=start_ticks(pid), console=config.console,
+        endpoint=config.listen, config=str(path), log=str(log),
+    )  # fmt: skip
+
+
+# -- waiting for partitions -------------------------------------------------------------------
+
+
+def _wait_active(state: ClusterState, progress: Progress, deadline: float) -> None:
+    total = len(state.partitions)
+    for done, partition in enumerate(state.partitions, start=total + 1):
+        peers = {one.partid for one in state.partitions if one is not partition}
+        _wait_active_with(state, partition, peers, deadline)
+        progress(done, 2 * total, f"{partition.name} active")
+
+
+def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set[int],
+                      deadline: float) -> None:  # fmt: skip
+    """Raises KernelError ECHILD when any partition died, ETIMEDOUT at `deadline`."""
+    why = "it does not answer"
+    while time.monotonic() < deadline:
+        for one in state.partitions:
+            require_alive(one)
+        try:
+            with Partition(partition.name, partition.console) as client:
+                while peers and time.monotonic() < deadline:
+                    peers = peers - _active_peers(client.status())
+                    time.sleep(_POLL_S)
+        except XpmemError as error:
+            why = error.cause
+        else:
+            if not peers:
+                return
+            why = f"it is not active with p{', p'.join(str(partid) for partid in sorted(peers))}"
+        time.sleep(_POLL_S)
+    raise KernelError(
+        errno.ETIMEDOUT, f"{partition.name} is not up: {why}", "give it more time"
+    )
+
+
+def _active_peers(status: dict[str, Any]) -> set[int]:
+    peers: dict[int | str, dict[str, object]] = status["peers"]
+    return {int(partid) for partid, peer in peers.items() if peer["state"] == "ACTIVE"}
+
+
+# -- down -------------------------------------------------------------------------------------
+
+
+def down(cluster: str, progress: Progress = no_progress) -> None:
+    """End every process of `cluster`, then remove its sockets, arenas, logs and folders. Raises
+    KernelError ENOENT when there is no such cluster."""
+    if not run_folder(cluster).is_dir():
+        read_state(cluster)
+    with locked(cluster):
+        _take_down(cluster, progress)
+
+
+def _take_down(cluster: str, progress: Progress) -> None:
+    try:
+        partitions = read_state(cluster).partitions
+    except KernelError:
+        partitions = []
+    names = {one.pid: one.name for one in partitions}
+
+    def ended(pid: int) -> None:
+        progress(len(partitions) - len(names) + 1, len(partitions), f"{names.pop(pid)} ended")
+
+    end(partitions, ended)
+    _clean(cluster)
+    # We hold the lock: who waits for it sees that its folder is gone and makes a new one.
+    shutil.rmtree(arena_folder(cluster), ignore_errors=True)
+    shutil.rmtree(run_folder(cluster), ignore_errors=True)
+
+
+def _clean(cluster: str) -> None:
+    """End processes that hold a life file of `cluster` though no state names them (their launcher
+    died between start and record), and remove all files."""
+    arenas = arena_folder(cluster)
+    for path in arenas.glob("*.life"):
+        life = living(path)
+        process = process_of(life.pid, life.started) if life else None
+        if process is not None:
+            end_now([process])
+    for folder in (arenas, run_folder(cluster)):
+        for path in folder.glob("*"):
+            path.unlink()
+
+
+# -- looking ----------------------------------------------------------------------------------
+
+
+def ps(cluster: str) -> list[PartitionProcess]:
+    """The processes of `cluster`. Raises KernelError ENOENT."""
+    return [process_row(one) for one in read_state(cluster).partitions]
+
+
+def status(cluster: str) -> dict[str, dict[str, Any]]:
+    """What each partition's kernel says of itself, by name; a partition that does not answer has
+    one key, `error`. Raises KernelError ENOENT."""
+    answers: dict[str, dict[str, Any]] = {}
+    for one in read_state(cluster).partitions:
+        try:
+            with Partition(one.name, one.console, timeout=_STATUS_TIMEOUT_S) as client:
+                answers[one.name] = client.status()
+        except XpmemError as error:
+            answers[one.name] = {"error": str(error)}
+    return answers
+
+
+# -- single partitions ------------------------------------------------------------------------
+
+
+def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionState:
+    """Start the process of a partition that has none; returns when it answers. Raises
+    KernelError: EEXIST when it runs, ENOENT, ECHILD, ETIMEDOUT."""
+    with locked(cluster):
+        state = read_state(cluster)
+        old = state.partition(name)
+        if process_of(old.pid, old.started) is not None:
+            raise KernelError(
+                errno.EEXIST, f"{name} runs (pid {old.pid})", f"xpmem-emu reboot {name}"
+            )
+        config = msgspec.json.decode(Path(old.config).read_bytes(), type=PartitionConfig)
+        new = _start(state, config)
+        write_state(state.including(new))
+        alone = msgspec.structs.replace(state, partitions=[new])
+        _wait_active_with(alone, new, set(), time.monotonic() + timeout_s)
+        return new
+
+
+def reboot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionState:
+    """Shut a partition down in order, then boot it. Raises KernelError as `boot` does."""
+    end([read_state(cluster).partition(name)], lambda _pid: None)
+    return boot(cluster, name, timeout_s)
+
+
+def crash(cluster: str, name: str) -> None:
+    """SIGKILL: the partition is gone without a word. Raises KernelError ENOENT, ESRCH."""
+    end_now([_running(cluster, name)])
+
+
+def hang(cluster: str, name: str) -> None:
+    """SIGSTOP: the partition stands still, maybe inside a store. Raises KernelError."""
+    tell(_running(cluster, name), signal.SIGSTOP)
+
+
+def resume(cluster: str, name: str) -> None:
+    """SIGCONT: the partition goes on as if nothing had been. Raises KernelError."""
+    tell(_running(cluster, name), signal.SIGCONT)
+
+
+def _running(cluster: str, name: str) -> psutil.Process:
+    one = read_state(cluster).partition(name)
+    process = process_of(one.pid, one.started)
+    if process is None:
+        raise KernelError(errno.ESRCH, f"{name} has no process", f"xpmem-emu reboot {name}")
+    return process
+
+
+def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
+    """Be partition `name` of `spec` in this process, until it stops: what a container runs. Its
+    log goes to stderr. Clients and `ps` of this host find it. Result: the exit code. Raises
+    KernelError."""
+    with locked(spec.name) as folder:
+        make_own_folder(arena_folder(spec.name))
+        config = {one.name: one for one in _configs(spec, folder)}.get(name)
+        if config is None:
+            names = ", ".join(one.name for one in spec.partitions)
+            raise KernelError(errno.ENOENT, f"there is no partition {name}", f"one of {names}")
+        try:
+            state = read_state(spec.name)
+        except KernelError:
+            state = _empty_state(spec, folder)
+        path = folder / f"{name}.config.json"
+        path.write_bytes(msgspec.json.encode(config))
+        here = _described(config, os.getpid(), path, Path("/dev/stderr"))
+        write_state(state.including(here))
+    return partition_process.run(config, boot_kernel)

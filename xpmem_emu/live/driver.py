@@ -1,0 +1,166 @@
+"""Feeds one kernel with events and carries out its effects: the whole of the live harness's time.
+
+Every event is one `kernel.step`, every effect is handed on in the order of the kernel's lists:
+messages, trace, replies, the end, the next deadline. Nothing here waits or retries.
+
+The kernel's clock is the monotonic clock of this host; only deadlines depend on it. A kernel that
+raises instead of answering has panicked: it is never stepped again.
+"""
+
+import asyncio
+import errno
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.interface import (
+    Buffer,
+    Effects,
+    Event,
+    Failed,
+    Halt,
+    LinkDown,
+    Outcome,
+    Panic,
+    ProcessGone,
+    Receive,
+    Reply,
+    Request,
+    Send,
+    Tick,
+)
+from xpmem_emu.trace import Record
+
+Answer = Callable[[Outcome], None]
+
+
+class SteppedKernel(Protocol):
+    """What the driver needs of a kernel."""
+
+    def step(self, now_ns: int, event: Event) -> Effects:
+        """See kernel.interface."""
+
+
+class Outside(Protocol):
+    """Where the effects of a kernel go."""
+
+    def send(self, now_ns: int, message: Send) -> None:
+        """Put a message on the interconnect."""
+
+    def link_down(self, link: LinkDown) -> None:
+        """Close a link with everything queued on it."""
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Hand on the event stream."""
+
+    def stopped(self, end: Panic | Halt) -> None:
+        """The kernel stopped."""
+
+
+class Driver:
+    """The only caller of one kernel."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel,
+                 outside: Outside) -> None:  # fmt: skip
+        self.steps = 0
+        self._loop = loop
+        self._kernel = kernel
+        self._outside = outside
+        self._calls = 0
+        self._waiting: dict[int, Answer] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ns = 0
+        self._end: Panic | Halt | None = None
+
+    def start(self) -> None:
+        """The first step: the kernel boots."""
+        self._step(Tick())
+
+    def receive(self, frames: list[Buffer]) -> None:
+        """A message arrived from a peer."""
+        self._step(Receive(frames))
+
+    def gone(self, partid: int, boot: int) -> None:
+        """The process of that boot of a peer is proven gone."""
+        self._step(ProcessGone(partid, boot))
+
+    def call(self, call: Call, bulk: Buffer, answer: Answer) -> None:
+        """Ask the kernel; `answer` gets the outcome exactly once, perhaps before this returns."""
+        if self._end is not None:
+            answer(_refusal(self._end))
+            return
+        self._calls += 1
+        self._waiting[self._calls] = answer
+        self._step(Request(self._calls, call, bulk))
+
+    def close(self) -> None:
+        """No further step."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _step(self, event: Event) -> None:
+        if self._end is not None:
+            return
+        self.steps += 1
+        now_ns = time.monotonic_ns()
+        try:
+            effects = self._kernel.step(now_ns, event)
+        except Exception as error:
+            effects = Effects(stopped=_panic_of(error))
+        self._apply(now_ns, effects)
+
+    def _apply(self, now_ns: int, effects: Effects) -> None:
+        for message in effects.sends:
+            if isinstance(message, Send):
+                self._outside.send(now_ns, message)
+            else:
+                self._outside.link_down(message)
+        if effects.trace:
+            self._outside.publish(effects.trace)
+        for reply in effects.replies:
+            self._answer(reply)
+        if effects.stopped is not None:
+            self._finish(effects.stopped)
+        elif effects.wake_at_ns is not None:
+            self._arm(now_ns, effects.wake_at_ns)
+
+    def _answer(self, reply: Reply) -> None:
+        self._waiting.pop(reply.call_id)(reply.outcome)
+
+    def _finish(self, end: Panic | Halt) -> None:
+        self._end = end
+        self.close()
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            answer(_refusal(end))
+        self._outside.stopped(end)
+
+    def _arm(self, now_ns: int, wake_at_ns: int) -> None:
+        """Tick at `wake_at_ns`. A timer that is already set for earlier is left: its tick finds
+        nothing due and sets the next one, which is cheaper than moving it at each step."""
+        if self._timer is not None:
+            if self._armed_ns <= wake_at_ns:
+                return
+            self._timer.cancel()
+        self._armed_ns = wake_at_ns
+        # uvloop counts whole milliseconds; round up, or the tick comes too early and spins.
+        delay_ms = max(0, -((now_ns - wake_at_ns) // 1_000_000))
+        self._timer = self._loop.call_later(delay_ms / 1000, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._step(Tick())
+
+
+def _panic_of(error: Exception) -> Panic:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return Panic(
+        reason=f"{type(error).__name__}: {error}", place=f"{place.filename}:{place.lineno}"
+    )
+
+
+def _refusal(end: Panic | Halt) -> Failed:
+    how = "panicked" if isinstance(end, Panic) else "shut down"
+    return Failed(errno.EHOSTDOWN, f"the partition {how}: {end.reason}", "xpmem-emu reboot")

@@ -1,0 +1,200 @@
+"""One connection of the blocking client to a partition's console.
+
+A line serves one thread at a time. Requests are pipelined, a bounded number of them in flight;
+answers are matched by id, so an answer that comes after its caller gave up is ignored. A line
+never reconnects: when its partition goes away it says so at once and is thrown away, because what
+was asked before a reboot must not be answered after it.
+"""
+
+import errno
+import itertools
+import socket as sockets
+import time
+from collections.abc import Sequence
+
+import zmq
+
+from xpmem_emu.codec import BadMessage, convert
+from xpmem_emu.kernel.interface import Done
+from xpmem_emu.live.console_wire import (
+    MESSAGE_MAX,
+    Ask,
+    BootFacts,
+    Envelope,
+    EventBatch,
+    Hello,
+    Say,
+    pack,
+    read_outcome,
+    unpack,
+)
+from xpmem_emu.live.failures import TaskSignalled, XpmemError, failure_of, xpmem_error
+from xpmem_emu.live.loop import new_socket, receive_now, send_now
+from xpmem_emu.live.operations import Answer, Request
+
+WINDOW = 16
+"""Requests in flight."""
+_QUEUE = 256
+_SLICE_MS = 200
+"""How often a silent line is looked at: does the other end still exist?"""
+
+_ids = itertools.count(1)
+
+Failure = XpmemError | TaskSignalled
+
+
+def client_socket(endpoint: str) -> zmq.Socket[bytes]:
+    """A DEALER towards a console; it drops a lost connection instead of making a new one."""
+    socket = new_socket(zmq.Context.instance(), zmq.DEALER, queue=_QUEUE, message_max=MESSAGE_MAX)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, -1)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise xpmem_error(errno.EINVAL, f"{endpoint}: {error.strerror}") from None
+    return socket
+
+
+def require_listener(endpoint: str) -> None:
+    """Fail at once, with the system's errno, when nobody listens on this host's socket."""
+    if not endpoint.startswith("ipc://"):
+        return
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        try:
+            probe.connect(endpoint.removeprefix("ipc://"))
+        except OSError as error:
+            raise xpmem_error(
+                error.errno or errno.EIO, f"nobody answers at {endpoint}",
+                "xpmem-emu ps; xpmem-emu boot starts a partition again",
+            ) from None  # fmt: skip
+
+
+class Line:
+    """A connection that said hello. `facts` is what the partition answered; `broken`: the other
+    end is gone, so the line is of no more use."""
+
+    def __init__(self, endpoint: str, hello: Hello, timeout: float) -> None:
+        """Raises XpmemError when nobody answers within `timeout` seconds."""
+        require_listener(endpoint)
+        self.broken = False
+        self._endpoint = endpoint
+        self._socket = client_socket(endpoint)
+        try:
+            if not self._socket.poll(int(timeout * 1000), zmq.POLLOUT):
+                raise xpmem_error(
+                    errno.ETIMEDOUT, f"nobody answers at {endpoint}", "xpmem-emu ps"
+                )
+            (answer,) = self.exchange([Request(hello, kind=Ask.HELLO)], timeout)
+        except BaseException:
+            self.close()
+            raise
+        self.facts = convert(answer.value, BootFacts)
+
+    def close(self) -> None:
+        """Close the connection; the session goes on."""
+        self._socket.close()
+
+    def exchange(self, requests: Sequence[Request], timeout: float) -> list[Answer]:
+        """All answers, in the order of the requests. Raises the first failure after every
+        request was answered; XpmemError ETIMEDOUT or ECONNRESET when that cannot be."""
+        deadline = time.monotonic() + timeout
+        outcomes: dict[int, Answer | Failure] = {}
+        pending: dict[int, int] = {}
+        unsent = 0
+        while unsent < len(requests) or pending:
+            while unsent < len(requests) and len(pending) < WINDOW:
+                pending[self._send(requests[unsent])] = unsent
+                unsent += 1
+            ident, outcome = self._receive_answer(deadline, timeout)
+            if ident in pending:
+                outcomes[pending.pop(ident)] = outcome
+        return [_unwrapped(outcomes[index]) for index in range(len(requests))]
+
+    def subscribe(self, timeout: float) -> int:
+        """Ask for the live events. Result: the id that they carry. Raises XpmemError."""
+        ident = self._send(Request(None, kind=Ask.SUBSCRIBE))
+        deadline = time.monotonic() + timeout
+        while True:
+            answered, outcome = self._receive_answer(deadline, timeout)
+            if answered == ident:
+                _unwrapped(outcome)
+                return ident
+
+    def next_events(self, subscription: int) -> EventBatch:
+        """The next events, however long it takes. Raises XpmemError ECONNRESET."""
+        while True:
+            envelope, _ = self._receive(None)
+            if envelope is not None and envelope.id == subscription:
+                return convert(envelope.body, EventBatch)
+
+    def _send(self, request: Request) -> int:
+        ident = next(_ids)
+        if not send_now(self._socket, request_frames(ident, request)):
+            raise self._reset()
+        return ident
+
+    def _receive_answer(self, deadline: float, timeout: float) -> tuple[int, Answer | Failure]:
+        envelope, bulk = self._receive(deadline)
+        if envelope is None:
+            raise xpmem_error(
+                errno.ETIMEDOUT, f"no answer from {self._endpoint} within {timeout:g} s",
+                "xpmem-emu ps (is the partition stopped?), or a longer timeout",
+            )  # fmt: skip
+        if envelope.kind == Say.EVENTS:
+            return 0, Answer(None)
+        try:
+            return envelope.id, read_answer(envelope, bulk)
+        except (XpmemError, TaskSignalled) as failure:
+            return envelope.id, failure
+
+    def _receive(self, deadline: float | None) -> tuple[Envelope | None, bytes | memoryview]:
+        """The next message; None at the deadline. Raises XpmemError ECONNRESET."""
+        while True:
+            left_ms = _SLICE_MS
+            if deadline is not None:
+                left_ms = min(_SLICE_MS, max(0, int((deadline - time.monotonic()) * 1000)))
+            if self._socket.poll(left_ms):
+                return read_message(receive_now(self._socket))
+            if not self._socket.poll(0, zmq.POLLOUT):
+                raise self._reset()
+            if deadline is not None and time.monotonic() >= deadline:
+                return None, b""
+
+    def _reset(self) -> XpmemError:
+        self.broken = True
+        return xpmem_error(
+            errno.ECONNRESET, f"the partition at {self._endpoint} went away",
+            "xpmem-emu ps; connect again",
+        )  # fmt: skip
+
+
+def _unwrapped(outcome: Answer | Failure) -> Answer:
+    if isinstance(outcome, Answer):
+        return outcome
+    raise outcome
+
+
+def request_frames(ident: int, request: Request) -> list[bytes | bytearray | memoryview]:
+    """The frames of one request."""
+    head = pack(ident, request.kind, request.body)
+    return [head, request.bulk] if len(request.bulk) else [head]
+
+
+def read_message(frames: list[bytes | bytearray | memoryview]) -> tuple[Envelope, memoryview]:
+    """Envelope and bulk of a message. Raises XpmemError EPROTO: this is no partition."""
+    try:
+        return unpack(frames[0]), memoryview(frames[1] if len(frames) > 1 else b"")
+    except BadMessage as error:
+        raise xpmem_error(errno.EPROTO, f"that is no answer of a partition: {error}") from None
+
+
+def read_answer(envelope: Envelope, bulk: bytes | memoryview) -> Answer:
+    """The answer that a message carries. Raises the failure that it carries instead."""
+    try:
+        outcome = read_outcome(envelope, bulk)
+    except BadMessage as error:
+        raise xpmem_error(errno.EPROTO, f"that is no answer of a partition: {error}") from None
+    if isinstance(outcome, Done):
+        return Answer(outcome.value, outcome.bulk)
+    raise failure_of(outcome)

@@ -1,0 +1,103 @@
+"""ZeroMQ sockets on a callback event loop, without coroutines and without polling.
+
+A ZeroMQ socket's file descriptor is edge-triggered and says only "look again": after it fires,
+and after every send that may have swallowed the edge, the socket must be read until it is empty.
+`Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, so that no
+socket starves the others or the timers.
+
+Works on uvloop and on asyncio's own loop; the client library uses it too.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from xpmem_emu.kernel.interface import Buffer
+
+_TURN = 128
+"""Messages read per turn of the loop."""
+_COPY_BELOW = 4096
+"""Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
+
+
+def new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, *, queue: int,
+               message_max: int) -> zmq.Socket[bytes]:  # fmt: skip
+    """A socket that never blocks and never grows: `queue` messages per direction and peer, no
+    message part above `message_max` bytes, nothing kept after close."""
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.set_hwm(queue)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_max)
+    return socket
+
+
+def receive_now(socket: zmq.Socket[bytes]) -> list[Buffer]:
+    """The next message. Raises zmq.Again when there is none. Long parts are not copied."""
+    frames: list[Buffer] = [socket.recv(zmq.NOBLOCK)]
+    while socket.getsockopt(zmq.RCVMORE):
+        frame = socket.recv(zmq.NOBLOCK, copy=False)
+        frames.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
+    return frames
+
+
+def send_now(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
+    """Queue a message without blocking; False: the queue is full or nobody is connected.
+
+    Only immutable parts are sent without a copy: the others may change before they are sent.
+    """
+    last = len(frames) - 1
+    try:
+        for index, frame in enumerate(frames):
+            flags = zmq.NOBLOCK if index == last else zmq.NOBLOCK | zmq.SNDMORE
+            socket.send(frame, flags, copy=len(frame) < _COPY_BELOW or _mutable(frame))
+    except zmq.ZMQError as error:
+        if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return False
+        raise
+    return True
+
+
+def _mutable(frame: Buffer) -> bool:
+    owner = frame.obj if isinstance(frame, memoryview) else frame
+    return not isinstance(owner, bytes)
+
+
+class Inbox:
+    """Reads a socket whenever there is something to read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
+                 deliver: Callable[[list[Buffer]], None]) -> None:  # fmt: skip
+        self._loop = loop
+        self._socket = socket
+        self._deliver = deliver
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._again: asyncio.Handle | None = None
+        loop.add_reader(self._fd, self._drain)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """To be called after a send on the same socket."""
+        if self._again is None and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._drain)
+
+    def close(self) -> None:
+        """Stop reading and close the socket."""
+        self._loop.remove_reader(self._fd)
+        if self._again is not None:
+            self._again.cancel()
+        self._socket.close()
+
+    def _drain(self) -> None:
+        self._again = None
+        try:
+            for _ in range(_TURN):
+                self._deliver(receive_now(self._socket))
+                if self._socket.closed:
+                    return
+        except zmq.Again:
+            return
+        finally:
+            # Also when `deliver` raised: what is left unread announces itself only once.
+            if not self._socket.closed:
+                self.look_again()

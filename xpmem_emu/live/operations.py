@@ -1,0 +1,111 @@
+"""Every operation of the client library, written once for its blocking and its awaited form.
+
+An operation is a generator: it yields the requests it needs, gets their answers back, or their
+failure raised, and returns its result. It knows no transport. `Blocking` and `Awaited` owners run
+the generators; the `operation` descriptor turns each into a method that returns the result, or an
+awaitable of it, with the same parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from xpmem_emu.codec import convert
+from xpmem_emu.kernel.calls import Call, Value
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live.console_wire import Ask
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CHUNK = 1 << 20
+"""Bytes of memory that one request moves; longer transfers are split and pipelined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a partition."""
+
+    body: Call | object
+    bulk: Buffer = b""
+    kind: Ask = Ask.CALL
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call that succeeded gave back."""
+
+    value: Value
+    bulk: Buffer = b""
+
+
+Steps = Generator[Sequence[Request], Sequence[Answer], T]
+"""An operation in progress: requests out, as many answers in, T at the end."""
+
+
+class Blocking:
+    """An owner whose methods return results."""
+
+    def run(self, steps: Steps[T]) -> T:
+        """Carry out an operation."""
+        raise NotImplementedError
+
+
+class Awaited:
+    """An owner whose methods return awaitables."""
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Carry out an operation."""
+        raise NotImplementedError
+
+
+class operation(Generic[P, T]):  # noqa: N801 - a decorator
+    """Makes a method of a generator function."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Steps[T]]) -> None:
+        self._build = build
+        functools.update_wrapper(self, build)  # type: ignore[arg-type]
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> operation[P, T]: ...
+    @overload
+    def __get__(self, owner: Blocking, kind: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, owner: Awaited, kind: type) -> Callable[P, Awaitable[T]]: ...
+
+    def __get__(self, owner: Any, kind: type) -> object:
+        if owner is None:
+            return self
+        build = self._build
+
+        @functools.wraps(build)
+        def method(*args: P.args, **kwargs: P.kwargs) -> T | Awaitable[T]:
+            result: T | Awaitable[T] = owner.run(build(owner, *args, **kwargs))
+            return result
+
+        return method
+
+
+def ask(call: Call, bulk: Buffer = b"") -> Steps[Answer]:
+    """One call, one answer."""
+    (answer,) = yield [Request(call, bulk)]
+    return answer
+
+
+def ask_for(kind: type[T], call: Call) -> Steps[T]:
+    """One call whose value is a `kind`."""
+    answer = yield from ask(call)
+    return convert(answer.value, kind)
+
+
+def do(call: Call, bulk: Buffer = b"") -> Steps[None]:
+    """One call whose value does not matter."""
+    yield from ask(call, bulk)
+
+
+def chunks(start: int, size: int) -> list[tuple[int, int]]:
+    """(start, size) of the pieces of a transfer; one, even of an empty one."""
+    return [(start + done, min(CHUNK, size - done)) for done in range(0, size or 1, CHUNK)]

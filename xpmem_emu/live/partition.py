@@ -1,0 +1,240 @@
+"""One partition as one OS process: `python -m xpmem_emu.live.partition --config FILE`.
+
+Puts the parts together - life lock, arena, kernel, driver, XPC endpoint, console, event stream -
+and runs them on one event loop until the kernel stops. SIGTERM asks the kernel to shut down in
+order: exit 0, nothing left behind. A panic is logged and exits 70; the arena then stays for the
+peers that still map it, until the next boot removes it.
+"""
+
+import argparse
+import gc
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import msgspec
+import structlog
+import uvloop
+import zmq
+
+from xpmem_emu import __version__, codec
+from xpmem_emu.errors import KernelError
+from xpmem_emu.image import Image
+from xpmem_emu.kernel.calls import Shutdown
+from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
+from xpmem_emu.live import console_wire
+from xpmem_emu.live.arena import Arena, ArenaMemory
+from xpmem_emu.live.console import Console
+from xpmem_emu.live.driver import Driver, SteppedKernel
+from xpmem_emu.live.endpoint import XpcEndpoint, bind
+from xpmem_emu.live.life import LifeLock, LifeWatch
+from xpmem_emu.live.loop import new_socket
+from xpmem_emu.live.stream import Stream
+from xpmem_emu.live.topology import load_image
+from xpmem_emu.trace import Record
+
+EXIT_PANIC = 70
+EXIT_REFUSED = 1
+_EVENTS_REMEMBERED = 4096
+_EVENTS_QUEUED = 16384
+_CONSOLE_QUEUE = 512
+_LAST_WORDS_S = 0.1
+
+log = structlog.get_logger("partition")
+
+
+class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a partition process is started with. Folders are absolute paths."""
+
+    cluster: str
+    name: str
+    partid: int
+    image: str
+    listen: str
+    console: str
+    peers: dict[int, str]
+    """Where the other partitions listen, by partid."""
+    arena_folder: str
+    domain: str = ""
+    memory: int | None = None
+    event_log: str = ""
+    """A file that gets every event as a line of JSON; empty: none."""
+    lease_s: float = 5.0
+    log_level: str = "info"
+
+
+class KernelFactory(Protocol):
+    """Boots a kernel."""
+
+    def __call__(self, *, partid: int, boot: int, image: Image, arena: memoryview,
+                 swap: memoryview, peers: Sequence[int], peer_memory: ArenaMemory,
+                 ) -> SteppedKernel:  # fmt: skip
+        """See kernel.kernel.Kernel."""
+
+
+class Harness:
+    """Everything around one kernel. It is the driver's Outside."""
+
+    def __init__(self, config: PartitionConfig, boot_kernel: KernelFactory,
+                 stack: ExitStack) -> None:  # fmt: skip
+        """Boots; `stack` undoes it. Raises KernelError when something is refused."""
+        self._config = config
+        self._end: Panic | Halt | None = None
+        image = load_image(config.image, domain=config.domain, memory=config.memory)
+        folder = Path(config.arena_folder)
+        life = LifeLock(folder, config.partid)
+        stack.callback(life.release)
+        self._boot, self._image = life.boot, image
+        self._arena = Arena(folder, config.partid, life.boot, image.memory.size)
+        stack.callback(self._arena.remove)
+        self._loop = uvloop.new_event_loop()
+        stack.callback(self._loop.close)
+        self._watch = LifeWatch(self._loop, folder, lambda *gone: self._driver.gone(*gone))
+        stack.callback(self._watch.close)
+        kernel = boot_kernel(
+            partid=config.partid, boot=life.boot, image=image, arena=self._arena.view,
+            swap=memoryview(mmap.mmap(-1, image.memory.swap or mmap.PAGESIZE)),
+            peers=sorted(config.peers),
+            peer_memory=ArenaMemory(folder, config.partid, life.boot, self._watch.met),
+        )  # fmt: skip
+        self._driver = Driver(self._loop, kernel, self)
+        stack.callback(self._driver.close)
+        self._stream = Stream(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.term)
+        for endpoint in (config.listen, config.console):
+            stack.callback(_remove_socket, endpoint)
+        self._endpoint = self._open_endpoint(context)
+        stack.callback(self._endpoint.close)
+        self._console = self._open_console(context)
+        stack.callback(self._console.close)
+
+    def serve(self) -> int:
+        """Run until the kernel stops. Result: the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._shut_down, number.name)
+        log.info("boot", boot=self._boot, version=__version__, console=self._config.console)
+        self._driver.start()
+        gc.freeze()
+        self._loop.run_forever()
+        return EXIT_PANIC if isinstance(self._end, Panic) else 0
+
+    # -- effects of the kernel -------------------------------------------------------------
+
+    def send(self, now_ns: int, message: Send) -> None:
+        """See Outside."""
+        self._endpoint.send(message)
+
+    def link_down(self, link: LinkDown) -> None:
+        """See Outside."""
+        log.info("link down", peer=link.partid, reason=link.reason)
+        self._endpoint.drop_link(link.partid)
+        self._watch.link_down(link.partid)
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """See Outside."""
+        if self._stream.publish(records):
+            self._console.flush_soon()
+
+    def stopped(self, end: Panic | Halt) -> None:
+        """See Outside."""
+        if isinstance(end, Panic):
+            log.error("panic", reason=end.reason, place=end.place)
+        else:
+            log.info("halt", reason=end.reason)
+        self._end = end
+        # A connection that closes takes answers with it that its client has not read yet.
+        self._loop.call_later(_LAST_WORDS_S, self._loop.stop)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _shut_down(self, reason: str) -> None:
+        self._driver.call(Shutdown(reason=reason), b"", lambda _outcome: None)
+
+    def _open_endpoint(self, context: zmq.Context[zmq.Socket[bytes]]) -> XpcEndpoint:
+        xpc = self._image.xpc
+        return XpcEndpoint(
+            context, self._loop, self._config.listen, self._config.peers,
+            # A full window of requests and of answers on each of two channels.
+            queue=4 * xpc.slots, message_max=xpc.payload + codec.MAX_BYTES,
+            deliver=self._driver.receive,
+        )  # fmt: skip
+
+    def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
+        socket = new_socket(
+            context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=console_wire.MESSAGE_MAX
+        )
+        bind(socket, self._config.console)
+        return Console(
+            self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s
+        )
+
+    def _facts(self) -> console_wire.BootFacts:
+        config, counters = self._config, self._console.counters
+        traffic = self._endpoint.traffic
+        return console_wire.BootFacts(
+            cluster=config.cluster, name=config.name, partid=config.partid, boot=self._boot,
+            pid=os.getpid(), version=__version__, image=self._image.name,
+            domain=self._image.domain, lease_s=config.lease_s,
+            traffic={
+                "sent": traffic.sent, "received": traffic.received, "dropped": traffic.dropped,
+                "console_malformed": counters.malformed, "console_unsent": counters.unsent,
+            },
+        )  # fmt: skip
+
+
+def _remove_socket(endpoint: str) -> None:
+    """ZeroMQ leaves the file of a unix socket behind."""
+    if endpoint.startswith("ipc://"):
+        Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+
+
+def _event_log(config: PartitionConfig, stack: ExitStack) -> BinaryIO | None:
+    if not config.event_log:
+        return None
+    return stack.enter_context(Path(config.event_log).open("ab", buffering=0))
+
+
+def run(config: PartitionConfig, boot_kernel: KernelFactory) -> int:
+    """Be that partition until it stops. Result: the exit code."""
+    _log_to_stderr(config)
+    try:
+        with ExitStack() as stack:
+            return Harness(config, boot_kernel, stack).serve()
+    except KernelError as refusal:
+        log.error("refused", why=str(refusal), remedy=refusal.remedy)
+        return EXIT_REFUSED
+
+
+def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
+    """The command line of a partition process. Result: the exit code."""
+    parser = argparse.ArgumentParser(description="Run one partition.")
+    parser.add_argument("--config", type=Path, required=True, help="a PartitionConfig as JSON")
+    text = parser.parse_args(arguments).config.read_bytes()
+    return run(msgspec.json.decode(text, type=PartitionConfig), boot_kernel)
+
+
+def _log_to_stderr(config: PartitionConfig) -> None:
+    place: Mapping[str, object] = {"partition": config.name, "pid": os.getpid()}
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            lambda _logger, _method, event: {**place, **event},
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(config.log_level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    from xpmem_emu.kernel.kernel import Kernel
+
+    sys.exit(main(Kernel, sys.argv[1:]))

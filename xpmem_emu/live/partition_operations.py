@@ -1,0 +1,146 @@
+"""What a partition does for a client besides its tasks' calls: tasks, files, the VM, looking.
+
+Results that are rows or mappings come as the kernel gives them, as builtins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from xpmem_emu.codec import convert
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live.console_wire import Ask, BootFacts
+from xpmem_emu.live.operations import Answer, Request, Steps, ask_for, chunks, do, operation
+
+K = TypeVar("K")
+Row = dict[str, Any]
+
+
+class PartitionOperations(Generic[K]):
+    """Methods of a connected partition; `K` is what stands for a task."""
+
+    def task(self, pid: int) -> K:
+        """The task `pid`, which exists already."""
+        raise NotImplementedError
+
+    @operation
+    def spawn(self, name: str = "", uid: int = 0, gids: Sequence[int] = (), *,
+              detached: bool = False, handled: Sequence[int] = (7, 11),
+              cap_ipc_owner: bool | None = None) -> Steps[K]:  # fmt: skip
+        """A new task with an empty address space. It is killed when this client goes away,
+        unless `detached`. `handled`: signals that it survives. `cap_ipc_owner`: None means that
+        uid 0 has it."""
+        call = calls.Spawn(name=name, uid=uid, gids=list(gids), handled=list(handled),
+                           cap_ipc_owner=cap_ipc_owner)  # fmt: skip
+        kind = Ask.CALL_DETACHED if detached else Ask.CALL
+        (answer,) = yield [Request(call, kind=kind)]
+        return self.task(convert(answer.value, int))
+
+    @operation
+    def boot_facts(self) -> Steps[BootFacts]:
+        """Which partition this is, and which boot of it."""
+        (answer,) = yield [Request(None, kind=Ask.BOOT)]
+        return convert(answer.value, BootFacts)
+
+    @operation
+    def recent_events(self) -> Steps[list[Row]]:
+        """The last events of the partition, oldest first."""
+        (answer,) = yield [Request(None, kind=Ask.RECENT)]
+        return convert(answer.value, list[Row])
+
+    # -- looking ---------------------------------------------------------------------------
+
+    @operation
+    def look(self, kind: str) -> Steps[list[Row]]:
+        """A table of objects: segments, attachments, permits, faults, partitions, channels,
+        pins, tasks, files."""
+        return (yield from ask_for(list[Row], calls.Look(kind=kind)))
+
+    @operation
+    def describe(self, what: str) -> Steps[Row]:
+        """One object - segid, apid, pid or partition - with its last failure."""
+        return (yield from ask_for(Row, calls.Describe(what=what)))
+
+    @operation
+    def pagetable(self, pid: int, address: int) -> Steps[Row]:
+        """The page-table walk of a task for an address."""
+        return (yield from ask_for(Row, calls.Pagetable(pid=pid, address=address)))
+
+    @operation
+    def status(self) -> Steps[Row]:
+        """State of the partition, its peers and its counters."""
+        return (yield from ask_for(Row, calls.Status()))
+
+    @operation
+    def audit(self) -> Steps[Row]:
+        """What is in use, and whether the counts agree."""
+        return (yield from ask_for(Row, calls.Audit()))
+
+    @operation
+    def shutdown(self, reason: str = "shutdown") -> Steps[None]:
+        """End the partition in order."""
+        yield from do(calls.Shutdown(reason=reason))
+
+    # -- files and the VM ------------------------------------------------------------------
+
+    @operation
+    def creat(self, file: str, size: int = 0) -> Steps[None]:
+        """A new file of zero bytes."""
+        yield from do(calls.Creat(file=file, size=size))
+
+    @operation
+    def unlink(self, file: str) -> Steps[None]:
+        """Remove a file's name."""
+        yield from do(calls.Unlink(file=file))
+
+    @operation
+    def pwrite(self, file: str, data: Buffer, offset: int = 0) -> Steps[None]:
+        """Write into a file, extending it."""
+        view = memoryview(data).cast("B")
+        # One after the other: a piece past the end extends the file, so order matters.
+        for done, part in chunks(0, len(view)):
+            yield [Request(calls.Pwrite(file=file, offset=offset + done), view[done : done + part])]
+
+    @operation
+    def pread(self, file: str, size: int, offset: int = 0) -> Steps[bytes]:
+        """Read from a file; short at its end."""
+        answers: Sequence[Answer] = yield [
+            Request(calls.Pread(file=file, offset=start, size=part))
+            for start, part in chunks(offset, size)
+        ]
+        return b"".join(answer.bulk for answer in answers)
+
+    @operation
+    def truncate(self, file: str, size: int) -> Steps[None]:
+        """Cut or extend a file."""
+        yield from do(calls.Truncate(file=file, size=size))
+
+    @operation
+    def writeback(self, file: str) -> Steps[int]:
+        """Write a file's dirty pages back. Result: pages written."""
+        return (yield from ask_for(int, calls.Writeback(file=file)))
+
+    @operation
+    def reclaim(self, pages: int, pid: int = 0, address: int = 0, length: int = 0) -> Steps[int]:
+        """Free up to `pages` frames, of one task's range when given. Result: frames freed."""
+        call = calls.Reclaim(pages=pages, pid=pid, address=address, length=length)
+        return (yield from ask_for(int, call))
+
+    # -- xpmem without a task --------------------------------------------------------------
+
+    @operation
+    def xpmem_version(self) -> Steps[int]:
+        """The driver's version number."""
+        return (yield from ask_for(int, calls.XpmemVersion()))
+
+    @operation
+    def xpmem_find(self, name: str) -> Steps[int]:
+        """The segment of that name on any partition (extension). Result: segid."""
+        return (yield from ask_for(int, calls.XpmemFind(name=name)))
+
+    @operation
+    def xpmem_tunable(self, name: str, value: int) -> Steps[int]:
+        """Set faults_after or faults_before. Result: the old value."""
+        return (yield from ask_for(int, calls.XpmemTunable(name=name, value=value)))

@@ -1,0 +1,87 @@
+"""Where a cluster lives on this machine, and whose folders those are.
+
+    <run root>/<cluster>/    sockets, logs, configurations, cluster.json
+    <arena root>/<cluster>/  arenas and life files, in a tmpfs
+
+The run root is `$XDG_RUNTIME_DIR/xpmem-emu`, else `/tmp/xpmem-emu-<uid>`; the arena root is
+`$XPMEM_EMU_ARENAS`, else `/dev/shm/xpmem-emu-<uid>`. Every folder is ours alone (0700): whoever
+may write there may write to simulated memory, so one that belongs to somebody else is refused.
+"""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from xpmem_emu.errors import KernelError
+
+DEFAULT_CLUSTER = "default"
+CLUSTER_VARIABLE = "XPMEM_EMU_CLUSTER"
+ARENAS_VARIABLE = "XPMEM_EMU_ARENAS"
+SOCKET_PATH_MAX = 107
+"""Bytes of a unix socket's path: sun_path without its terminating NUL."""
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def run_root() -> Path:
+    """The folder of all run folders of this user."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "xpmem-emu" if runtime else Path(f"/tmp/xpmem-emu-{os.geteuid()}")
+
+
+def run_folder(cluster: str) -> Path:
+    """The run folder of `cluster`, which need not exist. Raises KernelError for a bad name."""
+    return run_root() / _checked(cluster)
+
+
+def arena_folder(cluster: str) -> Path:
+    """The arena folder of `cluster`, which need not exist. Raises KernelError for a bad name."""
+    root = os.environ.get(ARENAS_VARIABLE) or f"/dev/shm/xpmem-emu-{os.geteuid()}"
+    return Path(root) / _checked(cluster)
+
+
+def make_own_folder(path: Path) -> None:
+    """Make `path` and its parent as folders of our own. Raises KernelError EPERM when one of
+    them is not ours, or another errno when it cannot be made."""
+    for folder in (path.parent, path):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            facts = folder.lstat()
+        except OSError as error:
+            raise KernelError(
+                error.errno or errno.EIO, f"{folder} cannot be made: {error.strerror}",
+                "set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS to a folder of yours",
+            ) from None  # fmt: skip
+        _require_own(folder, facts)
+    path.chmod(0o700)
+
+
+def socket_endpoint(path: Path) -> str:
+    """The ZeroMQ endpoint of a unix socket. Raises KernelError ENAMETOOLONG."""
+    length = len(os.fsencode(path))
+    if length > SOCKET_PATH_MAX:
+        raise KernelError(
+            errno.ENAMETOOLONG,
+            f"socket path {path} has {length} bytes, the system takes {SOCKET_PATH_MAX}",
+            "a shorter cluster name, or set XDG_RUNTIME_DIR to a shorter path",
+        )
+    return f"ipc://{path}"
+
+
+def _checked(cluster: str) -> str:
+    if not _CLUSTER_NAME.fullmatch(cluster):
+        raise KernelError(
+            errno.EINVAL, f"{cluster!r} is no cluster name",
+            "letters, digits, dots, dashes and underscores, at most 64",
+        )  # fmt: skip
+    return cluster
+
+
+def _require_own(folder: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise KernelError(
+            errno.EPERM, f"{folder} is not a folder of this user (owner uid {facts.st_uid})",
+            "remove it, or set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS",
+        )  # fmt: skip

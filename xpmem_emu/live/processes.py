@@ -1,0 +1,112 @@
+"""Processes of partitions: how they are started, watched, told and ended. Knows no protocol."""
+
+import errno
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live.state import PartitionState, process_of
+
+END_PATIENCE_S = 8.0
+_LOG_TAIL_LINES = 12
+
+
+def spawn(command: Sequence[str], log: Path) -> int:
+    """A process of a session of its own, so that our terminal's signals do not reach it."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True, close_fds=True,
+        ).pid  # fmt: skip
+
+
+def end(partitions: Sequence[PartitionState], ended: Callable[[int], None]) -> None:
+    """SIGTERM, patience, SIGKILL; `ended` hears of each pid. A stopped process is continued: it
+    could not hear otherwise."""
+    found = [process_of(one.pid, one.started) for one in partitions]
+    processes = [process for process in found if process is not None]
+    for process in processes:
+        tell(process, signal.SIGTERM)
+        tell(process, signal.SIGCONT)
+
+    def gone(process: psutil.Process) -> None:
+        ended(process.pid)
+
+    _, stubborn = psutil.wait_procs(processes, timeout=END_PATIENCE_S, callback=gone)
+    end_now(stubborn, gone)
+
+
+def end_now(processes: Sequence[psutil.Process],
+            gone: Callable[[psutil.Process], None] | None = None) -> None:  # fmt: skip
+    """SIGKILL, and wait until they are gone."""
+    for process in processes:
+        tell(process, signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=END_PATIENCE_S, callback=gone)
+
+
+def tell(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal; a process that is gone does not mind."""
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def require_alive(partition: PartitionState) -> None:
+    """Raises KernelError ECHILD, with the end of its log, when the process is gone."""
+    if process_of(partition.pid, partition.started) is None:
+        tail = log_tail(partition)
+        raise KernelError(
+            errno.ECHILD, f"{partition.name} (pid {partition.pid}) died:\n{tail}",
+            f"look into {partition.log}",
+        )  # fmt: skip
+
+
+def log_tail(partition: PartitionState) -> str:
+    """The last lines of a partition's log."""
+    try:
+        lines = Path(partition.log).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProcess:
+    """One row of `ps`. `state`: running, stopped, dead. Memory in bytes, times in seconds."""
+
+    name: str
+    partid: int
+    pid: int
+    state: str
+    domain: str
+    image: str
+    resident: int
+    cpu_s: float
+    console: str
+    log: str
+
+
+def process_row(one: PartitionState) -> PartitionProcess:
+    """How that process is."""
+    state, resident, cpu_s = "dead", 0, 0.0
+    process = process_of(one.pid, one.started)
+    if process is not None:
+        try:
+            stopped = process.status() == psutil.STATUS_STOPPED
+            times = process.cpu_times()
+            resident = process.memory_info().rss
+            state, cpu_s = "stopped" if stopped else "running", times.user + times.system
+        except psutil.NoSuchProcess:
+            state = "dead"
+    return PartitionProcess(
+        name=one.name, partid=one.partid, pid=one.pid, state=state, domain=one.domain,
+        image=one.image, resident=resident, cpu_s=cpu_s, console=one.console, log=one.log,
+    )  # fmt: skip
+
+

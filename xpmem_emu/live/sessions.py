@@ -1,0 +1,102 @@
+"""Sessions of console clients: which connections are theirs, which tasks they answer for.
+
+A session is alive as long as any of its connections is heard within the lease; what happens at
+its end is the console's business. Every table is bounded. A task belongs to the session that
+spawned it, a child of fork to the session of its parent, a detached task to nobody.
+"""
+
+import errno
+from dataclasses import dataclass, field
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live.console_wire import Hello
+
+SESSIONS_MAX = 1024
+CONNECTIONS_MAX = 256
+SUBSCRIPTIONS_MAX = 16
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client. `outstanding` counts its calls that the kernel has not answered."""
+
+    name: str
+    client: str
+    heard_ns: int
+    connections: set[bytes] = field(default_factory=set)
+    tasks: set[int] = field(default_factory=set)
+    subscriptions: set[tuple[bytes, int]] = field(default_factory=set)
+    outstanding: int = 0
+    ended: bool = False
+
+
+class Sessions:
+    """The sessions of one partition."""
+
+    def __init__(self, lease_ns: int) -> None:
+        self._lease_ns = lease_ns
+        self._by_name: dict[str, Session] = {}
+        self._by_connection: dict[bytes, Session] = {}
+        self._owners: dict[int, Session] = {}
+
+    def hello(self, now_ns: int, connection: bytes, hello: Hello) -> Session:
+        """The session that `connection` belongs to from now on. Raises KernelError: EUSERS when
+        a table is full, EISCONN when the connection is another session's."""
+        session = self._by_name.get(hello.session)
+        if self._by_connection.get(connection, session) is not session:
+            raise KernelError(errno.EISCONN, "this connection is of another session")
+        if session is None:
+            if len(self._by_name) >= SESSIONS_MAX:
+                raise KernelError(errno.EUSERS, f"{SESSIONS_MAX} clients are connected already")
+            session = Session(hello.session, hello.client, now_ns)
+            self._by_name[session.name] = session
+        if len(session.connections) >= CONNECTIONS_MAX:
+            raise KernelError(errno.EUSERS, f"{CONNECTIONS_MAX} connections of one client")
+        session.connections.add(connection)
+        self._by_connection[connection] = session
+        session.heard_ns = now_ns
+        return session
+
+    def heard(self, now_ns: int, connection: bytes) -> Session | None:
+        """The session of a connection that just spoke; None: it never said hello, or its lease
+        ran out."""
+        session = self._by_connection.get(connection)
+        if session is not None:
+            session.heard_ns = now_ns
+        return session
+
+    def silent(self, now_ns: int) -> list[Session]:
+        """Sessions whose lease ran out."""
+        return [
+            one for one in self._by_name.values() if now_ns - one.heard_ns > self._lease_ns
+        ]
+
+    def forgive(self, now_ns: int) -> None:
+        """Every lease starts anew: it was us who did not listen."""
+        for session in self._by_name.values():
+            session.heard_ns = now_ns
+
+    def end(self, session: Session) -> list[int]:
+        """Forget a session. Result: pids of the tasks that it leaves behind."""
+        session.ended = True
+        del self._by_name[session.name]
+        for connection in session.connections:
+            del self._by_connection[connection]
+        return [pid for pid in sorted(session.tasks) if self.disown(pid) is session]
+
+    def own(self, pid: int, session: Session) -> None:
+        """Task `pid` was just made for `session`."""
+        self.disown(pid)
+        self._owners[pid] = session
+        session.tasks.add(pid)
+
+    def owner(self, pid: int) -> Session | None:
+        """Whose task it is."""
+        return self._owners.get(pid)
+
+    def disown(self, pid: int) -> Session | None:
+        """Task `pid` is nobody's any more, or gone. Result: whose it was."""
+        session = self._owners.pop(pid, None)
+        if session is not None:
+            session.tasks.discard(pid)
+        return session

@@ -1,0 +1,97 @@
+"""Readers of the event stream of one partition: the ring of recent events, subscribers, a file.
+
+Publishing costs one list extension when nobody listens; records become mappings only for a
+reader. A subscriber that does not keep up loses events, never memory: its queue is bounded and
+the loss is counted into the stream that it does get.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, BinaryIO
+
+import msgspec
+import structlog
+
+from xpmem_emu.live.console_wire import EventBatch
+from xpmem_emu.trace import Record
+
+_BATCH = 512
+"""Most events in one message to a subscriber."""
+
+log = structlog.get_logger("stream")
+
+Transmit = Callable[[EventBatch], bool]
+"""Sends a batch to one subscriber; False: it cannot take one now."""
+
+
+class Subscription:
+    """One reader of the live stream."""
+
+    def __init__(self, transmit: Transmit, limit: int) -> None:
+        self._transmit = transmit
+        self._limit = limit
+        self._queue: deque[Record] = deque()
+        self._dropped = 0
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Queue what fits."""
+        room = self._limit - len(self._queue)
+        self._queue.extend(records[:room])
+        self._dropped += max(0, len(records) - room)
+
+    def flush(self) -> bool:
+        """Send what is queued; False: some is left for later."""
+        queue = self._queue
+        while queue or self._dropped:
+            batch = list(islice(queue, _BATCH))
+            if not self._transmit(EventBatch([record.flat() for record in batch], self._dropped)):
+                return False
+            self._dropped = 0
+            for _ in batch:
+                queue.popleft()
+        return True
+
+
+class Stream:
+    """All readers. `remember` and `queue_max` are numbers of events."""
+
+    def __init__(self, remember: int, queue_max: int, log: BinaryIO | None) -> None:
+        self._ring: deque[Record] = deque(maxlen=remember)
+        self._queue_max = queue_max
+        self._log = log
+        self._subscriptions: dict[object, Subscription] = {}
+
+    def publish(self, records: Sequence[Record]) -> bool:
+        """Hand `records` to every reader; True when subscribers wait for a flush."""
+        self._ring.extend(records)
+        if self._log is not None:
+            self._write(self._log, records)
+        for subscription in self._subscriptions.values():
+            subscription.add(records)
+        return bool(self._subscriptions)
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last events as flat mappings, oldest first."""
+        return [record.flat() for record in self._ring]
+
+    def subscribe(self, key: object, transmit: Transmit) -> None:
+        """A new reader from now on, known as `key`."""
+        self._subscriptions[key] = Subscription(transmit, self._queue_max)
+
+    def unsubscribe(self, key: object) -> None:
+        """The reader goes; an unknown one is none."""
+        self._subscriptions.pop(key, None)
+
+    def flush(self) -> bool:
+        """Send everybody what is queued; False: somebody is slow, flush again later."""
+        slow = [one for one in self._subscriptions.values() if not one.flush()]
+        return not slow
+
+    def _write(self, file: BinaryIO, records: Sequence[Record]) -> None:
+        try:
+            file.write(b"".join(msgspec.json.encode(one.flat()) + b"\n" for one in records))
+        except OSError as error:
+            # A full disk must not stop the partition; the file ends here.
+            log.error("event log ended", why=str(error))
+            self._log = None
