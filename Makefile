@@ -1,0 +1,55 @@
+# One word per thing to do; every verb works as the first command on a fresh clone.
+#
+#   make demo    three partitions share memory, lose it and survive: about ten seconds
+#   make test    the whole test suite
+#   make check   lint, types, layers, house rules
+#
+# PYTHON=python3.12 make test picks the interpreter that .venv is made with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench sim docs
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(READY) ## make .venv with everything in it
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is missing or older than 3.11; try: apt-get install python3," \
+	       "or PYTHON=/path/to/python3.11 make setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) cannot make virtual environments;" \
+	       "try: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV): once, and again when pyproject.toml changes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## watch memory being shared, recalled and survived
+	@$(BIN)/xpmem-emu demo
+
+test: $(READY) ## the whole test suite
+	@echo "running the tests on two processes"
+	@$(BIN)/pytest -n 2
+
+check: $(READY) ## lint, types, layers, house rules
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/test_tidy.py
+
+sim: $(READY) ## the seeded simulation and the golden transcripts alone
+	@$(BIN)/pytest $(wildcard tests/sim tests/transcripts)
+
+bench: $(READY) ## every benchmark, one after the other
+	@set -e; for each in $(wildcard bench/bench_*.py); do echo "== $$each"; $(BIN)/python $$each; done
+
+docs: $(READY) ## draw the state machines from their tables into docs/machines.md
+	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
+	@echo "wrote docs/machines.md"

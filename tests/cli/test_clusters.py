@@ -1,0 +1,155 @@
+"""Clusters that cannot be: every wrong name, number and file is refused with its reason, and
+nothing is left of the attempt. No partition process is started here."""
+
+from pathlib import Path
+
+import pytest
+
+from xpmem_emu.cli.main import run
+from xpmem_emu.cli.session import Session
+
+from .conftest import Outcome
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XPMEM_EMU_ARENAS", str(tmp_path / "arenas"))
+    monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
+    return tmp_path
+
+
+class Live:
+    """Runs commands against the live emulator."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *arguments: str) -> Outcome:
+        self._capture.readouterr()
+        code = run(arguments, Session())
+        said = self._capture.readouterr()
+        return Outcome(code, said.out, said.err, said.out.encode())
+
+
+@pytest.fixture
+def live(place: Path, capsys: pytest.CaptureFixture[str]) -> Live:
+    return Live(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ps"], ["status"], ["down"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1"]],
+)
+def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) -> None:
+    outcome = live("--cluster", "foo", *arguments)
+    assert outcome.code == 1
+    assert "(ENOENT): there is no cluster foo; try: xpmem-emu --cluster foo up" in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[xpc]\nslots = 1", "xpc.slots: Expected `int` >= 2"),
+        ("[xpc]\nslotz = 4", "xpc: Object contains unknown field `slotz`"),
+        ('[deadlines]\nfault_attempt = "soon"', "deadlines.fault_attempt: 'soon' is not a time"),
+        ("[xpc", "not TOML"),
+    ],
+)
+def test_a_broken_image_is_refused_with_file_and_key(
+    live: Live, place: Path, text: str, reason: str
+) -> None:
+    image = place / "broken.toml"
+    image.write_text(text)
+    outcome = live("up", "--image", str(image))
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"error: up (EINVAL): {image}: ")
+    assert reason in outcome.err
+    assert not (place / "run" / "xpmem-emu" / "default").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "missing required field `partition`"),
+        ('[[partition]]\nname = "a"\npartid = 256', "partition[0].partid: Expected `int` <= 255"),
+        ('[[partition]]\nname = "a"\npartid = 1\nport = 4', "unknown field `port`"),
+        ('[[partition]]\nname="a"\npartid=1\n[[partition]]\nname="a"\npartid=2', "already"),
+        ("[[partition", "not TOML"),
+    ],
+)
+def test_a_broken_topology_is_refused_with_file_and_key(
+    live: Live, place: Path, text: str, reason: str
+) -> None:
+    topology = place / "broken.toml"
+    topology.write_text(text)
+    outcome = live("up", "--topology", str(topology))
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"error: up (EINVAL): {topology}: ")
+    assert reason in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--image", "--topology"])
+def test_an_unknown_image_or_topology_tells_which_are_shipped(live: Live, option: str) -> None:
+    outcome = live("up", option, "nonesuch")
+    assert outcome.code == 1
+    assert "there is no 'nonesuch'" in outcome.err
+    assert "try: one of " in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["up", "-n", "0"], "1<=x<=256"),
+        (["up", "-n", "300"], "1<=x<=256"),
+        (["up", "-n", "many"], "not a valid integer range"),
+        (["up", "-n", "2", "--topology", "pair"], "Give either -n or --topology"),
+        (["up", "--memory", "lots"], "write it like 4096, 64K"),
+        (["logs"], "Missing argument 'P'"),
+        (["boot", "p0"], "Missing option '--topology'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(live: Live, arguments: list[str], hint: str) -> None:
+    outcome = live(*arguments)
+    assert outcome.code == 64
+    assert outcome.err.count("\n") == 1
+    assert hint in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["up", "--memory", "5000"], "memory.size: 5000 is not at least 16 whole pages"),
+        (["--cluster", "a/b", "up"], "'a/b' is no cluster name"),
+        (["--cluster", "../x", "down"], "'../x' is no cluster name"),
+        (["boot", "p9", "--topology", "pair"], "the topology has no partition p9"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(
+    live: Live, arguments: list[str], reason: str
+) -> None:
+    outcome = live(*arguments)
+    assert outcome.code == 1
+    assert reason in outcome.err
+    assert "; try: " in outcome.err
+
+
+def test_a_doctor_finds_a_fit_machine_and_says_what_is_not_running(live: Live) -> None:
+    outcome = live("doctor")
+    assert outcome.code == 0, outcome.out
+    assert "cluster default is not running" in outcome.out
+
+
+def test_a_doctor_warns_of_socket_paths_that_are_too_long(
+    live: Live, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / ("x" * 120)))
+    outcome = live("doctor", "-o", "jsonl")
+    assert outcome.code == 1
+    assert '"check":"socket paths","health":"bad"' in outcome.out
+
+
+def test_a_doctor_notices_what_a_crash_left_behind(live: Live, place: Path) -> None:
+    (place / "run" / "xpmem-emu" / "old").mkdir(parents=True)
+    assert "xpmem-emu down --cluster old" in live("doctor").out

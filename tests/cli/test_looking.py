@@ -1,0 +1,217 @@
+"""get, describe, pagetable, events, top, completion, and the options that all commands have."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from xpmem_emu.cli import watching
+from xpmem_emu.cli.look import TABLES
+from xpmem_emu.cli.top import Rates
+
+from .conftest import Shell
+
+
+@pytest.fixture
+def segid(shell: Shell) -> str:
+    segid = shell.ok("export", "--size", "8K", "--on", "p1")
+    shell.ok("attach", segid, "--on", "p2", "--at", "0x5000")
+    return segid
+
+
+def test_get_lists_all_partitions_in_one_table(shell: Shell, segid: str) -> None:
+    lines = shell.ok("get", "segments").splitlines()
+    assert lines[0].split()[:2] == ["PARTITION", "SEGID"]
+    assert lines[1].split()[:2] == ["p1", segid]
+    assert "HANDLE" in shell.ok("get", "segments", "-o", "wide").splitlines()[0]
+
+
+def test_get_adds_the_handle_of_an_attachment(shell: Shell, segid: str) -> None:
+    (row,) = json.loads(shell.ok("get", "attachments", "-o", "json"))["items"]
+    assert row["handle"] == "p2:1:0x5000"
+    assert row["segid"] == segid
+
+
+def test_documents_and_streams_are_never_mixed(shell: Shell, segid: str) -> None:
+    document = json.loads(shell.ok("get", "permits", "-o", "json"))
+    assert document["schema"] == "xpmem-emu/permits/v1"
+    assert yaml.safe_load(shell.ok("get", "permits", "-o", "yaml")) == document
+    (line,) = shell.ok("get", "permits", "-o", "jsonl").splitlines()
+    assert json.loads(line) == document["items"][0]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_nothing_to_list_is_said_on_stderr_and_is_an_empty_document(
+    shell: Shell, kind: str
+) -> None:
+    outcome = shell("get", kind)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", f"no {kind}\n")
+    assert json.loads(shell.ok("get", kind, "-o", "json"))["items"] == []
+
+
+def test_a_partition_that_does_not_answer_is_left_out_with_a_warning(
+    shell: Shell, segid: str
+) -> None:
+    shell.emulator.silent = {"p0"}
+    outcome = shell("get", "segments")
+    assert outcome.code == 0
+    assert segid in outcome.out
+    assert outcome.err.startswith("warning: p0 does not answer: ")
+
+
+def test_no_answer_from_anybody_is_a_failure(shell: Shell) -> None:
+    shell.emulator.silent = {"p0", "p1", "p2"}
+    outcome = shell("get", "segments")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith("error: get (ECONNREFUSED): ")
+
+
+def test_an_unknown_partition_or_cluster_is_named_with_those_there_are(shell: Shell) -> None:
+    outcome = shell("get", "tasks", "--on", "p7")
+    assert outcome.code == 1
+    assert outcome.err == (
+        "error: get: cluster default has no partition p7; it has p0, p1, p2; try: xpmem-emu ps\n"
+    )
+    outcome = shell("--cluster", "foo", "get", "tasks")
+    assert outcome.code == 1
+    assert outcome.err == (
+        "error: get (ENOENT): there is no cluster foo; try: xpmem-emu --cluster foo up\n"
+    )
+
+
+def test_the_cluster_comes_from_option_or_environment_and_the_option_wins(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XPMEM_EMU_CLUSTER", "foo")
+    assert "no cluster foo" in shell("get", "tasks").err
+    assert "no cluster bar" in shell("get", "tasks", "--cluster", "bar").err
+    assert shell("--cluster", "default", "get", "tasks").code == 0
+
+
+def test_verbose_tells_the_steps(shell: Shell) -> None:
+    assert "connecting to p0 of cluster default" in shell("-v", "get", "tasks").err
+    assert "connecting" not in shell("get", "tasks").err
+
+
+def test_describe_finds_an_id_wherever_it_is(shell: Shell, segid: str) -> None:
+    told = json.loads(shell.ok("describe", segid, "-o", "json"))
+    assert (told["partition"], told["segid"]) == ("p1", segid)
+    outcome = shell("describe", "0x77")
+    assert outcome.code == 1
+    assert "no partition knows 0x77" in outcome.err
+    assert shell("describe", "1zz").code == 64
+
+
+def test_pagetable_shows_the_walk(shell: Shell) -> None:
+    assert "pgd" in shell.ok("pagetable", "p0", "3", "0x5000")
+    assert shell("pagetable", "p0", "3").code == 64
+
+
+def test_events_are_merged_by_time_and_filtered_by_name(shell: Shell) -> None:
+    names = [line.split()[1] for line in shell.ok("events", "--match", "xpmem:*").splitlines()]
+    assert names == ["p2", "p1", "p0"]
+    line = shell.ok("events", "--on", "p0", "--match", "xpmem:*")
+    assert line.split() == [
+        "0.009000", "p0", "fault/1", "xpmem:fault_end", "segid=0x10", "pages=49",
+    ]  # fmt: skip
+    assert len(shell.ok("events", "-o", "jsonl").splitlines()) == 6
+    document = json.loads(shell.ok("events", "-o", "json"))
+    assert document["schema"] == "xpmem-emu/events/v1"
+
+
+def test_following_events_ends_when_the_streams_end(shell: Shell) -> None:
+    outcome = shell("events", "-f", "-o", "jsonl")
+    assert outcome.code == 0
+    assert len(outcome.out.splitlines()) == 6
+    assert "warning: p1 sends no more events" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [["events", "-f"], ["get", "tasks", "-w"], ["top"]])
+def test_what_has_no_end_cannot_be_one_document(shell: Shell, arguments: list[str]) -> None:
+    outcome = shell(*arguments, "-o", "json")
+    assert outcome.code == 64
+    assert "use -o jsonl" in outcome.err
+
+
+def test_a_watch_shows_again_until_interrupted(
+    shell: Shell, segid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching.time, "sleep", pause)
+    outcome = shell("get", "segments", "-w", "--interval", "20ms")
+    assert outcome.code == 130
+    assert outcome.out.count(segid) == 3
+    assert pauses == [0.02] * 3
+
+
+def test_rates_are_growth_per_second() -> None:
+    rates = Rates()
+    totals = {"trace_events": 10, "pinned_total": 0, "unpinned_total": 0}
+    assert rates.of("p0", 1.0, totals)["events_per_s"] is None
+    grown = totals | {"trace_events": 40, "pinned_total": 100}
+    assert rates.of("p0", 3.0, grown) == {
+        "events_per_s": 15, "pins_per_s": 50, "unpins_per_s": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_completion_prints_the_script_of_the_shell(shell: Shell, name: str) -> None:
+    assert "_XPMEM_EMU_COMPLETE" in shell.ok("completion", name)
+    assert shell("completion", "tcsh").code == 64
+
+
+def test_help_is_data_and_alone_it_is_what_one_gets(shell: Shell) -> None:
+    for arguments in ([], ["--help"], ["task"], ["vm", "-h"]):
+        outcome = shell(*arguments)
+        assert outcome.code == 0
+        assert outcome.out.startswith("Usage: xpmem-emu")
+        assert outcome.err == ""
+
+
+def test_a_wrong_command_suggests_help(shell: Shell) -> None:
+    outcome = shell("frobnicate")
+    assert outcome.code == 64
+    assert outcome.err == (
+        "error: xpmem-emu: No such command 'frobnicate'; try: xpmem-emu --help\n"
+    )
+
+
+def test_a_bug_shows_no_traceback_unless_asked(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Callable[[], None]:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(type(shell.emulator), "partitions", broken)
+    assert shell("get", "tasks").err.count("\n") == 1
+    assert "Traceback" in shell("get", "tasks", "--debug").err
+    assert shell("get", "tasks").code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("xpmem-emu get tasks --on p", ["plain,p0", "plain,p1", "plain,p2"]),
+        ("xpmem-emu logs p2", ["plain,p2"]),
+        ("xpmem-emu remove 0x", ["plain,0x1010000100001"]),
+        ("xpmem-emu --cluster foo logs p", []),
+    ],
+)
+def test_the_shell_completes_partitions_and_segids_of_a_running_cluster(
+    shell: Shell, segid: str, monkeypatch: pytest.MonkeyPatch, words: str,
+    found: list[str], capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("_XPMEM_EMU_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    capfdbinary.readouterr()
+    with pytest.raises(SystemExit):
+        shell()
+    assert capfdbinary.readouterr().out.decode().split() == found

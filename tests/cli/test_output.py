@@ -1,0 +1,92 @@
+"""Tables for people, documents with a schema for programs, never a mixture."""
+
+import json
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xpmem_emu.cli.output import Format, cell, grid, json_line, outline, show_record, show_rows
+
+ROWS = [
+    {"partition": "p0", "segid": 0x10000500001, "size": 8 << 20, "wait_ns": 1_500_000, "pins": 9},
+    {"partition": "p1", "segid": 0x2, "size": 4097, "wait_ns": 0, "pins": 2048},
+]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+def test_a_table_aligns_its_columns_and_prints_units() -> None:
+    assert show_rows("segments", ROWS, Format.TABLE).splitlines() == [
+        "PARTITION  SEGID          SIZE   WAIT  PINS",
+        "p0         0x10000500001    8M  1.5ms     9",
+        "p1         0x2            4097    0ns  2048",
+    ]
+
+
+def test_narrow_columns_are_for_tables_and_wide_shows_all() -> None:
+    table = show_rows("segments", ROWS, Format.TABLE, ["partition", "pins"])
+    assert table.splitlines()[0] == "PARTITION  PINS"
+    wide = show_rows("segments", ROWS, Format.WIDE, ["partition", "pins"])
+    assert "SEGID" in wide.splitlines()[0]
+
+
+def test_an_empty_table_still_has_its_titles() -> None:
+    assert show_rows("segments", [], Format.TABLE, ["partition", "segid"]) == "PARTITION  SEGID"
+
+
+def test_json_is_one_document_with_a_schema_and_hex_ids() -> None:
+    document = json.loads(show_rows("segments", ROWS, Format.JSON))
+    assert document["schema"] == "xpmem-emu/segments/v1"
+    assert document["items"][0] == {
+        "partition": "p0",
+        "segid": "0x10000500001",
+        "size": 8 << 20,
+        "wait_ns": 1_500_000,
+        "pins": 9,
+    }
+
+
+def test_yaml_says_the_same_as_json() -> None:
+    assert yaml.safe_load(show_rows("segments", ROWS, Format.YAML)) == json.loads(
+        show_rows("segments", ROWS, Format.JSON)
+    )
+
+
+def test_jsonl_is_one_row_a_line_without_a_document_around_it() -> None:
+    lines = show_rows("segments", ROWS, Format.JSONL).splitlines()
+    assert [json.loads(line)["partition"] for line in lines] == ["p0", "p1"]
+
+
+def test_a_record_nests_in_the_outline() -> None:
+    record = {"segid": 16, "alive": True, "peers": {"p1": "ACTIVE"}, "pages": [{"page": 5}]}
+    assert outline(record).splitlines() == [
+        "segid: 0x10",
+        "alive: yes",
+        "peers:",
+        "  p1: ACTIVE",
+        "pages:",
+        "  PAGE",
+        "     5",
+    ]
+
+
+def test_nothing_is_a_dash() -> None:
+    assert [cell("x", value) for value in (None, "", [], {})] == ["-"] * 4
+    assert cell("segid", 0) == "-"
+    assert cell("ranges", [[0, 4], [8, 1]]) == "0,4,8,1"
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), values, max_size=4))
+def test_any_record_survives_every_format(record: dict[str, object]) -> None:
+    assert json.loads(show_record("thing", record, Format.JSON)).keys() - {"schema"} == (
+        record.keys() - {"schema"}
+    )
+    assert json.loads(json_line(record)).keys() == record.keys()
+    yaml.safe_load(show_record("thing", record, Format.YAML))
+    assert grid([record], list(record)).count("\n") >= 1 or not record
+    outline(record)

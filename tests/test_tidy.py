@@ -1,0 +1,177 @@
+"""The house rules that a machine can check, checked. See docs/ for why each of them exists."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from xpmem_emu.cli.machines import page
+from xpmem_emu.cli.main import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(
+    path
+    for folder in ("xpmem_emu", "tests", "bench")
+    for path in (ROOT / folder).rglob("*.py")
+    if "__pycache__" not in path.parts
+)
+MODULES = [path for path in SOURCES if path.is_relative_to(ROOT / "xpmem_emu")]
+TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
+
+FILE_LINES = 400
+FUNCTION_LINES = 60
+COLUMNS = 100
+UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
+VAGUE = re.compile(r"\b(?:blazing(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge"
+                   r"|world-class|effortless(?:ly)?)\b", re.IGNORECASE)  # fmt: skip
+KERNEL_SIDE = ("sched", "mm", "xpc", "xpmem", "devices", "kernel")
+OUTSIDE_WORLD = {"zmq", "asyncio", "uvloop", "time", "random", "socket", "secrets", "threading"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            yield from commands(each, f"{path} {each.name}")
+
+
+def test_the_search_for_sources_finds_them() -> None:
+    assert len(MODULES) > 20
+    assert len(TESTS) > 5
+
+
+def test_files_stay_short() -> None:
+    long = {name(path): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path: count for path, count in long.items() if count > FILE_LINES} == {}
+
+
+def test_functions_stay_short() -> None:
+    long = {
+        f"{name(path)}:{each.lineno} {each.name}": length
+        for path in SOURCES
+        for each in functions(path)
+        if (length := (each.end_lineno or each.lineno) - each.lineno + 1) > FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def test_lines_fit_in_100_columns() -> None:
+    wide = [
+        f"{name(path)}:{number}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > COLUMNS
+    ]
+    assert wide == []
+
+
+@pytest.mark.parametrize("words", [UNFINISHED, VAGUE], ids=["unfinished", "vague"])
+def test_nothing_is_left_for_later_and_nothing_is_sold(words: re.Pattern[str]) -> None:
+    texts = [*SOURCES, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "Makefile"]
+    found = [
+        f"{name(path)}:{number}: {line.strip()}"
+        for path in texts
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if words.search(line)
+    ]
+    assert found == []
+
+
+def test_every_module_begins_with_its_design_note() -> None:
+    bare = [
+        name(path)
+        for path in MODULES
+        if path.read_text().strip() and ast.get_docstring(tree(path)) is None
+    ]
+    assert bare == []
+
+
+def test_the_kernel_side_never_touches_the_outside_world() -> None:
+    kernel = [path for each in KERNEL_SIDE for path in (ROOT / "xpmem_emu" / each).rglob("*.py")]
+    kernel += (ROOT / "xpmem_emu" / "fabric").glob("rules*.py")
+    guilty = {name(path): found for path in kernel if (found := imported(path) & OUTSIDE_WORLD)}
+    assert guilty == {}
+
+
+def sleeps(node: ast.AST) -> bool:
+    """Whether this calls time.sleep, or gets at it under another name."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "time" and any(alias.name == "sleep" for alias in node.names)
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep"
+
+
+def test_tests_never_sleep_to_wait_for_something() -> None:
+    sleepers = [
+        f"{name(path)}:{node.lineno}"
+        for path in TESTS
+        for node in ast.walk(tree(path))
+        if sleeps(node)
+    ]
+    assert sleepers == []
+
+
+def test_tests_are_never_skipped() -> None:
+    marks = re.compile(r"pytest\.(?:mark\.)?(?:skip|skipif|xfail|importorskip)\b")
+    skipped = [
+        name(path)
+        for path in TESTS
+        if path != Path(__file__) and marks.search(path.read_text())
+    ]
+    assert skipped == []
+
+
+def test_every_command_and_option_says_what_it_does() -> None:
+    silent = []
+    for path, command in commands(cli, "xpmem-emu"):
+        if not command.help:
+            silent.append(path)
+        silent += [
+            f"{path} {option.opts[-1]}"
+            for option in command.params
+            if isinstance(option, click.Option) and not option.help
+        ]
+    assert silent == []
+
+
+def test_the_diagrams_are_those_of_the_tables() -> None:
+    assert (ROOT / "docs" / "machines.md").read_text() == page(), "make docs draws them again"
+
+
+def test_every_command_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "cli.md").read_text()
+    missing = [
+        path
+        for path, command in commands(cli, "xpmem-emu")
+        if not isinstance(command, click.Group) and f"`{path.removeprefix('xpmem-emu ')}" not in
+        reference
+    ]
+    assert missing == []

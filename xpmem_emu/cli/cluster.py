@@ -1,0 +1,227 @@
+"""Clusters: up, down, ps, status, logs, and boot for one partition in the foreground.
+
+A cluster is a run folder and the processes that its state file names; everything about it is the
+launcher's business (`live.cluster`). These commands choose, ask and show.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from xpmem_emu.cli import parameters
+from xpmem_emu.cli.arguments import PARTITION
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
+from xpmem_emu.cli.output import Format, Row, output_option, show_rows
+from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
+from xpmem_emu.units import SECOND
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.partition import PartitionConfig
+    from xpmem_emu.live.topology import PartitionSpec
+
+_POLL_S = 0.2
+_PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns")
+_STATUS = ("partition", "state", "boot", "uptime_ns", "peers")
+
+
+def arena_room(cluster: str) -> tuple[Path, int]:
+    """The folder that arenas of `cluster` go to, or its first parent there is, and its free
+    bytes."""
+    folder = arena_folder(cluster)
+    while not folder.exists():
+        folder = folder.parent
+    return folder, shutil.disk_usage(folder).free
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM ends the command the way Ctrl-C does: with everything cleaned up."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.command(cls=Command)
+@click.option("-n", "count", type=click.IntRange(1, 256), metavar="N",
+              help="How many partitions: p0, p1, ...  [default: 3]")
+@click.option("--topology", metavar="NAME|FILE", help="A topology instead: shipped, or a .toml.")
+@click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
+              help="What they boot: a shipped image, or a .toml file.")
+@click.option("--memory", type=parameters.size, metavar="SIZE",
+              help="Memory of each partition.  [default: the image's]")
+@click.option("--event-log", is_flag=True, help="Keep each partition's event stream in a file.")
+@click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
+@pass_session
+def up(session: Session, count: int | None, topology: str | None, image: str,
+       memory: int | None, event_log: bool, foreground: bool) -> None:  # fmt: skip
+    """Start a cluster; returns when all its partitions are active with each other."""
+    from xpmem_emu.live import cluster
+    from xpmem_emu.live.topology import ClusterSpec, numbered, read_topology
+
+    if topology and count:
+        raise click.UsageError("Give either -n or --topology.")
+    partitions = read_topology(topology) if topology else numbered(count or 3)
+    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log)
+    with terminated_like_interrupted():
+        with session.steps(f"starting {session.cluster}") as progress:
+            cluster.up(spec, progress)
+        names = ", ".join(one.name for one in partitions)
+        session.say(f"cluster {session.cluster} is up: {names}")
+        if foreground:
+            _stay(session)
+
+
+def _stay(session: Session) -> None:
+    """Until interrupted, or until no partition runs any more; then the cluster is ended."""
+    from xpmem_emu.live import cluster
+
+    session.say("in the foreground; Ctrl-C takes it down")
+    try:
+        while any(one.state != "dead" for one in cluster.ps(session.cluster)):
+            time.sleep(_POLL_S)
+        raise CommandFailed("all partitions have died", "-n 3 without --foreground, then logs")
+    finally:
+        cluster.down(session.cluster)
+        session.say(f"cluster {session.cluster} is down")
+
+
+@click.command(cls=Command)
+@pass_session
+def down(session: Session) -> None:
+    """End a cluster: exactly the processes that `up` started, and all that they left."""
+    from xpmem_emu.live import cluster
+
+    with session.steps(f"ending {session.cluster}") as progress:
+        cluster.down(session.cluster, progress)
+    session.say(f"cluster {session.cluster} is down")
+
+
+@click.command(cls=Command)
+@output_option
+@pass_session
+def ps(session: Session, output: Format) -> None:
+    """List the processes of a cluster."""
+    from xpmem_emu.live import cluster
+
+    rows = []
+    for process in cluster.ps(session.cluster):
+        row = asdict(process)
+        row["partition"] = row.pop("name")
+        row["resident_bytes"] = row.pop("resident")
+        row["cpu_ns"] = round(row.pop("cpu_s") * SECOND)
+        rows.append(row)
+    click.echo(show_rows("processes", rows, output, _PS))
+
+
+@click.command(cls=Command)
+@output_option
+@pass_session
+def status(session: Session, output: Format) -> ExitCode:
+    """Tell how each partition is and whom it knows; exit code 1 when one is not well."""
+    from xpmem_emu.live import cluster
+
+    answers = cluster.status(session.cluster)
+    rows = [_status_row(name, answer) for name, answer in answers.items()]
+    click.echo(show_rows("status", rows, output, _STATUS))
+    return exit_code(all(row["state"] == "well" for row in rows))
+
+
+def _status_row(name: str, answer: dict[str, object]) -> Row:
+    """What a partition said, with its peers by state and one word on how it is."""
+    if "error" in answer:
+        return {"partition": name, "state": "no answer", "error": answer["error"]}
+    peers = answer["peers"]
+    assert isinstance(peers, dict)
+    states = {f"p{partid}": peer["state"] for partid, peer in peers.items()}
+    state = "well" if all(state == "ACTIVE" for state in states.values()) else "not with all"
+    return {"partition": name, "state": state} | answer | {"peers": states}
+
+
+@click.command(cls=Command)
+@PARTITION
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
+@pass_session
+def logs(session: Session, where: str, follow: bool) -> None:
+    """Print the log of a partition's process."""
+    from xpmem_emu.live.state import read_state
+
+    path = Path(read_state(session.cluster).partition(where).log)
+    stdout = sys.stdout.buffer
+    with path.open("rb") as file:
+        while True:
+            stdout.write(file.read())
+            stdout.flush()
+            if not follow or _log_ended(file, path):
+                return
+            time.sleep(_POLL_S)
+
+
+def _log_ended(file: BinaryIO, path: Path) -> bool:
+    """Whether the file that is read is no longer the partition's log: `down` removed it."""
+    try:
+        return os.fstat(file.fileno()).st_ino != path.stat().st_ino
+    except FileNotFoundError:
+        return True
+
+
+@click.command(cls=Command)
+@PARTITION
+@click.option("--topology", required=True, metavar="NAME|FILE",
+              help="Who the partitions are and where each can be reached.")
+@click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
+              help="What it boots where the topology does not say.")
+@click.option("--memory", type=parameters.size, metavar="SIZE",
+              help="Its memory.  [default: the image's]")
+@pass_session
+def boot(session: Session, where: str, topology: str, image: str,
+         memory: int | None) -> None:  # fmt: skip
+    """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
+    from xpmem_emu.kernel.kernel import Kernel
+    from xpmem_emu.live import partition
+    from xpmem_emu.live.topology import read_topology
+
+    config = _config(session.cluster, where, read_topology(topology), image, memory)
+    code = partition.run(config, Kernel)
+    if code:
+        raise CommandFailed(f"{where} stopped with code {code}", "read what it logged above")
+
+
+def _config(cluster: str, name: str, specs: Sequence["PartitionSpec"], image: str,
+            memory: int | None) -> "PartitionConfig":  # fmt: skip
+    """What the partition called `name` boots with, in folders of this machine."""
+    from xpmem_emu.live.partition import PartitionConfig
+
+    folder, arenas = run_folder(cluster), arena_folder(cluster)
+    make_own_folder(folder)
+    make_own_folder(arenas)
+    mine = next((one for one in specs if one.name == name), None)
+    if mine is None:
+        names = ", ".join(one.name for one in specs)
+        raise CommandFailed(f"the topology has no partition {name}", f"one of {names}")
+    reached = {
+        one.partid: one.endpoint or socket_endpoint(folder / f"{one.name}.xpc") for one in specs
+    }
+    return PartitionConfig(
+        cluster=cluster, name=name, partid=mine.partid, image=mine.image or image,
+        listen=mine.listen or reached.pop(mine.partid),
+        console=mine.console or socket_endpoint(folder / f"{name}.console"),
+        peers={partid: where for partid, where in reached.items() if partid != mine.partid},
+        arena_folder=str(arenas), domain=mine.domain, memory=memory,
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""What the demo stands on: a cluster of its own, its event streams, and claims that are checked.
+
+A claim is a sentence and a comparison that was really made; the verdict is valid when every one
+of them held. The cluster is ended whatever happens, and that too is a claim.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+
+from xpmem_emu.cli.cluster import arena_room
+from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.output import Row, whole
+from xpmem_emu.cli.session import Emulator
+from xpmem_emu.live.paths import arena_folder, run_folder
+from xpmem_emu.units import format_size
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.client import Partition
+
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something the demo says, and whether it was so."""
+
+    text: str
+    holds: bool
+    found: str
+
+
+class Recorder:
+    """The event streams of some partitions, complete from their boot on: read from the files that
+    the partitions write them to."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.events: list[Row] = []
+        self._files = {name: (folder / f"{name}.events.jsonl").open("rb") for name in names}
+        self._partial = dict.fromkeys(names, b"")
+
+    def catch_up(self) -> None:
+        """Read what was written since the last time."""
+        for name, file in self._files.items():
+            *lines, self._partial[name] = (self._partial[name] + file.read()).split(b"\n")
+            self.events += [{"partition": name} | msgspec.json.decode(line) for line in lines]
+
+    def named(self, name: str, partition: str = "", after_ns: int = 0) -> list[Row]:
+        """The events of one name, of one partition or of all, since a time."""
+        self.catch_up()
+        return [
+            event for event in self.events
+            if event["event"] == name and partition in ("", event["partition"])
+            and whole(event, "time_ns") >= after_ns
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
+    """Asks again until it holds or the time is up; whether it held."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+class Screen(Console):
+    """A console that says so when nobody reads it any more, as every other write does."""
+
+    def on_broken_pipe(self) -> None:
+        """See rich, which would end the process here."""
+        raise BrokenPipeError
+
+
+class Script:
+    """What is told and claimed, printed as it happens."""
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.console = Screen(highlight=False)
+        self._begun = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Says what happens, with the time since the beginning."""
+        since_s = time.monotonic() - self._begun
+        self.console.print(f"[dim]{since_s:6.2f} s[/dim]  {escape(text)}", soft_wrap=True)
+
+    def claim(self, text: str, holds: bool, found: str) -> None:
+        """Says what was found, and keeps it for the verdict."""
+        mark = "[green]ok[/green]   " if holds else "[bold red]WRONG[/bold red]"
+        self.console.print(f"          {mark} {escape(text)}: {escape(found)}", soft_wrap=True)
+        self.claims.append(Claim(text, holds, found))
+
+    def show(self, text: str) -> None:
+        """Prints something with lines of its own."""
+        self.console.print(f"\n{text}\n", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running cluster for the story."""
+
+    script: Script
+    cluster: str
+    partitions: dict[str, "Partition"]
+    recorder: Recorder
+
+    def tell(self, text: str) -> None:
+        """See Script."""
+        self.script.tell(text)
+
+    def claim(self, text: str, holds: bool, found: str) -> None:
+        """See Script."""
+        self.script.claim(text, holds, found)
+
+    def __getitem__(self, name: str) -> "Partition":
+        return self.partitions[name]
+
+    def last_words(self) -> str:
+        """The ends of the logs of the partitions that died."""
+        from xpmem_emu.live.processes import log_tail
+        from xpmem_emu.live.state import process_of, read_state
+
+        return "\n".join(
+            f"{one.name} died:\n{log_tail(one)}"
+            for one in read_state(self.cluster).partitions
+            if process_of(one.pid, one.started) is None
+        )
+
+
+@contextmanager
+def staged(emulator: Emulator, script: Script, count: int, memory: int) -> Iterator[Stage]:
+    """`count` partitions with `memory` bytes each, recorded from their boot on; ended whatever
+    happens. Raises CommandFailed when there is no room for them."""
+    from xpmem_emu.live import cluster
+    from xpmem_emu.live.topology import ClusterSpec, numbered
+
+    name = f"demo-{os.getpid()}"
+    _require_room(name, count * memory)
+    spec = ClusterSpec(name, numbered(count), memory=memory, event_log=True)
+    names = [one.name for one in spec.partitions]
+    try:
+        cluster.up(spec, lambda _done, _all, what: script.tell(what))
+        with ExitStack() as stack:
+            partitions = {
+                each: stack.enter_context(emulator.connect(each, name)) for each in names
+            }
+            recorder = Recorder(run_folder(name), names)
+            stack.callback(recorder.close)
+            yield Stage(script, name, partitions, recorder)
+    finally:
+        if run_folder(name).is_dir():
+            cluster.down(name)
+    script.tell("the cluster is taken down")
+    left = [str(path) for path in (run_folder(name), arena_folder(name)) if path.exists()]
+    script.claim("nothing is left behind", not left, ", ".join(left) or "no folder, no process")
+
+
+def _require_room(cluster: str, needed: int) -> None:
+    folder, free = arena_room(cluster)
+    if needed > free:
+        raise CommandFailed(
+            f"the partitions need {format_size(needed)} in {folder}, {free >> 20}M are free",
+            "a smaller FILE, a larger tmpfs, or XPMEM_EMU_ARENAS", number=errno.ENOSPC,
+        )  # fmt: skip

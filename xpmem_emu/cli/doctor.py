@@ -1,0 +1,135 @@
+"""Whether this machine and this cluster are fit: each thing that has gone wrong for people, looked
+at, with what to do about it. It changes nothing."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import click
+import psutil
+import zmq
+
+from xpmem_emu.cli.cluster import arena_room
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.failure import ExitCode, exit_code
+from xpmem_emu.cli.output import Format, output_option, show_rows
+from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.errors import KernelError
+from xpmem_emu.image import Image
+from xpmem_emu.live.life import living
+from xpmem_emu.live.paths import SOCKET_PATH_MAX, arena_folder, run_folder, run_root
+from xpmem_emu.units import format_size
+
+_LONGEST_SOCKET = "p255.console"
+_DEFAULT_PARTITIONS = 3
+
+
+class Health(StrEnum):
+    """How a check came out."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. `remedy` is empty where nothing is to be done."""
+
+    check: str
+    health: Health
+    detail: str
+    remedy: str = ""
+
+
+def _judged(check: str, ok: bool, detail: str, remedy: str) -> Finding:
+    health = Health.GOOD if ok else Health.BAD
+    return Finding(check, health, detail, "" if ok else remedy)
+
+
+def _python(_session: Session) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield _judged("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")
+
+
+def _zeromq(_session: Session) -> Iterator[Finding]:
+    yield _judged("zeromq", zmq.has("ipc"), f"{zmq.zmq_version()}, pyzmq {zmq.__version__}",
+                  "install a libzmq with the ipc transport: pip install --force pyzmq")  # fmt: skip
+
+
+def _arenas(session: Session) -> Iterator[Finding]:
+    folder, free = arena_room(session.cluster)
+    writable = os.access(folder, os.W_OK)
+    yield _judged("arena folder", writable, f"{folder} is {'' if writable else 'not '}writable",
+                  "set XPMEM_EMU_ARENAS to a folder of yours in a tmpfs")  # fmt: skip
+    needed = _DEFAULT_PARTITIONS * Image().memory.size
+    detail = (f"{_mebibytes(free)} free, {_DEFAULT_PARTITIONS} partitions of the default image "
+              f"take {_mebibytes(needed)}")  # fmt: skip
+    yield _judged("arena space", free >= needed, detail,
+                  "up --memory 64M, a larger tmpfs (docker: --shm-size 1g), or XPMEM_EMU_ARENAS")
+
+
+def _mebibytes(count: int) -> str:
+    return format_size(count >> 20 << 20)
+
+
+def _socket_paths(session: Session) -> Iterator[Finding]:
+    length = len(os.fsencode(run_folder(session.cluster) / _LONGEST_SOCKET))
+    yield _judged("socket paths", length <= SOCKET_PATH_MAX,
+                  f"up to {length} bytes, the system takes {SOCKET_PATH_MAX}",
+                  "a shorter --cluster name, or XDG_RUNTIME_DIR=/tmp/x")  # fmt: skip
+
+
+def _leftovers(_session: Session) -> Iterator[Finding]:
+    """Partitions that live though no cluster's state names them, and clusters that are dead."""
+    from xpmem_emu.live.cluster import ps
+
+    for folder in sorted(run_root().glob("*")):
+        try:
+            named = {one.pid for one in ps(folder.name) if one.state != "dead"}
+        except KernelError:
+            named = set()
+        lives = (living(path) for path in arena_folder(folder.name).glob("*.life"))
+        strays = [life.pid for life in lives if life and life.pid not in named]
+        if strays or not named:
+            pids = ", ".join(map(str, strays)) or "none"
+            yield Finding("leftovers", Health.NOTE, f"cluster {folder.name} is not running whole; "
+                          f"stray processes: {pids}", f"xpmem-emu down --cluster {folder.name}")
+
+
+def _memory(_session: Session) -> Iterator[Finding]:
+    free = psutil.virtual_memory().available
+    yield _judged("memory", free > 1 << 30, f"{_mebibytes(free)} available",
+                  "close something, or use fewer or smaller partitions")  # fmt: skip
+
+
+def _partitions(session: Session) -> Iterator[Finding]:
+    from xpmem_emu.live.cluster import status
+
+    try:
+        answers = status(session.cluster)
+    except KernelError:
+        yield Finding("partitions", Health.NOTE, f"cluster {session.cluster} is not running",
+                      "xpmem-emu up")  # fmt: skip
+        return
+    for name, answer in answers.items():
+        error = answer.get("error")
+        yield _judged(f"partition {name}", error is None, str(error or "answers"),
+                      f"xpmem-emu logs {name}")  # fmt: skip
+
+
+CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
+    _python, _zeromq, _memory, _arenas, _socket_paths, _leftovers, _partitions,
+)  # fmt: skip
+
+
+@click.command(cls=Command)
+@output_option
+@pass_session
+def doctor(session: Session, output: Format) -> ExitCode:
+    """Check this machine and the cluster, with a remedy for what is wrong; exit code 1 if so."""
+    findings = [finding for check in CHECKS for finding in check(session)]
+    click.echo(show_rows("doctor", [asdict(each) for each in findings], output))
+    return exit_code(all(each.health is not Health.BAD for each in findings))

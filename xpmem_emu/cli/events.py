@@ -1,0 +1,101 @@
+"""The event stream of the cluster: all partitions merged, as they report or by time.
+
+Every partition stamps its events with its own sequence and the clock of its host. Within one
+partition the order is exact; across partitions it is close to what happened and proves nothing.
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+import click
+
+from xpmem_emu.cli.arguments import ON_SEVERAL
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.output import (
+    Format,
+    Row,
+    cell,
+    json_line,
+    output_option,
+    refuse_document,
+    show_rows,
+    whole,
+)
+from xpmem_emu.cli.session import Session, pass_session
+
+_PLACE = ("sequence", "time_ns", "partid", "thread", "event", "partition")
+_NOWHERE: dict[str, object] = {"time_ns": 0, "thread": ""}
+"""For what the harness puts into a stream: it comes without place and time."""
+
+
+def merged(session: Session, where: Sequence[str]) -> Iterator[Row]:
+    """The events of these partitions as they arrive, each with its `partition`. Ends when every
+    partition's stream ended; one that ends early is warned about."""
+    arrivals: queue.SimpleQueue[Row | str] = queue.SimpleQueue()
+    for name in where:
+        threading.Thread(
+            target=_listen, args=(session, name, arrivals), daemon=True, name=f"events-{name}"
+        ).start()
+    for _ in where:
+        while not isinstance(arrival := arrivals.get(), str):
+            yield arrival
+        session.warn(arrival)
+
+
+def _listen(session: Session, name: str, arrivals: "queue.SimpleQueue[Row | str]") -> None:
+    why = "it halted"
+    try:
+        with session.connect(name) as partition:
+            for event in partition.events():
+                arrivals.put({"partition": name} | _NOWHERE | event)
+    except OSError as error:
+        why = str(error)
+    arrivals.put(f"{name} sends no more events: {why}")
+
+
+def line(event: Row) -> str:
+    """One event for people: when, where, what."""
+    time_s = whole(event, "time_ns") / 1e9
+    fields = " ".join(f"{k}={cell(k, v)}" for k, v in event.items() if k not in _PLACE)
+    place = f"{event['partition']!s:<4} {event['thread']!s:<16}"
+    return f"{time_s:14.6f} {place} {event['event']!s:<24} {fields}".rstrip()
+
+
+def matching(events: Iterable[Row], patterns: Sequence[str]) -> Iterator[Row]:
+    """The events whose name fits one of the patterns; all where there is none."""
+    for event in events:
+        if not patterns or any(fnmatchcase(str(event["event"]), each) for each in patterns):
+            yield event
+
+
+def recent(session: Session, where: Sequence[str]) -> list[Row]:
+    """What the partitions remember of their streams, by time; the clock is that of the host."""
+    found: list[Row] = []
+    for name, partition in session.survey(where):
+        found += [{"partition": name} | event for event in partition.recent_events()]
+    return sorted(found, key=lambda event: whole(event, "time_ns"))
+
+
+@click.command(cls=Command)
+@click.option("-f", "--follow", is_flag=True, help="What happens from now on, until Ctrl-C.")
+@ON_SEVERAL
+@click.option("--match", "patterns", multiple=True, metavar="PATTERN",
+              help="Only events of this name, as in 'xpmem:*'; may be repeated.")
+@output_option
+@pass_session
+def events(session: Session, follow: bool, where: tuple[str, ...] | None,
+           patterns: tuple[str, ...], output: Format) -> None:  # fmt: skip
+    """Show the event streams of the partitions as one: what they remember, or as it happens."""
+    names = session.partitions(where or ())
+    if follow:
+        refuse_document(output, "a stream that is followed")
+        for event in matching(merged(session, names), patterns):
+            click.echo(json_line(event) if output is Format.JSONL else line(event))
+        return
+    found = list(matching(recent(session, names), patterns))
+    if output.for_people:
+        click.echo("\n".join(line(event) for event in found) or "no events", err=not found)
+    else:
+        click.echo(show_rows("events", found, output))

@@ -1,0 +1,150 @@
+"""Looking: get, describe, pagetable. Reads only, over all partitions of the cluster at once.
+
+Rows come from each partition as it knows them; this module adds the partition's name and, where
+a row is memory, the handle that `cat`, `load` and `store` take.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from xpmem_emu.cli import parameters
+from xpmem_emu.cli.arguments import ON_SEVERAL, PARTITION
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.output import Format, Row, output_option, show_record, show_rows, whole
+from xpmem_emu.cli.parameters import Handle
+from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.watching import INTERVAL, watch
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "segments": ("partition", "segid", "pid", "size", "mode", "name", "state", "pinned_pages",
+                 "holders"),
+    "attachments": ("partition", "handle", "segid", "offset", "size", "home", "held_pages",
+                    "state"),
+    "permits": ("partition", "apid", "pid", "segid", "home", "size", "state", "attachments"),
+    "faults": ("partition", "fault", "segid", "home", "page", "count", "state"),
+    "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),
+    "channels": ("partition", "peer", "channel", "state", "slots_used", "waiting"),
+    "pins": ("partition", "pid", "pinned_pages", "quarantined_frames", "importer"),
+    "tasks": ("partition", "pid", "parent", "name", "uid", "state", "resident_pages",
+              "last_signal"),
+    "files": ("partition", "name", "size", "cached_pages", "dirty_pages", "mappings"),
+}  # fmt: skip
+"""What can be listed, and the columns of its table; wide and the documents have all fields."""
+
+_MEMORY = {"attachments": "address", "segments": "vaddr"}
+
+
+def rows_of(session: Session, kind: str, where: Sequence[str] | None) -> list[Row]:
+    """The rows of `kind` of the partitions `where`, or of all."""
+    rows: list[Row] = []
+    for name, partition in session.survey(where or ()):
+        for row in partition.look(kind):
+            rows.append({"partition": name} | row | _handle(name, kind, row))
+    return rows
+
+
+def _handle(name: str, kind: str, row: Row) -> dict[str, object]:
+    if kind not in _MEMORY:
+        return {}
+    place = whole(row, _MEMORY[kind])
+    return {"handle": str(Handle(name, whole(row, "pid"), place))}
+
+
+def show_kind(
+    session: Session, kind: str, where: Sequence[str] | None, output: Format
+) -> None:
+    """Prints the rows of `kind` once."""
+    rows = rows_of(session, kind, where)
+    if not rows:
+        session.say(f"no {kind}")
+    if rows or output.is_document:
+        click.echo(show_rows(kind, rows, output, TABLES[kind]))
+
+
+@click.command(cls=Command)
+@click.argument("kind", type=click.Choice(list(TABLES)), metavar="KIND")
+@ON_SEVERAL
+@click.option("-w", "--watch", "again", is_flag=True, help="Show it again and again.")
+@INTERVAL
+@output_option
+@pass_session
+def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
+        interval: int, output: Format) -> None:  # fmt: skip
+    """List objects of all partitions.
+
+    KIND is one of segments, attachments, permits, faults, partitions, channels, pins, tasks,
+    files.
+    """
+    if again:
+        watch(
+            lambda: show_rows(kind, rows_of(session, kind, where), output, TABLES[kind]),
+            interval, output,
+        )  # fmt: skip
+    else:
+        show_kind(session, kind, where, output)
+
+
+@click.command(cls=Command)
+@click.argument("what", metavar="SEGID|APID|P:PID|HANDLE|P")
+@output_option
+@pass_session
+def describe(session: Session, what: str, output: Format) -> None:
+    """Tell all that is known of one object, its last failure included."""
+    if parameters.looks_like_handle(what):
+        found = _describe_memory(session, parameters.handle(what))
+    elif ":" in what:
+        ref = parameters.task(what)
+        with session.connect(ref.partition) as partition:
+            found = {"partition": ref.partition} | partition.describe(str(ref.pid))
+    elif what[:1].isalpha():
+        found = _describe_partition(session, parameters.partition(what))
+    else:
+        found = _describe_ident(session, parameters.ident(what))
+    click.echo(show_record("description", found, output))
+
+
+def _describe_ident(session: Session, ident: int) -> Row:
+    """A segment is known at home and a permit at its holder's; both are asked for alike."""
+    for name, partition in session.survey():
+        with suppress(FileNotFoundError):
+            return {"partition": name} | partition.describe(f"{ident:#x}")
+    raise CommandFailed(f"no partition knows {ident:#x}", "xpmem-emu get segments, or get permits")
+
+
+def _describe_memory(session: Session, handle: Handle) -> Row:
+    """The attachment or segment that the handle points into."""
+    with session.memory(handle) as (partition, place):
+        for kind, start in _MEMORY.items():
+            for row in partition.look(kind):
+                inside = row[start] <= place.place < row[start] + row["size"]
+                if inside and row["pid"] == place.pid:
+                    return {"partition": place.partition, "kind": kind.removesuffix("s")} | row
+    raise CommandFailed(f"{handle} is in no attachment or segment", "xpmem-emu get attachments")
+
+
+def _describe_partition(session: Session, name: str) -> Row:
+    """What it says of itself, if it answers, and how the others see it."""
+    partid = session.emulator.partitions(session.cluster).get(name)
+    seen = [row for row in rows_of(session, "partitions", ()) if row["peer"] == partid]
+    try:
+        with session.connect(name) as partition:
+            own = partition.status()
+    except ConnectionError as error:
+        own = {"error": str(error)}
+    return {"partition": name} | own | {"seen_by": seen}
+
+
+@click.command(cls=Command)
+@PARTITION
+@click.argument("pid", type=parameters.number, metavar="PID")
+@click.argument("address", type=parameters.number, metavar="ADDR")
+@output_option
+@pass_session
+def pagetable(session: Session, where: str, pid: int, address: int, output: Format) -> None:
+    """Walk a task's page table for one address, level by level."""
+    with session.connect(where) as partition:
+        walk = partition.pagetable(pid, address)
+    click.echo(show_record("pagetable", walk, output))

@@ -1,0 +1,216 @@
+"""What people type for sizes, times, ids, partitions and memory, as values.
+
+Each function is a click parameter type: text in, value out, and a text that cannot be read is a
+usage error that shows how to write it. Handles name memory: `p1:12:0x7f0000` is that address in
+task 12 of partition p1, `p1/0x7f0000` leaves the task to be found, and `+4K` adds an offset.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TypeVar
+
+import click
+
+from xpmem_emu import units
+from xpmem_emu.errors import Signal
+from xpmem_emu.kernel import calls
+
+T = TypeVar("T")
+
+_PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
+_RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
+_TASK = re.compile(rf"({_PARTITION.pattern}):(\d+)")
+_HANDLE = re.compile(rf"({_PARTITION.pattern})(?::(\d+):|/)(0[xX][0-9a-fA-F]+)(?:\+(\w+))?")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PROTECTIONS = {
+    "none": calls.PROT_NONE,
+    "r": calls.PROT_READ,
+    "rw": calls.PROT_READ | calls.PROT_WRITE,
+}
+
+
+def parameter(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Turns the ValueError of a reader into click's usage error, text and all."""
+
+    @wraps(read)
+    def convert(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """A task of the cluster: `p0:12`."""
+
+    partition: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Memory of the cluster. `pid` 0: the one task that has an attachment at `address`.
+    `offset` is the part after `+`, in bytes."""
+
+    partition: str
+    pid: int
+    address: int
+    offset: int = 0
+
+    @property
+    def place(self) -> int:
+        """The address meant, offset included."""
+        return self.address + self.offset
+
+    def of_task(self, pid: int) -> "Handle":
+        """The same memory with its task filled in."""
+        return replace(self, pid=pid)
+
+    def moved(self, distance: int) -> "Handle":
+        """The place `distance` bytes further on."""
+        return replace(self, offset=self.offset + distance)
+
+    def __str__(self) -> str:
+        owner = f":{self.pid}:" if self.pid else "/"
+        plus = f"+{self.offset:#x}" if self.offset else ""
+        return f"{self.partition}{owner}{self.address:#x}{plus}"
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number; write it like 4096 or 0x1000") from None
+
+
+@parameter
+def size(text: str) -> int:
+    """Bytes: 4096, 64K, 2M, 0x1000."""
+    return int(text, 16) if text.lower().startswith("0x") else units.parse_size(text)
+
+
+@parameter
+def duration(text: str) -> int:
+    """Nanoseconds: 20ms, 5s. Not zero."""
+    time_ns = units.parse_time(text)
+    if time_ns == 0:
+        raise ValueError("the time must be longer than 0")
+    return time_ns
+
+
+@parameter
+def number(text: str) -> int:
+    """A natural number below 2^64, decimal or hex."""
+    value = _integer(text)
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{text} is not between 0 and 2^64-1")
+    return value
+
+
+@parameter
+def ident(text: str) -> int:
+    """A segid or apid: positive, below 2^56, decimal or hex."""
+    value = _integer(text)
+    if not 0 < value < 1 << 56:
+        raise ValueError(f"{text} is not an id; segids and apids are positive and below 2^56")
+    return value
+
+
+@parameter
+def segment(text: str) -> int | str:
+    """A segid, or else the name of a segment."""
+    if text[:1].isdigit() or text.startswith("-"):
+        return ident(text)
+    if _NAME.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is neither a segid like 0x10000000000001 nor a segment name")
+    return text
+
+
+@parameter
+def partition(text: str) -> str:
+    """One partition by its name; 3 is short for p3."""
+    if _PARTITION.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a partition; write it like p0")
+    return f"p{int(text)}" if text.isdigit() else text
+
+
+@parameter
+def partitions(text: str) -> tuple[str, ...]:
+    """Several partitions, in the order written and without repeats: p0-3,p5."""
+    found: dict[str, None] = {}
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            found[partition(part.strip())] = None
+            continue
+        first, last = int(match[1]), int(match[2])
+        if last < first:
+            raise ValueError(f"{part!r} runs backwards")
+        found |= {f"p{each}": None for each in range(first, last + 1)}
+    return tuple(found)
+
+
+@parameter
+def task(text: str) -> TaskRef:
+    """A task: p0:12."""
+    match = _TASK.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a task; write it like p0:12 (see `xpmem-emu task ls`)")
+    return TaskRef(partition(match[1]), int(match[2]))
+
+
+@parameter
+def handle(text: str) -> Handle:
+    """Memory: p1:12:0x7f0000, p1/0x7f0000, either with +OFFSET."""
+    match = _HANDLE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a handle; write it like p1:12:0x7f0000 or p1/0x7f0000, "
+            "as `xpmem-emu attach` prints it"
+        )
+    offset = size(match[4]) if match[4] else 0
+    return Handle(partition(match[1]), int(match[2] or 0), int(match[3], 0), offset)
+
+
+def looks_like_handle(text: str) -> bool:
+    """Whether `text` names memory of the cluster rather than a file here."""
+    return _HANDLE.fullmatch(text) is not None
+
+
+@parameter
+def mode(text: str) -> int:
+    """A permission mode in octal: 0600."""
+    try:
+        bits = int(text, 8)
+    except ValueError:
+        bits = -1
+    if not 0 <= bits <= 0o777:
+        raise ValueError(f"{text!r} is not a mode; write it in octal, 0000 to 0777")
+    return bits
+
+
+@parameter
+def prot(text: str) -> int:
+    """Page protection: none, r, rw."""
+    if text not in _PROTECTIONS:
+        raise ValueError(f"{text!r} is not a protection; it is one of {', '.join(_PROTECTIONS)}")
+    return _PROTECTIONS[text]
+
+
+@parameter
+def signal(text: str) -> int:
+    """A signal: KILL, SIGTERM, 9."""
+    name = text.upper().removeprefix("SIG")
+    known = {each.name.removeprefix("SIG"): each.value for each in Signal}
+    known |= {str(value): value for value in known.values()}
+    if name not in known:
+        raise ValueError(f"{text!r} is not a signal that tasks get; try KILL, TERM, BUS or SEGV")
+    return known[name]

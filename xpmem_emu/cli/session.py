@@ -1,0 +1,176 @@
+"""One run of the command: which cluster it talks to, how talkative it is, what it is doing.
+
+Every command finds the `Session` in the click context. The session reaches partitions through an
+`Emulator`: the live one in production, one made of plain Python objects in the tests of the
+command line.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
+
+from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.memory import locate
+from xpmem_emu.cli.parameters import Handle
+from xpmem_emu.live.paths import DEFAULT_CLUSTER
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.client import Partition
+    from xpmem_emu.live.cluster import Progress as StepProgress
+
+_SHOW_PROGRESS_AFTER_S = 1.0
+
+
+class Emulator(Protocol):
+    """How the command line reaches a cluster."""
+
+    def connect(self, partition: str, cluster: str) -> "Partition":
+        """The partition, ready for calls. Raises OSError with cause and remedy."""
+
+    def partitions(self, cluster: str) -> Mapping[str, int]:
+        """Names and partids of the partitions that the cluster was started with. Raises OSError
+        or KernelError."""
+
+
+class LiveEmulator:
+    """Real partition processes, by way of the client library."""
+
+    def connect(self, partition: str, cluster: str) -> "Partition":
+        """See Emulator."""
+        from xpmem_emu.live.client import connect
+
+        return connect(partition, cluster=cluster)
+
+    def partitions(self, cluster: str) -> Mapping[str, int]:
+        """See Emulator."""
+        from xpmem_emu.live.state import read_state
+
+        return {one.name: one.partid for one in read_state(cluster).partitions}
+
+
+@dataclass(slots=True)
+class Session:
+    """State of one run. `verbosity` -1: only errors; 0: what was done; 1: each step of it."""
+
+    emulator: Emulator = field(default_factory=LiveEmulator)
+    cluster: str = DEFAULT_CLUSTER
+    verbosity: int = 0
+    debug: bool = False
+    command: str = ""
+
+    def say(self, text: str) -> None:
+        """Tells people what was done, or what to do next."""
+        if self.verbosity >= 0:
+            click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Tells people who asked with -v."""
+        if self.verbosity > 0:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Tells even those who asked for quiet."""
+        click.echo(f"warning: {text}", err=True)
+
+    def connect(self, partition: str) -> "Partition":
+        """One partition of this cluster, as a context manager."""
+        self.detail(f"connecting to {partition} of cluster {self.cluster}")
+        return self.emulator.connect(partition, self.cluster)
+
+    def partitions(self, chosen: Sequence[str] = ()) -> Sequence[str]:
+        """`chosen`, or all partitions of the cluster. Raises CommandFailed for an unknown one."""
+        known = self.emulator.partitions(self.cluster)
+        for name in chosen:
+            if name not in known:
+                raise CommandFailed(
+                    f"cluster {self.cluster} has no partition {name}; it has {', '.join(known)}",
+                    "xpmem-emu ps",
+                )
+        return chosen or list(known)
+
+    def name_of(self, partid: int) -> str:
+        """Name of a partition of this cluster by its partid. Raises CommandFailed."""
+        for name, number in self.emulator.partitions(self.cluster).items():
+            if number == partid:
+                return name
+        raise CommandFailed(f"cluster {self.cluster} has no partition {partid}", "xpmem-emu ps")
+
+    def survey(self, chosen: Sequence[str] = ()) -> Iterator[tuple[str, "Partition"]]:
+        """Each partition in turn, connected. One that does not answer is warned about and left
+        out, unless none answers: then its error is raised."""
+        failure: OSError | None = None
+        answered = 0
+        for name in self.partitions(chosen):
+            try:
+                partition = self.connect(name)
+            except OSError as error:
+                failure = error
+                self.warn(f"{name} does not answer: {error}")
+                continue
+            answered += 1
+            with partition:
+                yield name, partition
+        if failure is not None and not answered:
+            raise failure
+
+    @contextmanager
+    def memory(self, handle: Handle) -> Iterator[tuple["Partition", Handle]]:
+        """The handle's partition, and the handle with its task known. Raises CommandFailed when
+        not exactly one task fits."""
+        with self.connect(handle.partition) as partition:
+            yield partition, handle if handle.pid else locate(partition, handle)
+
+    @contextmanager
+    def transfer(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Progress of a copy of `total` bytes: yields a function to call with bytes done."""
+        with self._bar(DownloadColumn(binary_units=True), TransferSpeedColumn()) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda count: bar.update(task, advance=count)
+
+    @contextmanager
+    def steps(self, label: str) -> Iterator["StepProgress"]:
+        """Progress in steps: yields a function to call with how many are done, of how many, and
+        what the last one was."""
+        with self._bar(MofNCompleteColumn()) as bar:
+            task = bar.add_task(label, total=None)
+
+            def advance(done: int, total: int, what: str) -> None:
+                self.detail(what)
+                bar.update(task, completed=done, total=total)
+
+            yield advance
+
+    @contextmanager
+    def _bar(self, *columns: ProgressColumn) -> Iterator[Progress]:
+        """A bar that appears after a second, if at all: on a terminal, unless quiet."""
+        console = Console(stderr=True)
+        bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns,
+                       console=console, transient=True)  # fmt: skip
+        if not console.is_terminal or self.verbosity < 0:
+            yield bar
+            return
+        appear = threading.Timer(_SHOW_PROGRESS_AFTER_S, bar.start)
+        appear.start()
+        try:
+            yield bar
+        finally:
+            appear.cancel()
+            appear.join()
+            bar.stop()
+
+
+pass_session = click.make_pass_decorator(Session)
