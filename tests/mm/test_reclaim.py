@@ -111,6 +111,17 @@ def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig) -> 
     assert rig.load(child, at + 19 * PAGE_SIZE, 2 * PAGE_SIZE)[::PAGE_SIZE] == b"\xee\x15"
 
 
+def test_a_page_that_is_swapped_out_to_make_room_for_its_own_copy_survives(make_rig) -> None:
+    rig = make_rig(frames=16, swap=32)
+    parent = rig.space()
+    at = filled(rig, parent, 15)
+    child = rig.run(parent.fork(2))
+    rig.store(child, at + 1, b"\xee")
+    assert rig.load(child, at, 3) == b"\1\xee\1"
+    assert rig.load(parent, at, 3) == b"\1\1\1"
+    assert rig.load(child, at + PAGE_SIZE, 14 * PAGE_SIZE) == pattern(15)[PAGE_SIZE:]
+
+
 def test_a_pinned_page_is_kept_when_its_holder_insists(rig: Rig) -> None:
     mm = rig.space()
     at = filled(rig, mm, 3)

@@ -41,15 +41,14 @@ async def migrate_frames(manager: "MemoryManager", frames: Frames) -> int:
 async def _move(manager: "MemoryManager", old: Frames, new: Frames) -> int:
     allocator = manager.frames
     async with Transit(manager) as transit:
-        used = allocator.owner[old] != 0
-        transit.hold_frames(old[used])
+        transit.hold_frames(old)
         await transit.sync()
         in_file = in_page_cache(manager, old)
-        moving = used & transit.quiet(old, in_file)
+        moving = transit.quiet(old, in_file)
         source, target = old[moving], new[moving]
         allocator.copy(source, target)
-        allocator.set_owner(target, 0, allocator.index[source])
         allocator.owner[target] = allocator.owner[source]
+        allocator.index[target] = allocator.index[source]
         for inode, positions in by_inode(manager, source):
             inode.replace(transit, allocator.index[source[positions]], target[positions])
 

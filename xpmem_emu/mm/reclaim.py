@@ -87,7 +87,7 @@ def _candidates(manager: "MemoryManager") -> Frames:
 async def evict(manager: "MemoryManager", frames: Frames) -> int:
     """Try to take these frames back. Returns how many nobody holds any more."""
     async with Transit(manager) as transit:
-        frames = np.sort(frames[manager.frames.owner[frames] != 0])
+        frames = np.sort(frames)
         transit.hold_frames(frames)
         await transit.sync()
         in_file = in_page_cache(manager, frames)

@@ -26,7 +26,8 @@ class VmaList:
         self._starts: list[int] = []
         self._areas: list[Vma] = []
         self._search_from = MMAP_TOP
-        """No hole below MMAP_TOP that starts above this address is remembered."""
+        """Where the next search for a hole begins: below what was placed last, or at the end of
+        what was removed above it since."""
 
     def __len__(self) -> int:
         return len(self._areas)
@@ -74,7 +75,8 @@ class VmaList:
         self._search_from = min(max(self._search_from, vma.end), MMAP_TOP)
 
     def gap(self, length: int) -> int | None:
-        """Start of a hole of `length` bytes: the highest known below MMAP_TOP, or None."""
+        """Start of a hole of `length` bytes below MMAP_TOP, or None. A hole above the place where
+        the search begins is found only when there is none below."""
         for top in (self._search_from, MMAP_TOP):
             start = self._gap_below(top, length)
             if start is not None:

@@ -104,7 +104,7 @@ class Recalls:
         segment.group.pinned -= len(frames)
         self.unpinned_total += len(frames)
         self._services.tracer.emit(events.PagesUnpin(segid=segment.segid, pages=len(frames)))
-        self._services.memory.frames.unpin(frames)
+        self._services.memory.unpin(frames)
 
     async def _run(self, batch: list[Recall]) -> None:
         self._number += 1

@@ -1,0 +1,101 @@
+"""A partition with the real kernel under a hundred thousand mutated frames."""
+
+import random
+
+import psutil
+import pytest
+import zmq
+
+from xpmem_emu import connect
+from xpmem_emu.codec import BadMessage
+from xpmem_emu.live import cluster
+from xpmem_emu.live.client import Partition
+from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.xpc.frame import ChannelNumber, Header, decode, encode
+from xpmem_emu.xpc.messages import (
+    Attach,
+    Fault,
+    Get,
+    Heartbeat,
+    Invalidate,
+    OpenRequest,
+    RecallEntry,
+)
+
+from .conftest import Home
+
+pytestmark = pytest.mark.live
+
+FRAMES = 100_000
+MEBIBYTE = 1 << 20
+PAYLOAD = 4 * MEBIBYTE
+STALE = 3 << 16
+"""An incarnation of a boot that is long over."""
+
+SAMPLES = [
+    encode(Header(1, STALE, STALE, channel, 5), message)
+    for channel, message in (
+        (ChannelNumber.MEM, Fault(1 << 40, 3, 0, 32)),
+        (ChannelNumber.MEM, Get(1 << 20, 1 << 21, 2, 0, [0, 100], False)),
+        (ChannelNumber.MEM, Attach(1 << 20, 7, 0, 4096)),
+        (ChannelNumber.MEM, Invalidate([RecallEntry(1 << 20, 9, [(0, 4), (9, 2)], "gone")])),
+        (ChannelNumber.ADMIN, OpenRequest(0, 128, 16)),
+        (ChannelNumber.ADMIN, Heartbeat(17, False, 3, True)),
+    )
+]
+
+
+def mutated(dice: random.Random) -> list[bytes]:
+    """A message with some bytes changed, cut off, or with parts too many."""
+    frame = bytearray(dice.choice(SAMPLES))
+    for _ in range(dice.randrange(1, 4)):
+        frame[dice.randrange(len(frame))] = dice.randrange(256)
+    if dice.random() < 0.2:
+        del frame[dice.randrange(len(frame)) :]
+    return [bytes(frame)] * dice.choice([1, 1, 1, 2, 3])
+
+
+def is_bad(frames: list[bytes]) -> bool:
+    """Whether nobody can have meant this: it does not decode, or comes from no peer."""
+    try:
+        return decode(list(frames), PAYLOAD)[0].src not in (1,)
+    except BadMessage:
+        return True
+
+
+def bad_frames(partition: Partition) -> int:
+    return int(partition.status()["counters"]["bad_frames"])
+
+
+def test_mutated_frames_are_counted_and_the_partition_stays_active(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    monkeypatch.setenv("XPMEM_EMU_CLUSTER", "hostile")
+    state = cluster.up(ClusterSpec("hostile", numbered(2), memory=16 * MEBIBYTE), timeout_s=30)
+    process = psutil.Process(state.partitions[0].pid)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with connect("p0") as p0, connect("p1") as p1, context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(state.partitions[0].endpoint)
+        task = p0.spawn()
+        before_bad, expected = bad_frames(p0), 0
+        for number in range(FRAMES):
+            frames = mutated(dice)
+            expected += is_bad(frames)
+            socket.send_multipart(frames)
+            if number == FRAMES // 10:
+                before = process.memory_info().rss
+        while (counted := bad_frames(p0) - before_bad) < expected:
+            assert process.is_running()
+        assert counted == expected > FRAMES // 2
+        assert process.memory_info().rss - before < 20 * MEBIBYTE
+        for partition, peer in ((p0, "1"), (p1, "0")):
+            assert partition.status()["peers"][peer]["state"] == "ACTIVE"
+        address = task.mmap(4096)
+        task.store(address, b"alive")
+        other = p1.spawn()
+        at = other.xpmem_attach(other.xpmem_get(task.xpmem_make(address, 4096)), 0, 4096)
+        assert other.load(at, 5) == b"alive"
