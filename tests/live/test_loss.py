@@ -122,8 +122,11 @@ def test_a_recall_of_a_killed_importer_ends_by_its_deadline(state: ClusterState)
 def test_up_works_after_the_whole_cluster_was_killed_and_down_leaves_nothing(
     state: ClusterState, home: Home
 ) -> None:
-    for partition in state.partitions:
-        psutil.Process(partition.pid).send_signal(signal.SIGKILL)
+    processes = [psutil.Process(partition.pid) for partition in state.partitions]
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+    for process in processes:
+        process.wait(10)
     again = cluster.up(ClusterSpec("loss", numbered(3), memory=16 * MEBIBYTE), timeout_s=30)
     with connect("p0") as p0:
         assert {peer["state"] for peer in p0.status()["peers"].values()} == {"ACTIVE"}
