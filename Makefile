@@ -47,9 +47,10 @@ check: $(READY) ## lint, types, layers, house rules
 sim: $(READY) ## the seeded simulation and the golden transcripts alone
 	@$(BIN)/pytest $(wildcard tests/sim tests/transcripts)
 
-bench: $(READY) ## every benchmark, one after the other
-	@set -e; for each in $(wildcard bench/bench_*.py); do echo "== $$each"; $(BIN)/python $$each; done
+bench: $(READY) ## ratios against the limits, measured in one run
+	@$(BIN)/python -m bench.run
 
-docs: $(READY) ## draw the state machines from their tables into docs/machines.md
+docs: $(READY) ## draw the state machines and the architecture from the code
 	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
-	@echo "wrote docs/machines.md"
+	@$(BIN)/python -m xpmem_emu.cli.architecture README.md
+	@echo "wrote docs/machines.md and the picture in README.md"

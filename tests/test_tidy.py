@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from xpmem_emu.cli.architecture import redraw
 from xpmem_emu.cli.machines import page
 from xpmem_emu.cli.main import cli
 
@@ -27,7 +28,7 @@ COLUMNS = 100
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
 VAGUE = re.compile(r"\b(?:blazing(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge"
                    r"|world-class|effortless(?:ly)?)\b", re.IGNORECASE)  # fmt: skip
-KERNEL_SIDE = ("sched", "mm", "xpc", "xpmem", "devices", "kernel")
+KERNEL_SIDE = ("sched", "mm", "xpc", "xpmem", "kernel")
 OUTSIDE_WORLD = {"zmq", "asyncio", "uvloop", "time", "random", "socket", "secrets", "threading"}
 
 
@@ -164,6 +165,11 @@ def test_every_command_and_option_says_what_it_does() -> None:
 
 def test_the_diagrams_are_those_of_the_tables() -> None:
     assert (ROOT / "docs" / "machines.md").read_text() == page(), "make docs draws them again"
+
+
+def test_the_architecture_picture_is_that_of_the_imports() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert readme == redraw(readme), "make docs draws it again"
 
 
 def test_every_command_is_in_the_reference() -> None:

@@ -17,7 +17,7 @@ _HEAD = """# State machines
 Drawn from the transition tables by `make docs`; an event that has no arrow is a bug of the
 emulator and panics the partition that finds it.
 """
-_KERNEL_SIDE = ("mm", "xpc", "xpmem", "devices", "kernel")
+_KERNEL_SIDE = ("mm", "xpc", "xpmem", "kernel")
 
 
 def diagrams() -> dict[str, str]:

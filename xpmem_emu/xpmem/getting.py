@@ -258,6 +258,12 @@ class Getting:
                 errno.ENOMEM, f"this task has {limit} attachments, the image's limit"
             )
         imported = permit.imported
+        if not self._services.memory.physical.has_window(imported.home):
+            raise KernelError(
+                errno.EXDEV,
+                f"p{imported.home} is of another coherence domain: no load or store reaches it",
+                "put both partitions into one domain of one host (`domain` in the topology)",
+            )
         attachment = Attachment(
             number, permit, process.mm, 0, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT),
             self._faults.resolve, self._reachable, self._services.kill,

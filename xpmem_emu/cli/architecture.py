@@ -1,0 +1,77 @@
+"""The architecture picture, drawn from what the packages really import.
+
+`python -m xpmem_emu.cli.architecture README.md` puts it between the two markers of that file;
+`make docs` does that, and a test fails when an import changed the picture and the file did not.
+An arrow means "imports"; arrows that follow from others are left out.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import xpmem_emu
+
+BEGIN, END = "<!-- architecture: begin -->\n", "<!-- architecture: end -->\n"
+_ROOT = Path(xpmem_emu.__file__).parent
+_CAPTIONS = {
+    "cli": "the xpmem-emu command",
+    "live": "uvloop and ZeroMQ: partition process, launcher, client library",
+    "sim": "virtual time: many kernels in one process",
+    "kernel": "one image: tasks, calls, step(now, event) -> effects",
+    "xpmem": "segments, permits, attachments, faults, recalls, fencing",
+    "mm": "frames, page tables, areas, reverse map, notifiers",
+    "xpc": "activation, heartbeats, channels, numbered requests",
+    "fabric": "the interconnect and its fault rules",
+    "sched": "threads, timers, locks that know who may sleep",
+}
+
+
+def imports() -> dict[str, set[str]]:
+    """Which package imports which others, directly."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in _ROOT.rglob("*.py"):
+        package = path.relative_to(_ROOT).parts[0]
+        if package in _CAPTIONS:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    parts = node.module.split(".")
+                    if parts[0] == "xpmem_emu" and len(parts) > 1 and parts[1] in _CAPTIONS:
+                        found[package].add(parts[1])
+        found[package].discard(package)
+    return found
+
+
+def diagram() -> str:
+    """The picture, as a mermaid flowchart."""
+    edges = imports()
+    lines = ["flowchart TD"]
+    lines += [f'    {name}["<b>{name}</b><br>{text}"]' for name, text in _CAPTIONS.items()]
+    for package in _CAPTIONS:
+        targets = edges[package]
+        implied = {far for near in targets for far in _reach(edges, near)}
+        lines += [f"    {package} --> {target}" for target in sorted(targets - implied)]
+    return "\n".join(lines) + "\n"
+
+
+def redraw(text: str) -> str:
+    """`text` with the picture between the markers renewed."""
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}```mermaid\n{diagram()}```\n{END}{tail}"
+
+
+def _reach(edges: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    todo = list(edges[start])
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += edges[name]
+    return seen
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(redraw(target.read_text()))
