@@ -1,11 +1,13 @@
 """The kernel as a whole: calls, tasks and signals, looking, panic, shutdown."""
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.xpmem.conftest import SMALL
+from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelBug, KernelError, Signalled
-from xpmem_emu.image import Image, Limits, Memory
+from xpmem_emu.image import Extensions, Image, Limits
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Failed, Halt, Panic, Request, Tick
 from xpmem_emu.sim.cluster import SimCluster
@@ -14,13 +16,6 @@ from xpmem_emu.units import SECOND
 
 TABLES = ("segments", "permits", "attachments", "faults", "partitions", "channels", "pins",
           "tasks", "files")  # fmt: skip
-
-
-@pytest.fixture
-def cluster() -> SimCluster:
-    made = SimCluster(2, SMALL)
-    made.run_until_active()
-    return made
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -143,9 +138,8 @@ def test_refusals_of_a_task(cluster: SimCluster, call: object, expected: str) ->
     assert outcome_of(lambda: world.do(world.exporter, call(world.exporter.pid))) == expected
 
 
-def test_the_image_bounds_tasks_and_threads() -> None:
-    cluster = SimCluster(2, Image(memory=SMALL.memory, limits=Limits(tasks=2, threads=16)))
-    cluster.run_until_active()
+def test_the_image_bounds_tasks_and_threads(make_cluster: Callable[..., SimCluster]) -> None:
+    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=Limits(tasks=2, threads=16)))
     world = World(cluster)
     cluster.spawn(1)
     assert outcome_of(lambda: cluster.call(1, calls.Spawn())) == "EAGAIN"
@@ -208,12 +202,11 @@ def test_the_same_events_give_the_same_stream() -> None:
     assert run() == run()
 
 
-def test_names_need_the_extension_and_are_found_on_any_partition() -> None:
-    from xpmem_emu.image import Extensions
-
-    image = Image(memory=Memory(size=SMALL.memory.size), extensions=Extensions(segment_names=True))
-    cluster = SimCluster(2, image)
-    cluster.run_until_active()
+def test_names_need_the_extension_and_are_found_on_any_partition(
+    make_cluster: Callable[..., SimCluster],
+) -> None:
+    image = Image(memory=SMALL.memory, extensions=Extensions(segment_names=True))
+    cluster = make_cluster(2, image)
     world = World(cluster)
     named = calls.XpmemMake(world.exporter.pid, world.base, PAGE, 1, 0o600, "field")
     segid = world.do(world.exporter, named)
@@ -221,14 +214,11 @@ def test_names_need_the_extension_and_are_found_on_any_partition() -> None:
     assert outcome_of(lambda: world.do(world.exporter, named)) == "EEXIST"
 
 
-def test_read_only_attachments_need_the_extension() -> None:
-    from xpmem_emu.image import Extensions
-
-    image = Image(
-        memory=Memory(size=SMALL.memory.size), extensions=Extensions(readonly_attach=True)
-    )
-    cluster = SimCluster(2, image)
-    cluster.run_until_active()
+def test_read_only_attachments_need_the_extension(
+    make_cluster: Callable[..., SimCluster],
+) -> None:
+    image = Image(memory=SMALL.memory, extensions=Extensions(readonly_attach=True))
+    cluster = make_cluster(2, image)
     world = World(cluster)
     at = world.importer.xpmem_attach(world.permit(1), 0, PAGE)
     assert world.importer.load(at, 8) == b"exporter"

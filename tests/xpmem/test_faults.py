@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.xpmem.conftest import LARGE
+from tests.clusters import LARGE
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.xpmem.conftest import LARGE, SMALL
+from tests.clusters import LARGE, SMALL
 from tests.xpmem.world import PAGE
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls

@@ -1,8 +1,4 @@
-"""Two or three simulated partitions, and the demand that a test leaves nothing behind."""
-
-from collections.abc import Callable, Iterator
-
-import pytest
+"""Images for simulated clusters, and what a cluster must not leave behind."""
 
 from xpmem_emu.image import Bytes, Image, Memory
 from xpmem_emu.kernel.calls import Unlink
@@ -24,26 +20,3 @@ def leftovers(cluster: SimCluster, partid: int) -> dict[str, int]:
     # The call that counts is a call; answers are remembered until their slot is used again.
     fixed = ("mm_frames_total", "calls", "xpc_remembered")
     return {key: count for key, count in counts.items() if count and key not in fixed}
-
-
-@pytest.fixture
-def make_cluster() -> Iterator[Callable[..., SimCluster]]:
-    """Builds clusters, and checks at the end that each is clean (S3, S10)."""
-    made: list[SimCluster] = []
-
-    def build(partitions: int = 2, image: Image = SMALL) -> SimCluster:
-        cluster = SimCluster(partitions, image)
-        cluster.run_until_active()
-        made.append(cluster)
-        return cluster
-
-    yield build
-    for cluster in made:
-        for partid in cluster.kernels:
-            assert leftovers(cluster, partid) == {}, f"p{partid} leaks"
-
-
-@pytest.fixture
-def cluster(make_cluster: Callable[..., SimCluster]) -> SimCluster:
-    """Two active partitions."""
-    return make_cluster()

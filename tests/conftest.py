@@ -1,0 +1,32 @@
+"""Two or three simulated partitions, and the demand that a test leaves nothing behind."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.clusters import SMALL, leftovers
+from xpmem_emu.image import Image
+from xpmem_emu.sim.cluster import SimCluster
+
+
+@pytest.fixture
+def make_cluster() -> Iterator[Callable[..., SimCluster]]:
+    """Builds clusters, and checks at the end that each is clean (S3, S10)."""
+    made: list[SimCluster] = []
+
+    def build(partitions: int = 2, image: Image = SMALL) -> SimCluster:
+        cluster = SimCluster(partitions, image)
+        cluster.run_until_active()
+        made.append(cluster)
+        return cluster
+
+    yield build
+    for cluster in made:
+        for partid in [p for p, kernel in cluster.kernels.items() if kernel.stopped is None]:
+            assert leftovers(cluster, partid) == {}, f"p{partid} leaks"
+
+
+@pytest.fixture
+def cluster(make_cluster: Callable[..., SimCluster]) -> SimCluster:
+    """Two active partitions."""
+    return make_cluster()
