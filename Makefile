@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim docs
+.PHONY: help setup demo test check bench docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -44,13 +44,11 @@ check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py
 
-sim: $(READY) ## the seeded simulation and the golden transcripts alone
-	@$(BIN)/pytest $(wildcard tests/sim tests/transcripts)
-
 bench: $(READY) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run
 
 docs: $(READY) ## draw the state machines and the architecture from the code
 	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
+	@$(BIN)/python -m xpmem_emu.cli.faults_page docs/faults.md
 	@$(BIN)/python -m xpmem_emu.cli.architecture README.md
 	@echo "wrote docs/machines.md and the picture in README.md"

@@ -60,6 +60,8 @@ class SignalInfo(msgspec.Struct, frozen=True):
     partid: int = -1
     page: int = -1
     """Page of the segment, -1 when the address is in no attachment."""
+    forced: bool = False
+    """The task's handlers are not asked: it dies."""
 
     def describe(self) -> str:
         """One line for people: signal, place, reason."""

@@ -11,7 +11,7 @@ from xpmem_emu.codec import BadMessage
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.topology import ClusterSpec, numbered
-from xpmem_emu.xpc.frame import ChannelNumber, Header, decode, encode
+from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode, encode, seal
 from xpmem_emu.xpc.messages import (
     Attach,
     Fault,
@@ -46,13 +46,15 @@ SAMPLES = [
 
 
 def mutated(dice: random.Random) -> list[bytes]:
-    """A message with some bytes changed, cut off, or with parts too many."""
-    frame = bytearray(dice.choice(SAMPLES))
+    """A message with some bytes changed, cut off, or with parts too many; most of them sealed
+    again, so that they come further than the check against damage."""
+    frame = bytearray(dice.choice(SAMPLES)[:-SEAL_SIZE])
     for _ in range(dice.randrange(1, 4)):
         frame[dice.randrange(len(frame))] = dice.randrange(256)
     if dice.random() < 0.2:
         del frame[dice.randrange(len(frame)) :]
-    return [bytes(frame)] * dice.choice([1, 1, 1, 2, 3])
+    last = bytes(frame) if dice.random() < 0.2 else seal(bytes(frame))
+    return [last] * dice.choice([1, 1, 1, 2, 3])
 
 
 def is_bad(frames: list[bytes]) -> bool:

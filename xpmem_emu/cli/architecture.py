@@ -23,6 +23,7 @@ _CAPTIONS = {
     "mm": "frames, page tables, areas, reverse map, notifiers",
     "xpc": "activation, heartbeats, channels, numbered requests",
     "fabric": "the interconnect and its fault rules",
+    "failpoints": "named places where something can be made to happen",
     "sched": "threads, timers, locks that know who may sleep",
 }
 

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 import click
 
 from xpmem_emu import __version__
-from xpmem_emu.cli import cluster, completion, data, demo, doctor, events, look, share, tasks, top
+from xpmem_emu.cli import (
+    breaking,
+    cluster,
+    completion,
+    data,
+    demo,
+    doctor,
+    events,
+    look,
+    share,
+    tasks,
+    top,
+)
 from xpmem_emu.cli.commands import Root
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE, PROGRAM
 from xpmem_emu.cli.failure import guard
@@ -31,6 +43,12 @@ cli.add_section(
 cli.add_section("Share", [share.export, share.attach, share.detach, share.release, share.remove])
 cli.add_section("Read and write", [data.cat, data.cp, data.load, data.store, data.amo])
 cli.add_section("Tasks and their memory", [tasks.task, tasks.vm])
+cli.add_section(
+    "Break",
+    [breaking.fault, breaking.partition, breaking.heal, breaking.hold, breaking.release_held,
+     breaking.crash, breaking.hang, breaking.resume, breaking.reboot, breaking.panic,
+     breaking.failpoint],
+)  # fmt: skip
 cli.add_section("Look", [look.get, look.describe, look.pagetable, events.events, top.top])
 cli.add_section("Learn", [demo.demo, completion.completion])
 

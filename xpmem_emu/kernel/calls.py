@@ -309,6 +309,17 @@ class XpmemDetach(Call, frozen=True):
     vaddr: U64
 
 
+class XpmemCopy(Call, frozen=True):
+    """Block transfer of `size` bytes between two permits of the caller. Result: None."""
+
+    pid: Pid
+    src_apid: S64
+    src_offset: S64
+    dst_apid: S64
+    dst_offset: S64
+    size: U64
+
+
 class XpmemForkBegin(Call, frozen=True):
     """Recalls everything and blocks importers' faults (facts 1.12). Result: None."""
 
@@ -379,7 +390,8 @@ AnyCall = (
     | Mmap | Munmap | Mprotect | Madvise | Mremap | Load | Store | Amo | ZapPageRange
     | Creat | Unlink | Pwrite | Pread | Truncate | Writeback | Reclaim | Migrate
     | XpmemVersion | XpmemOpen | XpmemClose | XpmemMake | XpmemRemove | XpmemGet | XpmemRelease
-    | XpmemAttach | XpmemDetach | XpmemForkBegin | XpmemForkEnd | XpmemFind | XpmemTunable
+    | XpmemAttach | XpmemDetach | XpmemCopy | XpmemForkBegin | XpmemForkEnd | XpmemFind
+    | XpmemTunable
     | Look | Describe | Pagetable | Status | Audit | Shutdown
 )  # fmt: skip
 """Every call: the type that a console request is decoded to."""

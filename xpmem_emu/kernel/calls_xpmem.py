@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from xpmem_emu.kernel.calls import (
     XpmemAttach,
     XpmemClose,
+    XpmemCopy,
     XpmemDetach,
     XpmemFind,
     XpmemForkBegin,
@@ -45,6 +46,7 @@ class XpmemCalls:
             XpmemRelease: self._release,
             XpmemAttach: self._attach,
             XpmemDetach: self._detach,
+            XpmemCopy: self._copy,
             XpmemForkBegin: self._fork_begin,
             XpmemForkEnd: self._fork_end,
             XpmemFind: self._find,
@@ -90,6 +92,11 @@ class XpmemCalls:
 
     async def _detach(self, call: XpmemDetach, task: Task, bulk: Buffer) -> "Answer":
         await self._xpmem.getting.detach(task, call.vaddr)
+        return None, b""
+
+    async def _copy(self, call: XpmemCopy, task: Task, bulk: Buffer) -> "Answer":
+        source, target = (call.src_apid, call.src_offset), (call.dst_apid, call.dst_offset)
+        await self._xpmem.transfers.copy(task, source, target, call.size)
         return None, b""
 
     async def _fork_begin(self, call: XpmemForkBegin, task: Task, bulk: Buffer) -> "Answer":

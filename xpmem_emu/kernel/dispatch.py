@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Kill, Value
+from xpmem_emu.kernel.calls_breaking import BreakingCalls
 from xpmem_emu.kernel.calls_files import FileCalls
 from xpmem_emu.kernel.calls_look import LookCalls
 from xpmem_emu.kernel.calls_memory import MemoryCalls
@@ -32,7 +33,8 @@ class Dispatcher:
     def __init__(self, kernel: "Kernel") -> None:
         self._kernel = kernel
         self._handlers: dict[type[Call], Handler] = {}
-        for group in (TaskCalls, MemoryCalls, FileCalls, XpmemCalls, LookCalls):
+        groups = (TaskCalls, MemoryCalls, FileCalls, XpmemCalls, LookCalls, BreakingCalls)
+        for group in groups:
             self._handlers |= group(kernel).handlers()
 
     def task_of(self, call: Call) -> Task | None:

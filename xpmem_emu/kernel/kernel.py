@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled, errno_name
+from xpmem_emu.failpoints import Failpoints
+from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
+from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Call, Shutdown
 from xpmem_emu.kernel.dispatch import Dispatcher
 from xpmem_emu.kernel.interface import (
@@ -87,13 +90,14 @@ class Kernel:
         self.scheduler = Scheduler()
         self.lockdep = LockDep()
         self.tracer = Tracer(partid, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
+        self.failpoints = Failpoints(self.scheduler, self.tracer)
         self.memory = MemoryManager(
-            partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer
+            partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer, self.failpoints
         )
         self.xpc = Xpc(
             partid=partid, boot=boot, image=image, arena=peer_memory.describe(), peers=peers,
             scheduler=self.scheduler, lockdep=self.lockdep, tracer=self.tracer,
-            transport=self, listener=self,
+            transport=self, listener=self, failpoints=self.failpoints,
         )
         self.xpmem = Xpmem(Services(
             partid, boot, image, self.scheduler, self.tracer, self.memory, self.xpc, self.kill
@@ -148,12 +152,19 @@ class Kernel:
             case Request():
                 self._begin_call(event)
             case ProcessGone(partid=partid, boot=boot):
-                last = (boot + 1 << BOOT_SHIFT) - 1
-                self.xpmem.fence.prove_gone(partid, last, "the process is gone")
+                self._process_gone(partid, (boot + 1 << BOOT_SHIFT) - 1)
+
+    def _process_gone(self, partid: int, last: int) -> None:
+        """No process of `partid` up to incarnation `last` runs. A session with one ends now: if it
+        ended later, its frames would go into quarantine when the proof has come and gone."""
+        session = self.xpc.incarnation(partid)
+        if session is not None and session <= last:
+            self.xpc.deactivate(partid, Reason.PARTITION_DOWN, "its process is gone")
+        self.xpmem.fence.prove_gone(partid, last, "the process is gone")
 
     def _begin_call(self, request: Request) -> None:
         limit = self.image.limits.threads
-        if len(self.scheduler.threads) >= limit:
+        if len(self.scheduler.threads) >= limit or self._call_fails(request.call):
             self._reply(request.call_id, Failed(
                 errno.EAGAIN, f"{limit} threads run, the image's limit", "try again later"
             ))
@@ -163,9 +174,17 @@ class Kernel:
         pid = getattr(request.call, "pid", 0)
         self.scheduler.spawn(f"{op}/{pid}", self._run_call(request, op, pid))
 
+    def _call_fails(self, call: Call) -> bool:
+        """A failpoint; calls that break and heal pass it, or nothing could be healed."""
+        if not self.failpoints.armed or isinstance(call, Breaking):
+            return False
+        return self.failpoints.failing(CALL_BEGIN) != 0
+
     async def _run_call(self, request: Request, op: str, pid: int) -> None:
         self.tracer.emit(events.Syscall(pid=pid, op=op))
         outcome = await self._outcome(request)
+        if self.failpoints.armed and not isinstance(request.call, Breaking):
+            await self.failpoints.reach(CALL_ANSWER)
         self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=_name(outcome)))
         del self._calls[request.call_id]
         self._reply(request.call_id, outcome)
@@ -201,7 +220,8 @@ class Kernel:
         if task.fate is not None:
             return task.fate
         task.last_signal = info
-        fatal = int(info.signal) not in task.handled or info.signal is Signal.SIGKILL
+        masked = info.forced or info.signal is Signal.SIGKILL
+        fatal = masked or int(info.signal) not in task.handled
         self.tracer.emit(events.TaskSignal(
             pid=task.pid, signal=info.signal.name, fatal=fatal, reason=info.reason
         ))
@@ -242,6 +262,8 @@ class Kernel:
         if page.domain != self.image.domain:
             return
         try:
+            if self.failpoints.armed:
+                self.failpoints.check(WINDOW_MAP)
             window = self._peer_memory.map(partid, page.boot, page.arena)
             self.memory.physical.add_window(partid, window)
         except KernelError as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
+from xpmem_emu.failpoints.points import TASK_REAP, TASK_SPAWN
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.mm.address_space import AddressSpace
@@ -159,6 +160,8 @@ class TaskTable:
     async def _reap(self, task: Task, why: str) -> None:
         while task.threads:
             await task.idle.wait()
+        if self._memory.failpoints.armed:
+            await self._memory.failpoints.reach(TASK_REAP)
         await task.mm.exit_mmap()
         task.apply(TaskEvent.REAPED)
         del self._tasks[task.pid]
@@ -174,6 +177,8 @@ class TaskTable:
         return task
 
     def _free_pid(self) -> int:
+        if self._memory.failpoints.armed:
+            self._memory.failpoints.check(TASK_SPAWN)
         limit = self._image.limits.tasks
         if len(self._tasks) >= limit:
             raise KernelError(

@@ -20,7 +20,7 @@ import zmq
 
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Spawn
+from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Spawn, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome
 from xpmem_emu.live.console_wire import (
     Ask,
@@ -59,13 +59,15 @@ class Console:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
                  driver: Driver, stream: Stream, facts: Callable[[], BootFacts],
-                 lease_s: float) -> None:  # fmt: skip
+                 lease_s: float, faults: Callable[[object], Value]) -> None:  # fmt: skip
+        """`faults` answers what a client asks about faults; raises KernelError, BadMessage."""
         self.counters = ConsoleCounters()
         self._loop = loop
         self._socket = socket
         self._driver = driver
         self._stream = stream
         self._facts = facts
+        self._faults = faults
         self._lease_ns = int(lease_s * 1e9)
         self._sessions = Sessions(self._lease_ns)
         self._flush: asyncio.Handle | None = None
@@ -134,6 +136,8 @@ class Console:
                 return self._end(session, "said bye", done)
             case Ask.RECENT:
                 return self._done(connection, request, self._stream.recent())
+            case Ask.FAULTS:
+                return self._done(connection, request, self._faults(request.body))
             case Ask.SUBSCRIBE:
                 return self._subscribe(session, connection, request)
             case Ask.UNSUBSCRIBE:

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from xpmem_emu import codec
 from xpmem_emu.errors import SignalInfo
+from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome, Raised
 
@@ -38,6 +39,8 @@ class Ask(StrEnum):
     """Result: BootFacts. Needs no session."""
     RECENT = "recent"
     """Result: the last events, oldest first."""
+    FAULTS = "faults"
+    """Body: a request of live.faults; answered by the harness, however the kernel is."""
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     """Body: the id of the subscription."""
@@ -105,7 +108,7 @@ def unpack(frame: Buffer) -> Envelope:
 
 class _CallBody(Struct, frozen=True):
     # A Struct around the union, because msgspec keeps what it learned of Structs only.
-    call: AnyCall
+    call: AnyCall | BreakingCall
 
 
 def read_call(body: object) -> Call:

@@ -3,7 +3,8 @@
 Every event is one `kernel.step`, every effect is handed on in the order of the kernel's lists:
 messages, trace, replies, the end, the next deadline. Nothing here waits or retries.
 
-The kernel's clock is the monotonic clock of this host; only deadlines depend on it. A kernel that
+The kernel's clock is the monotonic clock of this host, or what a fault makes of it; only
+deadlines depend on it. A kernel that
 raises instead of answering has panicked: it is never stepped again.
 """
 
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from xpmem_emu.fabric.clock import Clock
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import (
     Buffer,
@@ -65,6 +67,10 @@ class Driver:
     def __init__(self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel,
                  outside: Outside) -> None:  # fmt: skip
         self.steps = 0
+        self.clock = Clock()
+        """What the kernel's time is made with, of this host's monotonic clock."""
+        self.gate: Callable[[Event], bool] | None = None
+        """Says whether somebody else takes care that an event is taken later."""
         self._loop = loop
         self._kernel = kernel
         self._outside = outside
@@ -101,12 +107,17 @@ class Driver:
             self._timer.cancel()
 
     def _step(self, event: Event) -> None:
+        if self.gate is None or not self.gate(event):
+            self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Step the kernel now, past the gate."""
         if self._end is not None:
             return
         self.steps += 1
         now_ns = time.monotonic_ns()
         try:
-            effects = self._kernel.step(now_ns, event)
+            effects = self._kernel.step(self.clock.kernel_ns(now_ns), event)
         except Exception as error:
             effects = Effects(stopped=_panic_of(error))
         self._apply(now_ns, effects)
@@ -124,7 +135,9 @@ class Driver:
         if effects.stopped is not None:
             self._finish(effects.stopped)
         elif effects.wake_at_ns is not None:
-            self._arm(now_ns, effects.wake_at_ns)
+            wake_at_ns = self.clock.real_ns(effects.wake_at_ns)
+            if wake_at_ns is not None:
+                self._arm(now_ns, wake_at_ns)
 
     def _answer(self, reply: Reply) -> None:
         self._waiting.pop(reply.call_id)(reply.outcome)

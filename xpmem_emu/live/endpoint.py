@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import zmq
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.interface import Buffer, Send
+from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.loop import Inbox, new_socket, send_now
 
 _RECONNECT_MS = 20
@@ -51,9 +51,9 @@ class XpcEndpoint:
         for partid in self._peers:
             self._link(partid)
 
-    def send(self, message: Send) -> None:
-        """Put a message on its link, or drop it."""
-        if message.partid in self._peers and send_now(self._link(message.partid), message.frames):
+    def send(self, partid: int, frames: list[Buffer]) -> None:
+        """Put a message on the link to `partid`, or drop it."""
+        if partid in self._peers and send_now(self._link(partid), frames):
             self.traffic.sent += 1
         else:
             self.traffic.dropped += 1

@@ -32,6 +32,7 @@ from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.console import Console
 from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
+from xpmem_emu.live.faults import LiveFaults
 from xpmem_emu.live.life import LifeLock, LifeWatch
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.stream import Stream
@@ -111,6 +112,9 @@ class Harness:
             stack.callback(_remove_socket, endpoint)
         self._endpoint = self._open_endpoint(context)
         stack.callback(self._endpoint.close)
+        self._faults = LiveFaults(
+            self._loop, config.partid, self._driver, self._endpoint.send, self.publish
+        )
         self._console = self._open_console(context)
         stack.callback(self._console.close)
 
@@ -128,7 +132,7 @@ class Harness:
 
     def send(self, now_ns: int, message: Send) -> None:
         """See Outside."""
-        self._endpoint.send(message)
+        self._faults.route(now_ns, message)
 
     def link_down(self, link: LinkDown) -> None:
         """See Outside."""
@@ -171,8 +175,9 @@ class Harness:
         )
         bind(socket, self._config.console)
         return Console(
-            self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s
-        )
+            self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s,
+            self._faults.serve,
+        )  # fmt: skip
 
     def _facts(self) -> console_wire.BootFacts:
         config, counters = self._config, self._console.counters

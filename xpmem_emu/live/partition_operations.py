@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from xpmem_emu.codec import convert
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.console_wire import Ask, BootFacts
 from xpmem_emu.live.operations import Answer, Request, Steps, ask_for, chunks, do, operation
@@ -83,6 +83,62 @@ class PartitionOperations(Generic[K]):
         """End the partition in order."""
         yield from do(calls.Shutdown(reason=reason))
 
+    # -- breaking it on purpose ------------------------------------------------------------
+
+    @operation
+    def fault_add(self, fault: str, seed: int = 0) -> Steps[str]:
+        """Put up a fault, in the grammar of docs/faults.md. Result: its name."""
+        (answer,) = yield [_faults({"do": "add", "text": fault, "seed": seed})]
+        return convert(answer.value, str)
+
+    @operation
+    def fault_list(self) -> Steps[list[Row]]:
+        """The faults in force at this partition."""
+        (answer,) = yield [_faults({"do": "list"})]
+        return convert(answer.value, list[Row])
+
+    @operation
+    def fault_remove(self, name: str) -> Steps[None]:
+        """Heal one fault."""
+        yield [_faults({"do": "remove", "name": name})]
+
+    @operation
+    def fault_reset(self) -> Steps[list[str]]:
+        """Heal every fault. Result: their names."""
+        (answer,) = yield [_faults({"do": "reset"})]
+        return convert(answer.value, list[str])
+
+    @operation
+    def fault_release(self, name: str) -> Steps[int]:
+        """Let go the messages that a fault holds back. Result: how many."""
+        (answer,) = yield [_faults({"do": "release", "name": name})]
+        return convert(answer.value, int)
+
+    @operation
+    def failpoints(self) -> Steps[list[Row]]:
+        """Every failpoint of the kernel, with what it is set to."""
+        return (yield from ask_for(list[Row], breaking.Failpoints()))
+
+    @operation
+    def failpoint_set(self, point: str, terms: str, seed: int = 0) -> Steps[None]:
+        """Let a failpoint do something, in the grammar of fail(9)."""
+        yield from do(breaking.FailpointSet(point=point, terms=terms, seed=seed))
+
+    @operation
+    def failpoint_clear(self, point: str = "") -> Steps[None]:
+        """Let a failpoint, or every one, do nothing."""
+        yield from do(breaking.FailpointClear(point=point))
+
+    @operation
+    def failpoint_resume(self, point: str) -> Steps[int]:
+        """Let go the threads paused at a failpoint. Result: how many."""
+        return (yield from ask_for(int, breaking.FailpointResume(point=point)))
+
+    @operation
+    def panic(self, reason: str) -> Steps[None]:
+        """Let the kernel panic. Raises XpmemError, because it panicked."""
+        yield from do(breaking.CrashKernel(reason=reason))
+
     # -- files and the VM ------------------------------------------------------------------
 
     @operation
@@ -144,3 +200,7 @@ class PartitionOperations(Generic[K]):
     def xpmem_tunable(self, name: str, value: int) -> Steps[int]:
         """Set faults_after or faults_before. Result: the old value."""
         return (yield from ask_for(int, calls.XpmemTunable(name=name, value=value)))
+
+
+def _faults(body: dict[str, str | int]) -> Request:
+    return Request(body, kind=Ask.FAULTS)

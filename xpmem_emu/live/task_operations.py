@@ -194,6 +194,16 @@ class TaskOperations(Generic[K]):
         yield from self._xpmem(calls.XpmemDetach(pid=self.pid, vaddr=vaddr))
 
     @operation
+    def xpmem_copy(
+        self, source: tuple[int, int], target: tuple[int, int], size: int
+    ) -> Steps[None]:
+        """Block transfer of `size` bytes between two (apid, offset); contained, not atomic."""
+        yield from self._xpmem(calls.XpmemCopy(
+            pid=self.pid, src_apid=source[0], src_offset=source[1],
+            dst_apid=target[0], dst_offset=target[1], size=size,
+        ))  # fmt: skip
+
+    @operation
     def xpmem_fork_begin(self) -> Steps[None]:
         """Recall everything and hold importers' faults back."""
         yield from self._xpmem(calls.XpmemForkBegin(pid=self.pid))

@@ -17,6 +17,7 @@ from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Ptes, leading, runs
 from xpmem_emu.mm.fault import fault_range
+from xpmem_emu.mm.physical import MachineCheck
 from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, WRITE
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
 
@@ -31,7 +32,7 @@ _WINDOW = 1024
 async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray:
     """`size` bytes at `address`. Raises Signalled."""
     offset = address & PAGE_MASK
-    if offset + size <= PAGE_SIZE:
+    if offset + size <= PAGE_SIZE and not mm.manager.physical.poisoned:
         entry = mm.page_table.walk(address >> PAGE_SHIFT)
         if entry & (PRESENT | SPECIAL) == PRESENT:
             page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
@@ -49,7 +50,7 @@ async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memo
     """Write `data` at `address`. Raises Signalled; the bytes before the signal are written."""
     size = len(data)
     offset = address & PAGE_MASK
-    if offset + size <= PAGE_SIZE:
+    if offset + size <= PAGE_SIZE and not mm.manager.physical.poisoned:
         entry = mm.page_table.walk(address >> PAGE_SHIFT)
         if entry & (PRESENT | WRITE | SPECIAL) == PRESENT | WRITE:
             page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
@@ -100,6 +101,10 @@ def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memo
             size -= len(view)
             skip = 0
             views.append(view)
+    except MachineCheck as error:
+        # Contained in user mode: the handler kills the process, whatever it would catch.
+        info = SignalInfo(Signal.SIGBUS, error.cause, address, forced=True)
+        raise Signalled(info) from None
     except KernelError as error:
         raise Signalled(SignalInfo(Signal.SIGBUS, error.cause, address)) from None
     return views

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, KernelError
+from xpmem_emu.failpoints.points import MMAP_RESERVE
 from xpmem_emu.mm import advise, lifecycle, mapping, protect, pte, remap
 from xpmem_emu.mm.events import Unmap
 from xpmem_emu.mm.extents import Frames, Ptes, numbers
@@ -193,6 +194,8 @@ class AddressSpace:
 
     def reserve_areas(self, extra: int) -> None:
         """Raise ENOMEM when `extra` more areas might exceed the image's limit."""
+        if extra and self.manager.failpoints.armed:
+            self.manager.failpoints.check(MMAP_RESERVE)
         limit = self.manager.image.limits.vmas_per_task
         if len(self.vmas) + extra > limit:
             raise KernelError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
+from xpmem_emu.failpoints.points import FAULT_BEGIN
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Cow, FaultEvent
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
@@ -33,6 +34,8 @@ async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: boo
     the area's ops say), SIGKILL (exiting); KernelError ENOMEM.
     """
     address = first_vpn << PAGE_SHIFT
+    if mm.manager.failpoints.armed:
+        await mm.manager.failpoints.reach(FAULT_BEGIN)
     async with mm.mmap_lock.read():
         vma = _permitted(mm, address, write)
         if vma.ops is None:

@@ -4,6 +4,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints.points import DISK_CHARGE
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
 from xpmem_emu.units import page_align_up
@@ -25,6 +26,8 @@ class FileTable:
 
     def charge(self, size: int) -> None:
         """Take (or, negative, give back) bytes of disk. Raises EFBIG, ENOSPC."""
+        if size > 0 and self._manager.failpoints.armed:
+            self._manager.failpoints.check(DISK_CHARGE)
         if size > self.capacity:
             raise KernelError(errno.EFBIG, f"{size} bytes, the disk has {self.capacity}")
         if self.used + size > self.capacity:

@@ -43,6 +43,8 @@ class FrameAllocator:
         self.quarantined: Counts = np.zeros(self.total, dtype=np.int32)
         self.owner: Frames = np.zeros(self.total, dtype=np.int64)
         self.index: Frames = np.zeros(self.total, dtype=np.int64)
+        self.bad: set[int] = set()
+        """Poisoned frames; each is in quarantine, so that nobody gets it anew."""
         self._tracer = tracer
         self._stack = numbers(1, self.total - 1)[::-1].copy()
         self.free = self.total - 1
@@ -119,6 +121,32 @@ class FrameAllocator:
         self.owner[frames] = owner
         self.index[frames] = indices
 
+    # -- poison --------------------------------------------------------------------------------
+
+    def poison(self, frame: int) -> None:
+        """The frame went bad: it leaves the allocator, now or when its users are gone."""
+        if frame in self.bad:
+            return
+        self.bad.add(frame)
+        if self.refcount[frame] == 0:
+            rest = self._stack[: self.free]
+            self.free -= 1
+            self._stack[: self.free] = rest[rest != frame]
+            self.refcount[frame] = self.quarantined[frame] = 1
+        else:
+            self.quarantine(numbers(frame, 1))
+
+    def unpoison(self, frame: int) -> None:
+        """The opposite of poison."""
+        if frame in self.bad:
+            self.bad.remove(frame)
+            self.release_quarantined(numbers(frame, 1))
+
+    def require_good(self, frames: Frames) -> None:
+        """The kernel itself is about to read these frames. KernelBug when one is bad (T17)."""
+        for frame in self.bad.intersection(frames.tolist()):
+            raise KernelBug(f"machine check in kernel mode: frame {frame:#x} is poisoned")
+
     # -- contents ------------------------------------------------------------------------------
 
     def fill(self, frames: Frames, value: int) -> None:
@@ -128,6 +156,8 @@ class FrameAllocator:
 
     def copy(self, source: Frames, target: Frames) -> None:
         """Copy contents frame by frame, in runs."""
+        if self.bad:
+            self.require_good(source)
         for old, new, count in paired_runs(source, target):
             self.pages[new : new + count] = self.pages[old : old + count]
 

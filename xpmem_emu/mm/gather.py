@@ -16,6 +16,7 @@ What a Gather owes is counted in `manager.operations`, which is zero when the ke
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from xpmem_emu.failpoints.points import GATHER_FREE
 from xpmem_emu.mm.extents import Frames, runs
 from xpmem_emu.units import PAGE_SHIFT
 
@@ -73,6 +74,8 @@ class Gather:
     async def finish(self) -> None:
         """Sync, then put the collected frames."""
         await self.sync()
+        if self._frames and self.manager.failpoints.armed:
+            await self.manager.failpoints.reach(GATHER_FREE)
         collected, self._frames = self._frames, []
         for frames in collected:
             self.manager.frames.put(frames)

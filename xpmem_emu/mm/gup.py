@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.failpoints.points import GUP_PIN
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, leading
 from xpmem_emu.mm.fault import resolve
@@ -49,6 +50,8 @@ async def pin_pages(
     itself an attachment), EFAULT (no access, no accountable frames, beyond the end of the file),
     ENOMEM, EAGAIN (taken away again and again).
     """
+    if mm.manager.failpoints.armed:
+        await mm.manager.failpoints.reach(GUP_PIN)
     async with mm.mmap_lock.read():
         for _ in range(TRIES_MAX):
             guard: list[PinnedRun] = []

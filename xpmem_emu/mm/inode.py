@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints.points import FILE_READ
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Mkclean, Truncate
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers, paired_runs, runs
@@ -86,6 +87,8 @@ class Inode:
                 await self._read_in(index, leading(present == 0))
 
     async def _read_in(self, index: int, count: int) -> None:
+        if self._manager.failpoints.armed:
+            await self._manager.failpoints.reach(FILE_READ)
         frames = await self._manager.allocate_up_to(count)
         here = self.frames[index : min(index + len(frames), self.pages)]
         missing = np.flatnonzero(here == 0)
@@ -117,6 +120,8 @@ class Inode:
         self.dirty[indices] = False
 
     def _write_blocks(self, indices: Frames) -> None:
+        if self._allocator.bad:
+            self._allocator.require_good(self.frames[indices])
         for block, frame, count in paired_runs(indices, self.frames[indices]):
             self._blocks[block : block + count] = self._allocator.pages[frame : frame + count]
 
@@ -148,6 +153,8 @@ class Inode:
             return
         first, last = offset >> PAGE_SHIFT, (offset + size - 1) >> PAGE_SHIFT
         frames = self.frames[first : last + 1]
+        if self._allocator.bad:
+            self._allocator.require_good(frames)
         blocks = numbers(first, len(frames)) - _UNCACHED_BIAS
         skip = offset & PAGE_MASK
         for place, count in runs(np.where(frames != 0, frames, blocks)):

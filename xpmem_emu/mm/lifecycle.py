@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpmem_emu.failpoints.points import EXIT_UNMAP, FORK_COPY
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Fork
 from xpmem_emu.mm.gather import Gather
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 
 async def fork(mm: "AddressSpace", pid: int) -> "AddressSpace":
     """A copy of the address space for task `pid`. DONTCOPY areas are left out, notifiers are not
-    inherited. Raises ESRCH."""
+    inherited. Raises ESRCH, ENOMEM (only a failpoint does)."""
     async with mm.mmap_lock.write():
         require_alive(mm)
         await mm.settle(0, TASK_SIZE)
+        if mm.manager.failpoints.armed:
+            await mm.manager.failpoints.reach(FORK_COPY)
+            await mm.settle(0, TASK_SIZE)
         child = mm.manager.new_address_space(pid)
         async with Gather(mm.manager) as gather:
             for vma in mm.vmas:
@@ -59,6 +63,8 @@ async def exit_mmap(mm: "AddressSpace") -> None:
     freed. Called once; accesses that still run are killed."""
     mm.dead = True
     await mm.notifiers.release(mm)
+    if mm.manager.failpoints.armed:
+        await mm.manager.failpoints.reach(EXIT_UNMAP)
     async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
         mm.unmap(gather, 0, TASK_SIZE, "exit")
     mm.manager.forget_address_space(mm)

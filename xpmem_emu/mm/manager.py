@@ -6,6 +6,8 @@ It knows no partition beyond the opaque high bits of a global frame number, and 
 import errno
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints import Failpoints
+from xpmem_emu.failpoints.points import FRAMES_ALLOCATE
 from xpmem_emu.image import Image
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.audit import audit
@@ -13,6 +15,7 @@ from xpmem_emu.mm.extents import Frames
 from xpmem_emu.mm.files import FileTable
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.physical import PhysicalMemory
+from xpmem_emu.mm.pte import PARTID_SHIFT
 from xpmem_emu.mm.reclaim import CLUSTER, by_inode, reclaim
 from xpmem_emu.mm.rmap import ReverseMap
 from xpmem_emu.mm.swap import SwapArea
@@ -32,12 +35,14 @@ class MemoryManager:
         scheduler: Scheduler,
         lockdep: LockDep,
         tracer: Tracer,
+        failpoints: Failpoints | None = None,
     ) -> None:
         self.partid = partid
         self.image = image
         self.scheduler = scheduler
         self.lockdep = lockdep
         self.tracer = tracer
+        self.failpoints = failpoints or Failpoints(scheduler, tracer)
         self.frames = FrameAllocator(partid, arena, tracer)
         self.physical = PhysicalMemory(partid, arena)
         self.swap = SwapArea(swap)
@@ -65,6 +70,20 @@ class MemoryManager:
         """Called by exit_mmap when nothing is mapped any more."""
         del self.address_spaces[mm.number]
 
+    def poison(self, home: int, frame: int) -> None:
+        """Frame `frame` of partition `home` went bad. Raises KernelError EINVAL."""
+        if home == self.partid:
+            if not 0 < frame < self.frames.total:
+                raise KernelError(errno.EINVAL, f"p{home} has no frame {frame:#x}")
+            self.frames.poison(frame)
+        self.physical.poisoned.add(home << PARTID_SHIFT | frame)
+
+    def unpoison(self, home: int, frame: int) -> None:
+        """The frame is good again."""
+        if home == self.partid:
+            self.frames.unpoison(frame)
+        self.physical.poisoned.discard(home << PARTID_SHIFT | frame)
+
     def unpin(self, frames: Frames) -> None:
         """Give back frames that `pin_pages` pinned. File pages are dirty from now on: whoever
         held them may have stored into them after the last writeback, unseen by this kernel."""
@@ -79,6 +98,8 @@ class MemoryManager:
         Raises KernelError ENOMEM. The caller must not be inside a Gather: a notifier's sync must
         not allocate, as it may be what everybody waits for.
         """
+        if self.failpoints.armed:
+            await self.failpoints.reach(FRAMES_ALLOCATE)
         while self.frames.free == 0:
             if await reclaim(self, min(wanted, CLUSTER)) or self.frames.free:
                 continue

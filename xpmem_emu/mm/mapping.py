@@ -39,8 +39,8 @@ class MapRequest:
     """Where in the file the mapping begins; a multiple of the page size."""
     ops: VmaOps | None = None
     check: Callable[[list[Vma]], None] | None = None
-    """Called under the mmap_lock with the areas that a fixed mapping would replace; raises
-    KernelError to refuse."""
+    """Called under the mmap_lock with the areas that the mapping would replace, none unless it is
+    fixed; raises KernelError to refuse."""
 
 
 async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
@@ -62,7 +62,7 @@ async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
     async with mm.mmap_lock.write():
         require_alive(mm)
         start = request.address if request.fixed else _choose(mm, request.address, length)
-        if request.check is not None and request.fixed:
+        if request.check is not None:
             request.check(mm.vmas.intersecting(start, start + length))
         mm.reserve_areas(1 + mm.cuts(start, start + length))
         vma = _new_area(mm, request, start, length)

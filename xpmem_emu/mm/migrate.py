@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpmem_emu.failpoints.points import MIGRATE_COPY
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Migrate
 from xpmem_emu.mm.extents import Frames, Ptes, locate
@@ -31,6 +32,8 @@ async def migrate_frames(manager: "MemoryManager", frames: Frames) -> int:
     KernelError ENOMEM; what moved before stays moved."""
     moved, rest = 0, np.unique(frames)
     while len(rest):
+        if manager.failpoints.armed:
+            await manager.failpoints.reach(MIGRATE_COPY)
         fresh = await manager.allocate_up_to(len(rest))
         batch, rest = rest[: len(fresh)], rest[len(fresh) :]
         moved += await _move(manager, batch, fresh)

@@ -12,11 +12,24 @@ from xpmem_emu.mm.pte import LOCAL_MASK, PARTID_SHIFT
 from xpmem_emu.units import PAGE_SHIFT
 
 
+class MachineCheck(KernelError):
+    """A frame answered a load or store with an uncorrectable error (T17)."""
+
+    def __init__(self, gpfn: int) -> None:
+        home, frame = gpfn >> PARTID_SHIFT, gpfn & LOCAL_MASK
+        super().__init__(
+            errno.EIO, f"machine check: frame {frame:#x} of p{home} is poisoned",
+            "xpmem-emu fault ls shows it; the data of that page is lost",
+        )  # fmt: skip
+
+
 class PhysicalMemory:
     """Buffers by the high bits of the global frame number (partid)."""
 
     def __init__(self, partid: int, arena: memoryview) -> None:
         self._windows = {partid: arena}
+        self.poisoned: set[int] = set()
+        """Global numbers of frames that give a machine check."""
 
     def add_window(self, partid: int, buffer: memoryview) -> None:
         """Make the frames of `partid` reachable. KernelBug when they already are."""
@@ -27,13 +40,17 @@ class PhysicalMemory:
     def remove_window(self, partid: int) -> None:
         """The frames of `partid` are gone. Harmless when they were not reachable."""
         self._windows.pop(partid, None)
+        if self.poisoned:
+            self.poisoned = {gpfn for gpfn in self.poisoned if gpfn >> PARTID_SHIFT != partid}
 
     def has_window(self, partid: int) -> bool:
         """Whether the frames of `partid` are reachable."""
         return partid in self._windows
 
     def view(self, gpfn: int, count: int) -> memoryview:
-        """The bytes of `count` frames from `gpfn` on. Raises KernelError EFAULT."""
+        """The bytes of `count` frames from `gpfn` on. Raises KernelError EFAULT, MachineCheck."""
+        if self.poisoned:
+            self._check(gpfn, count)
         window = self._windows.get(gpfn >> PARTID_SHIFT)
         start = (gpfn & LOCAL_MASK) << PAGE_SHIFT
         end = start + (count << PAGE_SHIFT)
@@ -44,3 +61,8 @@ class PhysicalMemory:
         if end > len(window):
             raise KernelError(errno.EFAULT, f"frame {gpfn:#x} is beyond the end of its memory")
         return window[start:end]
+
+    def _check(self, gpfn: int, count: int) -> None:
+        for bad in sorted(self.poisoned):
+            if gpfn <= bad < gpfn + count:
+                raise MachineCheck(bad)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpmem_emu.failpoints.points import SWAP_ALLOCATE
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Reclaim, SwapOut
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, groups, locate
@@ -94,6 +95,8 @@ async def evict(manager: "MemoryManager", frames: Frames) -> int:
         quiet = transit.quiet(frames, in_file)
         dropped = frames[quiet & in_file]
         swapped = frames[quiet & ~in_file]
+        if manager.failpoints.armed and manager.failpoints.failing(SWAP_ALLOCATE):
+            swapped = swapped[:0]
         slots = manager.swap.allocate_up_to(len(swapped))
         swapped = swapped[: len(slots)]
         manager.swap.write(slots, manager.frames, swapped)

@@ -53,6 +53,8 @@ class SwapArea:
 
     def write(self, slots: Frames, allocator: FrameAllocator, frames: Frames) -> None:
         """Copy frames out, in runs."""
+        if allocator.bad:
+            allocator.require_good(frames)
         for slot, frame, count in paired_runs(slots, frames):
             self._pages[slot : slot + count] = allocator.pages[frame : frame + count]
 

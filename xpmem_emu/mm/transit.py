@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xpmem_emu.failpoints.points import TRANSIT_SYNC
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, locate
 from xpmem_emu.mm.gather import Gather
@@ -73,6 +74,12 @@ class Transit(Gather):
     ) -> None:
         self.settle(lambda vpns, ptes: ptes)
         await super().__aexit__(kind, value, traceback)
+
+    async def sync(self) -> None:
+        """See Gather."""
+        if self._held and self.manager.failpoints.armed:
+            await self.manager.failpoints.reach(TRANSIT_SYNC)
+        await super().sync()
 
     def hold(self, mm: "AddressSpace", vpns: Frames, ptes: Ptes) -> None:
         """Make resident entries BUSY; those that already are stay with whoever made them so.

@@ -4,16 +4,21 @@ The simulator drives `Kernel.step` directly - no event loop, no threads, no wall
 to happen next is a heap of (time, sequence, action); the same seed gives the same run, event for
 event. Messages cross an `Interconnect`, whose rules lose, delay and hold them.
 
-It decides nothing about memory or protocol; it only delivers.
+A hung partition takes no step: what happens to it waits. When it resumes, its own calls go before
+the messages, as a stopped process goes on with its store before it looks at any socket.
+
+It decides nothing about memory or protocol; it only delivers. An `Observer` sees every step.
 """
 
 import heapq
 from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from xpmem_emu.errors import KernelError, SignalInfo, Signalled
-from xpmem_emu.fabric.interconnect import Interconnect
+from xpmem_emu.fabric.clock import Clock
+from xpmem_emu.fabric.interconnect import Delivery, Interconnect
+from xpmem_emu.fabric.pace import Pace
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Audit, Call, Spawn, Value
 from xpmem_emu.kernel.interface import (
@@ -29,6 +34,7 @@ from xpmem_emu.kernel.interface import (
     Receive,
     Reply,
     Request,
+    Send,
     Tick,
 )
 from xpmem_emu.kernel.kernel import Kernel
@@ -37,6 +43,7 @@ from xpmem_emu.sim.task import SimTask
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 
+Pick = Callable[[int], int]
 LATENCY_NS = 20_000
 """How long a message takes when no rule says otherwise."""
 
@@ -52,11 +59,45 @@ class Stuck(Exception):
     """Virtual time ran past the limit while somebody still waited: a hang."""
 
 
-class Ticket:
-    """A call under way."""
+class Observer(Protocol):
+    """Who watches a run. Both methods are called for every step, in the order of the steps."""
 
-    def __init__(self) -> None:
+    def arriving(self, partid: int, event: Event) -> None:
+        """Partition `partid` is about to take `event`."""
+
+    def stepped(self, partid: int, effects: Effects) -> None:
+        """It took it, and this came of it."""
+
+
+class Unwatched:
+    """The observer that looks at nothing."""
+
+    def arriving(self, partid: int, event: Event) -> None:
+        """Nothing."""
+
+    def stepped(self, partid: int, effects: Effects) -> None:
+        """Nothing."""
+
+
+class Ticket:
+    """A call under way. `lost`: its partition is gone, there will be no outcome."""
+
+    def __init__(self, partid: int, then: "Callable[[Ticket], None] | None" = None) -> None:
+        self.partid = partid
         self.outcome: Outcome | None = None
+        self.lost = False
+        self._then = then
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.lost or self.outcome is not None
+
+    def end(self, outcome: Outcome | None) -> None:
+        """The call ended, or with None: was lost."""
+        self.outcome, self.lost = outcome, outcome is None
+        if self._then is not None:
+            self._then(self)
 
     def answer(self) -> Answer:
         """The result. Raises KernelError or Signalled as the call ended."""
@@ -74,20 +115,45 @@ class Ticket:
 class SimCluster:
     """`partitions` kernels of one image, all peers of each other, booted at time 0."""
 
-    def __init__(self, partitions: int = 2, image: Image | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        partitions: int = 2,
+        image: Image | None = None,
+        seed: int = 0,
+        observer: Observer | None = None,
+        pick_of: Callable[[int], Pick | None] = lambda partid: None,
+    ) -> None:
+        """`pick_of` makes the choice among runnable threads for the kernel of a partition."""
         self.now_ns = 0
+        self.steps = 0
+        """How many steps all kernels took: the order of everything that happens."""
         self.image = image or Image()
+        self.latency_ns: Callable[[int, int], int] = lambda src, dst: LATENCY_NS
+        """How long a message from one partition to another takes, each time anew."""
+        self.tap: Callable[[int, Send], None] = lambda src, message: None
+        """Told of every message as it leaves its sender."""
+        self.crashed: Callable[[int], None] = lambda partid: None
+        """Told when the process of a partition vanishes."""
+        self.resumed: Callable[[int, int], None] = lambda partid, stopped_ns: None
+        """Told when a stopped partition goes on, and after how long."""
         self.interconnect = Interconnect(lambda name: Random(f"{seed}/{name}"))
         self.kernels: dict[int, Kernel] = {}
         self.trace: list[Record] = []
-        self._partids = list(range(partitions))
+        self.clocks: dict[int, Clock] = {}
+        self.paces: dict[int, Pace] = {}
+        """Clocks and paces of the partitions where a fault changed them."""
+        self._observer = observer or Unwatched()
+        self._pick_of = pick_of
+        self._hung: dict[int, list[Event]] = {}
+        self._hung_since: dict[int, int] = {}
+        self.partids = list(range(partitions))
         self._memory = SimMemory()
         self._boots: dict[int, int] = {}
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._wakes: dict[int, int] = {}
         self._tickets: dict[int, Ticket] = {}
-        for partid in self._partids:
+        for partid in self.partids:
             self.boot(partid)
 
     # -- partitions --------------------------------------------------------------------------
@@ -102,9 +168,10 @@ class SimCluster:
             image=self.image,
             arena=memory.arena,
             swap=memoryview(bytearray(self.image.memory.swap)),
-            peers=[peer for peer in self._partids if peer != partid],
+            peers=[peer for peer in self.partids if peer != partid],
             peer_memory=memory,
         )
+        kernel.scheduler.pick = self._pick_of(partid)
         self.kernels[partid] = kernel
         self._step(partid, Tick())
         return kernel
@@ -113,27 +180,84 @@ class SimCluster:
         """The process of a partition vanishes, as by kill -9; nobody is told."""
         kernel = self.kernels.pop(partid)
         kernel.scheduler.close()
+        self.clocks.pop(partid, None)
+        self.paces.pop(partid, None)
         self._wakes.pop(partid, None)
+        self._hung.pop(partid, None)
+        self.crashed(partid)
+        self._lose_calls(partid)
 
-    def prove_gone(self, partid: int) -> None:
-        """Tell every kernel that the crashed process of a partition is gone for certain."""
+    def poke(self, partid: int) -> None:
+        """Let a kernel look around now, after something was done to it from outside."""
+        self._step(partid, Tick())
+
+    def boot_of(self, partid: int) -> int:
+        """The newest boot of a partition, 0 when it never ran."""
+        return self._boots.get(partid, 0)
+
+    def arena(self, partid: int, boot: int) -> memoryview:
+        """The physical memory of that boot, as raw bytes."""
+        return self._memory.find(partid, boot)
+
+    def hang(self, partid: int) -> None:
+        """The process of a partition is stopped, as by SIGSTOP; nobody is told."""
+        self._hung.setdefault(partid, [])
+        self._hung_since[partid] = self.now_ns
+
+    def hung(self, partid: int) -> bool:
+        """Whether the partition is stopped."""
+        return partid in self._hung
+
+    def resume(self, partid: int) -> None:
+        """A stopped process goes on where it was, and only then hears what it missed."""
+        missed = self._hung.pop(partid, [])
+        self.resumed(partid, self.now_ns - self._hung_since.pop(partid, self.now_ns))
+        requests = [event for event in missed if isinstance(event, Request)]
+        others = [event for event in missed if not isinstance(event, Request | Tick)]
+        for event in [*requests, *others, Tick()]:
+            self._step(partid, event)
+
+    def prove_gone(self, partid: int, boot: int = 0) -> None:
+        """Tell every kernel that the process of a partition, the last one unless `boot` says
+        which, is gone for certain."""
         for other in list(self.kernels):
-            self._step(other, ProcessGone(partid, self._boots[partid]))
+            self._step(other, ProcessGone(partid, boot or self._boots[partid]))
 
     # -- calls -------------------------------------------------------------------------------
 
-    def submit(self, partid: int, call: Call, bulk: Buffer = b"") -> Ticket:
-        """Begin a call now; run the cluster to let it end."""
-        ticket = Ticket()
+    def submit(
+        self,
+        partid: int,
+        call: Call,
+        bulk: Buffer = b"",
+        then: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        """Begin a call now; run the cluster to let it end. `then` is told when it does."""
+        ticket = Ticket(partid, then)
+        kernel = self.kernels.get(partid)
+        if kernel is None or kernel.stopped is not None:
+            ticket.end(None)
+            return ticket
         self._sequence += 1
         self._tickets[self._sequence] = ticket
         self._step(partid, Request(self._sequence, call, bulk))
         return ticket
 
+    @property
+    def outstanding(self) -> list[Ticket]:
+        """Calls that have not ended."""
+        return list(self._tickets.values())
+
+    def _lose_calls(self, partid: int) -> None:
+        for number, ticket in list(self._tickets.items()):
+            if ticket.partid == partid:
+                del self._tickets[number]
+                ticket.end(None)
+
     def call(self, partid: int, call: Call, bulk: Buffer = b"") -> Answer:
         """Make a call and run until it ends. Raises KernelError, Signalled, Stuck."""
         ticket = self.submit(partid, call, bulk)
-        self.run_until(lambda: ticket.outcome is not None)
+        self.run_until(lambda: ticket.ended)
         return ticket.answer()
 
     def spawn(self, partid: int, uid: int = 0, gids: list[int] | None = None) -> SimTask:
@@ -178,7 +302,8 @@ class SimCluster:
 
     # -- delivery ----------------------------------------------------------------------------
 
-    def _at(self, time_ns: int, action: Callable[[], None]) -> None:
+    def at(self, time_ns: int, action: Callable[[], None]) -> None:
+        """Let `action` happen at a time of the run."""
         self._sequence += 1
         heapq.heappush(self._agenda, (time_ns, self._sequence, action))
 
@@ -191,33 +316,76 @@ class SimCluster:
         kernel = self.kernels.get(partid)
         if kernel is None:
             return
-        effects = kernel.step(self.now_ns, event)
+        missed = self._hung.get(partid)
+        if missed is not None:
+            missed.append(event)
+            return
+        pace = self.paces.get(partid)
+        if pace is None or pace.free:
+            self.take(partid, event)
+            return
+        at_ns = pace.defer(self.now_ns, lambda: self.take(partid, event))
+        if at_ns is not None:
+            self.at(at_ns, lambda: self.take(partid, event))
+
+    def take(self, partid: int, event: Event) -> None:
+        """Step the kernel of a partition now, whatever its pace is; nothing when it is gone."""
+        kernel = self.kernels.get(partid)
+        if kernel is None:
+            return
+        clock = self.clocks.get(partid)
+        time_ns = self.now_ns if clock is None else clock.kernel_ns(self.now_ns)
+        self.steps += 1
+        self._observer.arriving(partid, event)
+        effects = kernel.step(time_ns, event)
         self.trace += effects.trace
+        self._observer.stepped(partid, effects)
         self._carry(partid, effects)
         for reply in effects.replies:
             self._answer(reply)
-        self._wake_later(partid, effects.wake_at_ns)
+        wake_at_ns = effects.wake_at_ns
+        if clock is not None and wake_at_ns is not None:
+            wake_at_ns = clock.real_ns(wake_at_ns)
+        self._wake_later(partid, wake_at_ns)
 
     def _carry(self, src: int, effects: Effects) -> None:
         for effect in effects.sends:
             if isinstance(effect, LinkDown):
                 continue  # what is on the wire stays there; incarnations make it harmless
+            self.tap(src, effect)
             for delivery in self.interconnect.route(self.now_ns, src, effect):
-                self._deliver(delivery.at_ns + LATENCY_NS, delivery.dst, delivery.frames)
+                latency_ns = self.latency_ns(src, delivery.dst)
+                self._deliver(delivery.at_ns + latency_ns, delivery.dst, delivery.frames)
 
     def _deliver(self, time_ns: int, dst: int, frames: list[Buffer]) -> None:
-        copies = [bytes(frame) for frame in frames]
-        self._at(time_ns, lambda: self._step(dst, Receive(list(copies))))
+        copies: list[Buffer] = [bytes(frame) for frame in frames]
+        self.at(time_ns, lambda: self._step(dst, Receive(copies)))
+
+    def arrive(self, dst: int, frames: list[Buffer]) -> None:
+        """Let a message arrive now, whenever it was sent."""
+        self._deliver(self.now_ns, dst, frames)
 
     def release(self, name: str) -> None:
         """Let go of the messages that a hold rule has collected."""
-        for delivery in self.interconnect.release(name, self.now_ns):
+        self.deliver(self.interconnect.release(name, self.now_ns))
+
+    def remove_rule(self, name: str) -> None:
+        """Heal one rule; what it held arrives now."""
+        self.deliver(self.interconnect.remove(name, self.now_ns))
+
+    def heal(self) -> None:
+        """Heal every rule; what they held arrives now."""
+        self.deliver(self.interconnect.reset(self.now_ns))
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Let these messages arrive, each when it is due."""
+        for delivery in deliveries:
             self._deliver(delivery.at_ns, delivery.dst, delivery.frames)
 
     def _answer(self, reply: Reply) -> None:
         ticket = self._tickets.pop(reply.call_id, None)
         if ticket is not None:
-            ticket.outcome = reply.outcome
+            ticket.end(reply.outcome)
 
     def _wake_later(self, partid: int, wake_at_ns: int | None) -> None:
         if wake_at_ns is None or self._wakes.get(partid) == wake_at_ns:
@@ -229,4 +397,4 @@ class SimCluster:
                 del self._wakes[partid]
                 self._step(partid, Tick())
 
-        self._at(wake_at_ns, tick)
+        self.at(wake_at_ns, tick)

@@ -96,7 +96,8 @@ CHANNEL: Machine[ChannelState, ChannelEvent] = Machine(
     },
 )
 
-_EVENT_OF: dict[type[Message], ChannelEvent] = {
+ChannelControl = OpenRequest | OpenReply | OpenComplete | CloseRequest | CloseReply
+_EVENT_OF: dict[type[ChannelControl], ChannelEvent] = {
     OpenRequest: _E.PEER_OPENREQUEST,
     OpenReply: _E.PEER_OPENREPLY,
     OpenComplete: _E.PEER_OPENCOMPLETE,
@@ -140,7 +141,7 @@ class Channel:
         if CHANNEL.accepts(self.state, _E.OFFER):
             self._apply(_E.OFFER)
 
-    def control(self, message: Message) -> None:
+    def control(self, message: ChannelControl) -> None:
         """A channel-control message of the peer. One that does not fit ends the session."""
         event = _EVENT_OF[type(message)]
         if not CHANNEL.accepts(self.state, event) or not self._sensible(message):
@@ -244,7 +245,7 @@ class Channel:
         xpc = self._local.image.xpc
         self._admin.send(OpenRequest(self.number, xpc.payload, xpc.slots))
 
-    def _sensible(self, message: Message) -> bool:
+    def _sensible(self, message: ChannelControl) -> bool:
         """An OPENREPLY must confirm the sizes that both sides can work out."""
         if not isinstance(message, OpenReply) or self._peer_request is None:
             return True

@@ -9,8 +9,10 @@ session; disagreement is answered with our own state until both sides agree:
     INACTIVE       activate; if it is still in the   nothing, or, if it is letting go, say
                    session we left, tell it to go    that we have let go
     ACTIVATING     contact, or tell it to go         nothing, it will hear from us again
-    ACTIVE         say that we are ACTIVE            deactivate
+    ACTIVE         nothing, it will hear from us     deactivate
     DEACTIVATING   nothing, it will hear from us     note that it has let go
+
+"It will hear from us" is a heartbeat, or the answer to an ACTIVATE_REQ, which need not know us.
 
 Source: facts 3.5; the missing stamp check of DEACTIVATE_REQ there is a defect, not repeated here.
 """
@@ -84,14 +86,14 @@ def receive_control(
         case ActivateReq() if header.dst_incarnation != partition.mine:
             _lost(partition, ActState(message.act_state))
         case ActivateReq() | SyncActState():
-            heard(partition, ActState(message.act_state))
+            _heard(partition, ActState(message.act_state))
         case Heartbeat():
             _heartbeat(partition, message)
         case DeactivateReq():
             _deactivate(partition, reason_of(message.reason))
 
 
-def heard(partition: Partition, act_state: ActState) -> None:
+def _heard(partition: Partition, act_state: ActState) -> None:
     """The peer, which knows our incarnation, is in this state: the table of the module header."""
     remote, wanted = partition.remote, act_state in UP
     remote.act_state = act_state
@@ -103,8 +105,6 @@ def heard(partition: Partition, act_state: ActState) -> None:
             partition.contact()
         case ActState.ACTIVE if not wanted:
             partition.deactivate(Reason.OTHER_GOING_DOWN, "xpc/control:heard")
-        case ActState.ACTIVE if act_state is not ActState.ACTIVE:
-            partition.sync()
 
 
 def _heard_inactive(partition: Partition, act_state: ActState) -> None:
@@ -120,7 +120,7 @@ def _heard_inactive(partition: Partition, act_state: ActState) -> None:
 def _lost(partition: Partition, act_state: ActState) -> None:
     """The peer wants us but need not know our incarnation: tell it."""
     if partition.state is ActState.INACTIVE:
-        heard(partition, act_state)
+        _heard(partition, act_state)
     elif partition.state in UP:
         partition.remote.act_state = act_state
         partition.sync()
@@ -143,7 +143,7 @@ def _heartbeat(partition: Partition, message: Heartbeat) -> None:
     if not partition.remote.beat(message.value, message.offline):
         return
     act_state = ActState(message.act_state)
-    heard(partition, act_state)
+    _heard(partition, act_state)
     if partition.state is ActState.DEACTIVATING and act_state not in UP and not message.engaged:
         partition.remote.let_go = True
         partition.changed()
@@ -151,6 +151,4 @@ def _heartbeat(partition: Partition, message: Heartbeat) -> None:
 
 def _deactivate(partition: Partition, reason: Reason) -> None:
     partition.remote.act_state = ActState.DEACTIVATING
-    if partition.state is ActState.INACTIVE:
-        partition.say_heartbeat()
     partition.deactivate(reason, f"p{partition.partid}")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from xpmem_emu.errors import KernelBug
+from xpmem_emu.failpoints.points import XPC_REPLY, XPC_SERVE, XPC_THREAD
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Buffer, Header
 from xpmem_emu.xpc.messages import Message
@@ -89,13 +90,17 @@ class Opening:
         number = header.number
         if message.code in REPLY_CODES:
             self.sender.answered(number, message, bulk)
-        elif self._host.threads >= self._host.thread_limit:
+        elif self._host.threads >= self._host.thread_limit or self._thread_fails():
             self._wire.counters.refused += 1
         else:
             kind = KIND[type(message)]
             arrival = receive_request(self.receiver, self._wire, kind, self._channel, number)
             if arrival is Arrival.NEW:
                 self._start_thread(number, message, bulk)
+
+    def _thread_fails(self) -> bool:
+        failpoints = self._wire.local.failpoints
+        return failpoints.armed and failpoints.failing(XPC_THREAD) != 0
 
     def _start_thread(self, number: int, request: Message, bulk: Buffer) -> None:
         self.threads += 1
@@ -107,7 +112,12 @@ class Opening:
 
     async def _serve(self, number: int, request: Message, bulk: Buffer) -> None:
         """A kernel thread: let the user work, then answer if anybody still wants it."""
+        failpoints = self._wire.local.failpoints
+        if failpoints.armed:
+            await failpoints.reach(XPC_SERVE)
         result = await self._handler.received(self._wire.peer, request, bulk)
+        if failpoints.armed:
+            await failpoints.reach(XPC_REPLY)
         reply, data = result if isinstance(result, tuple) else (result, b"")
         if reply.code != request.reply_code or len(data) > self._wire.local.image.xpc.payload:
             raise KernelBug(f"{KIND[type(reply)]} with {len(data)} bytes for {request}")

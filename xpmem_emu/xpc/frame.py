@@ -1,8 +1,10 @@
 """What one XPC message looks like on the interconnect.
 
 Frame 0 is one MessagePack array `[version, type, src, src_incarnation, dst_incarnation, channel,
-number, body]`, where `body` is the array of the message's fields; the bulk data of a message that
-has any follows as frame 1, without a copy. `decode` accepts exactly what `encode` can produce:
+number, body]`, where `body` is the array of the message's fields, and the CRC-32 of that array as
+four more bytes: a damaged incarnation or frame number must not pass for a real one. The bulk data
+of a message that has any follows as frame 1, without a copy and without a check, because what it
+carries is memory, not protocol. `decode` accepts exactly what `encode` can produce:
 version, type, every range, the channel a type belongs to, the length of the body and the size of
 the bulk are checked before anybody sees the message, and `BadMessage` is all that ever comes out
 of bad bytes. Nothing here knows about sessions: whether the incarnations are current is judged
@@ -12,6 +14,7 @@ by `partition`.
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Any
+from zlib import crc32
 
 import msgpack
 from msgspec import Meta, Struct
@@ -35,6 +38,7 @@ Buffer = bytes | bytearray | memoryview
 VERSION_MAJOR, VERSION_MINOR = 3, 0
 """The version of the historical reserved page; the major part gates, the minor extends."""
 VERSION = VERSION_MAJOR << 4 | VERSION_MINOR
+SEAL_SIZE = 4
 BULK_MAX = 1 << 24
 """Most bytes of bulk that any image may allow."""
 
@@ -85,11 +89,16 @@ FIRST_ADMIN_CODE, FIRST_DATA_CODE = 10, 32
 
 def encode(header: Header, message: Message) -> bytes:
     """Frame 0 of `message`."""
-    return msgpack.packb(  # type: ignore[no-any-return]
+    return seal(msgpack.packb(
         (VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
          header.channel, header.number, astuple(message)),
         default=astuple,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def seal(array: bytes) -> bytes:
+    """A packed array with its check, as it stands on the wire."""
+    return array + crc32(array).to_bytes(SEAL_SIZE)
 
 
 def decode(frames: Sequence[Buffer], bulk_max: int = BULK_MAX) -> tuple[Header, Message, Buffer]:
@@ -99,7 +108,7 @@ def decode(frames: Sequence[Buffer], bulk_max: int = BULK_MAX) -> tuple[Header, 
     """
     if not 1 <= len(frames) <= 2:
         raise BadMessage(f"{len(frames)} frames")
-    frame = codec.convert(codec.decode(_bytes(frames[0])), _Frame)
+    frame = codec.convert(codec.decode(_unsealed(frames[0])), _Frame)
     if frame.version >> 4 != VERSION_MAJOR:
         raise BadMessage(f"version {frame.version >> 4}.{frame.version & 15}")
     kind = MESSAGES.get(frame.type)
@@ -122,6 +131,15 @@ def _check_place(frame: _Frame) -> None:
         raise BadMessage(f"type {frame.type} on channel {frame.channel}")
     if frame.type < FIRST_ADMIN_CODE and frame.number:
         raise BadMessage(f"type {frame.type} with number {frame.number}")
+
+
+def _unsealed(frame: Buffer) -> memoryview:
+    """What the check vouches for."""
+    view = _bytes(frame)
+    array, check = view[:-SEAL_SIZE], view[-SEAL_SIZE:]
+    if len(check) < SEAL_SIZE or crc32(array) != int.from_bytes(check):
+        raise BadMessage(f"{len(view)} bytes that were damaged on the way")
+    return array
 
 
 def _bytes(frame: Buffer) -> memoryview:

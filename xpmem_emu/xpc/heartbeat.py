@@ -7,6 +7,7 @@ says so with the offline form and is not missed; only its deadlines apply. Facts
 
 from collections.abc import Iterable
 
+from xpmem_emu.failpoints.points import XPC_BEAT
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.partition import Partition
 from xpmem_emu.xpc.reasons import Reason
@@ -27,6 +28,10 @@ class Heart:
         self._value += 1
         return self._value, self._offline
 
+    def count_from(self, value: int) -> None:
+        """The next heartbeats have values above this."""
+        self._value = max(self._value, value)
+
     def go_offline(self) -> None:
         """From now on no progress is promised."""
         self._offline = True
@@ -43,8 +48,9 @@ async def beat_and_check(local: Local, partitions: Iterable[Partition]) -> None:
     while await local.pause(min(beat_ns, check_ns)):
         if local.now_ns >= beat_ns:
             beat_ns = local.now_ns + xpc.heartbeat_interval
+            skipped = local.failpoints.armed and local.failpoints.failing(XPC_BEAT)
             for partition in partitions:
-                if partition.state in _BEATING:
+                if partition.state in _BEATING and not skipped:
                     partition.say_heartbeat()
         if local.now_ns >= check_ns:
             check_ns = local.now_ns + xpc.heartbeat_check

@@ -84,7 +84,10 @@ class Partition:
     def contact(self) -> None:
         """Become ACTIVE, if the peer knows our incarnation and we know its page."""
         remote = self.remote
-        if not remote.knows_us or remote.page is None or remote.seen == remote.left:
+        if remote.seen == remote.left:
+            self.sync()
+            return
+        if not remote.knows_us or remote.page is None:
             return
         remote.let_go, remote.checked = False, -1
         self.session = Session(
@@ -166,14 +169,12 @@ class Partition:
                     events.DisengageTimeout(peer=self.partid, incarnation=self._incarnation())
                 )
                 break
-            self.dismiss(self.reason)
             self.say_heartbeat()
             await self._changes.wait(min(now_ns + attempt_ns, self._disengage_ns))
         session, self.session = self.session, None
         if session is not None:
             session.retire()
         self._move(ActEvent.DISENGAGED, self.reason, self.place)
-        self.say_heartbeat()
 
     def _disengaged(self) -> bool:
         return self.session is None or (self.remote.let_go and not self.session.engaged)

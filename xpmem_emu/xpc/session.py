@@ -4,8 +4,9 @@ A session is one pair of incarnations, ours and the peer's; it holds the ADMIN c
 others. It ends once, and then nothing of it reaches the wire or the memory of anybody again.
 """
 
+from xpmem_emu.errors import KernelBug
 from xpmem_emu.xpc.admin import Admin
-from xpmem_emu.xpc.channel import Channel, ChannelState
+from xpmem_emu.xpc.channel import Channel, ChannelControl, ChannelState
 from xpmem_emu.xpc.delivery import Host
 from xpmem_emu.xpc.frame import DATA_CHANNELS
 from xpmem_emu.xpc.messages import Message
@@ -22,6 +23,7 @@ class Session:
         self, local: Local, peer: int, counters: Counters, host: Host, *, mine: int, remote: int
     ) -> None:
         self.remote = remote
+        self._host = host
         self.wire = Wire(local, peer, counters, mine=mine, remote=remote)
         self.admin = Admin(self.wire, self._control, host.deactivate)
         self.channels = [
@@ -62,5 +64,9 @@ class Session:
         }
 
     def _control(self, message: Message) -> None:
-        number: int = message.channel  # type: ignore[attr-defined]
-        self.channels[number].control(message)
+        if not isinstance(message, ChannelControl):
+            raise KernelBug(f"{message} on the ADMIN channel")
+        if message.channel in DATA_CHANNELS:
+            self.channels[message.channel].control(message)
+        else:
+            self._host.deactivate(Reason.BAD_CHANNEL_NUMBER, "xpc/session:control")

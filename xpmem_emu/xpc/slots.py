@@ -91,7 +91,8 @@ class SendRing:
         self._wire = wire
         self._scheduler = wire.local.scheduler
         self._channel = channel
-        self._total = total = slots * classes
+        self.slots = total = slots * classes
+        """Of all classes together."""
         first = total * (generation << GENERATION_SHIFT)
         self._next = [first + slot for slot in range(total)]
         self._free = [deque(range(slots * c, slots * (c + 1))) for c in range(classes)]
@@ -110,6 +111,12 @@ class SendRing:
     def waiting(self) -> int:
         """Threads that wait for a slot."""
         return sum(len(queue) for queue in self._waiting)
+
+    def number_from(self, number: int) -> None:
+        """Let later requests have at least this number, as far as one opening has numbers."""
+        end = (self._next[0] // self.slots >> GENERATION_SHIFT) + 1 << GENERATION_SHIFT
+        k = min(-(-number // self.slots), end - 1)
+        self._next = [max(old, slot + k * self.slots) for slot, old in enumerate(self._next)]
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class SendRing:
         notify: Notify,
     ) -> Flight:
         number = self._next[slot]
-        self._next[slot] = number + self._total
+        self._next[slot] = number + self.slots
         packet = self._wire.pack(self._channel, number, request, bulk)
         attempt_end_ns = self._scheduler.now_ns + patience.attempt_ns
         timer = self._scheduler.call_at(
@@ -210,7 +217,7 @@ class SendRing:
     def _land(self, number: int, flight: Flight, answer: Answer) -> None:
         del self._flights[number]
         self._scheduler.cancel(flight.timer)
-        self._release(number % self._total)
+        self._release(number % self.slots)
         if flight.notify is not None:
             flight.notify(answer)
             return
@@ -224,7 +231,7 @@ class SendRing:
         self._late_reply(flight.request, answer[0])
 
     def _release(self, slot: int) -> None:
-        kind = slot * len(self._free) // self._total
+        kind = slot * len(self._free) // self.slots
         if self._waiting[kind]:
             self._waiting[kind].popleft().complete(slot)
         else:
@@ -238,6 +245,8 @@ class SendRing:
         if now_ns >= flight.give_up_ns and flight.notify is not None:
             notify, flight.notify = flight.notify, None
             notify(self._error(*_WHY_LEFT[Wake.TIMEOUT]))
+            if self._ended is not None:
+                return
         if now_ns >= flight.attempt_end_ns:
             if flight.attempts >= flight.patience.tries:
                 self._silent()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xpmem_emu.failpoints import Failpoints
+from xpmem_emu.failpoints.points import XPC_SEND
 from xpmem_emu.image import Image
 from xpmem_emu.sched import Scheduler, WaitQueue
 from xpmem_emu.trace import Event, Tracer
@@ -91,6 +93,7 @@ class Local:
     page: RsvdPage
     scheduler: Scheduler
     tracer: Tracer
+    failpoints: Failpoints
     transport: Transport
     listener: PartitionListener
     beat: Callable[[], tuple[int, bool]]
@@ -176,6 +179,8 @@ class Wire:
         )
 
     def _hand_over(self, packet: Packet) -> None:
+        if self.local.failpoints.armed and self.local.failpoints.failing(XPC_SEND):
+            return
         self.local.transport.send(self.peer, packet.kind, packet.number, packet.frames)
 
 

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from xpmem_emu.codec import BadMessage
+from xpmem_emu.failpoints import Failpoints
+from xpmem_emu.failpoints.points import XPC_CALL, XPC_CLAIM, XPC_RECEIVE, Point
 from xpmem_emu.image import Image
 from xpmem_emu.sched import LockDep, Mutex, Scheduler
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.activation import ActState
-from xpmem_emu.xpc.control import admit, heard, receive_control
+from xpmem_emu.xpc.control import admit, receive_control
 from xpmem_emu.xpc.discovery import look_for_peers, make_page
 from xpmem_emu.xpc.frame import (
     DATA_CHANNELS,
@@ -65,6 +67,7 @@ class Xpc:
         tracer: Tracer,
         transport: Transport,
         listener: PartitionListener,
+        failpoints: Failpoints | None = None,
     ) -> None:
         """`boot` is larger than that of any earlier boot of `partid`; `arena` is opaque here."""
         self.heart = Heart()
@@ -76,6 +79,7 @@ class Xpc:
             page=make_page(partid, boot, image, arena),
             scheduler=scheduler,
             tracer=tracer,
+            failpoints=failpoints or Failpoints(scheduler, tracer),
             transport=transport,
             listener=listener,
             beat=self.heart.next,
@@ -117,6 +121,8 @@ class Xpc:
 
     def receive(self, frames: list[Buffer]) -> None:
         """Frames from the interconnect, in interrupt context. Never raises for what they hold."""
+        if self._local.failpoints.armed and self._local.failpoints.failing(XPC_RECEIVE):
+            return
         try:
             header, message, bulk = decode(frames, self._local.image.xpc.payload)
             partition = self.partitions.get(header.src)
@@ -145,8 +151,6 @@ class Xpc:
                 number=header.number,
             )
         )
-        if partition.state is ActState.ACTIVATING:
-            heard(partition, ActState.ACTIVE)
         session = partition.session
         if session is None or partition.state is not ActState.ACTIVE:
             return
@@ -194,7 +198,11 @@ class Xpc:
         if scheduler.current is not None and scheduler.current.killed:
             raise self._refusal(Reason.INTERRUPTED, partid, "call by a killed thread")
         give_up_ns = self._local.now_ns + patience.wait_max_ns
+        if self._local.failpoints.armed:
+            await self._reach(XPC_CALL, partid, Reason.NOT_CONNECTED)
         opening = await partition.opening(channel, give_up_ns)
+        if self._local.failpoints.armed:
+            await self._reach(XPC_CLAIM, partid, Reason.TIMEOUT)
         return await opening.sender.call(request, bulk, patience, give_up_ns)
 
     def post(
@@ -225,6 +233,11 @@ class Xpc:
         if channel not in DATA_CHANNELS:
             raise self._refusal(Reason.BAD_CHANNEL_NUMBER, partid, f"channel {channel}")
 
+    async def _reach(self, point: Point, partid: int, reason: Reason) -> None:
+        """Pass a failpoint of `call`; failing there is that XpcError, whatever the errno."""
+        if await self._local.failpoints.reached(point):
+            raise self._refusal(reason, partid, f"failpoint {point.name} said so")
+
     def _refusal(self, reason: Reason, partid: int, text: str) -> XpcError:
         return XpcError(reason, partid, "xpc/xpc", text)
 
@@ -244,6 +257,14 @@ class Xpc:
     def deactivate(self, partid: int, reason: Reason, place: str) -> None:
         """Give the peer up. It may come back with a new session, unless the kernel stops."""
         self.partitions[partid].deactivate(reason, place)
+
+    def number_from(self, number: int) -> None:
+        """Let the numbers of later requests, and heartbeats, be at least this."""
+        self.heart.count_from(number)
+        for partition in self.partitions.values():
+            for channel in partition.session.channels if partition.session else ():
+                if channel.opening is not None:
+                    channel.opening.sender.number_from(number)
 
     # -- accounts --------------------------------------------------------------------------
 

@@ -15,16 +15,22 @@ The fault, exporter's side (facts 2.3, 2.4; design page 3):
 import errno
 
 from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.failpoints.engine import said_so
+from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
+from xpmem_emu.mm.access import load, store
 from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic
 from xpmem_emu.mm.gup import pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import (
     Ack,
     Amo,
     AmoReply,
     Attach,
     AttachReply,
+    Copy,
+    CopyReply,
     Detach,
     Evict,
     Fault,
@@ -53,6 +59,10 @@ class Exporter:
     def __init__(self, services: Services, recalls: Recalls) -> None:
         self._services = services
         self._recalls = recalls
+        self.pin_limit = 0
+        """Most pages of one task that importers may have pinned; 0: no limit."""
+        self.first_sequence = 0
+        """Where new segments begin to count their invalidations."""
         self.segments: dict[int, Segment] = {}
         self.grants: dict[tuple[int, int], Grant] = {}
         """By (importing partition, apid)."""
@@ -90,6 +100,12 @@ class Exporter:
         segment.torn_down()
         segment.changed.wake_all()
         self._services.tracer.emit(events.SegmentRemove(segid=segment.segid, reason=reason))
+
+    def count_from(self, sequence: int) -> None:
+        """Let every segment's sequence, those to come included, be at least this."""
+        self.first_sequence = sequence
+        for segment in self.segments.values():
+            segment.sequence = max(segment.sequence, sequence)
 
     def forget_importer(self, importer: int) -> None:
         """A partition is lost: its grants end. Its pages are the fence's business."""
@@ -190,6 +206,28 @@ class Exporter:
             )
         )
 
+    async def copy(
+        self, importer: int, request: Copy, data: Buffer
+    ) -> tuple[CopyReply, Buffer]:
+        """One block of a transfer, read or written through the exporter's own page table."""
+        try:
+            grant = self.grants.get((importer, request.apid))
+            if grant is None or not grant.segment.live:
+                raise KernelError(errno.ENOENT, "the segment was removed or its exporter is gone")
+            segment = grant.segment
+            if request.offset + request.size > segment.size:
+                raise KernelError(errno.EINVAL, "the range is outside of the segment")
+            address = segment.vaddr + request.offset
+            if not request.write:
+                return CopyReply(0, ""), bytes(await load(segment.group.mm, address, request.size))
+            if not grant.writable or len(data) != request.size:
+                raise KernelError(errno.EACCES, "the permit is read-only or data is missing")
+            await store(segment.group.mm, address, data)
+        except (KernelError, Signalled) as error:
+            number = error.errno if isinstance(error, KernelError) else errno.EFAULT
+            return CopyReply(number, str(error)[:240]), b""
+        return CopyReply(0, ""), b""
+
     async def _amo(self, importer: int, request: Amo) -> AmoReply:
         try:
             grant = self.grants.get((importer, request.apid))
@@ -214,7 +252,10 @@ class Exporter:
     # -- faults ----------------------------------------------------------------------------
 
     async def _fault(self, importer: int, request: Fault) -> FaultReply:
+        failpoints = self._services.failpoints
         try:
+            if failpoints.armed:
+                await failpoints.reach(FAULT_SERVE)
             grant = self.grants.get((importer, request.apid))
             if grant is None:
                 raise KernelError(
@@ -234,7 +275,11 @@ class Exporter:
                 sequence=segment.sequence, extents=extents,
             )
         )
-        return FaultReply(0, "", segment.sequence, extents)
+        reply = FaultReply(0, "", segment.sequence, extents)
+        if failpoints.armed and (number := await failpoints.reached(FAULT_REPLY)):
+            self.drop(segment, importer, [pages])
+            return FaultReply(number, str(said_so(FAULT_REPLY, number)), 0, [])
+        return reply
 
     async def _make_known(self, grant: Grant, touched: int, pages: Range) -> None:
         """Return, without a sleep in between, when `touched` is in the PFN table and as much of
@@ -277,6 +322,8 @@ class Exporter:
     async def _pin(self, grant: Grant, touched: int, pages: Range) -> bool:
         """Pin `pages` and record them; False when a recall made that worthless."""
         segment = grant.segment
+        if self.pin_limit:
+            pages = self._within_limit(segment, touched, pages)
         request = PageRequest(pages)
         segment.requests.append(request)
         base = segment.first_vpn
@@ -293,3 +340,12 @@ class Exporter:
                 surplus = segment.table.record(run.first_vpn - base, run.frames, run.uncached)
             self._recalls.unpin(segment, surplus)
         return usable
+
+    def _within_limit(self, segment: Segment, touched: int, pages: Range) -> Range:
+        """As much of `pages` as may be pinned: all, or only what is needed. Raises ENOMEM."""
+        room = self.pin_limit - segment.group.pinned
+        if room < 1:
+            raise KernelError(
+                errno.ENOMEM, f"{segment.group.pinned} pages of the exporter are pinned, its limit"
+            )
+        return pages if pages[1] <= room else (touched, 1)

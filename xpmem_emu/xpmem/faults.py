@@ -24,6 +24,9 @@ import errno
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signalled
+from xpmem_emu.failpoints.engine import said_so
+from xpmem_emu.failpoints.points import FAULT_INSTALL, FAULT_SEND
+from xpmem_emu.mm.pte import LOCAL_MASK
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
 from xpmem_emu.xpc.messages import Detach, Evict, Fault, FaultReply
@@ -160,12 +163,18 @@ class Faults:
         """One FAULT and its answer; False when an invalidation crossed it."""
         imported = attachment.imported
         fault = self._begin(attachment, page, until)
+        failpoints = self._services.failpoints
         outcome = "abandoned"
         pages = 0
         try:
+            if failpoints.armed and (number := await failpoints.reached(FAULT_SEND)):
+                outcome = str(said_so(FAULT_SEND, number))
+                raise attachment.sigbus(address, outcome)
             reply = await self._homes.ask(
                 imported.home, Fault(attachment.permit.apid, page, *fault.pages)
             )
+            if failpoints.armed:
+                await failpoints.reach(FAULT_INSTALL)
             if not isinstance(reply, FaultReply):
                 raise KernelBug(f"FAULT answered by {type(reply).__name__}")
             if not fault.valid:
@@ -174,6 +183,12 @@ class Faults:
                     events.FaultCollision(fault=fault.number, segid=imported.segid, attempt=attempt)
                 )
                 return False
+            if not _sensible(reply, fault.pages):
+                outcome = "nonsense"
+                self._services.xpc.deactivate(
+                    imported.home, Reason.BAD_MSG_TYPE, "xpmem/faults: extents nobody asked for"
+                )
+                raise attachment.sigbus(address, imported.gone)
             if reply.errno:
                 outcome = reply.cause
                 raise attachment.sigbus(address, f"at the exporter: {reply.cause}")
@@ -264,6 +279,16 @@ class Faults:
             above.append(int(known[index]))
         first = max([first, *below])
         return first, min([end, *above]) - first
+
+
+def _sensible(reply: FaultReply, pages: Range) -> bool:
+    """Whether an answer's extents are ascending, inside of what was asked, and on real frames."""
+    page, end = pages[0], pages[0] + pages[1]
+    for first, frame, count, _ in reply.extents:
+        if first < page or first + count > end or not 0 < frame <= LOCAL_MASK - count:
+            return False
+        page = first + count
+    return True
 
 
 def killed(address: int) -> Signalled:

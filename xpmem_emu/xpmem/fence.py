@@ -5,8 +5,10 @@ wake an hour later in the middle of a store. For every frame that it could write
 
 * at once, atomically: take a reference of its own on the frame (quarantine), so that nobody can
   get the frame from the allocator, and forget the partition as a holder;
-* then, in a thread: migrate the exporter's live pages away from those frames, which recalls
-  them from the healthy holders on the way. A store that wakes late lands in a retired frame.
+* then, in a thread: migrate the live pages away from those frames, whoever maps them by now,
+  which recalls them from the healthy holders on the way. A store that wakes late lands in a
+  retired frame. A page that is in other hands just then - reclaim that gives it back, a fork whose
+  recall failed and that shares it with a child - is tried again until no live page is left there.
 
 Quarantined frames return to the allocator on proof only: the harness saw the process gone, or
 the partition came back in a newer session, which it enters only after it dropped everything.
@@ -18,14 +20,20 @@ from collections import defaultdict
 import numpy as np
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
+from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm.extents import numbers
-from xpmem_emu.mm.migrate import migrate_range
-from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.mm.migrate import migrate_frames
+from xpmem_emu.mm.reclaim import in_page_cache
+from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.exporter import Exporter
-from xpmem_emu.xpmem.extents import Range, Vector
+from xpmem_emu.xpmem.extents import Vector
 from xpmem_emu.xpmem.objects import Segment
 from xpmem_emu.xpmem.services import Services
+
+TRIES_MAX = 64
+RETRY_NS = 10 * MILLISECOND
+"""How often, and after how long at most, pages that could not be moved are tried again."""
 
 Session = tuple[int, int]
 """(partid, session incarnation)."""
@@ -42,11 +50,8 @@ class Fence:
     def begin(self, importer: int, incarnation: int, reason: str) -> None:
         """Partition `importer` is lost. Atomic; the migration follows in a thread of its own."""
         session = (importer, incarnation)
-        work = [
-            (segment, ranges)
-            for segment in self._exporter.segments.values()
-            if (ranges := self._retire(session, segment))
-        ]
+        for segment in self._exporter.segments.values():
+            self._retire(session, segment)
         self._exporter.forget_importer(importer)
         frames = self._count(session)
         if not frames:
@@ -56,7 +61,7 @@ class Fence:
                 importer=importer, incarnation=incarnation, frames=frames, reason=reason
             )
         )
-        self._services.scheduler.spawn(f"xpmem_fence/p{importer}", self._migrate(session, work))
+        self._services.scheduler.spawn(f"xpmem_fence/p{importer}", self._migrate(session))
 
     def prove_gone(self, importer: int, incarnation: int, proof: str) -> None:
         """Sessions of `importer` up to `incarnation` can touch nothing any more."""
@@ -74,8 +79,9 @@ class Fence:
         """How many frames are retired because of which session."""
         return {session: self._count(session) for session in self._quarantine}
 
-    def _retire(self, session: Session, segment: Segment) -> list[Range]:
-        """Quarantine what the session holds of `segment`; the ranges that must move."""
+    def _retire(self, session: Session, segment: Segment) -> None:
+        """Quarantine what the session holds of `segment`, recalls under way included: those end
+        now, and what they were for may well leave the page where it is."""
         importer = session[0]
         for recall in segment.recalls:
             self._keep(session, recall.taken.frames_of(importer))
@@ -84,7 +90,6 @@ class Fence:
         for page, count in ranges:
             self._keep(session, frames_of(segment, page, count))
         self._exporter.drop(segment, importer, ranges)
-        return ranges
 
     def _keep(self, session: Session, frames: Vector) -> None:
         if len(frames):
@@ -94,28 +99,46 @@ class Fence:
     def _count(self, session: Session) -> int:
         return sum(len(vector) for vector in self._quarantine.get(session, ()))
 
-    async def _migrate(self, session: Session, work: list[tuple[Segment, list[Range]]]) -> None:
+    async def _migrate(self, session: Session) -> None:
+        """Ends when no live page is on a frame of the session, or the session is proven gone."""
+        memory, scheduler = self._services.memory, self._services.scheduler
         moved = 0
-        for segment, ranges in work:
-            for page, count in ranges:
-                if not self._count(session):
-                    break  # proven gone meanwhile: nothing can be written late
-                start = segment.vaddr + (page << PAGE_SHIFT)
-                moved += await self._move(segment, start, count << PAGE_SHIFT)
+        why = f"its pages stayed in other hands {TRIES_MAX} times"
+        for _ in range(TRIES_MAX):
+            live = self._live(session)
+            if not len(live):
+                break
+            try:
+                if self._services.failpoints.armed:
+                    await self._services.failpoints.reach(FENCE_MIGRATE)
+                moved += await migrate_frames(memory, live)
+            except KernelError as error:
+                why = f"no frames to move its memory out of reach of a lost partition: {error}"
+                self._kill_users(live, why)
+                break
+            if len(self._live(session)):
+                await memory.changed.wait(scheduler.now_ns + RETRY_NS)
+        else:
+            self._kill_users(self._live(session), why)
         self._services.tracer.emit(
             events.FenceEnd(importer=session[0], incarnation=session[1], moved=moved)
         )
 
-    async def _move(self, segment: Segment, start: int, length: int) -> int:
-        if segment.group.mm.dead:
-            return 0
-        try:
-            return await migrate_range(segment.group.mm, start, length)
-        except KernelError as error:
-            # Its data may not stay where a lost partition can write, and there is nowhere else.
-            why = f"no frames to move its memory out of reach of a lost partition: {error}"
-            self._services.kill(segment.group.tgid, SignalInfo(Signal.SIGKILL, why, start))
-            return 0
+    def _live(self, session: Session) -> Vector:
+        """The frames of the session that somebody still uses."""
+        memory = self._services.memory
+        vectors = self._quarantine.get(session, ())
+        frames = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *vectors]))
+        mapped = memory.frames.mapcount[frames] > 0
+        live: Vector = frames[mapped | in_page_cache(memory, frames)]
+        return live
+
+    def _kill_users(self, frames: Vector, why: str) -> None:
+        """Data may not stay where a lost partition can write, and there is nowhere else."""
+        pids: set[int] = set()
+        self._services.memory.rmap.visit(frames, lambda mm, vpns, ptes: pids.add(mm.pid))
+        for pid in sorted(pids):
+            self._services.kill(pid, SignalInfo(Signal.SIGKILL, why))
 
 
 def frames_of(segment: Segment, page: int, count: int) -> Vector:

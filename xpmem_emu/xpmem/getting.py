@@ -9,6 +9,8 @@ import errno
 from itertools import count
 
 from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.failpoints.engine import said_so
+from xpmem_emu.failpoints.points import ATTACH_MAP, GET_ADOPT, GET_PERMIT
 from xpmem_emu.mm.mapping import MapRequest
 from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
 from xpmem_emu.sched import Completion, Wake
@@ -75,6 +77,8 @@ class Getting:
         exhausted = self._exhausted(group)
         apid = self._next_apid(process, None if exhausted else group)
         size = await self._ask_permit(process, home, segid, apid, flags)
+        if self._services.failpoints.armed:
+            await self._services.failpoints.reach(GET_ADOPT)
         if exhausted:
             raise exhausted
         if group is None:
@@ -94,7 +98,7 @@ class Getting:
         """Raises KernelError (facts 1.9). Returns when the exporter knows, if it lives."""
         if apid <= 0:
             raise _invalid("an apid is positive")
-        permit = self._own_permit(process, apid)
+        permit = self.own_permit(process, apid)
         group = permit.group
         del group.permits[apid]
         for told in await self._importer.release(permit):
@@ -167,6 +171,8 @@ class Getting:
         assert isinstance(reply, GetReply)
         if reply.errno:
             raise KernelError(reply.errno, reply.cause)
+        if reply.size > TASK_SIZE or reply.size & PAGE_MASK:
+            raise KernelError(errno.EPROTO, f"p{home} says the segment has {reply.size:#x} bytes")
         return reply.size
 
     def _exhausted(self, group: ThreadGroup | None) -> KernelError | None:
@@ -178,6 +184,9 @@ class Getting:
             return KernelError(errno.EBUSY, "this task has used up its apids")
         if len(group.permits) >= limit:
             return KernelError(errno.ENOMEM, f"this task has {limit} permits, the image's limit")
+        failpoints = self._services.failpoints
+        if failpoints.armed and (number := failpoints.failing(GET_PERMIT)):
+            return said_so(GET_PERMIT, number)
         return None
 
     def _next_apid(self, process: Process, group: ThreadGroup | None) -> int:
@@ -192,7 +201,7 @@ class Getting:
     # -- steps of attach -------------------------------------------------------------------
 
     def _permit(self, apid: int) -> Permit:
-        ident = unpack(apid) if apid <= ID_MAX else None
+        ident = unpack(apid) if 0 < apid <= ID_MAX else None
         group = self._device.find(ident.tgid) if ident else None
         permit = group.permits.get(apid) if group else None
         if permit is None or not permit.live:
@@ -203,9 +212,9 @@ class Getting:
             )
         return permit
 
-    def _own_permit(self, process: Process, apid: int) -> Permit:
-        """Facts 1.9: tg unknown ENOENT, somebody else's EACCES, apid unknown ENOENT."""
-        ident = unpack(apid) if apid <= ID_MAX else None
+    def own_permit(self, process: Process, apid: int) -> Permit:
+        """The caller's permit. Facts 1.9: tg unknown ENOENT, another's EACCES, unknown ENOENT."""
+        ident = unpack(apid) if 0 < apid <= ID_MAX else None
         if ident and self._device.find(ident.tgid) and ident.tgid != process.pid:
             raise KernelError(errno.EACCES, f"permit {apid:#x} belongs to task {ident.tgid}")
         return self._permit(apid)
@@ -252,6 +261,8 @@ class Getting:
     async def _map(
         self, process: Process, permit: Permit, number: int, offset: int, size: int, vaddr: int
     ) -> int:
+        if self._services.failpoints.armed:
+            await self._services.failpoints.reach(ATTACH_MAP)
         limit = self._services.image.limits.attachments_per_task
         if sum(len(p.attachments) for p in permit.group.permits.values()) >= limit:
             raise KernelError(

@@ -7,8 +7,11 @@ the MEM channel. Callers see no difference except that a message can be lost: Xp
 import errno
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints.points import EVICT_TELL
 from xpmem_emu.sched import Completion
-from xpmem_emu.xpc.messages import Message
+from xpmem_emu.xpc.frame import Buffer
+from xpmem_emu.xpc.messages import Copy, Message
+from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.recall import MEM_CHANNEL
@@ -30,6 +33,16 @@ class Homes:
             home, MEM_CHANNEL, request, patience=patience or self._services.fault_patience
         )
         return reply
+
+    async def exchange(
+        self, home: int, request: Copy, bulk: Buffer, patience: Patience
+    ) -> tuple[Message, Buffer]:
+        """Like ask, for a block transfer: bulk data goes along and comes back."""
+        if home == self._services.partid:
+            return await self._exporter.copy(home, request, bulk)
+        return await self._services.xpc.call(
+            home, MEM_CHANNEL, request, bulk=bulk, patience=patience
+        )
 
     def tell(self, home: int, session: int, request: Message) -> Completion[None]:
         """Send `request` from a thread of its own, so that no signal to the caller can end it.
@@ -62,10 +75,15 @@ class Homes:
         self, home: int, session: int, request: Message, done: Completion[None]
     ) -> None:
         try:
+            if self._services.failpoints.armed:
+                await self._services.failpoints.reach(EVICT_TELL)
             if self.reachable(home, session):
                 await self.ask(home, request)
-        except XpcError:
-            pass  # the partition is lost, and with it everything it knew of us
+        except XpcError as error:
+            # Lost, and with it everything it knew of us; if it is not, it must be: it would keep
+            # pages pinned for us that it was never told about.
+            if self.reachable(home, session):
+                self._services.xpc.deactivate(home, Reason.TIMEOUT, f"xpmem/home:tell: {error}")
         finally:
             done.complete(None)
 

@@ -7,6 +7,7 @@ page: pages are looked at when somebody touches them.
 import errno
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints.points import MAKE_SEGMENT
 from xpmem_emu.sched import WaitQueue
 from xpmem_emu.units import PAGE_MASK, TASK_SIZE
 from xpmem_emu.xpc.messages import FindName, FindNameReply
@@ -120,12 +121,15 @@ class Making:
         limit = self._services.image.limits.segments_per_task
         if len(group.segments) >= limit:
             raise KernelError(errno.ENOMEM, f"this task has {limit} segments, the image's limit")
+        if self._services.failpoints.armed:
+            self._services.failpoints.check(MAKE_SEGMENT)
         group.last_uniq.segid += 1
         segid = Ident(
             self._services.partid, self._services.boot, group.tgid, group.last_uniq.segid
         ).pack()
         changed = WaitQueue(self._services.scheduler)
         segment = Segment(segid, group, vaddr, size, mode, name, changed)
+        segment.sequence = self._exporter.first_sequence
         group.segments[segid] = self._exporter.segments[segid] = segment
         self._services.tracer.emit(
             events.SegmentMake(segid=segid, tgid=group.tgid, vaddr=vaddr, size=size)

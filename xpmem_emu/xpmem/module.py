@@ -4,6 +4,7 @@
     making    make, remove                   fence     a lost importer that may be alive
     getting   get, release, attach, detach   faults    bringing pages in
     exporter  answers importers              importer  losing pages
+    transfer  block copies
 
 It decides nothing itself.
 """
@@ -11,6 +12,7 @@ It decides nothing itself.
 import errno
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.failpoints.points import INVALIDATE_ACK, INVALIDATE_ZAP
 from xpmem_emu.mm.atomic import AmoOperation
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.xpc.frame import Buffer
@@ -19,6 +21,7 @@ from xpmem_emu.xpc.messages import (
     AmoReply,
     Attach,
     AttachReply,
+    Copy,
     Detach,
     Fault,
     FaultReply,
@@ -42,6 +45,7 @@ from xpmem_emu.xpmem.imports import Imports
 from xpmem_emu.xpmem.making import Making
 from xpmem_emu.xpmem.recall import Recalls
 from xpmem_emu.xpmem.services import Services
+from xpmem_emu.xpmem.transfer import Transfers
 
 VERSION = 0x00027004
 """What XPMEM_CMD_VERSION returns: 2.7.4."""
@@ -64,6 +68,7 @@ class Xpmem:
         self.getting = Getting(
             services, self.device, self.importer, self.imports, self.faults, self.homes
         )
+        self.transfers = Transfers(services, self.homes, self.getting)
 
     async def amo(
         self, attachment: Attachment, address: int, operation: AmoOperation, operand: int,
@@ -104,11 +109,24 @@ class Xpmem:
     def disconnected(self, partid: int, reason: Reason) -> None:
         """Nothing to do: partition_down came first and did it all."""
 
-    async def received(self, partid: int, message: Message, bulk: Buffer) -> Message:
+    async def received(
+        self, partid: int, message: Message, bulk: Buffer
+    ) -> Message | tuple[Message, Buffer]:
         """The reply to a request of a peer."""
         if isinstance(message, Invalidate):
-            return self.importer.invalidate(partid, message)
+            return await self._invalidate(partid, message)
+        if isinstance(message, Copy):
+            return await self.exporter.copy(partid, message, bulk)
         return await self.exporter.serve(partid, message)
+
+    async def _invalidate(self, partid: int, message: Invalidate) -> Message:
+        failpoints = self._services.failpoints
+        if failpoints.armed:
+            await failpoints.reach(INVALIDATE_ZAP)
+        acknowledgement = self.importer.invalidate(partid, message)
+        if failpoints.armed:
+            await failpoints.reach(INVALIDATE_ACK)
+        return acknowledgement
 
     def late_reply(self, partid: int, request: Message, reply: Message) -> None:
         """Undo what the peer did for a caller that had gone."""

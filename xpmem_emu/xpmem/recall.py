@@ -23,6 +23,8 @@ It does not know why pages go: munmap, reclaim, remove and all the others look a
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
+from xpmem_emu.failpoints.engine import said_so
+from xpmem_emu.failpoints.points import RECALL_SEND, RECALL_UNPIN
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
@@ -119,6 +121,8 @@ class Recalls:
                 events.RecallBegin(recall=number, holders=sorted(plan), pages=pages)
             )
         fenced = await self._tell(plan)
+        if self._services.failpoints.armed:
+            await self._services.failpoints.reach(RECALL_UNPIN)
         for recall in batch:
             self.unpin(recall.segment, recall.taken.frames)
             recall.segment.recalls.remove(recall)
@@ -151,7 +155,11 @@ class Recalls:
     async def _tell_one(self, partid: int, entries: list[RecallEntry], fenced: list[int]) -> None:
         xpc, patience = self._services.xpc, self._services.recall_patience
         session = xpc.incarnation(partid)
+        failpoints = self._services.failpoints
         try:
+            if failpoints.armed and (number := await failpoints.reached(RECALL_SEND)):
+                text = str(said_so(RECALL_SEND, number))
+                raise XpcError(Reason.TIMEOUT, partid, "xpmem/recall", text)
             for message in self._messages(entries):
                 await xpc.call(partid, MEM_CHANNEL, message, patience=patience)
         except XpcError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpmem_emu.errors import SignalInfo
+from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.image import Image
 from xpmem_emu.mm.manager import MemoryManager
 from xpmem_emu.sched import Scheduler
@@ -24,6 +25,11 @@ class Services:
     xpc: Xpc
     kill: Callable[[int, SignalInfo], None]
     """Sends a fatal signal to the task with this pid."""
+
+    @property
+    def failpoints(self) -> Failpoints:
+        """Where somebody outside can make something happen."""
+        return self.memory.failpoints
 
     @property
     def fault_patience(self) -> Patience:

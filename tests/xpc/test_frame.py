@@ -1,0 +1,146 @@
+"""The codec: exactly what encode can produce is accepted, anything else is a BadMessage."""
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.xpc.golden import GOLDEN, HEADERS
+from tests.xpc.strategies import structs
+from xpmem_emu.codec import BadMessage
+from xpmem_emu.xpc.frame import (
+    FIRST_ADMIN_CODE,
+    FIRST_DATA_CODE,
+    SEAL_SIZE,
+    VERSION,
+    ChannelNumber,
+    Header,
+    decode,
+    encode,
+    seal,
+)
+from xpmem_emu.xpc.messages import MESSAGES, Ack, Copy, Fault, Get, Heartbeat, Message, Pending
+
+incarnations = st.integers(0, (1 << 63) - 1)
+
+
+@st.composite
+def headers(draw: st.DrawFn, kind: type[Message]) -> Header:
+    numbered = kind.code >= FIRST_ADMIN_CODE
+    channels = [ChannelNumber.ADMIN] if kind.code < FIRST_DATA_CODE else [0, 1]
+    if kind in (Ack, Pending):
+        channels = [0, 1, 2]
+    return Header(
+        draw(st.integers(0, 255)),
+        draw(incarnations),
+        draw(incarnations),
+        draw(st.sampled_from(channels)),
+        draw(st.integers(0, (1 << 63) - 1)) if numbered else 0,
+    )
+
+
+@pytest.mark.parametrize("kind", MESSAGES.values(), ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_every_message_comes_back_as_it_was(kind: type[Message], data: st.DataObject) -> None:
+    header = data.draw(headers(kind))
+    message = data.draw(structs(kind))
+    assert decode([encode(header, message)]) == (header, message, b"")
+
+
+@pytest.mark.parametrize(("message", "wire"), GOLDEN, ids=lambda each: type(each).__name__)
+def test_the_bytes_of_every_message_never_change(message: Message, wire: str) -> None:
+    header = HEADERS[type(message)]
+    assert encode(header, message) == seal(bytes.fromhex(wire))
+    assert decode([seal(bytes.fromhex(wire))]) == (header, message, b"")
+
+
+def test_there_is_a_golden_vector_for_every_message() -> None:
+    assert {type(message) for message, _ in GOLDEN} == set(MESSAGES.values())
+
+
+@given(data=st.data())
+def test_a_mutated_frame_is_a_message_or_a_bad_message_and_nothing_else(
+    data: st.DataObject,
+) -> None:
+    _, wire = data.draw(st.sampled_from(GOLDEN))
+    frame = bytearray.fromhex(wire)
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(frame)))
+    for candidate in (seal(bytes(frame)), seal(bytes(frame[:cut]))):
+        try:
+            header, message, _ = decode([candidate])
+        except BadMessage:
+            continue
+        assert decode([encode(header, message)]) == (header, message, b"")
+
+
+@given(st.data())
+def test_damage_on_the_way_is_always_noticed(data: st.DataObject) -> None:
+    _, wire = data.draw(st.sampled_from(GOLDEN))
+    frame = bytearray(seal(bytes.fromhex(wire)))
+    frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(BadMessage):
+        decode([bytes(frame)])
+
+
+@given(st.lists(st.binary(max_size=64), max_size=4))
+def test_random_frames_never_raise_anything_but_bad_message(frames: list[bytes]) -> None:
+    with pytest.raises(BadMessage):
+        decode(frames)
+
+
+def raw(**changes: object) -> bytes:
+    fields: dict[str, object] = {
+        "version": VERSION, "type": Fault.code, "src": 1, "src_incarnation": 2,
+        "dst_incarnation": 3, "channel": 0, "number": 4, "body": [5, 6, 7, 8],
+    }  # fmt: skip
+    return seal(msgpack.packb(list((fields | changes).values())))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": VERSION + 16}, {"version": "3"}, {"type": 7}, {"type": 255}, {"type": None},
+        {"src": 256}, {"src": -1}, {"src": True}, {"src": 1.0}, {"src_incarnation": 1 << 63},
+        {"dst_incarnation": -1}, {"channel": 3}, {"channel": ChannelNumber.ADMIN},
+        {"number": -1}, {"number": 1 << 63}, {"body": []}, {"body": [5, 6, 7]},
+        {"body": [5, 6, 7, 8, 9]}, {"body": [0, 6, 7, 8]}, {"body": ["5", 6, 7, 8]},
+        {"body": {}}, {"body": [5, 6, 7, 0]}, {"body": [1 << 56, 6, 7, 8]}, {"extra": 1},
+        {"type": Heartbeat.code, "channel": 2, "number": 1, "body": [1, False, 3, True]},
+        {"type": Heartbeat.code, "channel": 0, "number": 0, "body": [1, False, 3, True]},
+        {"type": Heartbeat.code, "channel": 2, "number": 0, "body": [1, 0, 3, True]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_field_out_of_its_type_or_range_is_refused(changes: dict[str, object]) -> None:
+    assert decode([raw()])[1] == Fault(5, 6, 7, 8)
+    with pytest.raises(BadMessage):
+        decode([raw(**changes)])
+
+
+def test_trailing_bytes_and_wrong_numbers_of_frames_are_refused() -> None:
+    longer = seal(raw()[:-SEAL_SIZE] + b"\x00")
+    for frames in ([], [longer], [raw() + b"\x00"], [raw(), b"x", b"y"], [raw()[:-1]], [b""]):
+        with pytest.raises(BadMessage):
+            decode(frames)
+
+
+def test_bulk_travels_uncopied_and_only_with_types_that_have_it() -> None:
+    data = memoryview(bytearray(4096))
+    header = Header(1, 2, 3, 0, 4)
+    frame = encode(header, Copy(5, 0, 4096, True))
+    bulk = decode([frame, data], 4096)[2]
+    data[0] = 7
+    assert bulk[0] == 7
+    for frames, most in (([frame, data], 4095), ([frame, b""], 4096), ([raw(), b"x"], 4096)):
+        with pytest.raises(BadMessage):
+            decode(frames, most)
+
+
+def test_a_list_longer_than_its_type_allows_is_refused() -> None:
+    header = Header(1, 2, 3, 0, 4)
+    get = Get(1, 2, 0, 3, [0] * 64, False)
+    assert decode([encode(header, get)])[1] == get
+    with pytest.raises(BadMessage):
+        decode([encode(header, Get(1, 2, 0, 3, [0] * 65, False))])

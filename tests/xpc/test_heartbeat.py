@@ -1,0 +1,103 @@
+"""Only the counter is progress."""
+
+from tests.xpc.world import World, image
+from xpmem_emu.units import MILLISECOND, SECOND
+from xpmem_emu.xpc.activation import ActState
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.remote import Remote
+
+
+def test_a_peer_that_stops_counting_is_given_up_between_one_and_two_checks() -> None:
+    world = World(2)
+    world.connect()
+    world[1].stopped = True
+    start_ns = world.now_ns
+    assert world.run_until(lambda: world[0].state(1) is ActState.DEACTIVATING)
+    partition = world[0].xpc.partitions[1]
+    assert (partition.reason, partition.place) == (Reason.NO_HEARTBEAT, "xpc/heartbeat:check")
+    assert 300 * MILLISECOND <= world.now_ns - start_ns <= 800 * MILLISECOND
+
+
+def test_frames_without_a_new_counter_are_not_progress() -> None:
+    world = World(2)
+    world.connect()
+    world.drop = lambda src, dst, kind: src == 1 and kind == "HEARTBEAT"
+
+    async def chat() -> None:
+        while True:
+            await world[0].scheduler.sleep_until(world.now_ns + 20 * MILLISECOND)
+            world.ask(0, 1)
+
+    world[0].spawn(chat())
+    assert world.run_until(lambda: world[0].state(1) is ActState.DEACTIVATING, SECOND)
+    assert world[0].xpc.partitions[1].reason is Reason.NO_HEARTBEAT
+    assert len(world[1].echo.served) > 10
+
+
+def test_a_repeated_or_overtaken_heartbeat_is_not_progress() -> None:
+    remote = Remote()
+    assert remote.beat(7, False)
+    assert remote.progressed()
+    assert not remote.beat(7, False)
+    assert not remote.beat(3, True)
+    assert not remote.progressed()
+    assert not remote.offline
+
+
+def test_an_offline_peer_is_not_missed_until_it_is_online_again() -> None:
+    world = World(2)
+    world.connect()
+    world[1].xpc.heart.go_offline()
+    world.run(200 * MILLISECOND)
+    world[1].stopped = True
+    world.run(5 * SECOND)
+    assert world[0].state(1) is ActState.ACTIVE
+    world[1].stopped = False
+    world[1].xpc.heart.go_online()
+    world.run(SECOND)
+    assert world[0].state(1) is ActState.ACTIVE
+    world[1].stopped = True
+    assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, SECOND)
+
+
+def test_lost_heartbeats_are_forgiven_as_long_as_one_comes_between_two_checks() -> None:
+    world = World(2, 5, image(heartbeat_check=2 * SECOND), loss=0.5)
+    assert world.run_until(world.all_active)
+    world.run(20 * SECOND)
+    assert world.all_active()
+
+
+def test_a_partition_that_was_stopped_rejoins_in_a_new_session() -> None:
+    world = World(2)
+    world.connect()
+    world[1].stopped = True
+    world.run(10 * SECOND)
+    assert world[0].state(1) is ActState.INACTIVE
+    world[1].stopped = False
+    world.connect()
+    assert [call[0] for call in world[0].listener.calls] == ["up", "down", "gone", "up"]
+    world.shut_down()
+
+
+def test_a_new_session_has_one_whole_check_to_show_its_first_heartbeat() -> None:
+    world = World(2)
+    world.connect()
+    world[1].stopped = True
+    world.run(5 * SECOND)
+    world.drop = lambda src, dst, kind: src == 1 and kind == "HEARTBEAT"
+    world[1].stopped = False
+    assert world.run_until(lambda: world[0].state(1) is ActState.ACTIVE)
+    world.run(399 * MILLISECOND)
+    assert world[0].state(1) is ActState.ACTIVE
+    assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, 402 * MILLISECOND)
+
+
+def test_heartbeats_are_not_in_the_event_stream() -> None:
+    world = World(2)
+    world.connect()
+    world.run(MILLISECOND)
+    counts = [node.tracer.count for node in world.nodes.values()]
+    world.run(10 * SECOND)
+    assert [node.tracer.count for node in world.nodes.values()] == counts
+    assert sum(kind == "HEARTBEAT" for _, _, kind in world.sent) > 150
+    world.shut_down()

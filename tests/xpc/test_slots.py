@@ -1,0 +1,364 @@
+"""Numbered requests: carried out at most once, completed exactly once, whatever the wire does."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.xpc.world import PATIENCE, Task, World, image
+from xpmem_emu.units import MILLISECOND, SECOND
+from xpmem_emu.xpc.answers import Arrival, ReceiveRing
+from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.messages import (
+    Ack,
+    Evict,
+    FindName,
+    FindNameReply,
+    Invalidate,
+    InvalidateAck,
+    Message,
+)
+from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.slots import Outcome, Patience
+from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet
+
+STUBBORN = Patience(100 * MILLISECOND, 1000, 60 * SECOND)
+ANSWER = Packet("ACK", 0, 0, [])
+
+
+def connected(count: int = 2, **xpc: object) -> World:
+    world = World(count, config=image(**xpc))
+    world.connect()
+    return world
+
+
+def answer(message: Message) -> Message:
+    match message:
+        case FindName(name=name):
+            return FindNameReply(len(name))
+        case Invalidate():
+            return InvalidateAck()
+    return Ack()
+
+
+def hold(world: World, partid: int) -> Callable[[], None]:
+    """Requests at `partid` wait until the returned function is called."""
+    node, open_ = world[partid], [False]
+
+    async def work(message: Message) -> Message:
+        while not open_[0]:
+            await node.scheduler.sleep_until(node.scheduler.now_ns + MILLISECOND)
+        return answer(message)
+
+    def let_go() -> None:
+        open_[0] = True
+
+    node.echo.work = work
+    return let_go
+
+
+def reason(task: Task) -> Reason:
+    assert isinstance(task.error, XpcError)
+    return task.error.reason
+
+
+# -- exactly once ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.floats(0, 0.6),
+    repeat=st.floats(0, 1),
+    jitter_ms=st.integers(0, 400),
+    slow_ms=st.integers(0, 400),
+    calls=st.integers(1, 30),
+)
+def test_every_request_is_carried_out_once_and_completed_once(
+    seed: int, loss: float, repeat: float, jitter_ms: int, slow_ms: int, calls: int
+) -> None:
+    world = World(2, seed, image(slots=4, heartbeat_check=3600 * SECOND))
+    world.connect()
+    node, draw = world[1], random.Random(seed)
+
+    async def work(message: Message) -> Message:
+        delay_ns = draw.randrange(slow_ms + 1) * MILLISECOND
+        await node.scheduler.sleep_until(node.scheduler.now_ns + delay_ns)
+        return answer(message)
+
+    node.echo.work = work
+    world.weather.loss, world.weather.repeat = loss, repeat
+    world.weather.jitter_ns = jitter_ms * MILLISECOND
+    names = [f"{'x' * (each + 1)}" for each in range(calls)]
+    tasks = [world.ask(0, 1, name, STUBBORN) for name in names]
+    assert world.run_until(lambda: all(task.done for task in tasks), 120 * SECOND)
+    assert [task.result for task in tasks] == [
+        (FindNameReply(len(name)), b"") for name in names
+    ]
+    assert sorted(m.name for m in node.echo.served if isinstance(m, FindName)) == sorted(names)
+    world.weather.loss = world.weather.repeat = world.weather.jitter_ns = 0
+    world.run(SECOND)
+    world.shut_down()
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.booleans()), max_size=200))
+def test_a_ring_admits_a_number_once_in_whatever_order_they_come(
+    arrivals: list[tuple[int, bool]],
+) -> None:
+    ring, running, done = ReceiveRing(4, 0), set[int](), set[int]()
+    for number, finish in arrivals:
+        arrival = ring.admit(number)
+        if arrival is Arrival.NEW:
+            assert number not in running | done
+            running.add(number)
+        elif arrival is Arrival.RUNNING:
+            assert number in running
+        elif arrival is Arrival.ANSWERED:
+            assert number in done
+        if finish and number in running:
+            running.remove(number)
+            done.add(number)
+            ring.answer(number, ANSWER)
+        assert ring.remembered <= 4
+
+
+def test_a_number_from_another_opening_of_the_channel_is_never_run() -> None:
+    ring = ReceiveRing(4, generation=2)
+    first = 4 * (2 << GENERATION_SHIFT)
+    assert ring.admit(first - 4) is Arrival.OLD
+    assert ring.admit(4 * (3 << GENERATION_SHIFT)) is Arrival.IMPOSSIBLE
+    assert ring.admit(first + 1) is Arrival.NEW
+
+
+def test_a_new_number_in_a_slot_forgets_the_answer_of_the_old_one() -> None:
+    world = connected(slots=1)
+    for _ in range(3):
+        task = world.ask(0, 1)
+        assert world.run_until(lambda task=task: task.done)
+    assert world[1].xpc.audit()["remembered"] == 2  # one of MEM, one of ADMIN
+    world.shut_down()
+
+
+def test_a_repeated_request_gets_the_same_answer_and_is_not_carried_out_again() -> None:
+    world = connected()
+    lost = iter([True])
+    world.drop = lambda src, dst, kind: kind == "FIND_NAME_REPLY" and next(lost, False)
+    task = world.ask(0, 1)
+    assert world.run_until(lambda: task.done)
+    assert task.result == (FindNameReply(3), b"")
+    assert len(world[1].echo.served) == 1
+    assert [record.name for record in world[1].names("xpc:duplicate", "xpc:retransmit")] == [
+        "xpc:retransmit", "xpc:duplicate",
+    ]  # fmt: skip
+    world.shut_down()
+
+
+# -- patience ----------------------------------------------------------------------------------
+
+
+def test_a_peer_that_says_pending_is_waited_for_longer_than_its_attempts() -> None:
+    world = connected()
+    let_go = hold(world, 1)
+    task = world.ask(0, 1, patience=Patience(100 * MILLISECOND, 2, 5 * SECOND))
+    world.run(2 * SECOND)
+    assert not task.done
+    assert world[0].xpc.counters["pendings"] >= 10
+    let_go()
+    assert world.run_until(lambda: task.done)
+    assert task.result == (FindNameReply(3), b"")
+    world.shut_down()
+
+
+def test_silence_for_all_attempts_gives_the_peer_up_and_tells_the_listener_first() -> None:
+    world = connected()
+    node = world[0]
+    world.drop = lambda src, dst, kind: kind == "FIND_NAME"
+    order: list[str] = []
+
+    def partition_down(partid: int, incarnation: int, why: Reason, place: str) -> None:
+        order.append("listener")
+
+    node.listener.partition_down = partition_down  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        try:
+            await node.xpc.call(1, 0, FindName("x"), patience=PATIENCE)
+        finally:
+            order.append("caller")
+
+    start_ns = world.now_ns
+    task = node.spawn(ask())
+    assert world.run_until(lambda: task.done)
+    assert reason(task) is Reason.TIMEOUT
+    assert world.now_ns - start_ns == PATIENCE.attempt_ns * PATIENCE.tries
+    assert order == ["listener", "caller"]
+    assert node.links_down == [1]
+    world.drop = lambda src, dst, kind: False
+    world.connect()
+    world.shut_down()
+
+
+def test_an_abandoned_request_keeps_its_slot_until_its_late_reply() -> None:
+    world = connected(slots=2)
+    let_go = hold(world, 1)
+    task = world.ask(0, 1, patience=Patience(50 * MILLISECOND, 3, 400 * MILLISECOND))
+    assert world.run_until(lambda: task.done, SECOND)
+    assert reason(task) is Reason.TIMEOUT
+    world.run(2 * SECOND)
+    assert world[0].xpc.audit()["slots"] == 1
+    assert world.all_active()
+    let_go()
+    world.run(SECOND)
+    assert world[0].xpc.audit()["slots"] == 0
+    assert world[0].echo.calls[-1] == ("late", 1, FindName("abc"), FindNameReply(3))
+    assert len(world[1].echo.served) == 1
+    world.shut_down()
+
+
+def test_a_killed_caller_leaves_at_once_and_its_request_completes_without_it() -> None:
+    world = connected()
+    let_go = hold(world, 1)
+    task = world.ask(0, 1)
+    world.run(MILLISECOND)
+    world[0].scheduler.kill(task.thread)
+    world.run(0)
+    assert reason(task) is Reason.INTERRUPTED
+    let_go()
+    world.run(SECOND)
+    assert world[0].echo.calls[-1][0] == "late"
+    world.shut_down()
+
+
+def test_a_thread_killed_before_it_calls_sends_nothing() -> None:
+    world = connected()
+    task = world.ask(0, 1)
+    task.thread.killed = True
+    world.run(SECOND)
+    assert reason(task) is Reason.INTERRUPTED
+    assert world[1].echo.served == []
+    world.shut_down()
+
+
+# -- slots -------------------------------------------------------------------------------------
+
+
+def test_recalls_go_through_while_every_demand_slot_waits() -> None:
+    world = connected(slots=3)
+    let_go = hold(world, 1)
+    faults = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(10)]
+    world.run(MILLISECOND)
+    assert world[0].xpc.audit() == {
+        "slots": 3, "waiting": 7, "remembered": 1, "admin": 0, "threads": 0,
+    }  # fmt: skip
+    held = world[1].echo.work
+
+    async def work(message: Message) -> Message:
+        assert held is not None
+        return answer(message) if isinstance(message, Invalidate | Evict) else await held(message)
+
+    world[1].echo.work = work
+    recalls = [
+        world[0].spawn(world[0].xpc.call(1, 0, request, patience=PATIENCE))
+        for request in (Invalidate([]), Evict(1, []), Invalidate([]), Evict(2, []))
+    ]
+    assert world.run_until(lambda: all(task.done for task in recalls), 10 * MILLISECOND)
+    assert [task.error for task in recalls] == [None] * 4
+    assert not any(task.done for task in faults)
+    let_go()
+    assert world.run_until(lambda: all(task.done for task in faults))
+    assert [m.name for m in world[1].echo.served if isinstance(m, FindName)] == [
+        f"{each}" for each in range(10)
+    ]
+    world.shut_down()
+
+
+def test_waiting_for_a_slot_ends_with_the_patience() -> None:
+    world = connected(slots=2)
+    let_go = hold(world, 1)
+    tasks = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(2)]
+    late = world.ask(0, 1, "late", Patience(SECOND, 1, 300 * MILLISECOND))
+    assert world.run_until(lambda: late.done, SECOND)
+    assert reason(late) is Reason.TIMEOUT
+    assert world[0].xpc.audit()["waiting"] == 0
+    let_go()
+    assert world.run_until(lambda: all(task.done for task in tasks))
+    assert len(world[1].echo.served) == 2
+    world.shut_down()
+
+
+def test_whoever_waits_for_a_slot_hears_at_once_that_the_peer_is_given_up() -> None:
+    world = connected(slots=2)
+    hold(world, 1)
+    tasks = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(5)]
+    world.run(MILLISECOND)
+    world[0].xpc.deactivate(1, Reason.NO_HEARTBEAT, "test")
+    world.run(0)
+    assert [reason(task) for task in tasks] == [Reason.NO_HEARTBEAT] * 5
+
+
+def test_an_answer_whose_session_ended_before_the_caller_ran_is_not_returned() -> None:
+    world = connected()
+    node, partition = world[0], world[0].xpc.partitions[1]
+    world.drop = lambda src, dst, kind: kind == "FIND_NAME"
+    task = world.ask(0, 1)
+    world.run(0)
+    header = Header(1, partition.remote.seen, partition.mine, 0, 0)
+    node.xpc.receive([encode(header, FindNameReply(3))])
+    node.xpc.deactivate(1, Reason.NO_HEARTBEAT, "test")
+    world.run(0)
+    assert reason(task) is Reason.NO_HEARTBEAT
+
+
+def test_post_tells_its_outcome_exactly_once_or_refuses_at_once() -> None:
+    world = connected(slots=2)
+    node, outcomes = world[0], list[Outcome]()
+    let_go = hold(world, 1)
+    for name in ("a", "b"):
+        node.xpc.post(1, 0, FindName(name), outcomes.append, patience=STUBBORN)
+    with pytest.raises(XpcError) as refused:
+        node.xpc.post(1, 0, FindName("c"), outcomes.append, patience=STUBBORN)
+    assert refused.value.reason is Reason.NO_WAIT
+    let_go()
+    world.run(SECOND)
+    assert outcomes == [(FindNameReply(1), b"")] * 2
+    hold(world, 1)
+    node.xpc.post(1, 0, FindName("d"), outcomes.append, patience=STUBBORN)
+    node.xpc.deactivate(1, Reason.UNLOADING, "test")
+    assert isinstance(outcomes[2], XpcError)
+    assert outcomes[2].reason is Reason.UNLOADING
+    assert len(outcomes) == 3
+
+
+def test_a_request_that_runs_when_the_peer_is_given_up_finishes_but_is_not_answered() -> None:
+    world = connected()
+    let_go = hold(world, 1)
+    task = world.ask(0, 1)
+    world.run(MILLISECOND)
+    world[1].xpc.deactivate(0, Reason.TIMEOUT, "test")
+    world.run(100 * MILLISECOND)
+    assert reason(task) is Reason.TIMEOUT
+    assert world[1].xpc.audit()["threads"] == 1
+    mark = len(world.sent)
+    let_go()
+    world.run(10 * MILLISECOND)
+    assert world[1].xpc.audit()["threads"] == 0
+    assert "FIND_NAME_REPLY" not in {kind for _, _, kind in world.sent[mark:]}
+    world.connect()
+    world.shut_down()
+
+
+def test_threads_of_old_sessions_bound_what_a_peer_can_start_in_new_ones() -> None:
+    world = connected(slots=2, disengage_limit=100 * MILLISECOND)
+    hold(world, 1)
+    partition = world[1].xpc.partitions[0]
+    for _ in range(8):
+        world.connect()
+        tasks = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(2)]
+        world.run(50 * MILLISECOND)
+        world[0].xpc.deactivate(1, Reason.TIMEOUT, "test")
+        assert world.run_until(lambda tasks=tasks: all(task.done for task in tasks))
+        world.run(SECOND)
+    assert partition.threads == partition.thread_limit == 8
+    assert world[1].xpc.counters["refused"] > 0

@@ -1,0 +1,31 @@
+"""Trace events of faults. The harness that carries a fault out emits them, not a kernel.
+
+Their records have sequence 0: they are no part of the gapless numbering of a partition's boot.
+"""
+
+from xpmem_emu.trace import Event
+
+
+class FaultBegin(Event, frozen=True, tag="fabric:begin"):
+    """A fault is in force. `fault` is its text."""
+
+    name: str
+    fault: str
+
+
+class FaultHit(Event, frozen=True, tag="fabric:hit"):
+    """A rule hit a message."""
+
+    name: str
+    verdict: str
+    kind: str
+    src: int
+    dst: int
+    number: int
+
+
+class FaultEnd(Event, frozen=True, tag="fabric:end"):
+    """A fault is healed, or ended by itself. `hits` counts what it did."""
+
+    name: str
+    hits: int

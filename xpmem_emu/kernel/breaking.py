@@ -1,0 +1,81 @@
+"""Calls that break a kernel on purpose and heal it again; docs/faults.md is their reference.
+
+Like all calls they are typed Structs, decoded straight from what a client sent. They pass no
+failpoint themselves: whoever paused everything can still resume it.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from xpmem_emu.kernel.calls import U64, Call
+
+PointName = Annotated[str, Meta(max_length=64)]
+BoundName = Annotated[str, Meta(max_length=32)]
+Home = Annotated[int, Meta(ge=0, le=255)]
+
+
+class Breaking(Call, frozen=True):
+    """Base of these calls."""
+
+
+class FailpointSet(Breaking, frozen=True):
+    """Lets a failpoint do `terms` from now on; `seed` is of its random stream. Result: None.
+    ENOENT for an unknown point, EINVAL for terms that it cannot do."""
+
+    point: PointName
+    terms: Annotated[str, Meta(max_length=1024)]
+    seed: U64 = 0
+
+
+class FailpointClear(Breaking, frozen=True):
+    """Lets a failpoint, or with an empty name every one, do nothing. Result: None."""
+
+    point: PointName = ""
+
+
+class FailpointResume(Breaking, frozen=True):
+    """Lets go the threads paused at a failpoint. Result: how many there were."""
+
+    point: PointName
+
+
+class Failpoints(Breaking, frozen=True):
+    """Result: a row for every failpoint there is, with what it is set to."""
+
+
+class Poison(Breaking, frozen=True):
+    """Frame `frame` of partition `home` went bad: whoever touches it gets a machine check (T17).
+    Every partition that can reach it must be told. Result: None."""
+
+    home: Home
+    frame: U64
+
+
+class Unpoison(Breaking, frozen=True):
+    """The frame is good again. Result: None."""
+
+    home: Home
+    frame: U64
+
+
+class Strain(Breaking, frozen=True):
+    """Brings the kernel near a bound. `pin_limit`: at most `value` pages of a task may be pinned
+    for importers, 0 lifts it. `sequence`, `number`: these counters go on from `value` if they are
+    below it. Result: None. EINVAL for another bound."""
+
+    bound: BoundName
+    value: Annotated[int, Meta(ge=0, lt=1 << 40)]
+
+
+class CrashKernel(Breaking, frozen=True, tag="panic"):
+    """The kernel finds itself broken and panics. Never answered but by the panic."""
+
+    reason: Annotated[str, Meta(max_length=200)] = "asked to"
+
+
+BreakingCall = (
+    FailpointSet | FailpointClear | FailpointResume | Failpoints | Poison | Unpoison | Strain
+    | CrashKernel
+)  # fmt: skip
+"""Every one of them: what a console request may be besides `AnyCall`."""

@@ -1,0 +1,81 @@
+"""xpmem_copy: block transfer between two segments, as the BTE does it (T18).
+
+Contained: whatever goes wrong at the far end is an error of this call, never a signal, because no
+processor touches the other partition's memory. The home partitions move the bytes through the
+page tables of the exporters, so nothing is mapped or pinned here. A read or write that is not
+answered in time is repeated as often as the image says (one repeat: twice 28 s on the historical
+machines), then it is ETIMEDOUT. Chunks of one call are not atomic towards each other.
+
+Declared in the 2008 driver but never handled there (facts 1.1); the checks are those that its
+shared helper was written for: the source permit may be read, the destination permit written.
+"""
+
+import errno
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.xpc.frame import Buffer
+from xpmem_emu.xpc.messages import Copy, CopyReply
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import Patience, XpcError
+from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
+from xpmem_emu.xpmem.getting import Getting
+from xpmem_emu.xpmem.home import Homes
+from xpmem_emu.xpmem.objects import Permit, Process
+from xpmem_emu.xpmem.services import Services
+
+CHUNK = 1 << 20
+"""Bytes that one message moves, unless the image's payload is smaller."""
+
+
+class Transfers:
+    """Block transfers of this partition's tasks."""
+
+    def __init__(self, services: Services, homes: Homes, getting: Getting) -> None:
+        self._services = services
+        self._homes = homes
+        self._getting = getting
+
+    async def copy(
+        self, process: Process, source: tuple[int, int], target: tuple[int, int], size: int
+    ) -> None:
+        """Copy `size` bytes from `source` to `target`, each an (apid, offset in bytes).
+
+        Raises KernelError: EINVAL (range), ENOENT, EACCES (permit), EFAULT (the exporter has no
+        page there), ETIMEDOUT, EHOSTDOWN. What was copied before the error stays copied.
+        """
+        read, write = (self._getting.own_permit(process, apid) for apid, _ in (source, target))
+        if write.flags == XPMEM_RDONLY:
+            raise KernelError(errno.EACCES, f"permit {write.apid:#x} is read-only")
+        for permit, offset in ((read, source[1]), (write, target[1])):
+            if offset < 0 or size <= 0 or offset + size > permit.imported.size:
+                raise KernelError(
+                    errno.EINVAL,
+                    f"offset {offset:#x} + size {size:#x} is outside of the segment's "
+                    f"{permit.imported.size:#x} bytes",
+                )
+        step = min(CHUNK, self._services.image.xpc.payload)
+        for done in range(0, size, step):
+            count = min(step, size - done)
+            data = await self._move(read, source[1] + done, count, b"")
+            await self._move(write, target[1] + done, count, data)
+
+    async def _move(self, permit: Permit, offset: int, size: int, data: Buffer) -> Buffer:
+        """One read (no data) or write at the home of `permit`; what was read."""
+        times = self._services.image.deadlines
+        total = times.bte_timeout * (1 + times.bte_retries)
+        # One try more than fits into the time: running out of time must not deactivate the peer.
+        patience = Patience(times.bte_timeout, times.bte_retries + 2, total)
+        request = Copy(permit.apid, offset, size, bool(data))
+        try:
+            reply, read = await self._homes.exchange(
+                permit.imported.home, request, data, patience
+            )
+        except XpcError as error:
+            number = errno.ETIMEDOUT if error.reason is Reason.TIMEOUT else error.errno
+            raise KernelError(number, f"block transfer: {error.cause}") from None
+        assert isinstance(reply, CopyReply)
+        if reply.errno:
+            raise KernelError(reply.errno, reply.cause)
+        if not data and len(read) != size:
+            raise KernelError(errno.EIO, f"{len(read)} of {size} bytes came back")
+        return read
