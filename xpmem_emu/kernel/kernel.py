@@ -200,7 +200,7 @@ class Kernel:
             task = self._dispatcher.task_of(request.call)
             if task is not None:
                 thread.owner = task
-                task.threads.add(thread)
+                task.threads[thread] = None
             value, bulk = await self._dispatcher.run(request.call, task, request.bulk)
             return Done(value, bulk)
         except KernelError as error:
@@ -212,7 +212,7 @@ class Kernel:
             return Raised(self._signal(task, signalled.info))
         finally:
             if task is not None:
-                task.threads.discard(thread)
+                task.threads.pop(thread, None)
                 task.idle.wake_all()
 
     def _signal(self, task: Task, info: SignalInfo) -> SignalInfo:

@@ -69,7 +69,8 @@ class Task:
     idle: WaitQueue
     gone: Completion[str]
     state: TaskState = TASK.initial
-    threads: set[Thread] = field(default_factory=set)
+    threads: dict[Thread, None] = field(default_factory=dict)
+    """In the order in which they began: they are killed in this order (D1)."""
     fate: SignalInfo | None = None
     """The fatal signal, once there is one."""
     last_signal: SignalInfo | None = None

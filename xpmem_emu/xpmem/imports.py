@@ -15,7 +15,7 @@ class Imports:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._imports: dict[int, Imported] = {}
-        self._lost: set[Imported] = set()
+        self._lost: dict[Imported, None] = {}
         """Lost with their home, still permitted or attached by somebody."""
 
     def adopt(self, segid: int, home: int, session: int, size: int) -> Imported:
@@ -44,6 +44,6 @@ class Imports:
         if self._imports.get(imported.segid) is imported and (idle or imported.gone):
             del self._imports[imported.segid]
         if imported.gone and not idle:
-            self._lost.add(imported)
+            self._lost[imported] = None
         else:
-            self._lost.discard(imported)
+            self._lost.pop(imported, None)
