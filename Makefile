@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs
+.PHONY: help setup demo test check bench sim mutants docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -43,6 +43,12 @@ check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py
+
+sim: $(READY) ## a long campaign of seeded worlds, judged by every checker
+	@$(BIN)/xpmem-emu sim run chaos --seeds 0..9999 --jobs 2
+
+mutants: $(READY) ## break the protocol in every known way: each must be caught
+	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2
 
 bench: $(READY) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run

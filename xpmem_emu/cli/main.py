@@ -17,6 +17,7 @@ from xpmem_emu.cli import (
     events,
     look,
     share,
+    simulate,
     tasks,
     top,
 )
@@ -50,6 +51,7 @@ cli.add_section(
      breaking.failpoint],
 )  # fmt: skip
 cli.add_section("Look", [look.get, look.describe, look.pagetable, events.events, top.top])
+cli.add_section("Simulate", [simulate.sim])
 cli.add_section("Learn", [demo.demo, completion.completion])
 
 

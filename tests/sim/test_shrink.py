@@ -1,0 +1,55 @@
+"""A failing run becomes small and still fails; its bundle says everything about it."""
+
+from pathlib import Path
+
+import msgspec
+
+from xpmem_emu.cli.main import run as command
+from xpmem_emu.cli.session import Session
+from xpmem_emu.sim.bundle import write_bundle
+from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.plan import decode_plan
+from xpmem_emu.sim.run import Run, run_plan
+from xpmem_emu.sim.shrink import shrink
+from xpmem_emu.sim.swarm import Swarm
+from xpmem_emu.sim.world import draw
+
+
+def test_shrinking_keeps_the_failure_and_little_else(swarm: Swarm) -> None:
+    plan = draw(swarm, 0)
+    with mutated("free_before_ack"):
+        wanted = set(run_plan(plan).invariants)
+        small = shrink(plan)
+        assert wanted & set(run_plan(small).invariants)
+    assert len(small.operations) * 5 <= len(plan.operations)
+    assert not small.faults
+
+
+def test_a_run_that_does_not_fail_is_not_shrunk(swarm: Swarm) -> None:
+    plan = draw(swarm, 3)
+    assert shrink(plan) is plan
+
+
+def test_a_bundle_holds_the_run_and_how_to_do_it_again(swarm: Swarm, tmp_path: Path) -> None:
+    run = Run(draw(swarm, 0))
+    result = run.result()
+    folder = write_bundle(run, result, tmp_path, "xpmem-emu sim replay chaos --seed 0")
+    latest = tmp_path / "chaos" / "latest"
+    assert latest.resolve() == folder
+    assert run_plan(decode_plan((latest / "plan.json").read_bytes())).digest == result.digest
+    assert len((latest / "events.jsonl").read_text().splitlines()) == result.events
+    assert (latest / "diagram.svg").read_text().startswith("<svg")
+    items = msgspec.json.decode((latest / "trace.json").read_bytes())["traceEvents"]
+    starts = [item["id"] for item in items if item["ph"] == "s"]
+    assert starts
+    assert starts == [item["id"] for item in items if item["ph"] == "f"]
+
+
+def test_the_command_answers_with_the_verdict(tmp_path: Path) -> None:
+    runs = ["--runs", str(tmp_path)]
+    assert command(["sim", "run", "chaos", "--seed", "0", *runs], Session()) == 0
+    broken = ["sim", "run", "chaos", "--seed", "0", "--mutant", "canary", *runs]
+    assert command(broken, Session()) == 1
+    plan = str(tmp_path / "chaos" / "latest" / "plan.json")
+    assert command(["sim", "replay", plan, "--mutant", "canary", *runs], Session()) == 1
+    assert command(["sim", "run", "chaos", *runs], Session()) == 64

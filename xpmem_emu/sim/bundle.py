@@ -1,0 +1,46 @@
+"""The result bundle of one run: everything to understand it and to do it again, in one folder.
+
+    plan.json      what was done; `xpmem-emu sim replay` takes it
+    result.json    verdict and counts        events.jsonl   the event stream
+    history.jsonl  what tasks saw            diagram.svg    messages, Lamport style
+    trace.json     for the Perfetto viewer   replay         the command that does it again
+
+`runs/<scenario>/latest` points at the newest one.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from xpmem_emu.sim.diagram import draw_diagram
+from xpmem_emu.sim.perfetto import perfetto_trace
+from xpmem_emu.sim.plan import encode_plan
+from xpmem_emu.sim.run import Result, Run
+
+_json = msgspec.json.Encoder(enc_hook=str)
+
+
+def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
+    """Write the bundle of a finished run under `root`; its folder. Raises OSError."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    folder = root / run.plan.scenario / now
+    folder.mkdir(parents=True)
+    trace = run.cluster.trace
+    (folder / "plan.json").write_bytes(encode_plan(run.plan))
+    (folder / "result.json").write_bytes(msgspec.json.format(_json.encode(result), indent=1))
+    (folder / "events.jsonl").write_bytes(_json.encode_lines([each.flat() for each in trace]))
+    history = [*run.stage.history.accesses, *run.stage.history.wipes]
+    (folder / "history.jsonl").write_bytes(_json.encode_lines(history))
+    (folder / "diagram.svg").write_text(draw_diagram(trace, run.plan.knobs.partitions))
+    (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(trace)))
+    (folder / "replay").write_text(f"{replay}\n")
+    _point(root / run.plan.scenario / "latest", folder.name)
+    return folder
+
+
+def _point(link: Path, target: str) -> None:
+    fresh = link.with_name(".latest")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.rename(link)

@@ -1,0 +1,59 @@
+"""Raw memory: page-table words and frame counts, read past every method that interprets them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xpmem_emu.kernel.kernel import Kernel
+
+Vector = npt.NDArray[np.int64]
+PRESENT, WRITE, SPECIAL, RESIDENT = 0x1, 0x2, 0x20, 0x1 | 0x80 | 0x100
+FRAME_SHIFT, PARTID_SHIFT = 12, 38
+_PAGES = 1 << 36
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+class Foreign(NamedTuple):
+    """Entries of one kernel that map frames it does not own, or imported from itself."""
+
+    homes: Vector
+    frames: Vector
+    vpns: Vector
+
+    def of(self, home: int) -> "Foreign":
+        """Those of one home partition."""
+        mine = self.homes == home
+        return Foreign(self.homes[mine], self.frames[mine], self.vpns[mine])
+
+
+def foreign(kernel: Kernel) -> Foreign:
+    """All SPECIAL entries of all address spaces."""
+    pages, words = [_NOTHING], [_NOTHING]
+    for mm in kernel.memory.address_spaces.values():
+        vpns, ptes = mm.page_table.entries(0, _PAGES)
+        special = (ptes & np.uint64(SPECIAL)) != 0
+        if special.any():
+            pages.append(vpns[special])
+            words.append((ptes[special] >> np.uint64(FRAME_SHIFT)).astype(np.int64))
+    gpfns = np.concatenate(words)
+    local = np.int64((1 << PARTID_SHIFT) - 1)
+    return Foreign(gpfns >> PARTID_SHIFT, gpfns & local, np.concatenate(pages))
+
+
+def entry(kernel: Kernel, pid: int, vpn: int) -> int | None:
+    """The page-table word of a task's page; None when there is no such address space."""
+    found = None
+    for mm in kernel.memory.address_spaces.values():
+        if mm.pid == pid:
+            found = mm.page_table.walk(vpn)
+    return found
+
+
+def writable_area(kernel: Kernel, pid: int, vpn: int) -> bool:
+    """Whether the task may store to the page as far as its area says."""
+    for mm in kernel.memory.address_spaces.values():
+        vma = mm.vmas.find(vpn << 12) if mm.pid == pid else None
+        if vma is not None:
+            return bool(vma.prot & 2)
+    return False

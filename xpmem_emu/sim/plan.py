@@ -1,0 +1,199 @@
+"""A plan: everything that one simulated run will do, as data that can be printed, cut and kept.
+
+The seed draws a plan (`world`), the stage carries it out (`stage`), and shrinking deletes parts of
+it (`shrink`). An operation names what it works on by number - task 3, region 5 - and is passed
+over when that does not exist at its time, so that any part of a plan is a plan again.
+
+A plan says nothing about what should come of it.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from xpmem_emu.image import Bytes, Deadlines, Faults, Image, Limits, Memory, Nanoseconds, Xpc
+from xpmem_emu.units import MILLISECOND, PAGE_SIZE
+
+PLAN_VERSION = 1
+
+
+class Op(StrEnum):
+    """What a task, or its partition, does."""
+
+    SPAWN = "spawn"
+    FORK = "fork"
+    EXIT = "exit"
+    KILL = "kill"
+    CLOSE = "close"
+    MMAP = "mmap"
+    REMAP = "remap"
+    MUNMAP = "munmap"
+    PROTECT = "protect"
+    DONTNEED = "dontneed"
+    PUNCH = "punch"
+    PAGEOUT = "pageout"
+    MIGRATE = "migrate"
+    RECLAIM = "reclaim"
+    TRUNCATE = "truncate"
+    WRITEBACK = "writeback"
+    MAKE = "make"
+    REMOVE = "remove"
+    GET = "get"
+    RELEASE = "release"
+    ATTACH = "attach"
+    DETACH = "detach"
+    LOAD = "load"
+    STORE = "store"
+    AMO = "amo"
+
+
+class Kind(StrEnum):
+    """What is behind a region of an exporter."""
+
+    PRIVATE = "private"
+    SHARED = "shared"
+    FILE = "file"
+    UNCACHED = "uncached"
+
+
+class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call at one time. Which fields count depends on `op`:
+
+    `task` acts; `made` is the number that the new task, region, segment, permit or attachment
+    gets; `region`, `segment`, `permit` and `attachment` name what it works on, 0 is none;
+    `page` and `pages` are relative to that; `word` is one of the tracked words of the page;
+    `detail` is the kind of a region, an atomic operation or a protection.
+    """
+
+    at_ns: int
+    op: Op
+    task: int = 0
+    made: int = 0
+    partid: int = 0
+    region: int = 0
+    segment: int = 0
+    permit: int = 0
+    attachment: int = 0
+    page: int = 0
+    pages: int = 0
+    word: int = 0
+    detail: str = ""
+
+
+class Trouble(StrEnum):
+    """What may go wrong."""
+
+    RULE = "rule"
+    CRASH = "crash"
+    HANG = "hang"
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fault from `at_ns` until `until_ns`.
+
+    A RULE is put between partitions (`src`, `dst` -1: any). A CRASH kills partition `src`, which
+    boots again at `until_ns`; the harness proves it gone after `proof_ns`, 0: never. A HANG stops
+    partition `src` and wakes it at `until_ns`, in the middle of a store.
+    """
+
+    name: str
+    at_ns: int
+    until_ns: int
+    trouble: Trouble
+    src: int = -1
+    dst: int = -1
+    verdict: str = ""
+    kind: str = ""
+    probability: float = 1.0
+    delay_ns: int = 0
+    jitter_ns: int = 0
+    proof_ns: int = 0
+
+
+class Knobs(msgspec.Struct, frozen=True):
+    """What the image of all partitions is made of."""
+
+    partitions: int = 3
+    frames: int = 256
+    swap_pages: int = 256
+    slots: int = 8
+    after: int = 4
+    before: int = 2
+    batch: int = 16
+    collisions: int = 3
+    inflight: int = 16
+    scale: int = 1
+    """All deadlines are this many times the shortest ones."""
+
+    def image(self) -> Image:
+        """The image."""
+
+        def ms(count: int) -> Nanoseconds:
+            return Nanoseconds(count * self.scale * MILLISECOND)
+
+        return Image(
+            name="sim",
+            memory=Memory(
+                Bytes(self.frames * PAGE_SIZE), Bytes(self.swap_pages * PAGE_SIZE), Bytes(8 << 20)
+            ),
+            limits=Limits(inflight_faults=self.inflight),
+            faults=Faults(self.after, self.before, self.batch, self.collisions),
+            xpc=Xpc(
+                slots=self.slots, payload=Bytes(1 << 16), discovery_interval=ms(50),
+                heartbeat_interval=ms(30), heartbeat_check=ms(100), disengage_limit=ms(150),
+                control_attempt=ms(25), control_tries=8,
+            ),
+            deadlines=Deadlines(
+                fault_attempt=ms(25), fault_tries=3, fault_wait_max=ms(400),
+                recall_attempt=ms(30), recall_tries=2,
+            ),
+        )  # fmt: skip
+
+
+class Link(msgspec.Struct, frozen=True):
+    """How long messages take from one partition to another, without any fault."""
+
+    src: int
+    dst: int
+    latency_ns: int
+    jitter_ns: int = 0
+    """Up to so much longer, each message for itself: later ones overtake."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A whole run."""
+
+    scenario: str
+    seed: int
+    knobs: Knobs
+    links: list[Link]
+    workloads: list[str]
+    operations: list[Operation]
+    faults: list[Fault]
+    load_ns: int
+    """How long the safety phase lasts."""
+    fifo: list[int] = []
+    """Partitions whose kernels run threads in order; the others draw."""
+    version: int = PLAN_VERSION
+
+    def describe(self) -> str:
+        """One line: what was drawn."""
+        knobs = " ".join(
+            f"{name}={value}" for name, value in msgspec.structs.asdict(self.knobs).items()
+        )
+        troubles = ", ".join(fault.name for fault in self.faults) or "none"
+        return (
+            f"plan v{self.version} {self.scenario} seed {self.seed}: {knobs}; "
+            f"workloads {', '.join(self.workloads)}; {len(self.operations)} operations; "
+            f"faults {troubles}"
+        )
+
+
+def decode_plan(data: bytes) -> Plan:
+    """The plan in a JSON text. Raises msgspec.ValidationError."""
+    return msgspec.json.decode(data, type=Plan)
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The plan as JSON."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1)

@@ -1,0 +1,119 @@
+"""Situations that a campaign must reach, or it proves nothing about them.
+
+Each is a name with one line of meaning and a rule over the event stream or the harness. One that
+never comes up over enough seeds fails the campaign: the worlds are too tame.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xpmem_emu.mm.events import Cow, Migrate, SwapOut
+from xpmem_emu.sim.checkers.base import Handler
+from xpmem_emu.trace import Event
+from xpmem_emu.xpc import events as xpc
+from xpmem_emu.xpmem import events as xpmem
+
+MEANINGS: Mapping[str, str] = {
+    "invalidate_crossed_reply": "an INVALIDATE overtook the answer to a FAULT, which was dropped",
+    "fault_retried": "a fault was tried again after that, and worked",
+    "fault_crossed_twice": "a second INVALIDATE crossed the answer to the same fault",
+    "recall_had_many_holders": "one recall had to reach two partitions or more",
+    "recall_hit_deadline": "a holder did not acknowledge in time and was fenced",
+    "fence_moved_pages": "live pages were moved away from a lost importer",
+    "fenced_importer_woke_in_store": "a store landed late, from an importer given up meanwhile",
+    "quarantine_ended_by_rejoin": "frames came back because the importer rejoined",
+    "quarantine_ended_by_proof": "frames came back because the process was proven gone",
+    "cow_broken_for_holder": "copy on write was broken while a fault was served",
+    "pages_swapped_out": "reclaim wrote pages to swap",
+    "pages_migrated": "pages got new frames",
+    "segment_removed_while_held": "a segment went away under its importers",
+    "import_lost_while_mapped": "an importer lost a home whose pages it had mapped",
+    "pages_evicted": "an importer gave pages back",
+    "fault_failed": "a fault ended with a refusal by the exporter",
+    "stale_frame_dropped": "a frame of another session was dropped",
+    "duplicate_dropped": "a repeated request was told apart",
+    "request_retransmitted": "a request was sent again",
+    "damaged_frame_dropped": "a frame that was damaged on the way was dropped",
+    "late_reply": "an answer came after its caller had gone",
+    "reactivation": "a partition came back in a new session",
+    "disengage_timeout": "a peer did not say in time that it let go",
+    "heartbeat_lost": "a peer was given up for its heartbeat",
+}
+
+
+class Sometimes:
+    """Counts how often each situation came up."""
+
+    def __init__(self) -> None:
+        self.reached: Counter[str] = Counter()
+        self.thread = ""
+        """The thread of the present event."""
+        self._collided: set[tuple[int, int]] = set()
+
+    def handlers(self) -> Mapping[type[Event], Handler]:
+        """Rules over single events."""
+        note = self._note
+        return {
+            xpmem.FaultCollision: self._collision,
+            xpmem.FaultEnd: self._fault_end,
+            xpmem.RecallBegin: note("recall_had_many_holders", lambda e: len(e.holders) > 1),
+            xpmem.RecallEnd: note("recall_hit_deadline", lambda e: bool(e.fenced)),
+            xpmem.FenceEnd: note("fence_moved_pages", lambda e: e.moved > 0),
+            xpmem.QuarantineEmpty: self._quarantine,
+            xpmem.Invalidated: note(
+                "segment_removed_while_held", lambda e: bool(e.going_away and e.ptes)
+            ),
+            xpmem.ImportLost: note("import_lost_while_mapped", lambda e: e.ptes > 0),
+            xpmem.PagesEvict: note("pages_evicted"),
+            Cow: note("cow_broken_for_holder", lambda e: self.thread.startswith("xpc")),
+            SwapOut: note("pages_swapped_out"),
+            Migrate: note("pages_migrated", lambda e: e.moved > 0),
+            xpc.Stale: note("stale_frame_dropped"),
+            xpc.Duplicate: note("duplicate_dropped"),
+            xpc.Retransmit: note("request_retransmitted"),
+            xpc.BadFrame: note("damaged_frame_dropped"),
+            xpc.LateReply: note("late_reply"),
+            xpc.DisengageTimeout: note("disengage_timeout"),
+            xpc.PartitionState: self._partition,
+        }  # fmt: skip
+
+    def unreached(self) -> list[str]:
+        """Situations that never came up."""
+        return [name for name in MEANINGS if not self.reached[name]]
+
+    def reach(self, name: str) -> None:
+        """Note a situation that no single event shows."""
+        assert name in MEANINGS
+        self.reached[name] += 1
+
+    def _note(self, name: str, rule: Callable[[Any], bool] = lambda event: True) -> Handler:
+        def handler(partid: int, event: Event) -> None:
+            if rule(event):
+                self.reach(name)
+
+        return handler
+
+    def _collision(self, partid: int, event: xpmem.FaultCollision) -> None:
+        self.reach("invalidate_crossed_reply")
+        self._collided.add((partid, event.segid))
+        if event.attempt >= 1:
+            self.reach("fault_crossed_twice")
+
+    def _fault_end(self, partid: int, event: xpmem.FaultEnd) -> None:
+        if event.outcome == "installed":
+            if (partid, event.segid) in self._collided:
+                self._collided.discard((partid, event.segid))
+                self.reach("fault_retried")
+        elif event.outcome not in ("invalidated", "abandoned"):
+            self.reach("fault_failed")
+
+    def _quarantine(self, partid: int, event: xpmem.QuarantineEmpty) -> None:
+        rejoined = "rejoined" in event.proof
+        self.reach("quarantine_ended_by_rejoin" if rejoined else "quarantine_ended_by_proof")
+
+    def _partition(self, partid: int, event: xpc.PartitionState) -> None:
+        if event.reason == "REACTIVATING":
+            self.reach("reactivation")
+        if event.reason == "NO_HEARTBEAT":
+            self.reach("heartbeat_lost")

@@ -1,0 +1,286 @@
+"""The stage: carries out the operations of a plan and records what came of them.
+
+Calls are started at their time and never waited for; what a successful one made is entered in
+the cast when its answer comes. An operation whose parts do not exist is passed over.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from xpmem_emu.errors import errno_name
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.sim.accesses import Accesses
+from xpmem_emu.sim.cast import Actor, Cast, Permit, Region, Segment, View
+from xpmem_emu.sim.cluster import SimCluster, Ticket
+from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
+from xpmem_emu.sim.plan import Kind, Op, Operation
+from xpmem_emu.units import PAGE_SIZE
+
+_PROT = {"none": 0, "read": 1, "write": 3}
+_PRIVATE = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
+_MAP_FLAGS = {
+    Kind.PRIVATE: _PRIVATE,
+    Kind.SHARED: calls.MAP_SHARED | calls.MAP_ANONYMOUS,
+    Kind.FILE: calls.MAP_SHARED,
+    Kind.UNCACHED: _PRIVATE | calls.MAP_UNCACHED,
+}
+_PLACES, _PLACE_SIZE = 0x10_0000_0000, 1 << 24
+Made = Callable[[int], None]
+
+
+class Stage:
+    """The tasks of one run."""
+
+    def __init__(self, cluster: SimCluster) -> None:
+        self.cluster = cluster
+        self.cast = Cast()
+        self.history = History()
+        self.outcomes: Counter[str] = Counter()
+        """How calls ended: `store ok`, `load SIGBUS`."""
+        self._lengths: dict[int, int] = {}
+        """Pages of a region's file that were never cut off."""
+        self.accesses = Accesses(
+            self.cast, self.history, self._begin, lambda: cluster.steps
+        )
+        self._do: dict[Op, Callable[[Operation, Actor], None]] = {
+            Op.FORK: self._fork, Op.MMAP: self._mmap, Op.MAKE: self._make, Op.GET: self._get,
+            Op.ATTACH: self._attach, Op.DETACH: self._detach, Op.RELEASE: self._release,
+            Op.REMOVE: self._remove, Op.LOAD: self.accesses.load, Op.STORE: self.accesses.store,
+            Op.AMO: self.accesses.amo, Op.RECLAIM: self._reclaim,
+        }  # fmt: skip
+
+    def perform(self, operation: Operation) -> None:
+        """Start one operation."""
+        if operation.op is Op.SPAWN:
+            self._spawn(operation)
+            return
+        actor = self.cast.tasks.get(operation.task)
+        if actor is None:
+            return
+        if operation.op in (Op.EXIT, Op.KILL, Op.CLOSE):
+            self._end(operation, actor)
+        elif operation.op in self._do:
+            self._do[operation.op](operation, actor)
+        else:
+            self._move(operation, actor)
+
+    def unlink(self, partid: int, name: str) -> None:
+        """Remove a file of a partition."""
+        self._begin(Actor(partid, self.cluster.boot_of(partid), 0), calls.Unlink(name))
+
+    # -- tasks -----------------------------------------------------------------------------
+
+    def _spawn(self, operation: Operation) -> None:
+        partid = operation.partid
+        boot = self.cluster.boot_of(partid)
+
+        def spawned(pid: int) -> None:
+            actor = self.cast.tasks[operation.made] = Actor(partid, boot, pid)
+            self._begin(actor, calls.XpmemOpen(pid))
+
+        self._begin(Actor(partid, boot, 0), calls.Spawn(), made=spawned)
+
+    def _fork(self, operation: Operation, actor: Actor) -> None:
+        def forked(pid: int) -> None:
+            self.cast.tasks[operation.made] = Actor(actor.partid, actor.boot, pid)
+
+        self._begin(actor, calls.Fork(actor.pid), made=forked)
+
+    def _end(self, operation: Operation, actor: Actor) -> None:
+        call = {
+            Op.EXIT: calls.Exit(actor.pid), Op.KILL: calls.Kill(actor.pid),
+            Op.CLOSE: calls.XpmemClose(actor.pid),
+        }[operation.op]  # fmt: skip
+        self._begin(actor, call)
+
+    # -- regions ---------------------------------------------------------------------------
+
+    def _mmap(self, operation: Operation, actor: Actor) -> None:
+        kind = Kind(operation.detail)
+        file = f"f{operation.made}" if kind is Kind.FILE else ""
+        length = operation.pages * PAGE_SIZE
+
+        def mapped(address: int) -> None:
+            self.cast.regions[operation.made] = Region(
+                operation.made, operation.task, actor, address, operation.pages, kind, file
+            )
+
+        if file:
+            self._begin(actor, calls.Creat(file, length))
+        flags = _MAP_FLAGS[kind] | calls.MAP_FIXED
+        mmap = calls.Mmap(actor.pid, length, 3, flags, _address(operation), file)
+        self._begin(actor, mmap, made=mapped)
+
+    def _reclaim(self, operation: Operation, actor: Actor) -> None:
+        self._begin(actor, calls.Reclaim(operation.pages))
+
+    def _move(self, operation: Operation, actor: Actor) -> None:
+        """Something that makes pages of a region move or go."""
+        region = self.cast.regions.get(operation.region)
+        if region is None or region.actor != actor:
+            return
+        call = _moving(operation, region)
+        if call is None:
+            return
+        value = _wiped(operation, region)
+        page, pages = operation.page, operation.pages
+        if operation.op is Op.TRUNCATE:
+            if page > self._lengths.setdefault(region.number, region.pages):
+                return  # growing again would bring zeroes where there was nothing
+            self._lengths[region.number] = page
+            pages = region.pages - page
+        begin = self.cluster.steps + 1
+
+        def ended(ticket: Ticket) -> None:
+            refused = isinstance(ticket.outcome, Failed)
+            if value is not None and not refused:
+                sure = isinstance(ticket.outcome, Done)
+                end = self.cluster.steps if sure else FOREVER
+                self.history.wipes.append(Wipe(region.number, page, pages, value, begin, end, sure))
+
+        self._begin(actor, call, then=ended)
+
+    # -- xpmem -----------------------------------------------------------------------------
+
+    def _make(self, operation: Operation, actor: Actor) -> None:
+        region = self.cast.regions.get(operation.region)
+        if region is None:
+            return
+        address = region.address + operation.page * PAGE_SIZE
+
+        def made(segid: int) -> None:
+            self.cast.segments[operation.made] = Segment(
+                segid, region.number, operation.page, operation.pages
+            )
+
+        make = calls.XpmemMake(actor.pid, address, operation.pages * PAGE_SIZE, 1, 0o666)
+        self._begin(actor, make, made=made)
+
+    def _get(self, operation: Operation, actor: Actor) -> None:
+        segment = self.cast.segments.get(operation.segment)
+        if segment is None:
+            return
+        since = self.cluster.steps
+
+        def got(apid: int) -> None:
+            self.cast.permits[operation.made] = Permit(apid, actor, segment, since)
+
+        self._begin(actor, calls.XpmemGet(actor.pid, segment.segid), made=got)
+
+    def _attach(self, operation: Operation, actor: Actor) -> None:
+        permit = self.cast.permits.get(operation.permit)
+        if permit is None:
+            return
+        segment = permit.segment
+
+        def attached(address: int) -> None:
+            self.cast.views[operation.made] = View(
+                actor, address, segment.region, segment.page + operation.page, operation.pages,
+                permit.since,
+            )
+
+        attach = calls.XpmemAttach(
+            actor.pid, permit.apid, operation.page * PAGE_SIZE, operation.pages * PAGE_SIZE,
+            _address(operation),
+        )
+        self._begin(actor, attach, made=attached)
+
+    def _detach(self, operation: Operation, actor: Actor) -> None:
+        view = self.cast.views.get(operation.attachment)
+        if view is not None:
+            self._begin(actor, calls.XpmemDetach(actor.pid, view.address))
+
+    def _release(self, operation: Operation, actor: Actor) -> None:
+        permit = self.cast.permits.get(operation.permit)
+        if permit is not None:
+            self._begin(actor, calls.XpmemRelease(actor.pid, permit.apid))
+
+    def _remove(self, operation: Operation, actor: Actor) -> None:
+        segment = self.cast.segments.get(operation.segment)
+        if segment is not None:
+            self._begin(actor, calls.XpmemRemove(actor.pid, segment.segid))
+
+    # -- calls -----------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        actor: Actor,
+        call: Call,
+        bulk: bytes = b"",
+        then: Callable[[Ticket], None] | None = None,
+        made: Made | None = None,
+    ) -> None:
+        """Start a call of a task, unless its partition has rebooted since."""
+        if self.cluster.boot_of(actor.partid) != actor.boot:
+            return
+        name = str(call.__struct_config__.tag)
+
+        def ended(ticket: Ticket) -> None:
+            self.outcomes[f"{name} {_how(ticket)}"] += 1
+            if then is not None:
+                then(ticket)
+            if made is not None and isinstance(ticket.outcome, Done):
+                made(ticket.outcome.value)
+
+        self.cluster.submit(actor.partid, call, bulk, ended)
+
+
+def _how(ticket: Ticket) -> str:
+    match ticket.outcome:
+        case Done():
+            return "ok"
+        case Failed(errno=number):
+            return errno_name(number)
+        case Raised(info=info):
+            return info.signal.name
+    return "lost"
+
+
+def _address(operation: Operation) -> int:
+    """Where a region or attachment goes: nowhere twice, so that an address names one thing."""
+    return _PLACES + operation.made * _PLACE_SIZE
+
+
+def _moving(operation: Operation, region: Region) -> Call | None:
+    """The call that an operation on pages of a region is."""
+    pid = region.actor.pid
+    start = region.address + operation.page * PAGE_SIZE
+    length = operation.pages * PAGE_SIZE
+    match operation.op:
+        case Op.MUNMAP:
+            return calls.Munmap(pid, start, length)
+        case Op.REMAP if not region.file and region.kind is not Kind.SHARED:
+            flags = _MAP_FLAGS[region.kind] | calls.MAP_FIXED
+            return calls.Mmap(pid, length, 3, flags, start)
+        case Op.PROTECT:
+            return calls.Mprotect(pid, start, length, _PROT[operation.detail])
+        case Op.DONTNEED:
+            return calls.Madvise(pid, start, length, calls.MADV_DONTNEED)
+        case Op.PUNCH:
+            return calls.Madvise(pid, start, length, calls.MADV_REMOVE)
+        case Op.PAGEOUT:
+            return calls.Madvise(pid, start, length, calls.MADV_PAGEOUT)
+        case Op.MIGRATE:
+            return calls.Migrate(pid, start, length)
+        case Op.TRUNCATE if region.file:
+            return calls.Truncate(region.file, operation.page * PAGE_SIZE)
+        case Op.WRITEBACK if region.file:
+            return calls.Writeback(region.file)
+    return None
+
+
+def _wiped(operation: Operation, region: Region) -> int | None:
+    """What the words of the pages are afterwards; None when they keep what they have."""
+    private = region.kind in (Kind.PRIVATE, Kind.UNCACHED)
+    match operation.op:
+        case Op.MUNMAP | Op.TRUNCATE:
+            return ABSENT
+        case Op.REMAP:
+            return 0
+        case Op.DONTNEED if private:
+            return 0
+        case Op.PUNCH if not private:
+            return 0
+    return None

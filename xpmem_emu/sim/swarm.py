@@ -1,0 +1,79 @@
+"""What a campaign may draw, with bounds: the `[swarm]` part of a scenario file.
+
+A swarm is inert data; `world` draws from it. Every bound is inclusive.
+"""
+
+import errno
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.units import parse_time
+
+Bounds = tuple[int, int]
+
+
+class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of the world and its image."""
+
+    partitions: Bounds = (2, 8)
+    frames: Bounds = (64, 512)
+    swap_pages: Bounds = (16, 256)
+    slots: Bounds = (2, 16)
+    window: Bounds = (0, 16)
+    """Fault-around, before and after each."""
+    batch: Bounds = (1, 64)
+    collisions: Bounds = (0, 4)
+    inflight: Bounds = (1, 32)
+    operations: Bounds = (60, 240)
+
+
+class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of durations, as text with a unit."""
+
+    latency: tuple[str, str] = ("5us", "2ms")
+    load: tuple[str, str] = ("100ms", "500ms")
+    hang: tuple[str, str] = ("5ms", "600ms")
+    down: tuple[str, str] = ("20ms", "500ms")
+
+    def bounds_ns(self, name: str) -> Bounds:
+        """The bounds of one of them in nanoseconds."""
+        low, high = getattr(self, name)
+        return parse_time(low), parse_time(high)
+
+
+class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many faults of each kind a run may have, and how strong message faults may be."""
+
+    rules: Bounds = (0, 5)
+    crashes: Bounds = (0, 2)
+    hangs: Bounds = (0, 2)
+    probability: tuple[float, float] = (0.01, 0.5)
+
+
+class Swarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole description. `workloads` gives each workload its weight."""
+
+    name: str
+    sizes: Sizes = Sizes()
+    times: Times = Times()
+    faults: Faulty = Faulty()
+    workloads: dict[str, int] = {}
+    sometimes_after: int = 300
+    """Seeds after which every sometimes-property must have been reached."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    swarm: Swarm
+
+
+def read_swarm(path: Path) -> Swarm:
+    """The swarm of a scenario file. Raises KernelError EINVAL, which names the key."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), _File).swarm
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise KernelError(
+            errno.EINVAL, f"{path.name} describes no swarm: {error}", "see docs/simulation.md"
+        ) from None

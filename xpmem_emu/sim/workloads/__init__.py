@@ -1,0 +1,28 @@
+"""What tasks do in a simulated run: each module writes one kind of program into a plan.
+
+A workload is a function (script) -> None that appends operations. It draws from a stream of its
+own and never looks at a running kernel, so a plan is known before its run begins.
+"""
+
+from collections.abc import Callable, Mapping
+
+from xpmem_emu.sim.workloads.churn import churn
+from xpmem_emu.sim.workloads.collective import collective
+from xpmem_emu.sim.workloads.counters import counters
+from xpmem_emu.sim.workloads.exits import exits
+from xpmem_emu.sim.workloads.pressure import pressure
+from xpmem_emu.sim.workloads.race import race
+from xpmem_emu.sim.workloads.script import Script
+from xpmem_emu.sim.workloads.sharing import sharing
+from xpmem_emu.sim.workloads.storm import storm
+
+WORKLOADS: Mapping[str, Callable[[Script], None]] = {
+    "sharing": sharing,
+    "collective": collective,
+    "churn": churn,
+    "storm": storm,
+    "pressure": pressure,
+    "counters": counters,
+    "exits": exits,
+    "race": race,
+}
