@@ -11,7 +11,6 @@ What a crash left behind (dead pids, sockets, arenas) is cleaned by the next `up
 import errno
 import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -29,12 +28,13 @@ from xpmem_emu.live.partition import KernelFactory, PartitionConfig
 from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
 from xpmem_emu.live.processes import (
     PartitionProcess,
+    cont,
     end,
     end_now,
     process_row,
     require_alive,
     spawn,
-    tell,
+    stop,
 )
 from xpmem_emu.live.state import (
     ClusterState,
@@ -293,12 +293,12 @@ def crash(cluster: str, name: str) -> None:
 
 def hang(cluster: str, name: str) -> None:
     """SIGSTOP: the partition stands still, maybe inside a store. Raises KernelError."""
-    tell(_running(cluster, name), signal.SIGSTOP)
+    stop(_running(cluster, name))
 
 
 def resume(cluster: str, name: str) -> None:
     """SIGCONT: the partition goes on as if nothing had been. Raises KernelError."""
-    tell(_running(cluster, name), signal.SIGCONT)
+    cont(_running(cluster, name))
 
 
 def _running(cluster: str, name: str) -> psutil.Process:

@@ -3,6 +3,7 @@
 import errno
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from xpmem_emu.live.state import PartitionState, process_of
 
 END_PATIENCE_S = 8.0
 _LOG_TAIL_LINES = 12
+_LOOK_AGAIN_S = 0.002
 
 
 def spawn(command: Sequence[str], log: Path) -> int:
@@ -53,6 +55,29 @@ def tell(process: psutil.Process, number: signal.Signals) -> None:
     """Send a signal; a process that is gone does not mind."""
     try:
         process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def stop(process: psutil.Process) -> None:
+    """SIGSTOP; returns when the process stands still. One that is gone does not mind."""
+    tell(process, signal.SIGSTOP)
+    _await(process, lambda: process.status() == psutil.STATUS_STOPPED)
+
+
+def cont(process: psutil.Process) -> None:
+    """SIGCONT; returns when the process goes on. One that is gone does not mind."""
+    tell(process, signal.SIGCONT)
+    _await(process, lambda: process.status() != psutil.STATUS_STOPPED)
+
+
+def _await(process: psutil.Process, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + END_PATIENCE_S
+    try:
+        while not condition():
+            if time.monotonic() >= deadline:
+                raise KernelError(errno.ETIMEDOUT, f"pid {process.pid} does not obey signals")
+            time.sleep(_LOOK_AGAIN_S)
     except psutil.NoSuchProcess:
         return
 
