@@ -39,11 +39,11 @@ def names(partition: Partition) -> list[str]:
 
 
 @contextmanager
-def raw_socket() -> Iterator[zmq.Socket[bytes]]:
+def raw_socket(cluster: str = "t") -> Iterator[zmq.Socket[bytes]]:
     """A connection to p0 that speaks bytes."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        socket.connect(read_state("t").partition("p0").console)
+        socket.connect(read_state(cluster).partition("p0").console)
         yield socket
 
 

@@ -1,4 +1,4 @@
-"""A partition with the real kernel under a hundred thousand mutated frames."""
+"""A partition with the real kernel under a hundred thousand mutated frames, and its console."""
 
 import random
 
@@ -23,10 +23,12 @@ from xpmem_emu.xpc.messages import (
 )
 
 from .conftest import Home
+from .test_console import greet, mutate_and_send, raw_socket
 
 pytestmark = pytest.mark.live
 
 FRAMES = 100_000
+CONSOLE_FRAMES = 20_000
 MEBIBYTE = 1 << 20
 PAYLOAD = 4 * MEBIBYTE
 STALE = 3 << 16
@@ -90,6 +92,10 @@ def test_mutated_frames_are_counted_and_the_partition_stays_active(
             socket.send_multipart(frames)
             if number == FRAMES // 10:
                 before = process.memory_info().rss
+        with raw_socket("hostile") as console:
+            greet(console)
+            mutate_and_send(console, dice, CONSOLE_FRAMES)
+        assert p0.boot_facts().traffic["console_malformed"] > CONSOLE_FRAMES // 4
         while (counted := bad_frames(p0) - before_bad) < expected:
             assert process.is_running()
         assert counted == expected > FRAMES // 2
