@@ -9,6 +9,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import SECOND
+from xpmem_emu.xpmem.events import FenceEnd
 
 Make = Callable[..., SimCluster]
 
@@ -62,3 +63,24 @@ def test_proof_that_comes_before_anybody_noticed_counts(make_cluster: Make) -> N
     cluster.run_for(5 * SECOND)
     audit = cluster.audit(0)
     assert (audit["quarantined"], audit["pins"], audit["grants"]) == (0, 0, 0)
+
+
+def test_fences_of_the_same_pages_wait_for_each_other(make_cluster: Make) -> None:
+    """Seed 6293: one fence was moving the pages when two more were to move the same ones. Each
+    failed attempt woke the other fence, so all attempts were used up in no time at all, and the
+    exporter was killed for pages that were about to be moved."""
+    cluster = make_cluster(5)
+    world = World(cluster)
+    for partid in range(1, 5):
+        importer = world.spawn(partid)
+        at = importer.xpmem_attach(importer.xpmem_get(world.segid), 0, PAGES * PAGE)
+        before = importer.load(at, PAGES * PAGE)
+    for partid in range(1, 4):
+        cluster.hang(partid)
+    cluster.run_for(SECOND)
+    assert world.exporter.load(world.base, PAGES * PAGE) == before
+    ends = [r.event.moved for r in cluster.trace if isinstance(r.event, FenceEnd)]
+    assert (len(ends), sum(ends)) == (3, PAGES)
+    for partid in range(1, 4):
+        cluster.resume(partid)
+    cluster.run_until_active()

@@ -24,16 +24,16 @@ from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.migrate import migrate_frames
 from xpmem_emu.mm.reclaim import in_page_cache
-from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.extents import Vector
 from xpmem_emu.xpmem.objects import Segment
 from xpmem_emu.xpmem.services import Services
 
-TRIES_MAX = 64
-RETRY_NS = 10 * MILLISECOND
-"""How often, and after how long at most, pages that could not be moved are tried again."""
+RECALLS_MAX = 4
+"""Pages that others hold on to for as long as so many recalls in a row cost their user's life."""
+RETRIES = 256
+"""How often moving them is tried until then."""
 
 Session = tuple[int, int]
 """(partid, session incarnation)."""
@@ -102,24 +102,22 @@ class Fence:
     async def _migrate(self, session: Session) -> None:
         """Ends when no live page is on a frame of the session, or the session is proven gone."""
         memory, scheduler = self._services.memory, self._services.scheduler
+        patience_ns = RECALLS_MAX * self._services.recall_bound_ns
+        give_up_ns = scheduler.now_ns + patience_ns
         moved = 0
-        why = f"its pages stayed in other hands {TRIES_MAX} times"
-        for _ in range(TRIES_MAX):
-            live = self._live(session)
-            if not len(live):
-                break
+        while len(live := self._live(session)):
             try:
                 if self._services.failpoints.armed:
                     await self._services.failpoints.reach(FENCE_MIGRATE)
                 moved += await migrate_frames(memory, live)
+                if scheduler.now_ns >= give_up_ns:
+                    self._kill_users(live, "its pages could not be moved from a lost partition")
             except KernelError as error:
                 why = f"no frames to move its memory out of reach of a lost partition: {error}"
                 self._kill_users(live, why)
-                break
             if len(self._live(session)):
-                await memory.changed.wait(scheduler.now_ns + RETRY_NS)
-        else:
-            self._kill_users(self._live(session), why)
+                # Asleep, not waiting for a change: two fences that fail would wake each other.
+                await scheduler.sleep_until(scheduler.now_ns + patience_ns // RETRIES)
         self._services.tracer.emit(
             events.FenceEnd(importer=session[0], incarnation=session[1], moved=moved)
         )
