@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim mutants docs
+.PHONY: help setup demo test check bench sim mutants model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -49,6 +49,9 @@ sim: $(READY) ## a long campaign of seeded worlds, judged by every checker
 
 mutants: $(READY) ## break the protocol in every known way: each must be caught
 	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2
+
+model: ## search every order of a small world with spin
+	@models/check
 
 bench: $(READY) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run

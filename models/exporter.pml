@@ -80,7 +80,7 @@ inline fence_begin(i) {
   fi
 }
 
-/* Fence._migrate has nothing to do any more when the page left, or the importer is gone. */
+/* Fence._live: nothing has to move any more when the page left, or the importer is gone. */
 inline look_again(i) {
   moving[i] = (moving[i] && quarantine[i] && quarantine[i] == page)
 }

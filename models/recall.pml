@@ -185,8 +185,8 @@ inline purge_frame(wire) {
   !(pte[i] == taken && held[i] && telling[i]))
 /* The frame under a mapping is somebody else's, whatever the exporter thinks of the importer. */
 #define FREED(i) (pte[i] && !references[pte[i]])
-/* A fenced importer still reaches the page that the exporter's tasks see. */
-#define ESCAPED(i) (pte[i] && !up[i] && !moving[i] && pte[i] == page)
+/* The fence is done, and the importer still reaches the page that the exporter's tasks see. */
+#define ESCAPED(i) (pte[i] && !up[i] && !moving[i] && !busy && pte[i] == page)
 
 #define COUNT(f) ((page == f) + (known == f) + (quarantine[0] == f) + (quarantine[1] == f))
 #define UNBALANCED(f) (references[f] != COUNT(f))
