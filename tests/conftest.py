@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from tests.clusters import SMALL, leftovers
 from xpmem_emu.image import Image
@@ -14,8 +15,10 @@ def make_cluster() -> Iterator[Callable[..., SimCluster]]:
     """Builds clusters, and checks at the end that each is clean (S3, S10)."""
     made: list[SimCluster] = []
 
-    def build(partitions: int = 2, image: Image = SMALL) -> SimCluster:
-        cluster = SimCluster(partitions, image)
+    def build(partitions: int = 2, image: Image = SMALL, domains: str = "") -> SimCluster:
+        """`domains` has a letter for each partition; empty: all are of one domain."""
+        images = [replace(image, domain=letter) for letter in domains] or [image] * partitions
+        cluster = SimCluster(len(images), image, image_of=images.__getitem__)
         cluster.run_until_active()
         made.append(cluster)
         return cluster

@@ -8,7 +8,9 @@ from tests.xpmem.api_rows import TABLE
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "semantics.md").read_text()
-PROOF = re.compile(r"`(tests/[\w/]+\.(?:py|txt))(?:::(\w+)(?:\[([^\]]*)\])?)?`")
+PROOF = re.compile(
+    r"`(tests/[\w/]+\.(?:py|txt)|partitions/scenarios/[\w-]+\.toml)(?:::(\w+)(?:\[([^\]]*)\])?)?`"
+)
 
 
 def functions(path: Path) -> set[str]:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World
-from xpmem_emu.image import Deadlines, Image, Nanoseconds, Xpc
+from xpmem_emu.image import Deadlines, Extensions, Image, Nanoseconds, Xpc
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.sim.cluster import SimCluster
@@ -33,7 +34,7 @@ class Scene(World):
         self.exporter.store(self.file, b"dirty")
         uncached = calls.MAP_SHARED | calls.MAP_ANONYMOUS | calls.MAP_UNCACHED
         self.word = self.exporter.mmap(PAGE, flags=uncached)
-        words = self.exporter.xpmem_make(self.word, PAGE, 0o666)
+        words = int(str(self.us(calls.XpmemMake, self.word, PAGE, 1, 0o666, "words")))
         self.far_word = self.importer.xpmem_attach(self.importer.xpmem_get(words), 0, PAGE)
 
     def on(self, partid: int, call: Call, bulk: bytes = b"") -> object:
@@ -57,12 +58,21 @@ QUICK = Image(
     xpc=Xpc(discovery_interval=ms(25), heartbeat_interval=ms(20), heartbeat_check=ms(80),
             disengage_limit=ms(100), control_attempt=ms(20)),
     deadlines=Deadlines(fault_attempt=ms(20), fault_wait_max=ms(200), recall_attempt=ms(30)),
+    extensions=Extensions(segment_names=True),
 )  # fmt: skip
 """Short deadlines: a trial waits for all of them."""
 
 
 def build() -> tuple[SimCluster, Scene]:
     cluster = SimCluster(2, QUICK)
+    cluster.run_until_active()
+    return cluster, Scene(cluster)
+
+
+def build_apart() -> tuple[SimCluster, Scene]:
+    """The same with the importer in a coherence domain of its own."""
+    images = [QUICK, replace(QUICK, domain="B")]
+    cluster = SimCluster(2, QUICK, image_of=images.__getitem__)
     cluster.run_until_active()
     return cluster, Scene(cluster)
 
@@ -108,6 +118,7 @@ CASES: dict[type[Call], Act] = {
     calls.XpmemAttach: lambda s: s.them(calls.XpmemAttach, s.apid, 0, SIZE),
     calls.XpmemDetach: lambda s: s.them(calls.XpmemDetach, AT),
     calls.XpmemCopy: lambda s: s.them(calls.XpmemCopy, s.apid, 0, s.apid, 4 * PAGE, PAGE),
+    calls.XpmemFind: lambda s: s.on(1, calls.XpmemFind("words")),
     calls.XpmemForkBegin: lambda s: s.us(calls.XpmemForkBegin),
     calls.XpmemForkEnd: lambda s: (s.us(calls.XpmemForkBegin), s.us(calls.XpmemForkEnd)),
     calls.XpmemTunable: lambda s: s.on(0, calls.XpmemTunable("faults_after", 8)),
@@ -119,17 +130,32 @@ CASES: dict[type[Call], Act] = {
     calls.Shutdown: lambda s: s.on(0, calls.Shutdown()),
 }
 
-ABSENT = {calls.XpmemFind}
-"""Names are an extension that the image of the sweep has not: EINVAL before anything else."""
+APART: dict[type[Call], Act] = {
+    kind: CASES[kind]
+    for kind in (
+        calls.Load, calls.Amo, calls.Exit, calls.Munmap, calls.XpmemAttach, calls.XpmemDetach,
+        calls.XpmemRelease, calls.XpmemRemove, calls.XpmemCopy,
+    )
+} | {calls.Store: lambda s: s.on(1, calls.Store(s.importer.pid, s.at + PAGE - 4), b"x" * 9)}
+"""What is another matter when the home can be reached by message only."""
 
 
 def test_no_call_is_left_out() -> None:
-    assert set(get_args(AnyCall)) - ABSENT == set(CASES)
+    assert set(get_args(AnyCall)) == set(CASES)
 
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
 def test_every_failure_on_the_way_of_a_call_is_survived(kind: type[Call]) -> None:
-    trials = list(sweep(build, CASES[kind]))
+    survive(build, CASES[kind])
+
+
+@pytest.mark.parametrize("kind", APART, ids=lambda kind: kind.__name__)
+def test_every_failure_on_the_way_to_another_domain_is_survived(kind: type[Call]) -> None:
+    survive(build_apart, APART[kind])
+
+
+def survive(build: Callable[[], tuple[SimCluster, Scene]], act: Act) -> None:
+    trials = list(sweep(build, act))
     assert [str(trial) for trial in trials if trial.wrong] == []
     assert trials[0].point == "kernel.call.begin"
     assert trials[-1].outcome == "ok"

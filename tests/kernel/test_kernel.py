@@ -223,6 +223,8 @@ def test_read_only_attachments_need_the_extension(
     at = world.importer.xpmem_attach(world.permit(1), 0, PAGE)
     assert world.importer.load(at, 8) == b"exporter"
     assert outcome_of(lambda: world.importer.store(at, b"x")) == "SIGSEGV"
+    assert outcome_of(lambda: world.importer.mprotect(at, PAGE, 3)) == "EACCES"
+    assert outcome_of(lambda: world.importer.store(at, b"x")) == "SIGSEGV"
 
 
 def test_a_killed_call_is_told_the_signal(cluster: SimCluster) -> None:

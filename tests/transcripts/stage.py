@@ -16,9 +16,11 @@ Values: numbers, names of earlier results, `name+N` for N pages after a result.
 import re
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from xpmem_emu.errors import errno_name
 from xpmem_emu.image import Bytes, Image, Memory
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import (
     Done,
     Event,
@@ -36,15 +38,18 @@ from xpmem_emu.trace import Record
 
 PAGE = 4096
 IMAGE = Image(memory=Memory(size=Bytes(1 << 20), swap=Bytes(1 << 16), files=Bytes(1 << 20)))
-SHOWN = re.compile(r"xpmem:(fault|recall|invalidate|sequence|install|import|fence|unpin)|mm:frames")
+SHOWN = re.compile(r"xpmem:(fault|recall|invalidate|sequence|install|import|fence|unpin"
+                   r"|remove|access|copy)|mm:frames")  # fmt: skip
 HIDDEN = ("segid", "address")
-MEM = re.compile("GET|ATTACH|FAULT|INVALIDATE|DETACH|RELEASE|EVICT|AMO")
+MEM = re.compile("GET|ATTACH|FAULT|INVALIDATE|DETACH|RELEASE|EVICT|AMO|COPY")
 
 
 class Stage:
     """The kernels, the messages in the open, and the names of things."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, domains: str) -> None:
+        """A letter for the coherence domain of each partition."""
+        partitions = len(domains)
         world = SimMemory()
         self.now_ns = 0
         self.output: list[str] = []
@@ -56,7 +61,8 @@ class Stage:
         for partid in range(partitions):
             memory = world.partition(partid, 1, IMAGE.memory.size)
             self.kernels.append(Kernel(
-                partid=partid, boot=1, image=IMAGE, arena=memory.arena,
+                partid=partid, boot=1, image=replace(IMAGE, domain=domains[partid]),
+                arena=memory.arena,
                 swap=memoryview(bytearray(IMAGE.memory.swap)),
                 peers=[p for p in range(partitions) if p != partid], peer_memory=memory,
             ))  # fmt: skip
@@ -170,5 +176,8 @@ CALLS: dict[str, Callable[..., tuple[calls.Call, bytes]]] = {
     "make": lambda pid, at, pages: (calls.XpmemMake(pid, at, pages * PAGE), b""),
     "get": lambda pid, segid: (calls.XpmemGet(pid, segid), b""),
     "attach": lambda pid, apid, pages: (calls.XpmemAttach(pid, apid, 0, pages * PAGE), b""),
+    "remove": lambda pid, segid: (calls.XpmemRemove(pid, segid), b""),
+    "pause": lambda pid, point: (breaking.FailpointSet(point, "1*pause"), b""),
+    "resume": lambda pid, point: (breaking.FailpointResume(point), b""),
     "detach": lambda pid, at: (calls.XpmemDetach(pid, at), b""),
 }

@@ -55,15 +55,6 @@ def test_an_importer_that_unmaps_an_attachment_itself_is_killed(
     assert cluster.audit(0)["pins"] == 0
 
 
-def test_memory_of_another_coherence_domain_is_not_attached(cluster: SimCluster) -> None:
-    world = World(cluster)
-    apid = world.permit()
-    cluster.kernels[1].memory.physical.remove_window(0)
-    assert outcome_of(lambda: world.importer.xpmem_attach(apid, 0, SIZE)) == "EXDEV"
-    cluster.run_for(10_000_000)
-    assert cluster.kernels[0].xpmem.exporter.grants[1, apid].attachments == {}
-
-
 def test_a_lost_partition_is_named_when_a_permit_is_wanted(cluster: SimCluster) -> None:
     world = World(cluster)
     assert outcome_of(no_peer(world)) == "EHOSTUNREACH"

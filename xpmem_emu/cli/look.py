@@ -21,8 +21,8 @@ from xpmem_emu.cli.watching import INTERVAL, watch
 TABLES: dict[str, tuple[str, ...]] = {
     "segments": ("partition", "segid", "pid", "size", "mode", "name", "state", "pinned_pages",
                  "holders"),
-    "attachments": ("partition", "handle", "segid", "offset", "size", "home", "held_pages",
-                    "state"),
+    "attachments": ("partition", "handle", "segid", "offset", "size", "home", "access",
+                    "held_pages", "state"),
     "permits": ("partition", "apid", "pid", "segid", "home", "size", "state", "attachments"),
     "faults": ("partition", "fault", "segid", "home", "page", "count", "state"),
     "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),

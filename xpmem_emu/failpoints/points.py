@@ -147,6 +147,12 @@ FAULT_REPLY = _sleeps(
 FAULT_INSTALL = _sleeps(
     "xpmem.fault.before_install", "xpmem/faults.py", 0,
     "a FAULT_REPLY arrived and was not looked at: an invalidation may overtake it (T16)")
+FAR_SEND = _sleeps(
+    "xpmem.far.before_send", "xpmem/far.py", errno.EIO,
+    "a block of an access to another domain is about to be sent; failing: SIGBUS")
+SERVE_ACCESS = _sleeps(
+    "xpmem.serve.before_access", "xpmem/serving.py", errno.EAGAIN,
+    "a COPY or AMO passed the firewall, no page was looked at; failing: the home refuses it")
 RECALL_SEND = _sleeps(
     "xpmem.recall.before_send", "xpmem/recall.py", errno.ETIMEDOUT,
     "a holder is about to get its INVALIDATE; failing: it never answers and is fenced")

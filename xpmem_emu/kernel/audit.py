@@ -37,6 +37,7 @@ def audit(kernel: "Kernel") -> dict[str, int]:
         "attachments": sum(len(imported.attachments) for imported in imports),
         "imported_pages": sum(imported.table.pages for imported in imports),
         "inflight_faults": xpmem.faults.inflight,
+        "far_accesses": xpmem.far.under_way,
         "evictions": sum(len(imported.evictions) for imported in imports),
         "page_requests": in_flight,
         "recalls": sum(len(segment.recalls) for segment in segments),

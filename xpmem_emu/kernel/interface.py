@@ -4,8 +4,6 @@ Everything that happens to a partition is an event here, everything it does is a
 live harness and the simulator are two readers of this page; no third way in exists.
 """
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from xpmem_emu.errors import SignalInfo
@@ -108,13 +106,12 @@ class Halt(msgspec.Struct, frozen=True):
     reason: str
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(msgspec.Struct):
     """What one step did, in order within each list."""
 
-    sends: list[Send | LinkDown] = field(default_factory=list)
-    replies: list[Reply] = field(default_factory=list)
-    trace: list[Record] = field(default_factory=list)
+    sends: list[Send | LinkDown] = []
+    replies: list[Reply] = []
+    trace: list[Record] = []
     stopped: Panic | Halt | None = None
     wake_at_ns: int | None = None
     """When to step next with a Tick at the latest; None: nothing is pending."""

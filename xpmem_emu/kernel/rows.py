@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm import pte
+from xpmem_emu.mm.vma import FarOps
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import ChannelNumber
 from xpmem_emu.xpc.reasons import Reason
@@ -72,6 +73,7 @@ def attachments(kernel: "Kernel") -> list[Row]:
             "size": attachment.pages[1] << PAGE_SHIFT,
             "offset": attachment.pages[0] << PAGE_SHIFT,
             "home": imported.home,
+            "access": attachment.access,
             "held_pages": len(imported.table.known(*attachment.pages)),
             "sequence": imported.sequence,
             "state": imported.gone or attachment.life.value,
@@ -226,6 +228,7 @@ def walk(task: Task, address: int) -> Row:
     vpn = address >> PAGE_SHIFT
     vma = task.mm.find_vma(address)
     entry = task.mm.page_table.walk(vpn)
+    far = vma is not None and isinstance(vma.ops, FarOps)
     levels = task.mm.page_table.levels(vpn)
     names = ("pgd", "pud", "pmd")
     return {
@@ -238,5 +241,5 @@ def walk(task: Task, address: int) -> Row:
         ],
         "pte_index": vpn & 511,
         "pte": entry,
-        "entry": pte.describe(entry),
+        "entry": "none: every access is a message" if far else pte.describe(entry),
     }

@@ -4,6 +4,8 @@
 valid until the caller next awaits, because only other threads take pages away. A load or store
 within one present page skips all of that.
 
+Where an area has FarOps there is never a page to walk to: its part of the access is carried.
+
 An access that cannot end is ended: after FAULTS_MAX fruitless faults at one address the task gets
 SIGBUS, and a killed thread gets SIGKILL before each fault.
 """
@@ -19,6 +21,7 @@ from xpmem_emu.mm.extents import Ptes, leading, runs
 from xpmem_emu.mm.fault import fault_range
 from xpmem_emu.mm.physical import MachineCheck
 from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, WRITE
+from xpmem_emu.mm.vma import FarOps, Vma
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
 
 if TYPE_CHECKING:
@@ -40,14 +43,22 @@ async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray
     data = bytearray(size)
     done = 0
     while done < size:
-        for view in await reach(mm, address + done, size - done, write=False):
+        found = await _reach(mm, address + done, size - done, write=False)
+        if isinstance(found, Vma):
+            end = min(size, found.end - address)
+            into = memoryview(data)[done:end]
+            await _far(found).load(mm, found, address + done, into)
+            done = end
+            continue
+        for view in found:
             data[done : done + len(view)] = view
             done += len(view)
     return data
 
 
 async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memoryview) -> None:
-    """Write `data` at `address`. Raises Signalled; the bytes before the signal are written."""
+    """Write `data` at `address`. Raises Signalled; the bytes before the signal are written. Where
+    the store is carried, bytes behind it may be written as well."""
     size = len(data)
     offset = address & PAGE_MASK
     if offset + size <= PAGE_SIZE and not mm.manager.physical.poisoned:
@@ -58,7 +69,14 @@ async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memo
             return
     rest = memoryview(data)
     while rest:
-        for view in await reach(mm, address + size - len(rest), len(rest), write=True):
+        at = address + size - len(rest)
+        found = await _reach(mm, at, len(rest), write=True)
+        if isinstance(found, Vma):
+            part = rest[: found.end - at]
+            await _far(found).store(mm, found, at, part)
+            rest = rest[len(part) :]
+            continue
+        for view in found:
             view[:] = rest[: len(view)]
             rest = rest[len(view) :]
 
@@ -73,7 +91,18 @@ async def walk_word(mm: "AddressSpace", address: int, write: bool) -> memoryview
 
 async def reach(mm: "AddressSpace", address: int, size: int, write: bool) -> list[memoryview]:
     """Views of the bytes from `address` on, at least one byte and at most `size`. Valid until
-    the caller next awaits. Raises Signalled."""
+    the caller next awaits. Raises Signalled, SIGBUS where no view can be had."""
+    found = await _reach(mm, address, size, write)
+    if isinstance(found, Vma):
+        reason = "memory that is reached by message only has no address here"
+        raise Signalled(SignalInfo(Signal.SIGBUS, reason, address))
+    return found
+
+
+async def _reach(
+    mm: "AddressSpace", address: int, size: int, write: bool
+) -> list[memoryview] | Vma:
+    """As `reach`, but gives the area whose FarOps must carry the access."""
     if address + size > TASK_SIZE:
         raise Signalled(SignalInfo(Signal.SIGSEGV, "beyond the end of user space", address))
     need = np.uint64(PRESENT | WRITE if write else PRESENT)
@@ -84,7 +113,9 @@ async def reach(mm: "AddressSpace", address: int, size: int, write: bool) -> lis
         ready = (ptes & need) == need
         if ready[0]:
             return _views(mm, address, size, ptes[: leading(ready)])
-        await _fault(mm, first, leading(~ready), write)
+        far = await _fault(mm, first, leading(~ready), write)
+        if far is not None:
+            return far
     raise Signalled(
         SignalInfo(Signal.SIGBUS, f"the page was taken away {FAULTS_MAX} times", address)
     )
@@ -110,19 +141,24 @@ def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memo
     return views
 
 
+def _far(vma: Vma) -> FarOps:
+    assert isinstance(vma.ops, FarOps)
+    return vma.ops
+
+
 def _check_special(mm: "AddressSpace", start: int, end: int) -> None:
     for vma in mm.vmas.intersecting(start, end):
         if vma.ops is not None:
             vma.ops.check(mm, vma, max(start, vma.start))
 
 
-async def _fault(mm: "AddressSpace", first: int, count: int, write: bool) -> None:
+async def _fault(mm: "AddressSpace", first: int, count: int, write: bool) -> Vma | None:
     thread = mm.manager.scheduler.current
     address = first << PAGE_SHIFT
     if thread is not None and thread.killed:
         raise Signalled(SignalInfo(Signal.SIGKILL, "killed during a memory access", address))
     try:
-        await fault_range(mm, first, count, write)
+        return await fault_range(mm, first, count, write)
     except KernelError as error:
         if error.errno != errno.ENOMEM:
             raise

@@ -27,7 +27,7 @@ class AmoOperation(IntEnum):
     STORE = 4
 
 
-def _refuse_cached(mm: AddressSpace, address: int) -> None:
+def require_uncached(mm: AddressSpace, address: int) -> None:
     """Raise KernelError EINVAL unless `address` is an aligned word of uncached memory."""
     if address % WORD:
         raise KernelError(errno.EINVAL, f"{address:#x} is not aligned to {WORD} bytes")
@@ -47,7 +47,7 @@ async def atomic(
 
     Raises KernelError EINVAL for cached or unaligned words, Signalled as a store would.
     """
-    _refuse_cached(mm, address)
+    require_uncached(mm, address)
     word = await walk_word(mm, address, write=True)
     before = int.from_bytes(word, "little")
     after = {

@@ -61,4 +61,5 @@ def locate(keys: Frames, wanted: Frames) -> tuple[Frames, Mask]:
 
 def leading(mask: Mask) -> int:
     """How many elements at the front of `mask` are true."""
-    return len(mask) if mask.all() else int(mask.argmin())
+    first = int(mask.argmin()) if len(mask) else 0
+    return len(mask) if len(mask) and mask[first] else first

@@ -6,7 +6,7 @@ entries, sleeps if it must (memory, disk, notifiers), and installs only where th
 the one it read. It may do less than asked or nothing: the caller walks again.
 
 Areas with ops are not handled here: the lock is dropped and `ops.fault` is called, which may
-sleep on another partition.
+sleep on another partition. An area with FarOps is handed back: it never has an entry.
 """
 
 from typing import TYPE_CHECKING
@@ -20,15 +20,18 @@ from xpmem_emu.mm.events import Cow, FaultEvent
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.transit import BATCH, Transit
-from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.mm.vma import FarOps, Prot, Vma, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
 
 
-async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: bool) -> None:
+async def fault_range(
+    mm: "AddressSpace", first_vpn: int, count: int, write: bool
+) -> Vma | None:
     """Work towards `count` accessible pages from `first_vpn` on, at least towards the first.
+    Returns the area when its FarOps must carry the access instead, else None.
 
     Raises Signalled: SIGSEGV (no area, no permission), SIGBUS (beyond the end of a file, or what
     the area's ops say), SIGKILL (exiting); KernelError ENOMEM.
@@ -40,8 +43,11 @@ async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: boo
         vma = _permitted(mm, address, write)
         if vma.ops is None:
             await resolve(vma, first_vpn, count, write)
-            return
+            return None
+    if isinstance(vma.ops, FarOps):
+        return vma
     await vma.ops.fault(mm, vma, address, write)
+    return None
 
 
 async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:

@@ -56,7 +56,7 @@ async def pin_pages(
         for _ in range(TRIES_MAX):
             guard: list[PinnedRun] = []
             if touched_vpn >= 0:
-                await _populate_touched(_touched_area(mm, touched_vpn), touched_vpn)
+                await _populate_touched(usable_area(mm, touched_vpn), touched_vpn)
                 guard = _pin_present(mm, touched_vpn, 1)  # fault-around must not push it out
             for vma in _areas(mm, first_vpn, count):
                 await _populate_around(vma, first_vpn, count)
@@ -76,7 +76,9 @@ def _areas(mm: "AddressSpace", first: int, count: int) -> list[Vma]:
     return [vma for vma in areas if _refusal(vma) is None]
 
 
-def _touched_area(mm: "AddressSpace", vpn: int) -> Vma:
+def usable_area(mm: "AddressSpace", vpn: int) -> Vma:
+    """The area whose page `vpn` others may be given. Raises KernelError with the cause, ENOENT
+    or EFAULT."""
     vma = mm.vmas.find(vpn << PAGE_SHIFT)
     if vma is None:
         raise KernelError(errno.ENOENT, f"nothing is mapped at {vpn << PAGE_SHIFT:#x}")

@@ -15,7 +15,7 @@ from xpmem_emu.mm.events import Mprotect
 from xpmem_emu.mm.extents import Ptes
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.ranges import aligned_range, require_alive, require_covered
-from xpmem_emu.mm.vma import Prot
+from xpmem_emu.mm.vma import Prot, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) -> None:
     """Change the protection of a range, all of it or nothing. Raises EINVAL (unaligned, unknown
-    protection), ENOMEM (a hole, too many areas), ESRCH."""
+    protection), EACCES (an area that stays read-only), ENOMEM (a hole, too many areas), ESRCH."""
     if not Prot.NONE <= prot <= Prot.READ | Prot.WRITE:
         raise KernelError(errno.EINVAL, f"protection {int(prot):#x} is unknown")
     start, end = aligned_range(address, length, errno.ENOMEM)
@@ -33,6 +33,7 @@ async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) ->
     async with mm.mmap_lock.write():
         require_alive(mm)
         require_covered(mm, start, end)
+        _refuse_widening(mm, start, end, prot)
         mm.reserve_areas(mm.cuts(start, end))
         await mm.settle(start, end)
         async with Gather(mm.manager) as gather:
@@ -43,6 +44,12 @@ async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) ->
                 vma.prot = prot
             mm.merge_areas(start, end)
     mm.manager.tracer.emit(Mprotect(pid=mm.pid, start=start, end=end, prot=int(prot)))
+
+
+def _refuse_widening(mm: "AddressSpace", start: int, end: int, prot: Prot) -> None:
+    for vma in mm.vmas.intersecting(start, end):
+        if prot & Prot.WRITE and vma.flags & VmaFlags.READONLY:
+            raise KernelError(errno.EACCES, f"area {vma} was given to be read only")
 
 
 def _change_entries(

@@ -8,11 +8,12 @@ keeps reverse-map indices valid when mremap moves the area.
 Areas change under the mmap_lock held for writing; whoever holds it for reading may rely on them.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Protocol
 
-from xpmem_emu.errors import Signal, SignalInfo, Signalled
+from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class VmaFlags(IntFlag):
     DONTEXPAND = 1 << 5
     DONTDUMP = 1 << 6
     RESERVED = 1 << 7
+    READONLY = 1 << 8
+    """mprotect must not make it writable: whoever gave the memory did not allow stores."""
 
 
 class VmaOps(Protocol):
@@ -61,6 +64,31 @@ class VmaOps(Protocol):
 
     def split(self, vma: "Vma", tail: "Vma") -> None:
         """The area was cut; decide what `tail.ops` is. It is `vma.ops` when called."""
+
+
+class FarOps(ABC):
+    """Ops of an area that never has an entry: what is behind it can be spoken to, not mapped.
+    Every access is carried there and back."""
+
+    @abstractmethod
+    async def load(
+        self, mm: "AddressSpace", vma: "Vma", address: int, into: memoryview
+    ) -> None:
+        """Fill `into` with the bytes from `address` on, which lie in `vma`. Raises Signalled."""
+
+    @abstractmethod
+    async def store(
+        self, mm: "AddressSpace", vma: "Vma", address: int, data: memoryview
+    ) -> None:
+        """Write `data` at `address`, all of it in `vma`. Raises Signalled."""
+
+    async def fault(self, mm: "AddressSpace", vma: "Vma", address: int, write: bool) -> None:
+        """Nobody asks for an entry here."""
+        raise KernelBug(f"an entry was asked for in {vma}, which has none")
+
+    def check(self, mm: "AddressSpace", vma: "Vma", address: int) -> None:
+        """Nobody finds an entry here."""
+        raise KernelBug(f"an entry was found in {vma}, which has none")
 
 
 class DeadOps:

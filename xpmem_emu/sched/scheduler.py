@@ -220,16 +220,19 @@ class Scheduler:
         so that the owner can say where the kernel died.
         """
         self.advance(now_ns)
+        runnable = self._runnable
         while True:
-            self._fire_timers()
-            if not self._runnable:
+            if self._timers and self._timers[0][0] <= self.now_ns:
+                self._fire_timers()
+            if not runnable:
                 return
-            while self._runnable:
-                self._resume(self._next())
+            while runnable:
+                self._resume(runnable.popleft() if len(runnable) == 1 else self._next())
 
     def advance(self, now_ns: int) -> None:
         """Set the clock without running anything; it never goes back."""
-        self.now_ns = max(self.now_ns, now_ns)
+        if now_ns > self.now_ns:
+            self.now_ns = now_ns
 
     def close(self) -> None:
         """Drop every thread: the image is gone. Locks are released on the way out, but nothing
@@ -252,7 +255,7 @@ class Scheduler:
             action()
 
     def _next(self) -> Thread:
-        if self.pick is None or len(self._runnable) == 1:
+        if self.pick is None:
             return self._runnable.popleft()
         index = self.pick(len(self._runnable))
         thread = self._runnable[index]

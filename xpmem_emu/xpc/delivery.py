@@ -12,6 +12,7 @@ from typing import Protocol
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.points import XPC_REPLY, XPC_SERVE, XPC_THREAD
+from xpmem_emu.xpc import events
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Buffer, Header
 from xpmem_emu.xpc.messages import Message
@@ -87,16 +88,22 @@ class Opening:
 
     def receive(self, header: Header, message: Message, bulk: Buffer) -> None:
         """A numbered message: an answer, or a request that may need a thread."""
-        number = header.number
+        number, kind = header.number, KIND[type(message)]
         if message.code in REPLY_CODES:
             self.sender.answered(number, message, bulk)
         elif self._host.threads >= self._host.thread_limit or self._thread_fails():
-            self._wire.counters.refused += 1
+            self._refuse(kind, number)
         else:
-            kind = KIND[type(message)]
             arrival = receive_request(self.receiver, self._wire, kind, self._channel, number)
             if arrival is Arrival.NEW:
                 self._start_thread(number, message, bulk)
+
+    def _refuse(self, kind: str, number: int) -> None:
+        wire = self._wire
+        wire.counters.refused += 1
+        wire.local.emit(
+            events.Refused(peer=wire.peer, kind=kind, channel=self._channel, number=number)
+        )
 
     def _thread_fails(self) -> bool:
         failpoints = self._wire.local.failpoints

@@ -47,16 +47,25 @@ class _Numbered(Event, frozen=True):
     number: int
 
 
-class Sent(_Numbered, frozen=True, tag="xpc:send"):
+class _InSession(_Numbered, frozen=True):
+    incarnation: int
+    """The sender's, in the session of the message."""
+
+
+class Sent(_InSession, frozen=True, tag="xpc:send"):
     """A numbered message was handed to the interconnect for the first time."""
 
 
-class Received(_Numbered, frozen=True, tag="xpc:receive"):
+class Received(_InSession, frozen=True, tag="xpc:receive"):
     """A numbered message of the current session arrived."""
 
 
-class Retransmit(_Numbered, frozen=True, tag="xpc:retransmit"):
+class Retransmit(_InSession, frozen=True, tag="xpc:retransmit"):
     """A request was sent again, or a remembered answer was."""
+
+
+class Refused(_Numbered, frozen=True, tag="xpc:refused"):
+    """A request found no thread and was dropped; its sender will send it again."""
 
 
 class Duplicate(_Numbered, frozen=True, tag="xpc:duplicate"):

@@ -175,8 +175,9 @@ class Wire:
         self, event: type[events.Sent] | type[events.Retransmit], packet: Packet
     ) -> events.Sent | events.Retransmit:
         return event(
-            peer=self.peer, kind=packet.kind, channel=packet.channel, number=packet.number
-        )
+            peer=self.peer, kind=packet.kind, channel=packet.channel, number=packet.number,
+            incarnation=self._src_incarnation,
+        )  # fmt: skip
 
     def _hand_over(self, packet: Packet) -> None:
         if self.local.failpoints.armed and self.local.failpoints.failing(XPC_SEND):

@@ -149,6 +149,7 @@ class Xpc:
                 kind=KIND[type(message)],
                 channel=header.channel,
                 number=header.number,
+                incarnation=header.src_incarnation,
             )
         )
         session = partition.session

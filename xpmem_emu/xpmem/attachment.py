@@ -5,16 +5,24 @@ and has no struct pages behind it (facts 1.7). When the importer itself unmaps o
 it, XPMEM kills the process, as the real driver does (facts 1.11); a VMA cut off from it (by a
 partial mprotect) leads nowhere: every access to that piece is SIGBUS.
 
-State only; how a fault is resolved is faults.py.
+Inside a coherence domain it is mapped: faults bring entries in (faults.py). Across domains it is
+far: it never has an entry, and every access is a message (far.py). State only; nothing is decided
+here but what the importer may do to its own mapping.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
 
 from xpmem_emu.errors import Signal, SignalInfo, Signalled
 from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.vma import DeadOps, Vma
+from xpmem_emu.mm.vma import DeadOps, FarOps, Vma
 from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.extents import Range
 from xpmem_emu.xpmem.objects import Imported, Mortal, Permit
 
@@ -22,15 +30,17 @@ CUT_OFF = "this piece was cut off from its attachment by a partial change of the
 
 
 @dataclass(eq=False)
-class Attachment(Mortal):
+class Attachment(Mortal, ABC):
     """One mapping of a segment. `pages` are the segment's pages that it shows."""
+
+    access: ClassVar[str]
+    """How loads and stores get there."""
 
     number: int
     permit: Permit
     mm: AddressSpace
     address: int
     pages: Range
-    resolve: Callable[["Attachment", Vma, int], Awaitable[None]]
     reachable: Callable[[Imported], bool]
     kill: Callable[[int, SignalInfo], None]
 
@@ -59,16 +69,29 @@ class Attachment(Mortal):
         segid, home = self.imported.segid, self.imported.home
         return Signalled(SignalInfo(Signal.SIGBUS, reason, address, segid, home, page))
 
+    def unanswered(self, address: int, error: XpcError) -> Signalled:
+        """The signal for a store or an atomic operation that got no answer."""
+        return self.sigbus(address, self.imported.gone or str(error))
+
+    def require_usable(self, vma: Vma, address: int) -> None:
+        """Raise SIGBUS for reasons that are known here (facts 1.10 a to d, i, j)."""
+        imported = self.imported
+        if imported.gone:
+            raise self.sigbus(address, imported.gone)
+        if not self.live or not self.permit.live or vma.ops is not self:
+            raise self.sigbus(address, "the attachment is being detached")
+        if not self.reachable(imported):
+            raise self.sigbus(address, f"partition p{imported.home} is lost")
+
     # -- VmaOps ----------------------------------------------------------------------------
 
+    @abstractmethod
     async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
         """Resolve a missing page; called with no lock held, may sleep for long."""
-        await self.resolve(self, vma, address)
 
+    @abstractmethod
     def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
         """The home partition must still be ACTIVE in the session of the PTE."""
-        if self.imported.gone or not self.reachable(self.imported):
-            raise self.sigbus(address, self.imported.gone or "the home partition is lost")
 
     def unmapped(self, mm: AddressSpace, vma: Vma, start: int, end: int) -> None:
         """The importer unmapped or moved [start, end) behind XPMEM's back."""
@@ -81,3 +104,51 @@ class Attachment(Mortal):
     def split(self, vma: Vma, tail: Vma) -> None:
         """The VMA was cut in two; the piece behind the cut loses its attachment."""
         tail.ops = DeadOps(CUT_OFF)
+
+
+@dataclass(eq=False)
+class MappedAttachment(Attachment):
+    """Inside the coherence domain: special entries lead to the home's frames."""
+
+    access = "direct"
+    resolve: Callable[["MappedAttachment", Vma, int], Awaitable[None]]
+
+    async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
+        """Ask the home for frames."""
+        await self.resolve(self, vma, address)
+
+    def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
+        """SIGBUS when the home partition is lost."""
+        if self.imported.gone or not self.reachable(self.imported):
+            raise self.sigbus(address, self.imported.gone or "the home partition is lost")
+
+
+@dataclass(eq=False)
+class FarAttachment(FarOps, Attachment):
+    """Across coherence domains: loads and stores are carried to the home, one by one."""
+
+    access = "by message"
+    carry_load: Callable[["FarAttachment", Vma, int, memoryview], Awaitable[None]]
+    carry_store: Callable[["FarAttachment", Vma, int, memoryview], Awaitable[None]]
+
+    async def load(self, mm: AddressSpace, vma: Vma, address: int, into: memoryview) -> None:
+        """Ask the home for the bytes."""
+        await self.carry_load(self, vma, address, into)
+
+    async def store(self, mm: AddressSpace, vma: Vma, address: int, data: memoryview) -> None:
+        """Send the bytes to the home."""
+        await self.carry_store(self, vma, address, data)
+
+    def unanswered(self, address: int, error: XpcError) -> Signalled:
+        """A machine check if it was sent: what no handler can know, none is asked about."""
+        if error.reason is Reason.NOT_CONNECTED:
+            return super().unanswered(address, error)
+        reason = (
+            "machine check: the access may or may not have been carried out: "
+            f"{self.imported.gone or error}"
+        )
+        return self.machine_check(address, reason)
+
+    def machine_check(self, address: int, reason: str) -> Signalled:
+        """The SIGBUS that kills, whatever the task handles (T17)."""
+        return Signalled(msgspec.structs.replace(self.sigbus(address, reason).info, forced=True))

@@ -44,6 +44,14 @@ class AttachmentMap(Event, frozen=True, tag="xpmem:attach"):
     size: int
 
 
+class AttachmentFar(Event, frozen=True, tag="xpmem:attach_by_message"):
+    """The attachment's home is in another coherence domain: each access of it is a message."""
+
+    segid: int
+    address: int
+    home: int
+
+
 class AttachmentUnmap(Event, frozen=True, tag="xpmem:detach"):
     """An importer's attachment is gone."""
 
@@ -188,3 +196,24 @@ class ImportLost(Event, frozen=True, tag="xpmem:import_lost"):
     segid: int
     reason: str
     ptes: int
+
+
+class FarAccess(Event, frozen=True, tag="xpmem:access_by_message"):
+    """A load or store went to the home in so many messages: `done`, or why it failed."""
+
+    segid: int
+    address: int
+    size: int
+    write: bool
+    messages: int
+    outcome: str
+
+
+class CopyServe(Event, frozen=True, tag="xpmem:copy_serve"):
+    """The home read or stored bytes for `importer`; offset and size in bytes of the segment."""
+
+    segid: int
+    importer: int
+    offset: int
+    size: int
+    write: bool

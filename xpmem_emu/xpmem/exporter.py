@@ -2,7 +2,8 @@
 
 Every request names its permit; what a permit does not allow is refused, whoever asks (firewall).
 A refusal is an errno and a cause in the reply, which the importer turns into the errno of the
-call or the SIGBUS of the access. Nothing here knows at which address anybody maps a page.
+call or the SIGBUS of the access. Nothing here knows at which address anybody maps a page. Frames
+are for partitions of this coherence domain; whoever is beyond it gets bytes (serving.py).
 
 The fault, exporter's side (facts 2.3, 2.4; design page 3):
 
@@ -14,23 +15,17 @@ The fault, exporter's side (facts 2.3, 2.4; design page 3):
 
 import errno
 
-from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
-from xpmem_emu.mm.access import load, store
-from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic
 from xpmem_emu.mm.gup import pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.units import PAGE_SHIFT
-from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import (
     Ack,
     Amo,
-    AmoReply,
     Attach,
     AttachReply,
-    Copy,
-    CopyReply,
     Detach,
     Evict,
     Fault,
@@ -43,12 +38,14 @@ from xpmem_emu.xpc.messages import (
     Release,
 )
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.extents import Range, intersect, total
+from xpmem_emu.xpmem.extents import Extent, Range, intersect, subtract, total
+from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.ids import unpack
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
 from xpmem_emu.xpmem.permissions import READ, WRITE, permitted
 from xpmem_emu.xpmem.recall import Recalls
 from xpmem_emu.xpmem.services import Services
+from xpmem_emu.xpmem.serving import Serving
 
 XPMEM_RDONLY, XPMEM_RDWR = 1, 2
 
@@ -64,8 +61,9 @@ class Exporter:
         self.first_sequence = 0
         """Where new segments begin to count their invalidations."""
         self.segments: dict[int, Segment] = {}
-        self.grants: dict[tuple[int, int], Grant] = {}
-        """By (importing partition, apid)."""
+        self.firewall = Firewall()
+        self.grants = self.firewall.grants
+        self.serving = Serving(services, self.firewall)
 
     async def serve(self, importer: int, request: Message) -> Message:
         """The answer to one MEM request of partition `importer` (which may be this one)."""
@@ -83,7 +81,7 @@ class Exporter:
             case Evict():
                 return self._evict(importer, request)
             case Amo():
-                return await self._amo(importer, request)
+                return await self.serving.amo(importer, request)
             case FindName():
                 return self._find(request)
         raise KernelError(errno.ENOSYS, f"{type(request).__name__} is not served by an exporter")
@@ -94,7 +92,7 @@ class Exporter:
         self._recalls.begin(segment, (0, segment.pages), going_away=reason)
         await self._recalls.settle(segment.group, segment.vaddr, segment.vaddr + segment.size)
         for grant in list(segment.grants.values()):
-            self._forget(grant)
+            self._forget(grant, reason)
         del self.segments[segment.segid]
         del segment.group.segments[segment.segid]
         segment.torn_down()
@@ -110,7 +108,7 @@ class Exporter:
     def forget_importer(self, importer: int) -> None:
         """A partition is lost: its grants end. Its pages are the fence's business."""
         for grant in [g for g in self.grants.values() if g.importer == importer]:
-            self._forget(grant)
+            self._forget(grant, f"p{importer} was given up, and its permits with it")
 
     def drop(self, segment: Segment, importer: int, ranges: list[Range]) -> None:
         """`importer` holds these pages of `segment` no longer; unpin what nobody holds now."""
@@ -146,7 +144,7 @@ class Exporter:
             grant = Grant(
                 request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY
             )
-            self.grants[importer, request.apid] = segment.grants[importer, request.apid] = grant
+            self.firewall.enter(grant)
             self._services.tracer.emit(
                 events.PermitGet(segid=segment.segid, apid=request.apid, importer=importer)
             )
@@ -178,7 +176,7 @@ class Exporter:
         grant = self.grants.get((importer, request.apid))
         if grant is not None:
             segment = grant.segment
-            self._forget(grant)
+            self._forget(grant, "the permit was released")
             if not any(other.importer == importer for other in segment.grants.values()):
                 self.drop(segment, importer, [(0, segment.pages)])
         return Ack()
@@ -195,59 +193,13 @@ class Exporter:
                 return FindNameReply(segment.segid)
         return FindNameReply(0)
 
-    def _forget(self, grant: Grant) -> None:
-        grant.destroy()
-        grant.torn_down()
-        del self.grants[grant.importer, grant.apid]
-        del grant.segment.grants[grant.importer, grant.apid]
+    def _forget(self, grant: Grant, why: str) -> None:
+        self.firewall.end(grant, why)
         self._services.tracer.emit(
             events.PermitRelease(
                 segid=grant.segment.segid, apid=grant.apid, importer=grant.importer
             )
         )
-
-    async def copy(
-        self, importer: int, request: Copy, data: Buffer
-    ) -> tuple[CopyReply, Buffer]:
-        """One block of a transfer, read or written through the exporter's own page table."""
-        try:
-            grant = self.grants.get((importer, request.apid))
-            if grant is None or not grant.segment.live:
-                raise KernelError(errno.ENOENT, "the segment was removed or its exporter is gone")
-            segment = grant.segment
-            if request.offset + request.size > segment.size:
-                raise KernelError(errno.EINVAL, "the range is outside of the segment")
-            address = segment.vaddr + request.offset
-            if not request.write:
-                return CopyReply(0, ""), bytes(await load(segment.group.mm, address, request.size))
-            if not grant.writable or len(data) != request.size:
-                raise KernelError(errno.EACCES, "the permit is read-only or data is missing")
-            await store(segment.group.mm, address, data)
-        except (KernelError, Signalled) as error:
-            number = error.errno if isinstance(error, KernelError) else errno.EFAULT
-            return CopyReply(number, str(error)[:240]), b""
-        return CopyReply(0, ""), b""
-
-    async def _amo(self, importer: int, request: Amo) -> AmoReply:
-        try:
-            grant = self.grants.get((importer, request.apid))
-            if grant is None or not grant.segment.live:
-                raise KernelError(errno.ENOENT, "the segment was removed or its exporter is gone")
-            if request.offset + WORD > grant.segment.size:
-                raise KernelError(errno.EINVAL, "the word is outside of the segment")
-            if not grant.writable:
-                raise KernelError(errno.EACCES, "the permit is read-only")
-            address = grant.segment.vaddr + request.offset
-            operation = AmoOperation(request.operation)
-            before = await atomic(
-                grant.segment.group.mm, address, operation, request.operand, request.compare
-            )
-        except (KernelError, Signalled) as error:
-            number = error.errno if isinstance(error, KernelError) else errno.EFAULT
-            return AmoReply(number, str(error)[:240], 0)
-        except ValueError:
-            return AmoReply(errno.EINVAL, f"no atomic operation {request.operation}", 0)
-        return AmoReply(0, "", before)
 
     # -- faults ----------------------------------------------------------------------------
 
@@ -261,12 +213,18 @@ class Exporter:
                 raise KernelError(
                     errno.ENOENT, "the segment was removed, its exporter is gone or the permit is"
                 )
+            if not self._services.memory.physical.has_window(importer):
+                raise KernelError(
+                    errno.EXDEV, f"p{importer} is beyond the coherence domain: it gets no frames"
+                )
             segment = grant.segment
             pages = intersect((request.page, request.count), (0, segment.pages))
             if pages is None or intersect((request.touched, 1), pages) is None:
                 raise KernelError(errno.EINVAL, "the page is outside of the segment")
             await self._make_known(grant, request.touched, pages)
             extents = segment.table.hold(importer, *pages)
+            if self._services.memory.frames.bad:
+                extents = self._without_bad(segment, importer, request.touched, extents)
         except KernelError as error:
             return FaultReply(error.errno, error.cause[:240], 0, [])
         self._services.tracer.emit(
@@ -280,6 +238,29 @@ class Exporter:
             self.drop(segment, importer, [pages])
             return FaultReply(number, str(said_so(FAULT_REPLY, number)), 0, [])
         return reply
+
+    def _without_bad(
+        self, segment: Segment, importer: int, touched: int, extents: list[Extent]
+    ) -> list[Extent]:
+        """Give no poisoned frame away: an importer may not know that it is one (T17). Raises
+        KernelError EIO when the touched page is on one; then nothing is given."""
+        bad = self._services.memory.frames.bad
+        spoilt = [
+            (page + one - frame, 1)
+            for page, frame, count, _ in extents
+            for one in sorted(bad)
+            if frame <= one < frame + count
+        ]
+        given = [(page, count) for page, _, count, _ in extents]
+        if (touched, 1) in spoilt:
+            self.drop(segment, importer, given)
+            raise KernelError(errno.EIO, f"machine check: the frame of page {touched} is poisoned")
+        self.drop(segment, importer, spoilt)
+        return [
+            extent
+            for span in subtract(given, spoilt)
+            for extent in segment.table.hold(importer, *span)
+        ]
 
     async def _make_known(self, grant: Grant, touched: int, pages: Range) -> None:
         """Return, without a sleep in between, when `touched` is in the PFN table and as much of

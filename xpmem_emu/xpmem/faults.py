@@ -33,7 +33,7 @@ from xpmem_emu.xpc.messages import Detach, Evict, Fault, FaultReply
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.attachment import MappedAttachment
 from xpmem_emu.xpmem.extents import Extent, Range, intersect, overlaps, subtract
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.imports import Imports
@@ -56,7 +56,7 @@ class Faults:
         self.after = services.image.faults.after
         self.before = services.image.faults.before
 
-    async def resolve(self, attachment: Attachment, vma: Vma, address: int) -> None:
+    async def resolve(self, attachment: MappedAttachment, vma: Vma, address: int) -> None:
         """Bring in the page behind `address` and its neighbourhood.
 
         Raises Signalled (SIGBUS with the reason; SIGKILL when killed while waiting) and
@@ -67,7 +67,7 @@ class Faults:
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
         collisions = 0
         while True:
-            self._refuse(attachment, vma, address)
+            attachment.require_usable(vma, address)
             if install_known(self._services, attachment, page, self._batch):
                 return
             if imported.busy((page, 1)):
@@ -138,18 +138,8 @@ class Faults:
     def _batch(self) -> int:
         return self._services.image.faults.batch
 
-    def _refuse(self, attachment: Attachment, vma: Vma, address: int) -> None:
-        """Reasons for SIGBUS that are known here (facts 1.10 a to d, i, j)."""
-        imported = attachment.imported
-        if imported.gone:
-            raise attachment.sigbus(address, imported.gone)
-        if not attachment.live or not attachment.permit.live or vma.ops is not attachment:
-            raise attachment.sigbus(address, "the attachment is being detached")
-        if not self._homes.reachable(imported.home, imported.incarnation):
-            raise attachment.sigbus(address, f"partition p{imported.home} is lost")
-
     async def _wait(
-        self, queue: WaitQueue, until: int, attachment: Attachment, address: int
+        self, queue: WaitQueue, until: int, attachment: MappedAttachment, address: int
     ) -> None:
         why = await queue.wait_killable(until)
         if why is Wake.KILLED:
@@ -158,7 +148,7 @@ class Faults:
             raise attachment.sigbus(address, "the fault found no place before its deadline")
 
     async def _ask(
-        self, attachment: Attachment, address: int, page: int, until: int, attempt: int
+        self, attachment: MappedAttachment, address: int, page: int, until: int, attempt: int
     ) -> bool:
         """One FAULT and its answer; False when an invalidation crossed it."""
         imported = attachment.imported
@@ -203,7 +193,7 @@ class Faults:
         finally:
             self._end(imported, fault, pages, outcome)
 
-    def _begin(self, attachment: Attachment, page: int, until: int) -> InFlight:
+    def _begin(self, attachment: MappedAttachment, page: int, until: int) -> InFlight:
         imported = attachment.imported
         self._number += 1
         fault = InFlight(self._number, self._window(attachment, page), until)
@@ -231,7 +221,7 @@ class Faults:
         )
 
     def _accept(
-        self, attachment: Attachment, fault: InFlight, page: int, extents: list[Extent]
+        self, attachment: MappedAttachment, fault: InFlight, page: int, extents: list[Extent]
     ) -> int:
         """Record a good answer and map it, unless the attachment went meanwhile."""
         imported = attachment.imported
@@ -240,7 +230,7 @@ class Faults:
             return 0
         return install(self._services, attachment, page, extents)
 
-    def _window(self, attachment: Attachment, page: int) -> Range:
+    def _window(self, attachment: MappedAttachment, page: int) -> Range:
         """Fault-around (facts 1.10): 32 after and 16 before. A touch right behind pages that are
         known or being asked for is sequential and asks for twice as many as those, up to the
         image's batch. Stops at pages that are known or busy."""

@@ -11,6 +11,7 @@ from itertools import count
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import ATTACH_MAP, GET_ADOPT, GET_PERMIT
+from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.mapping import MapRequest
 from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
 from xpmem_emu.sched import Completion, Wake
@@ -18,10 +19,11 @@ from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_al
 from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.attachment import Attachment, FarAttachment, MappedAttachment
 from xpmem_emu.xpmem.device import Device, no_state
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY, XPMEM_RDWR
-from xpmem_emu.xpmem.extents import intersect
+from xpmem_emu.xpmem.extents import Range, intersect
+from xpmem_emu.xpmem.far import Far
 from xpmem_emu.xpmem.faults import Faults
 from xpmem_emu.xpmem.home import Homes, unreachable
 from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, Ident, unpack
@@ -47,6 +49,7 @@ class Getting:
         importer: Importer,
         imports: Imports,
         faults: Faults,
+        far: Far,
         homes: Homes,
     ) -> None:
         self._services = services
@@ -54,6 +57,7 @@ class Getting:
         self._importer = importer
         self._imports = imports
         self._faults = faults
+        self._far = far
         self._homes = homes
         self._numbers = count(1)
 
@@ -269,15 +273,8 @@ class Getting:
                 errno.ENOMEM, f"this task has {limit} attachments, the image's limit"
             )
         imported = permit.imported
-        if not self._services.memory.physical.has_window(imported.home):
-            raise KernelError(
-                errno.EXDEV,
-                f"p{imported.home} is of another coherence domain: no load or store reaches it",
-                "put both partitions into one domain of one host (`domain` in the topology)",
-            )
-        attachment = Attachment(
-            number, permit, process.mm, 0, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT),
-            self._faults.resolve, self._reachable, self._services.kill,
+        attachment = self._attachment(
+            permit, number, process.mm, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
         )
 
         def still_wanted(replaced: list[Vma]) -> None:
@@ -291,7 +288,7 @@ class Getting:
             MapRequest(
                 length=size,
                 prot=Prot.READ | Prot.WRITE if writable else Prot.READ,
-                flags=ATTACHMENT_FLAGS,
+                flags=_flags(attachment),
                 address=vaddr,
                 fixed=bool(vaddr),
                 ops=attachment,
@@ -305,7 +302,27 @@ class Getting:
                 segid=imported.segid, apid=permit.apid, address=attachment.address, size=size
             )
         )
+        if isinstance(attachment, FarAttachment):
+            self._services.tracer.emit(
+                events.AttachmentFar(
+                    segid=imported.segid, address=attachment.address, home=imported.home
+                )
+            )
         return attachment.address
+
+    def _attachment(
+        self, permit: Permit, number: int, mm: AddressSpace, pages: Range
+    ) -> MappedAttachment | FarAttachment:
+        """Mapped when the home's memory can be reached directly, else by message (T22)."""
+        home = permit.imported.home
+        reachable, kill = self._reachable, self._services.kill
+        if self._services.memory.physical.has_window(home):
+            return MappedAttachment(
+                number, permit, mm, 0, pages, reachable, kill, self._faults.resolve
+            )
+        return FarAttachment(
+            number, permit, mm, 0, pages, reachable, kill, self._far.load, self._far.store
+        )
 
     def _reachable(self, imported: Imported) -> bool:
         return self._homes.reachable(imported.home, imported.incarnation)
@@ -313,6 +330,17 @@ class Getting:
     async def _until_told(self, told: Completion[None]) -> None:
         if await told.wait_killable() is Wake.KILLED:
             return  # the telling goes on without us
+
+
+def _flags(attachment: Attachment) -> VmaFlags:
+    """Beyond the domain no cache keeps a line; a read-only permit never widens."""
+    far = isinstance(attachment, FarAttachment)
+    readonly = attachment.permit.flags == XPMEM_RDONLY
+    return (
+        ATTACHMENT_FLAGS
+        | (VmaFlags.UNCACHED if far else VmaFlags.NONE)
+        | (VmaFlags.READONLY if readonly else VmaFlags.NONE)
+    )
 
 
 def _invalid(cause: str) -> KernelError:

@@ -39,7 +39,7 @@ class Homes:
     ) -> tuple[Message, Buffer]:
         """Like ask, for a block transfer: bulk data goes along and comes back."""
         if home == self._services.partid:
-            return await self._exporter.copy(home, request, bulk)
+            return await self._exporter.serving.copy(home, request, bulk)
         return await self._services.xpc.call(
             home, MEM_CHANNEL, request, bulk=bulk, patience=patience
         )

@@ -9,12 +9,14 @@ from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.attachment import MappedAttachment
 from xpmem_emu.xpmem.extents import UNCACHED, Extent, Range, intersect
 from xpmem_emu.xpmem.services import Services
 
 
-def install(services: Services, attachment: Attachment, page: int, extents: list[Extent]) -> int:
+def install(
+    services: Services, attachment: MappedAttachment, page: int, extents: list[Extent]
+) -> int:
     """Note the frames of an answer for all attachments and map them around `page` of this one.
 
     Returns how many PTEs were installed.
@@ -25,7 +27,7 @@ def install(services: Services, attachment: Attachment, page: int, extents: list
     return _map(services, attachment, page, extents)
 
 
-def install_known(services: Services, attachment: Attachment, page: int, batch: int) -> bool:
+def install_known(services: Services, attachment: MappedAttachment, page: int, batch: int) -> bool:
     """Map `page` and what else is known after it without asking anybody; False when `page` is
     not known here."""
     table = attachment.imported.table
@@ -38,7 +40,7 @@ def install_known(services: Services, attachment: Attachment, page: int, batch: 
     return True
 
 
-def _map(services: Services, attachment: Attachment, page: int, extents: list[Extent]) -> int:
+def _map(services: Services, attachment: MappedAttachment, page: int, extents: list[Extent]) -> int:
     mm = attachment.mm
     vma = mm.find_vma(attachment.vpn_of(page) << PAGE_SHIFT)
     if vma is None or vma.ops is not attachment:

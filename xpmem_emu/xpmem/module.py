@@ -4,17 +4,19 @@
     making    make, remove                   fence     a lost importer that may be alive
     getting   get, release, attach, detach   faults    bringing pages in
     exporter  answers importers              importer  losing pages
-    transfer  block copies
+    serving   accesses by message            far       accesses to other domains
+    firewall  who may reach a segment        transfer  block copies
 
 It decides nothing itself.
 """
 
 import errno
 
-from xpmem_emu.errors import KernelError
+from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import INVALIDATE_ACK, INVALIDATE_ZAP
 from xpmem_emu.mm.atomic import AmoOperation
 from xpmem_emu.mm.vma import Vma
+from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import (
     Amo,
@@ -36,6 +38,7 @@ from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.far import Far
 from xpmem_emu.xpmem.faults import Faults
 from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.getting import Getting
@@ -61,12 +64,13 @@ class Xpmem:
         self.homes = Homes(services, self.exporter)
         self.imports = Imports(services.scheduler)
         self.faults = Faults(services, self.homes, self.imports)
+        self.far = Far(services, self.homes)
         self.importer = Importer(services, self.homes, self.faults, self.imports)
         self.fence = Fence(services, self.exporter)
         self.device = Device(self.recalls, self.exporter, self.importer)
         self.making = Making(services, self.device, self.exporter, self.homes)
         self.getting = Getting(
-            services, self.device, self.importer, self.imports, self.faults, self.homes
+            services, self.device, self.importer, self.imports, self.faults, self.far, self.homes
         )
         self.transfers = Transfers(services, self.homes, self.getting)
 
@@ -76,12 +80,16 @@ class Xpmem:
     ) -> int:
         """An atomic operation through an attachment, carried out by the home partition."""
         imported = attachment.imported
-        offset = address - attachment.address + attachment.pages[0] * 4096
+        vma = attachment.mm.find_vma(address)
+        if vma is None or not vma.writable:
+            reason = f"atomic operation in area {vma}, which forbids stores"
+            raise Signalled(SignalInfo(Signal.SIGSEGV, reason, address))
+        offset = address - attachment.address + (attachment.pages[0] << PAGE_SHIFT)
         request = Amo(attachment.permit.apid, offset, operation, operand, compare)
         try:
             reply = await self.homes.ask(imported.home, request)
         except XpcError as error:
-            raise attachment.sigbus(address, imported.gone or str(error)) from None
+            raise attachment.unanswered(address, error) from None
         assert isinstance(reply, AmoReply)
         if reply.errno:
             raise KernelError(reply.errno, reply.cause)
@@ -116,7 +124,7 @@ class Xpmem:
         if isinstance(message, Invalidate):
             return await self._invalidate(partid, message)
         if isinstance(message, Copy):
-            return await self.exporter.copy(partid, message, bulk)
+            return await self.exporter.serving.copy(partid, message, bulk)
         return await self.exporter.serve(partid, message)
 
     async def _invalidate(self, partid: int, message: Invalidate) -> Message:

@@ -2,29 +2,29 @@
 
 Contained: whatever goes wrong at the far end is an error of this call, never a signal, because no
 processor touches the other partition's memory. The home partitions move the bytes through the
-page tables of the exporters, so nothing is mapped or pinned here. A read or write that is not
-answered in time is repeated as often as the image says (one repeat: twice 28 s on the historical
-machines), then it is ETIMEDOUT. Chunks of one call are not atomic towards each other.
+page tables of the exporters, so nothing is mapped or pinned here, and both may be of another
+coherence domain. Several blocks are under way at a time. A read or write that is not answered in
+time is repeated as often as the image says (one repeat: twice 28 s on the historical
+machines), then it is ETIMEDOUT. Blocks of one call are not atomic towards each other.
 
 Declared in the 2008 driver but never handled there (facts 1.1); the checks are those that its
 shared helper was written for: the source permit may be read, the destination permit written.
 """
 
 import errno
+from functools import partial
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Patience, XpcError
+from xpmem_emu.xpmem.blocks import cut, run_abreast
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
 from xpmem_emu.xpmem.getting import Getting
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.objects import Permit, Process
 from xpmem_emu.xpmem.services import Services
-
-CHUNK = 1 << 20
-"""Bytes that one message moves, unless the image's payload is smaller."""
 
 
 class Transfers:
@@ -53,11 +53,16 @@ class Transfers:
                     f"offset {offset:#x} + size {size:#x} is outside of the segment's "
                     f"{permit.imported.size:#x} bytes",
                 )
-        step = min(CHUNK, self._services.image.xpc.payload)
-        for done in range(0, size, step):
-            count = min(step, size - done)
-            data = await self._move(read, source[1] + done, count, b"")
-            await self._move(write, target[1] + done, count, data)
+        blocks = [
+            partial(self._copy_block, (read, at), (write, at - source[1] + target[1]), count)
+            for at, count in cut(self._services, source[1], size)
+        ]
+        await run_abreast(self._services.scheduler, "xpmem_copy", blocks)
+
+    async def _copy_block(
+        self, source: tuple[Permit, int], target: tuple[Permit, int], size: int
+    ) -> None:
+        await self._move(*target, size, await self._move(*source, size, b""))
 
     async def _move(self, permit: Permit, offset: int, size: int, data: Buffer) -> Buffer:
         """One read (no data) or write at the home of `permit`; what was read."""

@@ -1,0 +1,80 @@
+"""The firewall of an exporting partition: which permits are granted, and what each one allows.
+
+Requests of an earlier session do not get here: XPC drops frames of old incarnations. What does
+get here is judged anew for every access, because nothing that an importer is not mapped to can be
+recalled from it:
+
+    the permit is of another partition                EACCES
+    it ended (and why), or was never granted          ENOENT
+    the segment is being removed                      ENOENT
+    the range is not in the segment                   EINVAL
+    the permit is read-only and the access writes     EACCES
+
+It knows importers as partitions: which of its tasks holds a permit is the importer's business.
+Why a permit ended is remembered for the last few only, to say so to whoever comes late.
+"""
+
+import errno
+from collections import OrderedDict
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.xpmem.ids import unpack
+from xpmem_emu.xpmem.objects import Grant
+
+GRAVES = 256
+"""How many permits that ended are remembered."""
+
+
+class Firewall:
+    """The grants on this partition's segments."""
+
+    def __init__(self) -> None:
+        self.grants: dict[tuple[int, int], Grant] = {}
+        """By (importing partition, apid)."""
+        self._graves: OrderedDict[tuple[int, int], str] = OrderedDict()
+
+    def enter(self, grant: Grant) -> None:
+        """`grant` holds from now on."""
+        key = grant.importer, grant.apid
+        self.grants[key] = grant.segment.grants[key] = grant
+        self._graves.pop(key, None)
+
+    def end(self, grant: Grant, why: str) -> None:
+        """`grant` holds no longer, not even for who was let in before and sleeps."""
+        key = grant.importer, grant.apid
+        grant.destroy()
+        grant.torn_down()
+        del self.grants[key]
+        del grant.segment.grants[key]
+        self._graves[key] = why
+        if len(self._graves) > GRAVES:
+            self._graves.popitem(last=False)
+
+    def admit(self, importer: int, apid: int, offset: int, size: int, *, write: bool) -> Grant:
+        """The grant that lets `importer` access these bytes of a segment. Raises KernelError."""
+        owner = unpack(apid).partid
+        if owner != importer:
+            raise KernelError(errno.EACCES, f"permit {apid:#x} is of p{owner}, not of p{importer}")
+        grant = self.grants.get((importer, apid))
+        if grant is None:
+            never = f"permit {apid:#x} was never granted, or long ago"
+            raise KernelError(errno.ENOENT, self._graves.get((importer, apid), never))
+        self.require_live(grant)
+        if offset + size > grant.segment.size:
+            raise KernelError(
+                errno.EINVAL,
+                f"offset {offset:#x} + size {size:#x} is outside of the segment's "
+                f"{grant.segment.size:#x} bytes",
+            )
+        if write and not grant.writable:
+            raise KernelError(errno.EACCES, f"permit {apid:#x} is read-only")
+        return grant
+
+    def require_live(self, grant: Grant) -> None:
+        """Raise KernelError ENOENT unless the grant and its segment are still there: to be asked
+        again after every sleep."""
+        if not grant.live:
+            why = self._graves.get((grant.importer, grant.apid), "the permit ended meanwhile")
+            raise KernelError(errno.ENOENT, why)
+        if not grant.segment.live:
+            raise KernelError(errno.ENOENT, "the segment is being removed")
