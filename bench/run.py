@@ -1,4 +1,4 @@
-"""Measures a live cluster against the limit it cannot beat, as ratios taken in one run.
+"""Measures a live cluster, and the simulator, against a limit, as ratios taken in one run.
 
 Absolute times on a shared machine are noise; a ratio of two things measured side by side is not.
 Prints a table; `--json` prints one document.
@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import simulator
+from bench.domains import SIZE, rates
 from bench.echo import round_trip_ns
 from xpmem_emu.live.client import Partition, Task, connect
 from xpmem_emu.live.cluster import down, up
 from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import PAGE_SIZE
 
 MIB = 1 << 20
@@ -150,6 +153,15 @@ def hot_load(p0: Partition, p1: Partition) -> Figure:
     )  # fmt: skip
 
 
+def far_read(folder: Path) -> Figure:
+    """Reading across coherence domains, through the client, against an echo of large messages."""
+    ours, limit = rates(folder)
+    return Figure(
+        f"bulk read of {SIZE // MIB} MiB across domains / echo of large messages",
+        f"{ours:.0f} MiB/s", f"{limit:.0f} MiB/s", f"{limit / ours:.1f} x",
+    )  # fmt: skip
+
+
 def recall(p0: Partition, p1: Partition, p2: Partition) -> list[Figure]:
     """munmap of a range that two partitions hold, against munmap of one that nobody does."""
     exporter = p0.spawn()
@@ -178,6 +190,16 @@ def recall(p0: Partition, p1: Partition, p2: Partition) -> list[Figure]:
     ]  # fmt: skip
 
 
+def simulated() -> Figure:
+    """Kernel events of a campaign on one core, against a loop of plain Python."""
+    speed = simulator.measure(find_toml("scenarios", "chaos"))
+    return Figure(
+        "simulator, kernel events/s per core; turns of a plain Python loop",
+        f"{speed.events:.0f} /s", f"{speed.turns:.0f} /s",
+        f"{speed.turns / speed.events:.1f} turns",
+    )  # fmt: skip
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -190,6 +212,8 @@ def main() -> None:
             lambda: cold_read(p0, p1),
             lambda: [hot_load(p0, p1)],
             lambda: recall(p0, p1, p2),
+            lambda: [simulated()],
+            lambda: [far_read(Path(folder))],
         ):
             figures += measure()
             print(f"measured: {figures[-1].what}", file=sys.stderr)

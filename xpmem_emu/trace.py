@@ -30,9 +30,11 @@ class Record(msgspec.Struct, frozen=True):
         return str(self.event.__struct_config__.tag)
 
     def flat(self) -> dict[str, object]:
-        """The record as one flat mapping, ready for JSON: place first, then the event's fields."""
+        """The record as one flat mapping, ready for JSON: place first, then the event's fields.
+
+        `record` is its sequence number: events have a `sequence` of their own."""
         place: dict[str, object] = {
-            "sequence": self.sequence,
+            "record": self.sequence,
             "time_ns": self.time_ns,
             "partid": self.partid,
             "thread": self.thread,

@@ -1,10 +1,16 @@
 """Seeded worlds: no invariant breaks, the same seed does the same, and situations are reached."""
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
+from xpmem_emu.fabric.faults import ClockTrouble, PaceTrouble, PointFault
+from xpmem_emu.fabric.grammar import parse_fault, stem
+from xpmem_emu.fabric.rules import SIGNATURES, Membership
+from xpmem_emu.failpoints import POINTS
 from xpmem_emu.sim.campaign import HarnessError, Tally, results
 from xpmem_emu.sim.gate import differing
-from xpmem_emu.sim.plan import Plan, decode_plan, encode_plan
+from xpmem_emu.sim.plan import Fault, Plan, decode_plan, encode_plan
 from xpmem_emu.sim.run import Verdict, run_plan
 from xpmem_emu.sim.sometimes import MEANINGS
 from xpmem_emu.sim.swarm import Swarm
@@ -13,15 +19,16 @@ from xpmem_emu.sim.world import draw
 from .conftest import CHAOS
 
 
-@pytest.mark.parametrize("first", range(0, 120, 20))
-def test_twenty_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) -> None:
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("first", range(0, 500, 100))
+def test_a_hundred_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) -> None:
     tally = Tally(swarm)
-    for result in results(CHAOS, range(first, first + 20), jobs=1):
+    for result in results(CHAOS, range(first, first + 100), jobs=1):
         tally.add(result)
     told = [f"seed {each.seed}: {each.violations[:1]}" for each in tally.failed]
     assert (told, tally.errors) == ([], [])
     assert tally.verdict is Verdict.VALID
-    assert tally.runs == 20
+    assert tally.runs == 100
 
 
 def test_the_same_plan_gives_the_same_stream_and_another_seed_another(swarm: Swarm) -> None:
@@ -30,8 +37,22 @@ def test_the_same_plan_gives_the_same_stream_and_another_seed_another(swarm: Swa
     assert first.digest != run_plan(draw(swarm, 9)).digest
 
 
+def test_a_fault_of_probability_0_changes_no_event_of_a_run(swarm: Swarm) -> None:
+    plan = draw(swarm, 9)
+    idle = [
+        Fault(f"idle-{number}", at_ns, plan.load_ns, text=f"{text} --prob 0")
+        for number, text in enumerate(
+            ["drop", "link p0->p1 delay 5ms --jitter 1ms", "corrupt --match type=FAULT_REPLY",
+             "loss 50% --burst 4", "link *->p1 cut", "split p0|p1"]
+        )
+        for at_ns in (0, plan.load_ns // 2)
+    ][::2]  # fmt: skip
+    assert run_plan(replace(plan, faults=[*idle, *plan.faults])).digest == run_plan(plan).digest
+
+
+@pytest.mark.timeout(400)
 def test_hash_seeds_change_no_stream() -> None:
-    assert differing(CHAOS, range(6)) == []
+    assert differing(CHAOS, range(50)) == []
 
 
 def test_a_plan_survives_being_written_down(plan: Plan) -> None:
@@ -58,3 +79,19 @@ def test_a_simulator_that_fails_is_not_a_verdict(swarm: Swarm) -> None:
     tally = Tally(swarm)
     tally.add(HarnessError(3, "Traceback"))
     assert (tally.runs, tally.errors[0].seed) == (0, 3)
+
+
+def test_a_plan_of_another_version_is_refused(plan: Plan) -> None:
+    with pytest.raises(msgspec.ValidationError, match="version 1"):
+        decode_plan(encode_plan(replace(plan, version=1)))
+
+
+def test_the_swarm_draws_every_kind_of_fault_and_what_it_draws_can_be_read(swarm: Swarm) -> None:
+    faults = [fault for seed in range(400) for fault in draw(swarm, seed).faults]
+    known = [parse_fault(fault.text) for fault in faults if fault.text]
+    kinds = {stem(fault) for fault in known} | {str(fault.trouble) for fault in faults}
+    wanted = {each.value for kind in (SIGNATURES, Membership, ClockTrouble, PaceTrouble)
+              for each in kind}  # fmt: skip
+    assert wanted | {"failpoint", "strain", "poison", "crash", "hang"} <= kinds
+    points = {fault.point for fault in known if isinstance(fault, PointFault)}
+    assert points == set(POINTS)

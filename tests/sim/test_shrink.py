@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from xpmem_emu.cli.main import run as command
 from xpmem_emu.cli.session import Session
 from xpmem_emu.sim.bundle import write_bundle
+from xpmem_emu.sim.diagram import draw_diagram
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.sim.plan import decode_plan
+from xpmem_emu.sim.perfetto import perfetto_trace
+from xpmem_emu.sim.plan import Fault, decode_plan
 from xpmem_emu.sim.run import Run, run_plan
 from xpmem_emu.sim.shrink import shrink
 from xpmem_emu.sim.swarm import Swarm
@@ -43,6 +46,20 @@ def test_a_bundle_holds_the_run_and_how_to_do_it_again(swarm: Swarm, tmp_path: P
     starts = [item["id"] for item in items if item["ph"] == "s"]
     assert starts
     assert starts == [item["id"] for item in items if item["ph"] == "f"]
+
+
+def test_the_diagram_shows_the_faults_and_the_messages_that_they_hit(swarm: Swarm) -> None:
+    plan = draw(swarm, 0)
+    drop = Fault("lost", 0, plan.load_ns, text="drop --match type=GET --times 1")
+    run = Run(replace(plan, faults=[drop]))
+    assert run.result().injected["drop"] > 0
+    svg = draw_diagram(run.cluster.trace, plan.knobs.partitions)
+    assert "lost: drop --match type=GET --times 1 --name lost" in svg
+    assert "drop GET" in svg
+    assert "OPEN_REQUEST" not in svg
+    items = perfetto_trace(run.cluster.trace)["traceEvents"]
+    names = [item["args"] for item in items if item["name"] == "process_name"]
+    assert {"name": "faults"} in names
 
 
 def test_the_command_answers_with_the_verdict(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from enum import Enum
 from itertools import count
 
+from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
-from xpmem_emu.kernel.interface import Done, Failed
+from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.sim.cast import WORD_OFFSETS, Actor, Cast, Region, View
-from xpmem_emu.sim.cluster import Ticket
 from xpmem_emu.sim.history import FOREVER, Access, History, Verb, Word
 from xpmem_emu.sim.plan import Kind, Operation
+from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 Begin = Callable[..., None]
@@ -93,7 +94,7 @@ class Accesses:
         def ended(ticket: Ticket) -> None:
             sure = isinstance(ticket.outcome, Done)
             # A word is stored whole or, when the store fails, not at all; more pages may be partly.
-            if mine and (sure or ticket.lost or operation.pages > 1):
+            if mine and (sure or ticket.lost or operation.pages > 1 or _unanswered(ticket)):
                 for _, page, word in offsets:
                     self._note(
                         place, operation.page + page, word, Verb.STORE, begin, value,
@@ -162,6 +163,14 @@ class Accesses:
             Word(name, page, word), verb, begin, end, operand, compare, seen, sure, home, actor,
             since,
         ))  # fmt: skip
+
+
+def _unanswered(ticket: Ticket) -> bool:
+    """Whether a store may be at its home although its task was told of a signal: one that went by
+    message and got no answer is a machine check, or its task was killed meanwhile."""
+    if not isinstance(ticket.outcome, Raised):
+        return False
+    return ticket.outcome.info.forced or ticket.outcome.info.signal is Signal.SIGKILL
 
 
 def _tracked(pages: int) -> list[tuple[int, int, int]]:

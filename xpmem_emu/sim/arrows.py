@@ -11,6 +11,7 @@ class Arrow(NamedTuple):
     """One numbered message that arrived. Times in nanoseconds."""
 
     kind: str
+    channel: int
     number: int
     src: int
     dst: int
@@ -32,7 +33,7 @@ def arrows(trace: Sequence[Record]) -> list[Arrow]:
             key = (event.peer, record.partid, event.kind, event.channel, event.number)
             if key in sent:
                 found.append(
-                    Arrow(event.kind, event.number, event.peer, record.partid, sent[key],
-                          record.time_ns)
+                    Arrow(event.kind, event.channel, event.number, event.peer, record.partid,
+                          sent[key], record.time_ns)
                 )  # fmt: skip
     return found

@@ -23,7 +23,7 @@ from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpc.slots import SendRing
-from xpmem_emu.xpmem import exporter as exporting
+from xpmem_emu.xpmem import serving
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.ids import Ident
@@ -164,7 +164,7 @@ def amo_twice() -> AbstractContextManager[Any]:
             await atomic(mm, address, operation, operand, compare)
         return await atomic(mm, address, operation, operand, compare)
 
-    return patch.object(exporting, "atomic", twice)
+    return patch.object(serving, "atomic", twice)
 
 
 def evict_overtakes_fault() -> AbstractContextManager[Any]:
@@ -183,7 +183,7 @@ def release_keeps_holders() -> AbstractContextManager[Any]:
     def keeping(self: Exporter, importer: int, request: Release) -> Ack:
         grant = self.grants.get((importer, request.apid))
         if grant is not None:
-            self._forget(grant)
+            self._forget(grant, "the permit was released")
         return Ack()
 
     return patch.multiple(Exporter, _release=keeping, _detach=_detach_keeping)

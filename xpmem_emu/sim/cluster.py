@@ -12,25 +12,21 @@ It decides nothing about memory or protocol; it only delivers. An `Observer` see
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from xpmem_emu.errors import KernelError, SignalInfo, Signalled
 from xpmem_emu.fabric.clock import Clock
 from xpmem_emu.fabric.interconnect import Delivery, Interconnect
 from xpmem_emu.fabric.pace import Pace
 from xpmem_emu.image import Image
-from xpmem_emu.kernel.calls import Audit, Call, Spawn, Value
+from xpmem_emu.kernel.calls import Audit, Call, Spawn
 from xpmem_emu.kernel.interface import (
     Buffer,
-    Done,
     Effects,
     Event,
-    Failed,
     LinkDown,
-    Outcome,
     ProcessGone,
-    Raised,
     Receive,
     Reply,
     Request,
@@ -40,23 +36,13 @@ from xpmem_emu.kernel.interface import (
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.memory import SimMemory
 from xpmem_emu.sim.task import SimTask
+from xpmem_emu.sim.ticket import Answer, Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 
 Pick = Callable[[int], int]
 LATENCY_NS = 20_000
 """How long a message takes when no rule says otherwise."""
-
-
-class Answer(NamedTuple):
-    """Result of a call: value and bulk."""
-
-    value: Value
-    bulk: Buffer
-
-
-class Stuck(Exception):
-    """Virtual time ran past the limit while somebody still waited: a hang."""
 
 
 class Observer(Protocol):
@@ -79,41 +65,8 @@ class Unwatched:
         """Nothing."""
 
 
-class Ticket:
-    """A call under way. `lost`: its partition is gone, there will be no outcome."""
-
-    def __init__(self, partid: int, then: "Callable[[Ticket], None] | None" = None) -> None:
-        self.partid = partid
-        self.outcome: Outcome | None = None
-        self.lost = False
-        self._then = then
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.lost or self.outcome is not None
-
-    def end(self, outcome: Outcome | None) -> None:
-        """The call ended, or with None: was lost."""
-        self.outcome, self.lost = outcome, outcome is None
-        if self._then is not None:
-            self._then(self)
-
-    def answer(self) -> Answer:
-        """The result. Raises KernelError or Signalled as the call ended."""
-        match self.outcome:
-            case Done(value=value, bulk=bulk):
-                return Answer(value, bulk)
-            case Failed(errno=number, cause=cause, remedy=remedy):
-                raise KernelError(number, cause, remedy)
-            case Raised(info=info):
-                assert isinstance(info, SignalInfo)
-                raise Signalled(info)
-        raise Stuck("the call has not ended")
-
-
 class SimCluster:
-    """`partitions` kernels of one image, all peers of each other, booted at time 0."""
+    """`partitions` kernels, all peers of each other, booted at time 0."""
 
     def __init__(
         self,
@@ -122,12 +75,14 @@ class SimCluster:
         seed: int = 0,
         observer: Observer | None = None,
         pick_of: Callable[[int], Pick | None] = lambda partid: None,
+        image_of: Callable[[int], Image] | None = None,
     ) -> None:
-        """`pick_of` makes the choice among runnable threads for the kernel of a partition."""
+        """For each partition `pick_of` chooses among threads and `image_of` what it boots."""
         self.now_ns = 0
         self.steps = 0
         """How many steps all kernels took: the order of everything that happens."""
         self.image = image or Image()
+        self._image_of = image_of or (lambda partid: self.image)
         self.latency_ns: Callable[[int, int], int] = lambda src, dst: LATENCY_NS
         """How long a message from one partition to another takes, each time anew."""
         self.tap: Callable[[int, Send], None] = lambda src, message: None
@@ -165,7 +120,7 @@ class SimCluster:
         kernel = Kernel(
             partid=partid,
             boot=boot,
-            image=self.image,
+            image=self._image_of(partid),
             arena=memory.arena,
             swap=memoryview(bytearray(self.image.memory.swap)),
             peers=[peer for peer in self.partids if peer != partid],
@@ -178,10 +133,10 @@ class SimCluster:
 
     def crash(self, partid: int) -> None:
         """The process of a partition vanishes, as by kill -9; nobody is told."""
-        kernel = self.kernels.pop(partid)
-        kernel.scheduler.close()
+        self.kernels.pop(partid).scheduler.close()
         self.clocks.pop(partid, None)
         self.paces.pop(partid, None)
+        self.interconnect.leave(partid)
         self._wakes.pop(partid, None)
         self._hung.pop(partid, None)
         self.crashed(partid)
@@ -218,8 +173,7 @@ class SimCluster:
             self._step(partid, event)
 
     def prove_gone(self, partid: int, boot: int = 0) -> None:
-        """Tell every kernel that the process of a partition, the last one unless `boot` says
-        which, is gone for certain."""
+        """Tell every kernel that this boot, or the last, of a partition is gone for certain."""
         for other in list(self.kernels):
             self._step(other, ProcessGone(partid, boot or self._boots[partid]))
 
@@ -249,10 +203,8 @@ class SimCluster:
         return list(self._tickets.values())
 
     def _lose_calls(self, partid: int) -> None:
-        for number, ticket in list(self._tickets.items()):
-            if ticket.partid == partid:
-                del self._tickets[number]
-                ticket.end(None)
+        for number in [n for n, ticket in self._tickets.items() if ticket.partid == partid]:
+            self._tickets.pop(number).end(None)
 
     def call(self, partid: int, call: Call, bulk: Buffer = b"") -> Answer:
         """Make a call and run until it ends. Raises KernelError, Signalled, Stuck."""
@@ -309,7 +261,8 @@ class SimCluster:
 
     def _next(self) -> None:
         time_ns, _, action = heapq.heappop(self._agenda)
-        self.now_ns = max(self.now_ns, time_ns)
+        if time_ns > self.now_ns:
+            self.now_ns = time_ns
         action()
 
     def _step(self, partid: int, event: Event) -> None:
@@ -340,7 +293,8 @@ class SimCluster:
         effects = kernel.step(time_ns, event)
         self.trace += effects.trace
         self._observer.stepped(partid, effects)
-        self._carry(partid, effects)
+        if effects.sends:
+            self._carry(partid, effects)
         for reply in effects.replies:
             self._answer(reply)
         wake_at_ns = effects.wake_at_ns
@@ -349,17 +303,22 @@ class SimCluster:
         self._wake_later(partid, wake_at_ns)
 
     def _carry(self, src: int, effects: Effects) -> None:
+        idle = self.interconnect.idle
         for effect in effects.sends:
             if isinstance(effect, LinkDown):
                 continue  # what is on the wire stays there; incarnations make it harmless
             self.tap(src, effect)
+            if idle:
+                latency_ns = self.latency_ns(src, effect.partid)
+                self._deliver(self.now_ns + latency_ns, effect.partid, effect.frames)
+                continue
             for delivery in self.interconnect.route(self.now_ns, src, effect):
                 latency_ns = self.latency_ns(src, delivery.dst)
                 self._deliver(delivery.at_ns + latency_ns, delivery.dst, delivery.frames)
 
     def _deliver(self, time_ns: int, dst: int, frames: list[Buffer]) -> None:
-        copies: list[Buffer] = [bytes(frame) for frame in frames]
-        self.at(time_ns, lambda: self._step(dst, Receive(copies)))
+        copies: list[Buffer] = list(map(bytes, frames))
+        self.at(time_ns, partial(self._step, dst, Receive(copies)))
 
     def arrive(self, dst: int, frames: list[Buffer]) -> None:
         """Let a message arrive now, whenever it was sent."""

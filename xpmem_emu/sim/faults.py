@@ -4,7 +4,7 @@ One board for all partitions, in virtual time; the texts are those of the live c
 faults come in the cluster's trace with partid -1: the interconnect is no partition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import msgspec
@@ -28,11 +28,19 @@ class _Call(msgspec.Struct, frozen=True):
     call: BreakingCall
 
 
+def _unheard(record: Record) -> None:
+    """Nobody wants to know."""
+
+
 class SimFaults:
     """The faults of one simulated cluster. It is the Ground of its board."""
 
-    def __init__(self, cluster: SimCluster, seed: int = 0) -> None:
+    def __init__(
+        self, cluster: SimCluster, seed: int = 0, heard: Callable[[Record], None] = _unheard
+    ) -> None:
+        """`heard` is told of every record about faults."""
         self._cluster = cluster
+        self._heard = heard
         cluster.interconnect.listen(self.emit)
         self.board = FaultBoard(self, lambda name: Random(f"{seed}/{name}").getrandbits(63))
 
@@ -87,4 +95,6 @@ class SimFaults:
 
     def emit(self, event: Event) -> None:
         """See Ground."""
-        self._cluster.trace.append(Record(0, self._cluster.now_ns, FABRIC, "fabric", event))
+        record = Record(0, self._cluster.now_ns, FABRIC, "fabric", event)
+        self._cluster.trace.append(record)
+        self._heard(record)

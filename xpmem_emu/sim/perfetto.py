@@ -25,7 +25,7 @@ def perfetto_trace(trace: Sequence[Record]) -> dict[str, list[Item]]:
         for (partid, name), tid in names.items()
     ]
     items += [
-        {"ph": "M", "name": "process_name", "pid": partid, "args": {"name": f"p{partid}"}}
+        {"ph": "M", "name": "process_name", "pid": partid, "args": {"name": _process(partid)}}
         for partid in sorted({partid for partid, _ in names})
     ]
     return {"traceEvents": items + list(_flows(trace, names))}
@@ -44,6 +44,10 @@ def _items(record: Record, names: dict[tuple[int, str], int]) -> Iterator[Item]:
             yield at | {"ph": "e", "cat": "xpmem", "id": _slice(record), "name": record.name}
         case _:
             yield at | {"ph": "X", "dur": _SLICE, "name": record.name, "args": args}
+
+
+def _process(partid: int) -> str:
+    return "faults" if partid < 0 else f"p{partid}"
 
 
 def _slice(record: Record) -> str:

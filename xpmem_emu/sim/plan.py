@@ -14,7 +14,7 @@ import msgspec
 from xpmem_emu.image import Bytes, Deadlines, Faults, Image, Limits, Memory, Nanoseconds, Xpc
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 class Op(StrEnum):
@@ -83,7 +83,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
 class Trouble(StrEnum):
     """What may go wrong."""
 
-    RULE = "rule"
+    FAULT = "fault"
     CRASH = "crash"
     HANG = "hang"
 
@@ -91,22 +91,17 @@ class Trouble(StrEnum):
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One fault from `at_ns` until `until_ns`.
 
-    A RULE is put between partitions (`src`, `dst` -1: any). A CRASH kills partition `src`, which
-    boots again at `until_ns`; the harness proves it gone after `proof_ns`, 0: never. A HANG stops
-    partition `src` and wakes it at `until_ns`, in the middle of a store.
+    A FAULT is what `text` says, in the grammar of `fabric.grammar`. A CRASH kills partition
+    `partid`, which boots again at `until_ns`; the harness proves it gone after `proof_ns`, 0:
+    never. A HANG stops `partid` and wakes it at `until_ns`, in the middle of a store.
     """
 
     name: str
     at_ns: int
     until_ns: int
-    trouble: Trouble
-    src: int = -1
-    dst: int = -1
-    verdict: str = ""
-    kind: str = ""
-    probability: float = 1.0
-    delay_ns: int = 0
-    jitter_ns: int = 0
+    trouble: Trouble = Trouble.FAULT
+    text: str = ""
+    partid: int = -1
     proof_ns: int = 0
 
 
@@ -181,7 +176,7 @@ class Plan(msgspec.Struct, frozen=True):
         knobs = " ".join(
             f"{name}={value}" for name, value in msgspec.structs.asdict(self.knobs).items()
         )
-        troubles = ", ".join(fault.name for fault in self.faults) or "none"
+        troubles = ", ".join(fault.text or fault.name for fault in self.faults) or "none"
         return (
             f"plan v{self.version} {self.scenario} seed {self.seed}: {knobs}; "
             f"workloads {', '.join(self.workloads)}; {len(self.operations)} operations; "
@@ -191,7 +186,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 def decode_plan(data: bytes) -> Plan:
     """The plan in a JSON text. Raises msgspec.ValidationError."""
-    return msgspec.json.decode(data, type=Plan)
+    plan = msgspec.json.decode(data, type=Plan)
+    if plan.version != PLAN_VERSION:
+        raise msgspec.ValidationError(f"it has version {plan.version}, not {PLAN_VERSION}")
+    return plan
 
 
 def encode_plan(plan: Plan) -> bytes:

@@ -16,9 +16,10 @@ from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
-from xpmem_emu.sim.cluster import SimCluster, Stuck
+from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.stage import Stage
+from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.sim.trouble import Troubles
 from xpmem_emu.sim.watch import Watch
 from xpmem_emu.sim.world import latency_of, pick_of
@@ -77,7 +78,7 @@ class Run:
         self.cluster.crashed = self.watch.crashed
         self.cluster.resumed = self.watch.bounds.resumed
         self.stage = Stage(self.cluster)
-        self.troubles = Troubles(self.stage, plan)
+        self.troubles = Troubles(self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:
             self.cluster.at(operation.at_ns, partial(self.stage.perform, operation))
@@ -104,7 +105,7 @@ class Run:
         return Result(
             seed=self.plan.seed, verdict=verdict, violations=violations,
             digest=self.watch.digest, steps=self.cluster.steps,
-            events=self.watch.events.total(), virtual_ns=self.cluster.now_ns,
+            events=self.watch.events, virtual_ns=self.cluster.now_ns,
             injected=_sorted(self.troubles.injected), reached=_sorted(self.watch.sometimes.reached),
             outcomes=_sorted(self.stage.outcomes), undecided_words=self.undecided,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xpmem_emu.failpoints.events import FailpointHit
 from xpmem_emu.mm.events import Cow, Migrate, SwapOut
 from xpmem_emu.sim.checkers.base import Handler
 from xpmem_emu.trace import Event
@@ -39,7 +40,22 @@ MEANINGS: Mapping[str, str] = {
     "reactivation": "a partition came back in a new session",
     "disengage_timeout": "a peer did not say in time that it let go",
     "heartbeat_lost": "a peer was given up for its heartbeat",
+    "request_refused": "a request found no thread and had to come again",
+    "failpoint_failed": "something failed because a failpoint said so",
+    "failpoint_delayed": "a thread was held up at a failpoint",
+    "number_past_edge": "the numbers of requests passed 2^31 or 2^32",
+    "sequence_past_edge": "the sequence of a segment passed 2^31 or 2^32",
+    "fault_on_wrong_clock": "a fault ended on a partition whose clock is wrong",
 }
+
+
+_EDGES = (1 << 31, 1 << 32)
+_PAST = 64
+
+
+def _past_edge(number: int) -> bool:
+    """Whether a counter has just passed where 32 bits end, signed or not."""
+    return any(0 <= number - edge < _PAST for edge in _EDGES)
 
 
 class Sometimes:
@@ -49,6 +65,8 @@ class Sometimes:
         self.reached: Counter[str] = Counter()
         self.thread = ""
         """The thread of the present event."""
+        self.wrong_clock = False
+        """Whether the clock of its partition shows another time than the world's."""
         self._collided: set[tuple[int, int]] = set()
 
     def handlers(self) -> Mapping[type[Event], Handler]:
@@ -76,6 +94,10 @@ class Sometimes:
             xpc.LateReply: note("late_reply"),
             xpc.DisengageTimeout: note("disengage_timeout"),
             xpc.PartitionState: self._partition,
+            xpc.Refused: note("request_refused"),
+            xpc.Sent: note("number_past_edge", lambda e: _past_edge(e.number)),
+            xpmem.SequenceBump: note("sequence_past_edge", lambda e: _past_edge(e.sequence)),
+            FailpointHit: self._failpoint,
         }  # fmt: skip
 
     def unreached(self) -> list[str]:
@@ -100,7 +122,12 @@ class Sometimes:
         if event.attempt >= 1:
             self.reach("fault_crossed_twice")
 
+    def _failpoint(self, partid: int, event: FailpointHit) -> None:
+        self.reach("failpoint_failed" if "return" in event.action else "failpoint_delayed")
+
     def _fault_end(self, partid: int, event: xpmem.FaultEnd) -> None:
+        if self.wrong_clock:
+            self.reach("fault_on_wrong_clock")
         if event.outcome == "installed":
             if (partid, event.segid) in self._collided:
                 self._collided.discard((partid, event.segid))

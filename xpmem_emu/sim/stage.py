@@ -10,12 +10,13 @@ from collections.abc import Callable
 from xpmem_emu.errors import errno_name
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.kernel.interface import Done, Failed, Panic, Raised
 from xpmem_emu.sim.accesses import Accesses
 from xpmem_emu.sim.cast import Actor, Cast, Permit, Region, Segment, View
-from xpmem_emu.sim.cluster import SimCluster, Ticket
+from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Kind, Op, Operation
+from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 _PROT = {"none": 0, "read": 1, "write": 3}
@@ -218,6 +219,9 @@ class Stage:
         name = str(call.__struct_config__.tag)
 
         def ended(ticket: Ticket) -> None:
+            kernel = self.cluster.kernels.get(actor.partid)
+            if kernel is not None and isinstance(kernel.stopped, Panic):
+                ticket.outcome, ticket.lost = None, True  # nobody knows what became of it
             self.outcomes[f"{name} {_how(ticket)}"] += 1
             if then is not None:
                 then(ticket)

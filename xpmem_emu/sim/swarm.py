@@ -48,8 +48,13 @@ class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many faults of each kind a run may have, and how strong message faults may be."""
 
     rules: Bounds = (0, 5)
+    splits: Bounds = (0, 1)
     crashes: Bounds = (0, 2)
     hangs: Bounds = (0, 2)
+    clocks: Bounds = (0, 2)
+    strains: Bounds = (0, 2)
+    failpoints: float = 0.25
+    """With which probability each failpoint is armed, in a run that arms any, and fires."""
     probability: tuple[float, float] = (0.01, 0.5)
 
 

@@ -11,7 +11,8 @@ from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_W
 from xpmem_emu.kernel.interface import Buffer
 
 if TYPE_CHECKING:
-    from xpmem_emu.sim.cluster import SimCluster, Ticket
+    from xpmem_emu.sim.cluster import SimCluster
+    from xpmem_emu.sim.ticket import Ticket
 
 
 class SimTask:

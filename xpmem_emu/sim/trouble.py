@@ -1,13 +1,19 @@
 """Puts the faults of a plan into a running cluster, and takes them out again."""
 
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import partial
 
-from xpmem_emu.fabric.rules import Match, Rule, Verdict
+from xpmem_emu.fabric.faults import Fault as Known
+from xpmem_emu.fabric.faults import PaceFault
+from xpmem_emu.fabric.grammar import parse_fault, renamed, stem
+from xpmem_emu.fabric.rules import Rule, Verdict
 from xpmem_emu.kernel.interface import Send
+from xpmem_emu.sim.faults import SimFaults
 from xpmem_emu.sim.late import LateStore, begin_stores, land
 from xpmem_emu.sim.plan import Fault, Plan, Trouble
 from xpmem_emu.sim.stage import Stage
+from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import MESSAGE_NAMES
@@ -25,10 +31,13 @@ HELD_NS = 300 * MILLISECOND
 class Troubles:
     """The faults of one run. `injected` counts by kind what really happened."""
 
-    def __init__(self, stage: Stage, plan: Plan) -> None:
+    def __init__(self, stage: Stage, plan: Plan, heard: Callable[[Record], None]) -> None:
+        """`heard` is told of every record about a fault of the grammar."""
         self._stage = stage
         self._cluster = stage.cluster
-        self._rules: dict[str, Rule] = {}
+        self._faults = SimFaults(self._cluster, plan.seed, heard)
+        self._up: dict[str, Known] = {}
+        self._since_ns: dict[str, int] = {}
         self._late: dict[int, list[LateStore]] = {}
         self._recent: deque[tuple[int, Send]] = deque(maxlen=RECENT)
         self._cluster.tap = self._note
@@ -39,52 +48,47 @@ class Troubles:
             self._cluster.at(fault.at_ns, partial(self._begin, fault))
 
     def heal(self) -> None:
-        """End everything that is still on: rules go, stopped ones wake, dead ones boot. What was
+        """End everything that is still on: stopped ones wake, dead ones boot, faults go. What was
         held comes later, when there are new sessions already."""
-        held = [rule for rule in self._rules.values() if rule.verdict is Verdict.HOLD]
-        for rule in self._rules.values():
-            self.injected[rule.verdict.value] += rule.hits
-            if rule not in held:
-                self._cluster.remove_rule(rule.name)
-        self._rules.clear()
-        for rule in held:
-            rule.times = 0
-            self._cluster.at(
-                self._cluster.now_ns + HELD_NS, partial(self._cluster.remove_rule, rule.name)
-            )
         for partid in self._cluster.partids:
             self._wake(partid)
             self._boot(partid)
+        for partid, kernel in list(self._cluster.kernels.items()):
+            if kernel.stopped is not None:
+                self._cluster.crash(partid)
+                self._boot(partid)
+        for name, fault in list(self._up.items()):
+            if isinstance(fault, Rule) and fault.verdict is Verdict.HOLD:
+                fault.times = 0
+                self._cluster.at(self._cluster.now_ns + HELD_NS, partial(self._end, name))
+            else:
+                self._end(name)
 
     def _begin(self, fault: Fault) -> None:
         match fault.trouble:
-            case Trouble.RULE:
-                self._add_rule(fault)
-            case Trouble.CRASH if fault.src in self._cluster.kernels:
+            case Trouble.FAULT:
+                self._put(fault)
+            case Trouble.CRASH if fault.partid in self._cluster.kernels:
                 self._crash(fault)
-            case Trouble.HANG if fault.src in self._cluster.kernels:
+            case Trouble.HANG if fault.partid in self._cluster.kernels:
                 self._hang(fault)
 
-    # -- between partitions ----------------------------------------------------------------
+    # -- faults of the grammar -------------------------------------------------------------
 
-    def _add_rule(self, fault: Fault) -> None:
-        rule = Rule(
-            fault.name, Verdict(fault.verdict),
-            Match(
-                fault.kind or None, None if fault.src < 0 else fault.src,
-                None if fault.dst < 0 else fault.dst,
-            ),
-            probability=fault.probability, delay_ns=fault.delay_ns, jitter_ns=fault.jitter_ns,
-        )  # fmt: skip
-        self._rules[fault.name] = rule
-        self._cluster.interconnect.add(rule)
-        self._cluster.at(fault.until_ns, lambda: self._end_rule(fault))
+    def _put(self, fault: Fault) -> None:
+        known = self._up[fault.name] = renamed(parse_fault(fault.text), fault.name)
+        self._faults.board.put(known)
+        self._since_ns[fault.name] = self._cluster.now_ns
+        self._cluster.at(fault.until_ns, partial(self._end, fault.name))
 
-    def _end_rule(self, fault: Fault) -> None:
-        rule = self._rules.pop(fault.name, None)
-        if rule is not None:
-            self.injected[fault.verdict] += rule.hits
-            self._cluster.remove_rule(fault.name)
+    def _end(self, name: str) -> None:
+        fault = self._up.pop(name, None)
+        if fault is None:
+            return
+        self.injected[stem(fault)] += fault.hits if isinstance(fault, Rule) else 1
+        for partid in fault.partids if isinstance(fault, PaceFault) else ():
+            self._cluster.resumed(partid, self._cluster.now_ns - self._since_ns[name])
+        self._faults.board.remove(name)
 
     # -- messages from the past ------------------------------------------------------------
 
@@ -94,7 +98,7 @@ class Troubles:
 
     def _replay_later(self, fault: Fault) -> None:
         """What was last said to and by a partition comes again when it has a new session."""
-        old = [message for src, message in self._recent if fault.src in (src, message.partid)]
+        old = [message for src, message in self._recent if fault.partid in (src, message.partid)]
         for after_ns in REPLAYED_NS:
             self._cluster.at(fault.until_ns + after_ns, lambda: self._replay(old))
 
@@ -107,28 +111,28 @@ class Troubles:
 
     def _crash(self, fault: Fault) -> None:
         self.injected["crash"] += 1
-        self._late.pop(fault.src, None)
+        self._late.pop(fault.partid, None)
         self._replay_later(fault)
-        boot = self._cluster.boot_of(fault.src)
-        self._cluster.crash(fault.src)
+        boot = self._cluster.boot_of(fault.partid)
+        self._cluster.crash(fault.partid)
         if fault.proof_ns:
             self._cluster.at(
-                fault.at_ns + fault.proof_ns, lambda: self._cluster.prove_gone(fault.src, boot)
+                fault.at_ns + fault.proof_ns, lambda: self._cluster.prove_gone(fault.partid, boot)
             )
-        self._cluster.at(fault.until_ns, lambda: self._boot(fault.src))
+        self._cluster.at(fault.until_ns, lambda: self._boot(fault.partid))
 
     def _boot(self, partid: int) -> None:
         if partid not in self._cluster.kernels:
             self._cluster.boot(partid)
 
     def _hang(self, fault: Fault) -> None:
-        if self._cluster.hung(fault.src):
+        if self._cluster.hung(fault.partid):
             return
         self.injected["hang"] += 1
         self._replay_later(fault)
-        self._late[fault.src] = begin_stores(self._stage, fault.src)
-        self._cluster.hang(fault.src)
-        self._cluster.at(fault.until_ns, lambda: self._wake(fault.src))
+        self._late[fault.partid] = begin_stores(self._stage, fault.partid)
+        self._cluster.hang(fault.partid)
+        self._cluster.at(fault.until_ns, lambda: self._wake(fault.partid))
 
     def _wake(self, partid: int) -> None:
         if not self._cluster.hung(partid):

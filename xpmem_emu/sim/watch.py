@@ -4,7 +4,7 @@ The one observer of a campaign's clusters. The hash covers every record of every
 order of the steps, byte for byte.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -33,10 +33,13 @@ class Watch:
     def __init__(self, image: Image) -> None:
         self.scene = Scene(image)
         self.checkers: list[Checker] = all_checkers(self.scene)
+        self._ends = [
+            each.stepped for each in self.checkers if type(each).stepped is not Checker.stepped
+        ]
         self.bounds = self._one(Bounds)
         self.pins = self._one(Pins)
         self.sometimes = Sometimes()
-        self.events: Counter[type[TraceEvent]] = Counter()
+        self.events = 0
         self._identity = self._one(Identity)
         self._hash = blake2b(digest_size=16)
         self._handlers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
@@ -62,33 +65,49 @@ class Watch:
             scene.now_ns, scene.moment = scene.cluster.now_ns, scene.cluster.steps
         if not effects.trace:
             return
+        self._hash.update(_joined(effects.trace))
+        self.events += len(effects.trace)
         for record in effects.trace:
-            self._take(partid, record)
-        for checker in self.checkers:
-            checker.stepped(partid)
+            self._told(partid, record)
+        for end in self._ends:
+            end(partid)
 
     def crashed(self, partid: int) -> None:
         """The process of a partition vanished."""
         for checker in self.checkers:
             checker.crashed(partid)
 
-    def _take(self, partid: int, record: Record) -> None:
+    def take(self, record: Record) -> None:
+        """A record that comes from no kernel: about a fault."""
+        self._hash.update(_encode(record))
+        self.events += 1
+        self._told(record.partid, record)
+
+    def _told(self, partid: int, record: Record) -> None:
         event = record.event
         kind = type(event)
-        self._hash.update(_encode(record))
-        self.events[kind] += 1
         if kind is PartitionState:
             assert isinstance(event, PartitionState)
             self.scene.sessions.changed(partid, event, self.scene.moment)
         elif kind is KernelBoot:
             assert isinstance(event, KernelBoot)
             self.scene.sessions.booted(partid, event)
-        self.sometimes.thread = record.thread
-        for handler in self._handlers.get(kind, ()):
-            handler(partid, event)
+        handlers = self._handlers.get(kind)
+        if handlers is not None:
+            self.scene.clock_ns = record.time_ns
+            self.sometimes.thread = record.thread
+            self.sometimes.wrong_clock = record.time_ns != self.scene.now_ns
+            for handler in handlers:
+                handler(partid, event)
 
     def _one(self, kind: type[C]) -> C:
         for checker in self.checkers:
             if isinstance(checker, kind):
                 return checker
         raise AssertionError(kind)
+
+
+def _joined(records: list[Record]) -> memoryview:
+    """The records encoded one after the other: an array without the header that says how many."""
+    count = len(records)
+    return memoryview(_encode(records))[1 if count < 16 else 3 if count < 1 << 16 else 5 :]

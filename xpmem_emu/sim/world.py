@@ -8,7 +8,8 @@ from collections.abc import Callable
 from itertools import count
 from random import Random
 
-from xpmem_emu.sim.plan import Fault, Knobs, Link, Operation, Plan, Trouble
+from xpmem_emu.sim.mishaps import draw_faults
+from xpmem_emu.sim.plan import Knobs, Link, Operation, Plan
 from xpmem_emu.sim.swarm import Bounds, Swarm
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.workloads.script import Script
@@ -16,9 +17,6 @@ from xpmem_emu.units import MILLISECOND
 
 START_NS = 30 * MILLISECOND
 """When programs begin: after the partitions have found each other, if nothing is in the way."""
-_VERDICTS = ("drop", "duplicate", "delay", "delay", "delay", "hold", "cut", "corrupt")
-_KINDS = ("", "", "FAULT", "FAULT_REPLY", "FAULT_REPLY", "INVALIDATE", "INVALIDATE_ACK",
-          "EVICT", "DETACH", "DETACH", "AMO_REPLY", "HEARTBEAT", "GET_REPLY")  # fmt: skip
 
 
 def stream(seed: int, name: str) -> Random:
@@ -36,7 +34,8 @@ def draw(swarm: Swarm, seed: int) -> Plan:
     return Plan(
         scenario=swarm.name, seed=seed, knobs=knobs,
         links=_links(swarm, stream(seed, "links"), knobs), workloads=names,
-        operations=operations, faults=_faults(swarm, stream(seed, "faults"), knobs, end),
+        operations=operations,
+        faults=draw_faults(swarm, lambda name: stream(seed, f"faults/{name}"), knobs, end),
         load_ns=end,
         fifo=[p for p in range(knobs.partitions) if stream(seed, f"fifo/{p}").random() < 0.2],
     )  # fmt: skip
@@ -88,65 +87,6 @@ def _programs(swarm: Swarm, seed: int, knobs: Knobs, names: list[str]) -> list[O
         WORKLOADS[name](script)
         operations += script.operations
     return sorted(operations, key=lambda operation: operation.at_ns)
-
-
-def _faults(swarm: Swarm, random: Random, knobs: Knobs, end: int) -> list[Fault]:
-    if random.random() < 0.1:
-        return []
-    bounds = swarm.faults
-    faults = [_rule(swarm, random, knobs, end, n) for n in range(random.randint(*bounds.rules))]
-    for name, most, make in (("crash", bounds.crashes, _crash), ("hang", bounds.hangs, _hang)):
-        low, high = most
-        # Half of the runs have none: losing messages alone finds other things.
-        number = random.randint(low, high) if random.random() < 0.5 else low
-        faults += [make(swarm, random, knobs, end, f"{name}-{n}") for n in range(number)]
-    return sorted(faults, key=lambda fault: fault.at_ns)
-
-
-def _rule(swarm: Swarm, random: Random, knobs: Knobs, end: int, number: int) -> Fault:
-    at_ns = random.randrange(end)
-    verdict = random.choice(_VERDICTS)
-    low, high = swarm.faults.probability
-    probability = low * (high / low) ** random.random()
-    length = random.randint(10, 200) * MILLISECOND
-    if verdict == "hold":
-        length *= 4
-    kind = random.choice(_KINDS)
-    if kind:
-        probability = random.uniform(probability, 0.9)  # one kind alone is rare enough
-    src, dst = _anybody(random, knobs), _anybody(random, knobs)
-    if verdict == "cut":
-        verdict, kind, probability = "drop", "", 1.0
-        src, length = random.randrange(knobs.partitions), min(length, 180 * MILLISECOND)
-    return Fault(
-        name=f"{verdict}-{number}", at_ns=at_ns, until_ns=at_ns + length, trouble=Trouble.RULE,
-        src=src, dst=dst, verdict=verdict, kind=kind, probability=probability,
-        delay_ns=random.choice((0, 100_000, 5 * MILLISECOND)) if verdict == "delay" else 0,
-        jitter_ns=random.choice((200_000, 3 * MILLISECOND, 40 * MILLISECOND)),
-    )  # fmt: skip
-
-
-def _anybody(random: Random, knobs: Knobs) -> int:
-    return random.randrange(knobs.partitions) if random.random() < 0.4 else -1
-
-
-def _crash(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
-    at_ns = random.randrange(end)
-    return Fault(
-        name=name, at_ns=at_ns,
-        until_ns=at_ns + random.randint(*swarm.times.bounds_ns("down")), trouble=Trouble.CRASH,
-        src=random.randrange(knobs.partitions),
-        proof_ns=random.choice((0, 1_000_000, 250_000_000)),
-    )  # fmt: skip
-
-
-def _hang(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
-    at_ns = random.randrange(end)
-    return Fault(
-        name=name, at_ns=at_ns,
-        until_ns=at_ns + random.randint(*swarm.times.bounds_ns("hang")), trouble=Trouble.HANG,
-        src=random.randrange(knobs.partitions),
-    )  # fmt: skip
 
 
 def latency_of(plan: Plan) -> Callable[[int, int], int]:

@@ -38,6 +38,8 @@ class Scene:
     cluster: SimCluster | None = None
     """Known once all kernels have booted; before that nothing is shared."""
     now_ns: int = 0
+    clock_ns: int | None = None
+    """What the clock of the partition of the present event shows, where that may differ."""
     moment: int = 0
     """Number of the present step."""
 

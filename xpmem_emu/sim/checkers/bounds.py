@@ -1,11 +1,15 @@
 """L1 every fault ends within its bound, L2 every recall does.
 
 The bound is the image's: for a fault its longest wait, for a recall all attempts with the time
-to fence. Time in which the partition itself was stopped does not count, because it could not act.
+to fence. Time in which the partition itself was stopped does not count, because it could not act;
+live partitions tell it themselves. A clock that a fault makes fast, slow or jump excuses either
+way: what counts is the smaller of the time that passed and of what its own clock showed.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
@@ -15,21 +19,39 @@ from xpmem_emu.xpmem import events
 _SLACK_NS = MILLISECOND
 
 
+class _Begun(NamedTuple):
+    """When something began."""
+
+    now_ns: int
+    clock_ns: int
+
+    def later(self, by_ns: int) -> "_Begun":
+        """As if it had begun so much later."""
+        return _Begun(self.now_ns + by_ns, self.clock_ns + by_ns)
+
+    def until(self, end: "_Begun") -> int:
+        """How long it took by the clock that is kinder."""
+        return min(end.now_ns - self.now_ns, end.clock_ns - self.clock_ns)
+
+
 class Bounds(Checker):
     """Measures faults and recalls in virtual time."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         times = scene.image.deadlines
-        self._fault_ns = times.fault_wait_max + _SLACK_NS
-        self._recall_ns = 2 * times.recall_attempt * times.recall_tries + _SLACK_NS
-        self._faults: dict[tuple[int, int], int] = {}
-        self._recalls: dict[tuple[int, int], int] = {}
+        self.slack_ns = _SLACK_NS
+        """What a bound may be exceeded by."""
+        self._fault_ns = times.fault_wait_max
+        self._recall_ns = 2 * times.recall_attempt * times.recall_tries
+        self._faults: dict[tuple[int, int], _Begun] = {}
+        self._recalls: dict[tuple[int, int], _Begun] = {}
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Begins and ends."""
         return {
             KernelBoot: self._booted,
+            StoodStill: self._stood_still,
             events.FaultBegin: self._fault_begins,
             events.FaultEnd: self._fault_ends,
             events.RecallBegin: self._recall_begins,
@@ -47,7 +69,7 @@ class Bounds(Checker):
         for table in (self._faults, self._recalls):
             for key in table:
                 if key[0] == partid:
-                    table[key] += stopped_ns
+                    table[key] = table[key].later(stopped_ns)
 
     def settled(self) -> None:
         """Nothing may be going on any more."""
@@ -56,22 +78,30 @@ class Bounds(Checker):
         for (partid, number), _ in self._recalls.items():
             self.scene.report("L2", partid, f"recall {number} has not ended")
 
+    def _now(self) -> _Begun:
+        now_ns, clock_ns = self.scene.now_ns, self.scene.clock_ns
+        return _Begun(now_ns, now_ns if clock_ns is None else clock_ns)
+
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self.crashed(partid)
 
+    def _stood_still(self, partid: int, event: StoodStill) -> None:
+        self.resumed(partid, event.late_ns)
+
     def _fault_begins(self, partid: int, event: events.FaultBegin) -> None:
-        self._faults[partid, event.fault] = self.scene.now_ns
+        self._faults[partid, event.fault] = self._now()
 
     def _fault_ends(self, partid: int, event: events.FaultEnd) -> None:
-        took = self.scene.now_ns - self._faults.pop((partid, event.fault))
-        if took > self._fault_ns:
+        took = self._faults.pop((partid, event.fault)).until(self._now())
+        if took > self._fault_ns + self.slack_ns:
             self.scene.report("L1", partid, f"fault {event.fault} took {took} ns")
 
     def _recall_begins(self, partid: int, event: events.RecallBegin) -> None:
-        self._recalls[partid, event.recall] = self.scene.now_ns
+        self._recalls[partid, event.recall] = self._now()
 
     def _recall_ends(self, partid: int, event: events.RecallEnd) -> None:
         begun = self._recalls.pop((partid, event.recall), None)
-        if begun is not None and self.scene.now_ns - begun > self._recall_ns:
-            took = self.scene.now_ns - begun
-            self.scene.report("L2", partid, f"recall {event.recall} took {took} ns")
+        if begun is not None:
+            took = begun.until(self._now())
+            if took > self._recall_ns + self.slack_ns:
+                self.scene.report("L2", partid, f"recall {event.recall} took {took} ns")

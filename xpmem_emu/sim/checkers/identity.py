@@ -2,7 +2,8 @@
 earlier session is accepted.
 
 The last is judged on raw frames: the incarnations in the header of a numbered message that a
-partition says it received are compared with those of its session.
+partition says it received are compared with those of its session; where no frames are at hand, on
+what the partition says of the sender's.
 """
 
 from collections.abc import Mapping
@@ -61,10 +62,10 @@ class Identity(Checker):
         self._granted.add(grant)
 
     def _received(self, partid: int, event: Received) -> None:
-        if not self.frame:
-            return
-        _, _, src, incarnation, mine, *_ = msgpack.unpackb(self.frame[:-_CHECK_SIZE])
-        self._to_an_old_self(partid, event, mine)
+        src, incarnation = event.peer, event.incarnation
+        if self.frame:
+            _, _, src, incarnation, mine, *_ = msgpack.unpackb(self.frame[:-_CHECK_SIZE])
+            self._to_an_old_self(partid, event, mine)
         current = self.scene.sessions.incarnation(partid, src)
         if current is not None and incarnation < current:
             self.scene.report(

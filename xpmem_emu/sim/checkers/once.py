@@ -1,8 +1,8 @@
 """S9 at most once: a request that arrives again has no second effect.
 
 Of a numbered request that is received again within a session, every copy but the first must be
-told apart as a duplicate in the same step. Messages that arrive while there is no session do not
-count, nor do answers: a second answer has nobody to go to.
+told apart as a duplicate in the same step; one that found no thread never was there. Messages that
+arrive while there is no session do not count, nor do answers: a second answer has nobody to go to.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import BadFrame, ChannelChange, Duplicate, PartitionState, Received
+from xpmem_emu.xpc.events import (
+    BadFrame,
+    ChannelChange,
+    Duplicate,
+    PartitionState,
+    Received,
+    Refused,
+)
 
 _REQUESTS = frozenset(
     {"GET", "RELEASE", "ATTACH", "DETACH", "FAULT", "INVALIDATE", "EVICT", "AMO", "COPY"}
@@ -29,8 +36,9 @@ class Once(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Arrivals."""
         return {
-            KernelBoot: self._booted, PartitionState: self._partition, Received: self._received,
-            Duplicate: self._told_apart, BadFrame: self._told_apart, ChannelChange: self._channel,
+            KernelBoot: self._booted, PartitionState: self._partition, ChannelChange: self._channel,
+            Received: self._received, Refused: self._refused, Duplicate: self._told_apart,
+            BadFrame: self._told_apart,
         }  # fmt: skip
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
@@ -59,7 +67,16 @@ class Once(Checker):
             self._again = key
         self._seen.add(key)
 
+    def _refused(self, partid: int, event: Refused) -> None:
+        if self._again is None:
+            self._seen.discard((partid, event.peer, event.channel, event.number))
+        self._again = None
+
     def _told_apart(self, partid: int, event: Event) -> None:
+        self._again = None
+
+    def crashed(self, partid: int) -> None:
+        """It cannot say any more what it makes of a request."""
         self._again = None
 
     def stepped(self, partid: int) -> None:

@@ -10,14 +10,14 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Scene
 from xpmem_emu.sim.checkers.raw import foreign
 
-_FIXED = frozenset({"mm_frames_total", "calls", "xpc_remembered"})
+FIXED = frozenset({"mm_frames_total", "calls", "xpc_remembered"})
 """The machine itself, the call that asks, and answers kept until their slot is used again."""
 _PERMANENT = ("xpc_discovery", "xpc_hb")
 
 
 def check_teardown(scene: Scene, partid: int, kernel: Kernel, audit: Mapping[str, int]) -> None:
     """Report what is left on a partition without tasks."""
-    left = {key: count for key, count in audit.items() if count and key not in _FIXED}
+    left = {key: count for key, count in audit.items() if count and key not in FIXED}
     frames = kernel.memory.frames
     left |= {
         f"raw {name}": count

@@ -10,6 +10,7 @@ from xpmem_emu.sim.workloads.churn import churn
 from xpmem_emu.sim.workloads.collective import collective
 from xpmem_emu.sim.workloads.counters import counters
 from xpmem_emu.sim.workloads.exits import exits
+from xpmem_emu.sim.workloads.handover import handover
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.race import race
 from xpmem_emu.sim.workloads.script import Script
@@ -25,4 +26,5 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "counters": counters,
     "exits": exits,
     "race": race,
+    "handover": handover,
 }
