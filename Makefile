@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench sim mutants model docs
+.PHONY: help setup demo test containers check bench sim mutants soak model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -38,6 +38,9 @@ test: $(READY) ## the whole test suite
 	@echo "running the tests on two processes"
 	@$(BIN)/pytest -n 2
 
+containers: $(READY) ## docker-compose.yml, brought up and broken; needs a Docker engine
+	@$(BIN)/pytest tests/containers --timeout 600
+
 check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -49,6 +52,10 @@ sim: $(READY) ## a long campaign of seeded worlds, judged by every checker
 
 mutants: $(READY) ## break the protocol in every known way: each must be caught
 	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2
+
+soak: $(READY) ## real processes: 100 fences in the middle of a store, 200 rounds of breaking
+	@$(BIN)/python -m tests.live.fence_loop --rounds 100
+	@$(BIN)/python -m tests.live.kill_loop --rounds 200
 
 model: ## search every order of a small world with spin
 	@models/check

@@ -156,6 +156,22 @@ def test_a_segment_is_matched_by_name_and_by_its_permits() -> None:
     assert len(interconnect.route(0, 0, send())) == 1
 
 
+@pytest.mark.parametrize("kind", ["FAULT_REPLY", "GET_REPLY", "INVALIDATE_ACK", "ACK"])
+def test_a_reply_names_no_segment_and_cannot_be_matched_by_one(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"{kind} names no segment.*FAULT"):
+        under(f"drop --match type={kind},segid=0x77")
+    under("drop --match type=FAULT,segid=0x77")
+
+
+def test_the_end_of_a_sender_heals_it_alone() -> None:
+    interconnect = under("hold --match type=ACK")
+    assert interconnect.route(0, 0, real(Ack(), 1)) == []
+    interconnect.leave(0)
+    assert interconnect.release("r0", 0) == []
+    assert len(interconnect.route(0, 0, real(Ack(), 1))) == 1
+    assert interconnect.route(0, 1, real(Ack(), 1)) == []
+
+
 def test_the_nth_message_of_each_sender_is_hit_once() -> None:
     interconnect = under("drop --match nth=3")
     assert numbers(interconnect, 1, 2, 3, 4) == [1, 2, 4]

@@ -20,6 +20,7 @@ from xpmem_emu.fabric.faults import (
 )
 from xpmem_emu.fabric.grammar import format_fault, parse_fault
 from xpmem_emu.fabric.rules import (
+    ABOUT_SEGMENTS,
     SIGNATURES,
     Distribution,
     Link,
@@ -49,10 +50,12 @@ VALUES = {
 
 @st.composite
 def matches(draw: st.DrawFn) -> Match:
+    segid = draw(st.one_of(st.none(), counts))
+    names = sorted(MESSAGE_NAMES if segid is None else ABOUT_SEGMENTS)
     return Match(
-        draw(st.one_of(st.none(), st.sampled_from(sorted(MESSAGE_NAMES)))), draw(maybe),
-        draw(maybe), draw(st.one_of(st.none(), st.integers(0, 1 << 62))),
-        draw(st.one_of(st.none(), counts)), draw(st.one_of(st.none(), counts)),
+        draw(st.one_of(st.none(), st.sampled_from(names))), draw(maybe), draw(maybe),
+        draw(st.one_of(st.none(), st.integers(0, 1 << 62))),
+        draw(st.one_of(st.none(), counts)), segid,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from xpmem_emu.cli.output import (
 )
 from xpmem_emu.cli.session import Session, pass_session
 
-_PLACE = ("sequence", "time_ns", "partid", "thread", "event", "partition")
+_PLACE = ("record", "time_ns", "partid", "thread", "event", "partition")
 _NOWHERE: dict[str, object] = {"time_ns": 0, "thread": ""}
 """For what the harness puts into a stream: it comes without place and time."""
 

@@ -1,4 +1,4 @@
-"""Trace events of faults. The harness that carries a fault out emits them, not a kernel.
+"""Trace events of faults and of time lost. The harness emits them, not a kernel.
 
 Their records have sequence 0: they are no part of the gapless numbering of a partition's boot.
 """
@@ -29,3 +29,10 @@ class FaultEnd(Event, frozen=True, tag="fabric:end"):
 
     name: str
     hits: int
+
+
+class StoodStill(Event, frozen=True, tag="fabric:still"):
+    """The partition was due to act `late_ns` of its own time before it did: its process was
+    stopped or starved, a fault held its events back, or its clock jumped."""
+
+    late_ns: int

@@ -50,6 +50,8 @@ class _Force:
     since_ns: int | None = None
     """When it was added, where that was said; else when it saw its first message."""
     senders: dict[int, Progress] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
+    """Senders whose process ended since, which healed the rule for them."""
 
 
 def _unheard(event: Event) -> None:
@@ -98,6 +100,13 @@ class Interconnect:
             self._emit(events.FaultEnd(name=name, hits=rule.hits))
         return released
 
+    def leave(self, src: int) -> None:
+        """The process of partition `src` ended: what the rules in force hold of it is lost, and
+        its next boot has none of them."""
+        for force in self._forces.values():
+            force.senders.pop(src, None)
+            force.left.add(src)
+
     def reset(self, now_ns: int) -> list[Delivery]:
         """Heal everything."""
         return [held for name in list(self._forces) for held in self.remove(name, now_ns)]
@@ -135,7 +144,8 @@ class Interconnect:
 
     def _pass(self, now_ns: int, force: _Force, delivery: Delivery) -> list[Delivery]:
         rule = force.rule
-        if rule.inert or not rule.covers(delivery.src, delivery.dst) or self._over(now_ns, force):
+        covered = rule.covers(delivery.src, delivery.dst) and delivery.src not in force.left
+        if rule.inert or not covered or self._over(now_ns, force):
             return [delivery]
         progress = force.senders.get(delivery.src)
         if progress is None:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from xpmem_emu.xpc.frame import KIND
 from xpmem_emu.xpc.messages import MESSAGE_NAMES
+
+NAMES_A_SEGMENT = frozenset({"segid", "apid", "entries"})
+"""Fields of messages by which the segment is known that they are about."""
+ABOUT_SEGMENTS = frozenset(
+    name for kind, name in KIND.items() if NAMES_A_SEGMENT.intersection(kind.__struct_fields__)
+)
 
 
 class Stream(Protocol):
@@ -123,6 +130,12 @@ class Match:
         if self.kind is not None and self.kind not in MESSAGE_NAMES:
             known = ", ".join(MESSAGE_NAMES)
             raise ValueError(f"no message is called {self.kind!r}; one of {known}")
+        if self.segid is not None and self.kind not in (None, *ABOUT_SEGMENTS):
+            known = ", ".join(sorted(ABOUT_SEGMENTS))
+            raise ValueError(
+                f"{self.kind} names no segment; match it by number, nth or receiver, or match the "
+                f"segid of one of {known}"
+            )
 
     def __call__(self, src: int, dst: int, kind: str, number: int) -> bool:
         """Whether the message fits, `nth` and `segid` aside."""

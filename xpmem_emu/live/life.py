@@ -3,7 +3,8 @@
 The lock is the only proof used: the system drops it when the process is gone, however it ended,
 and keeps it while the process is merely stopped. So taking it proves that no process of any boot
 of that partition runs, and a new boot that holds it proves the same of all boots before. Clocks
-prove nothing here; the wall clock only gives boot numbers a start that increases.
+prove nothing here; the wall clock only gives the first boot a number above those of a life file
+that was lost.
 
 The file stays when its process ends: it carries the last boot number to the next one.
 """
@@ -66,7 +67,8 @@ class LifeLock:
                 "xpmem-emu down, or another --cluster",
             )  # fmt: skip
         before = _read(self._fd)
-        self.boot = max(before.boot if before else 0, int(time.time() * _BOOTS_PER_S)) + 1
+        # One more than the last: ids carry its low byte, and 256 boots in a row must not share ids.
+        self.boot = (before.boot if before else int(time.time() * _BOOTS_PER_S)) + 1
         assert self.boot < BOOT_LIMIT
         life = Life(self.boot, os.getpid(), start_ticks(os.getpid()))
         os.ftruncate(self._fd, 0)

@@ -1,0 +1,125 @@
+"""What the long loops on real processes share: a cluster of their own, patience, and the judge.
+
+A loop draws everything from one seed that it prints. What threads and processes make of it is
+the machine's: the same seed does the same things to them, not at the same instructions.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from xpmem_emu.live import cluster
+from xpmem_emu.live.client import Partition
+from xpmem_emu.live.state import read_state
+from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
+from xpmem_emu.sim.streams import Ending, Judgement, judge
+
+IMAGE = str(Path(__file__).with_name("quick.toml"))
+BOUND_S = 20.0
+"""Whatever takes longer hangs. Generous: the machine may be busy with other things."""
+_LOOK_AGAIN_S = 0.02
+Row = dict[str, object]
+
+
+class Broken(AssertionError):
+    """A loop found something wrong."""
+
+
+@contextmanager
+def folders() -> Iterator[None]:
+    """Folders of our own for a cluster, gone at the end with all that is in them."""
+    run = tempfile.mkdtemp(prefix="xe", dir="/tmp")
+    arenas = tempfile.mkdtemp(prefix="xe", dir="/dev/shm")
+    ours = {"XDG_RUNTIME_DIR": run, "XPMEM_EMU_ARENAS": arenas}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        shutil.rmtree(run)
+        shutil.rmtree(arenas)
+
+
+@contextmanager
+def running(name: str, partitions: int, command: tuple[str, ...] = ()) -> Iterator[None]:
+    """A cluster of that name with event logs; at its end nothing may be left of it."""
+    with folders():
+        try:
+            spec = ClusterSpec(
+                name, numbered(partitions), IMAGE, event_log=True, command=command
+            )
+            cluster.up(spec, timeout_s=BOUND_S)
+            yield
+            pids = [one.pid for one in read_state(name).partitions]
+        finally:
+            cluster.down(name)
+        left = [str(path) for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
+                for path in Path(os.environ[root]).glob("*/*")]  # fmt: skip
+        alive = [pid for pid in pids if psutil.pid_exists(pid)]
+        require(not left and not alive, f"left behind: {left} {alive}")
+
+
+def verdict(name: str, ending: Ending) -> Judgement:
+    """What the streams of a cluster, which may still run, say."""
+    folder = Path(read_state(name).run_folder)
+    return judge(sorted(folder.glob("*.events.jsonl")), load_image(IMAGE), ending)
+
+
+def require(good: bool, otherwise: str) -> None:
+    """Raises Broken."""
+    if not good:
+        raise Broken(otherwise)
+
+
+def patiently(condition: Callable[[], bool], what: str) -> float:
+    """Return when `condition` holds, and after how many seconds. Raises Broken at the bound."""
+    begun = time.monotonic()
+    pause = threading.Event()
+    while not condition():
+        require(time.monotonic() - begun < BOUND_S, f"not within {BOUND_S} s: {what}")
+        pause.wait(_LOOK_AGAIN_S)
+    return time.monotonic() - begun
+
+
+class Listener:
+    """The events of one partition, as they come."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._stream = partition.events()
+        self._heard: list[Row] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def expect(self, event: str, **fields: object) -> Row:
+        """The next event like this, whatever came before it is forgotten. Raises Broken."""
+        deadline = time.monotonic() + BOUND_S
+        with self._news:
+            while True:
+                while self._heard:
+                    row = self._heard.pop(0)
+                    if row["event"] == event and fields.items() <= row.items():
+                        return row
+                rest_s = deadline - time.monotonic()
+                require(rest_s > 0, f"not within {BOUND_S} s: {event} {fields}")
+                self._news.wait(rest_s)
+
+    def _listen(self) -> None:
+        try:
+            for row in self._stream:
+                with self._news:
+                    self._heard.append(row)
+                    self._news.notify()
+        except OSError:
+            return

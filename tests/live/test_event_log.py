@@ -1,0 +1,95 @@
+"""What the files of event streams promise to whoever judges them."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from xpmem_emu import connect
+from xpmem_emu.kernel.interface import Effects, Event, Halt, LinkDown, Panic, Send
+from xpmem_emu.live import cluster
+from xpmem_emu.live.driver import LATE_NS, Driver
+from xpmem_emu.live.partition import PartitionConfig, _event_log
+from xpmem_emu.live.state import read_state
+from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.trace import Record
+from xpmem_emu.xpc.events import PartitionGone
+
+from .conftest import Home
+from .loops import patiently
+
+
+def config(event_log: Path) -> PartitionConfig:
+    return PartitionConfig(
+        cluster="c", name="p0", partid=0, image="laptop", listen="", console="", peers={},
+        arena_folder="", event_log=str(event_log),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "begins"), [(b"", b""), (b"a\n", b"a\n"), (b"a\nb", b"a\nb\n")])
+def test_a_boot_does_not_go_on_in_the_torn_line_of_the_one_before(
+    left: bytes, begins: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(left)
+    with ExitStack() as stack:
+        log = _event_log(config(path), stack)
+        assert log is not None
+        log.write(b"new\n")
+    assert path.read_bytes() == begins + b"new\n"
+
+
+class Diary:
+    """An Outside, and a kernel that sends one message and emits one event at each step."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def step(self, now_ns: int, event: Event) -> Effects:
+        record = Record(1, now_ns, 0, "thread", PartitionGone(peer=1, incarnation=1))
+        return Effects(sends=[Send(1, "GET", 0, [b""])], trace=[record], wake_at_ns=now_ns)
+
+    def send(self, now_ns: int, message: Send) -> None:
+        self.entries.append("send")
+
+    def link_down(self, link: LinkDown) -> None:
+        self.entries.append("link down")
+
+    def publish(self, records: Sequence[Record]) -> None:
+        self.entries.append("publish")
+
+    def late(self, kernel_ns: int, late_ns: int) -> None:
+        self.entries.append("late" if late_ns > LATE_NS else "not so late")
+
+    def stopped(self, end: Panic | Halt) -> None:
+        self.entries.append("stopped")
+
+
+def test_an_event_is_in_the_stream_before_anybody_else_can_know_of_it() -> None:
+    loop, diary = asyncio.new_event_loop(), Diary()
+    driver = Driver(loop, diary, diary)
+    driver.start()
+    driver.close()
+    loop.close()
+    assert diary.entries == ["publish", "send"]
+
+
+@pytest.mark.live
+def test_a_partition_that_stood_still_says_so_and_for_how_long(home: Home) -> None:
+    cluster.up(ClusterSpec("log", numbered(1), memory=1 << 20, event_log=True), timeout_s=30)
+    cluster.hang("log", "p0")
+    threading.Event().wait(0.5)
+    cluster.resume("log", "p0")
+    path = Path(read_state("log").run_folder) / "p0.events.jsonl"
+
+    def longest_ns() -> int:
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return max((row["late_ns"] for row in rows if row["event"] == "fabric:still"), default=0)
+
+    with connect("p0", "log") as p0:
+        p0.status()
+    patiently(lambda: longest_ns() > 300_000_000, "it says that it stood still")

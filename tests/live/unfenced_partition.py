@@ -1,0 +1,20 @@
+"""A partition whose fence moves nothing away, to prove that the fence loop can see."""
+
+import sys
+
+import numpy as np
+
+from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.live.partition import main
+from xpmem_emu.xpmem.extents import Vector
+from xpmem_emu.xpmem.fence import Fence
+
+
+def nothing(fence: Fence, session: tuple[int, int]) -> Vector:
+    """In place of the frames that are still in use."""
+    return np.zeros(0, dtype=np.int64)
+
+
+if __name__ == "__main__":
+    Fence._live = nothing  # type: ignore[method-assign]
+    sys.exit(main(Kernel, sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""`judge`: event streams in files, judged by the checkers that need no kernel.
+
+The files are what partitions of a cluster with an event log leave, or one for each partition of a
+simulated run. A stream that is damaged is refused, half a line at the end of a boot aside.
+"""
+
+from pathlib import Path
+
+import click
+
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.failure import ExitCode
+from xpmem_emu.live.topology import load_image
+from xpmem_emu.sim.streams import Ending, judge
+
+
+@click.command("judge", cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--image", default="laptop", show_default=True,
+              help="What the partitions were booted with: its deadlines are the bounds.")
+@click.option("--at-rest", is_flag=True,
+              help="The streams end healed and idle: then that is judged too.")
+def judge_streams(files: tuple[Path, ...], image: str, at_rest: bool) -> ExitCode:
+    """Judge the event streams that partitions wrote to files."""
+    verdict = judge(files, load_image(image), Ending.AT_REST if at_rest else Ending.CUT)
+    for violation in verdict.violations:
+        click.echo(str(violation))
+    for name, meaning in verdict.judged.items():
+        click.echo(f"judged      {name:<4} {meaning}")
+    for name, why in verdict.unjudged.items():
+        click.echo(f"not judged  {name:<4} {why}")
+    valid = not verdict.violations
+    click.echo(f"{verdict.events} events of {verdict.boots} boots")
+    click.echo(f"verdict: {'valid' if valid else 'invalid'}")
+    return ExitCode.DONE if valid else ExitCode.FAILED

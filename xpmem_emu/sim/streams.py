@@ -1,0 +1,150 @@
+"""Judges the event streams that partitions wrote to files: the checkers without the kernels.
+
+What needs page tables, bytes or calls is not judged here; `UNJUDGED` says what and why. How the
+streams of several partitions become one is in `merging`.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from xpmem_emu.image import Image
+from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
+from xpmem_emu.sim.checkers import Scene, Violation
+from xpmem_emu.sim.checkers.base import Checker, Handler
+from xpmem_emu.sim.checkers.bounds import Bounds
+from xpmem_emu.sim.checkers.claims import Claims
+from xpmem_emu.sim.checkers.containment import Containment
+from xpmem_emu.sim.checkers.identity import Identity
+from xpmem_emu.sim.checkers.installs import Installs
+from xpmem_emu.sim.checkers.once import Once
+from xpmem_emu.sim.checkers.pins import Pins
+from xpmem_emu.sim.merging import Merge, Step, by_partition
+from xpmem_emu.trace import Event
+from xpmem_emu.units import MILLISECOND
+from xpmem_emu.xpc.events import PartitionState
+
+JUDGED: Mapping[str, str] = {
+    "S2": "no frame is freed while an importer maps it",
+    "S3": "no segment is unpinned more than pinned; at the end none is pinned for nobody",
+    "S4": "what is installed was served, and not recalled since",
+    "S6": "no id is given twice, no message of an earlier session is accepted",
+    "S7": "no frame is freed that a lost importer mapped, before the proof that it is gone",
+    "S9": "no request is carried out twice",
+    "S11": "no partition panics",
+    "L1": "every fault ends within its bound",
+    "L2": "every recall ends within its bound",
+}
+AT_REST: Mapping[str, str] = {
+    "L3": "at the end every call has been answered",
+    "L4": "at the end every partition is active with every other",
+}
+"""Judged only of streams that end at rest."""
+UNJUDGED: Mapping[str, str] = {
+    "S1": "needs page tables",
+    "S5": "needs page tables",
+    "S8": "needs what the tasks saw",
+    "S10": "needs an audit of each partition",
+}
+LIVE_SLACK_NS = 500 * MILLISECOND
+"""What a live partition's bound may be exceeded by: steps take time there."""
+
+
+class Ending(Enum):
+    """How the streams end: anywhere, or healed, with every call ended and nobody at work."""
+
+    CUT = "cut"
+    AT_REST = "at rest"
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What the streams say. `judged`: the invariants, and as what they were looked at."""
+
+    violations: list[Violation]
+    events: int
+    boots: int
+    judged: Mapping[str, str]
+    unjudged: Mapping[str, str]
+
+
+def judge(files: Iterable[Path], image: Image, ending: Ending = Ending.CUT,
+          slack_ns: int = LIVE_SLACK_NS) -> Judgement:  # fmt: skip
+    """Judge the streams in `files`, one or more of each partition, all booted with `image`.
+
+    Raises KernelError EBADMSG, with file and line, for anything but a torn end of a boot.
+    """
+    court = _Court(image, slack_ns)
+    for step in Merge(by_partition(files)):
+        court.hear(step)
+    judged = dict(JUDGED)
+    if ending is Ending.AT_REST:
+        court.rest()
+        judged |= AT_REST
+    rest = {} if ending is Ending.AT_REST else dict.fromkeys(AT_REST, "the end is not at rest")
+    return Judgement(
+        court.scene.violations, court.events, court.boots, judged, dict(UNJUDGED) | rest
+    )
+
+
+class _Court:
+    """The checkers that need no kernel, over one stream."""
+
+    def __init__(self, image: Image, slack_ns: int) -> None:
+        self.scene = Scene(image)
+        self.events = 0
+        self.boots = 0
+        self._bounds, self._pins = Bounds(self.scene), Pins(self.scene)
+        self._bounds.slack_ns = slack_ns
+        self._checkers: list[Checker] = [
+            Containment(self.scene), Claims(self.scene), Installs(self.scene), self._pins,
+            Identity(self.scene), Once(self.scene), self._bounds,
+        ]  # fmt: skip
+        self._handlers: dict[type[Event], list[Handler]] = {}
+        for checker in self._checkers:
+            for kind, handler in checker.handlers().items():
+                self._handlers.setdefault(kind, []).append(handler)
+        self._calls: dict[int, int] = {}
+        """Calls under way on each partition."""
+
+    def hear(self, step: Step) -> None:
+        """One step of one partition."""
+        self.scene.moment += 1
+        self.scene.now_ns = step.time_ns
+        for record in step.records:
+            self.events += 1
+            self._track(step.partid, record.event)
+            for handler in self._handlers.get(type(record.event), ()):
+                handler(step.partid, record.event)
+        for checker in self._checkers:
+            if step.killed:
+                checker.crashed(step.partid)
+            else:
+                checker.stepped(step.partid)
+
+    def rest(self) -> None:
+        """The streams end at rest."""
+        self._bounds.settled()
+        self._pins.unused()
+        for partid, count in self._calls.items():
+            if count:
+                self.scene.report("L3", partid, f"{count} calls were never answered")
+        sessions = self.scene.sessions
+        for one in self._calls:
+            for other in self._calls:
+                if not sessions.active(one, other):
+                    self.scene.report("L4", one, f"not active with p{other} at the end")
+
+    def _track(self, partid: int, event: Event) -> None:
+        match event:
+            case KernelBoot():
+                self.boots += 1
+                self._calls[partid] = 0
+                self.scene.sessions.booted(partid, event)
+            case Syscall():
+                self._calls[partid] += 1
+            case SyscallDone():
+                self._calls[partid] -= 1
+            case PartitionState():
+                self.scene.sessions.changed(partid, event, self.scene.moment)
