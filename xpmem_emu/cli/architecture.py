@@ -16,6 +16,7 @@ BEGIN, END = "<!-- architecture: begin -->\n", "<!-- architecture: end -->\n"
 _ROOT = Path(xpmem_emu.__file__).parent
 _CAPTIONS = {
     "cli": "the xpmem-emu command",
+    "scenario": "stories in files, told on any ground, and judged",
     "live": "uvloop and ZeroMQ: partition process, launcher, client library",
     "sim": "virtual time: many kernels in one process",
     "kernel": "one image: tasks, calls, step(now, event) -> effects",

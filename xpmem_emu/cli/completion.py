@@ -3,6 +3,7 @@
 Completion must never be in the way: it gives up silently when no cluster answers.
 """
 
+import os
 from contextlib import suppress
 
 import click
@@ -12,6 +13,8 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.session import Session
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live.keys import KeyFolder
+from xpmem_emu.live.paths import KEYS_VARIABLE
 
 PROGRAM = "xpmem-emu"
 COMPLETION_VARIABLE = "_XPMEM_EMU_COMPLETE"
@@ -52,3 +55,13 @@ def segids(
             for row in partition.look("segments"):
                 found.append(CompletionItem(f"{row['segid']:#x}", help=f"of {name}"))
     return [item for item in found if item.value.startswith(begun)]
+
+
+def key_names(
+    _context: click.Context, _parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Names of the keys that are let in, in the folder that the environment names."""
+    with suppress(OSError, KernelError):
+        keys = KeyFolder(os.environ.get(KEYS_VARIABLE, "")).read().keys
+        return [CompletionItem(key.name) for key in keys if key.name.startswith(begun)]
+    return []

@@ -15,7 +15,10 @@ from xpmem_emu.cli import (
     demo,
     doctor,
     events,
+    judging,
+    keys,
     look,
+    running,
     share,
     simulate,
     tasks,
@@ -51,7 +54,8 @@ cli.add_section(
      breaking.failpoint],
 )  # fmt: skip
 cli.add_section("Look", [look.get, look.describe, look.pagetable, events.events, top.top])
-cli.add_section("Simulate", [simulate.sim])
+cli.add_section("Keys", [keys.keys])
+cli.add_section("Run and simulate", [running.run, simulate.sim, judging.judge_streams])
 cli.add_section("Learn", [demo.demo, completion.completion])
 
 

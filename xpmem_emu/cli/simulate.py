@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
+from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.bundle import write_bundle
 from xpmem_emu.sim.campaign import HarnessError, Tally, results
@@ -64,6 +65,9 @@ def run(
 ) -> ExitCode:
     """Run one seed, which leaves a result bundle, or a campaign of many."""
     path = find_toml("scenarios", scenario)
+    if is_story(path):
+        raise CommandFailed(f"{path.name} tells a story, it is no swarm of worlds",
+                            f"xpmem-emu run {scenario}", ExitCode.USAGE)  # fmt: skip
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed or --seeds")
     if seed is not None:

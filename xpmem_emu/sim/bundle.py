@@ -8,6 +8,8 @@
 `runs/<scenario>/latest` points at the newest one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,20 +25,27 @@ _json = msgspec.json.Encoder(enc_hook=str)
 
 def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
     """Write the bundle of a finished run under `root`; its folder. Raises OSError."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    folder = root / run.plan.scenario / now
-    folder.mkdir(parents=True)
-    trace = run.cluster.trace
-    (folder / "plan.json").write_bytes(encode_plan(run.plan))
-    (folder / "result.json").write_bytes(msgspec.json.format(_json.encode(result), indent=1))
-    (folder / "events.jsonl").write_bytes(_json.encode_lines([each.flat() for each in trace]))
-    history = [*run.stage.history.accesses, *run.stage.history.wipes]
-    (folder / "history.jsonl").write_bytes(_json.encode_lines(history))
-    (folder / "diagram.svg").write_text(draw_diagram(trace, run.plan.knobs.partitions))
-    (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(trace)))
-    (folder / "replay").write_text(f"{replay}\n")
-    _point(root / run.plan.scenario / "latest", folder.name)
+    with new_bundle(root, run.plan.scenario) as folder:
+        trace = run.cluster.trace
+        (folder / "plan.json").write_bytes(encode_plan(run.plan))
+        (folder / "result.json").write_bytes(msgspec.json.format(_json.encode(result), indent=1))
+        (folder / "events.jsonl").write_bytes(_json.encode_lines([each.flat() for each in trace]))
+        history = [*run.stage.history.accesses, *run.stage.history.wipes]
+        (folder / "history.jsonl").write_bytes(_json.encode_lines(history))
+        (folder / "diagram.svg").write_text(draw_diagram(trace, run.plan.knobs.partitions))
+        (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(trace)))
+        (folder / "replay").write_text(f"{replay}\n")
     return folder
+
+
+@contextmanager
+def new_bundle(root: Path, scenario: str) -> Iterator[Path]:
+    """A folder for the bundle of a run of `scenario`; `latest` points at it once it is written.
+    Raises OSError."""
+    folder = root / scenario / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    folder.mkdir(parents=True)
+    yield folder
+    _point(root / scenario / "latest", folder.name)
 
 
 def _point(link: Path, target: str) -> None:

@@ -1,0 +1,103 @@
+"""`run`: a scenario file on the simulator, on processes or on containers, and its verdict.
+
+Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown, 3 when the ground itself failed.
+The result goes to stdout, progress to stderr.
+"""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from xpmem_emu.cli.cluster import terminated_like_interrupted
+from xpmem_emu.cli.commands import Command
+from xpmem_emu.cli.failure import CommandFailed, ExitCode
+from xpmem_emu.cli.output import Format, output_option, show_rows
+from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.errors import KernelError
+from xpmem_emu.scenario.bundle import write_bundle
+from xpmem_emu.scenario.ground import Ground
+from xpmem_emu.scenario.story import Story, read_story, shipped_stories
+from xpmem_emu.scenario.verdict import Ran, run_story
+from xpmem_emu.shipped import find_toml
+from xpmem_emu.sim.run import Verdict
+
+GROUNDS = ("sim", "live", "compose")
+CODES = {
+    Verdict.VALID: ExitCode.DONE, Verdict.INVALID: ExitCode.FAILED,
+    Verdict.UNKNOWN: ExitCode.UNKNOWN,
+}  # fmt: skip
+
+
+@click.command(cls=Command)
+@click.argument("scenario", default="")
+@click.option("--on", "where", type=click.Choice(GROUNDS), default="sim", show_default=True,
+              help="Virtual time in this process, processes of this host, or containers.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of random faults; on sim, unless 0, also of the order of threads.")
+@click.option("--list", "listed", is_flag=True, help="Say in a line what each shipped one shows.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+              help="Where result bundles go.")  # fmt: skip
+@output_option
+@pass_session
+def run(session: Session, scenario: str, where: str, seed: int, listed: bool, runs: Path,
+        output: Format) -> ExitCode:  # fmt: skip
+    """Run a scenario: a story with faults, and its verdict; the file is the same everywhere."""
+    if listed:
+        click.echo(show_rows("scenarios", _rows(), output))
+        return ExitCode.DONE
+    if not scenario:
+        raise click.UsageError("which scenario? `xpmem-emu run --list` has them")
+    story = _read(scenario)
+    with terminated_like_interrupted():
+        ran = _ran(session, story, where, seed)
+    judgement = ran.judgement
+    replay = shlex.join(["xpmem-emu", "run", scenario, "--on", where, "--seed", str(seed)])
+    folder = write_bundle(story, ran, runs, replay)
+    for finding in judgement.findings:
+        click.echo(finding)
+    click.echo(f"bundle: {folder}")
+    click.echo(f"verdict: {judgement.verdict.value}")
+    return CODES[judgement.verdict]
+
+
+def _read(scenario: str) -> Story:
+    try:
+        return read_story(find_toml("scenarios", scenario))
+    except KernelError as error:
+        raise CommandFailed(
+            error.cause, error.remedy, ExitCode.USAGE, error.errno
+        ) from error
+
+
+def _ran(session: Session, story: Story, where: str, seed: int) -> Ran:
+    session.say(f"{story.name}: {story.title}")
+    try:
+        return run_story(story, _ground(where, story, seed), seed, session.say)
+    except (KernelError, OSError) as error:
+        # The story's own refusals are findings: what comes here is the ground's.
+        why = str(getattr(error, "cause", "")) or str(error)
+        remedy = str(getattr(error, "remedy", "")) or "xpmem-emu doctor"
+        raise CommandFailed(why, remedy, ExitCode.HARNESS, error.errno or 0) from error
+
+
+def _ground(where: str, story: Story, seed: int) -> Ground:
+    # Imported when wanted: each drags its half of the emulator in.
+    if where == "live":
+        from xpmem_emu.scenario.ground_live import LiveGround
+
+        return LiveGround(story, seed)
+    if where == "compose":
+        from xpmem_emu.scenario.ground_compose import ComposeGround
+
+        return ComposeGround(story, seed)
+    from xpmem_emu.scenario.ground_sim import SimGround
+
+    return SimGround(story, seed)
+
+
+def _rows() -> list[dict[str, str]]:
+    return [
+        {"name": story.name, "shows": story.shows, "title": story.title}
+        for story in shipped_stories()
+    ]
