@@ -24,6 +24,18 @@ def shipped_folder(kind: str) -> Path:
     )
 
 
+def shipped_compose() -> Path:
+    """The docker-compose file. Raises KernelError."""
+    for folder in _FOLDERS:
+        path = folder.parent / "docker-compose.yml"
+        if path.is_file():
+            return path
+    raise KernelError(
+        errno.ENOENT, "this installation has no docker-compose.yml",
+        "install xpmem-emu again, complete",
+    )  # fmt: skip
+
+
 def shipped_names(kind: str) -> Sequence[str]:
     """Names of the shipped files of `kind`, without `.toml`, sorted."""
     return sorted(path.stem for path in shipped_folder(kind).glob("*.toml"))

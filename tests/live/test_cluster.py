@@ -129,7 +129,8 @@ def test_a_busy_endpoint_is_a_clear_refusal(up: Up, refusal: Refusal) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as busy:
         port = busy.bind_to_random_port("tcp://127.0.0.1")
         endpoint = f"tcp://127.0.0.1:{port}"
-        error = refusal(lambda: up(1, partitions=(PartitionSpec("p0", 0, endpoint=endpoint),)))
+        partitions = (PartitionSpec("p0", 0, endpoint=endpoint),)
+        error = refusal(lambda: up(partitions=partitions, insecure=True))
     assert f"cannot listen at {endpoint}" in error.cause
     assert "EADDRINUSE" in error.cause
 
@@ -163,7 +164,7 @@ def test_partitions_talk_over_tcp_when_the_topology_says_so(up: Up) -> None:
         PartitionSpec(f"p{number}", number, endpoint=f"tcp://127.0.0.1:{port}")
         for number, port in enumerate(ports)
     )
-    up(partitions=partitions)
+    up(partitions=partitions, insecure=True)
     with connect("p0", "t") as p0:
         assert p0.boot_facts().traffic["received"] > 0
 

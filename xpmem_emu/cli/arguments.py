@@ -1,11 +1,13 @@
 """Arguments and options that several commands take, each declared once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from xpmem_emu.cli import completion, parameters
+from xpmem_emu.live.paths import KEYS_VARIABLE
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -23,6 +25,20 @@ ON_SEVERAL = click.option(
     "--on", "where", type=parameters.partitions, default=None, metavar="P,...",
     shell_complete=completion.partitions, help="Only these partitions, as in p0-3,p5.",
 )  # fmt: skip
+
+
+KEYS = click.option(
+    "--keys", "folder", type=click.Path(path_type=Path), envvar=KEYS_VARIABLE, required=True,
+    metavar="DIR", help=f"The folder of the keys; or set {KEYS_VARIABLE}.",
+)  # fmt: skip
+GUARD = click.option(
+    "--keys", type=click.Path(path_type=Path), envvar=KEYS_VARIABLE, metavar="DIR",
+    help=f"The folder of the keys that guard tcp endpoints; or set {KEYS_VARIABLE}.",
+)  # fmt: skip
+INSECURE = click.option(
+    "--insecure", is_flag=True,
+    help="Let tcp endpoints be without keys: whoever reaches them can do everything.",
+)
 
 
 def on(text: str, *, required: bool = False) -> Callable[[F], F]:

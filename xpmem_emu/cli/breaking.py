@@ -150,10 +150,9 @@ def _release(session: Session, names: list[str]) -> None:
 @pass_session
 def crash(session: Session, where: tuple[str, ...]) -> None:
     """Kill partitions without a word (SIGKILL); nobody is told."""
-    from xpmem_emu.live import cluster
-
+    launcher = session.launcher()
     for name in session.partitions(where):
-        cluster.crash(session.cluster, name)
+        launcher.crash(session.cluster, name)
         session.say(f"{name} is gone; boot it with: xpmem-emu reboot {name}")
 
 
@@ -162,10 +161,9 @@ def crash(session: Session, where: tuple[str, ...]) -> None:
 @pass_session
 def hang(session: Session, where: tuple[str, ...]) -> None:
     """Stop partitions where they are (SIGSTOP), maybe inside a store."""
-    from xpmem_emu.live import cluster
-
+    launcher = session.launcher()
     for name in session.partitions(where):
-        cluster.hang(session.cluster, name)
+        launcher.hang(session.cluster, name)
         session.say(f"{name} stands still; wake it with: xpmem-emu resume {name}")
 
 
@@ -174,10 +172,9 @@ def hang(session: Session, where: tuple[str, ...]) -> None:
 @pass_session
 def resume(session: Session, where: tuple[str, ...]) -> None:
     """Let stopped partitions go on as if nothing had been (SIGCONT)."""
-    from xpmem_emu.live import cluster
-
+    launcher = session.launcher()
     for name in session.partitions(where):
-        cluster.resume(session.cluster, name)
+        launcher.resume(session.cluster, name)
         session.say(f"{name} goes on")
 
 
@@ -186,11 +183,10 @@ def resume(session: Session, where: tuple[str, ...]) -> None:
 @pass_session
 def reboot(session: Session, where: tuple[str, ...]) -> None:
     """Shut partitions down in order, if they run, and boot them again; their faults are healed."""
-    from xpmem_emu.live import cluster
-
+    launcher = session.launcher()
     for name in session.partitions(where):
-        state = cluster.reboot(session.cluster, name)
-        session.say(f"{name} runs again (pid {state.pid})")
+        launcher.reboot(session.cluster, name)
+        session.say(f"{name} runs again")
 
 
 @click.command(cls=Command)

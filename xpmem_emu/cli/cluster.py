@@ -9,26 +9,22 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from xpmem_emu.cli import parameters
-from xpmem_emu.cli.arguments import PARTITION
+from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.output import Format, Row, output_option, show_rows
 from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
+from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder
 from xpmem_emu.units import SECOND
-
-if TYPE_CHECKING:
-    from xpmem_emu.live.partition import PartitionConfig
-    from xpmem_emu.live.topology import PartitionSpec
 
 _POLL_S = 0.2
 _PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns")
@@ -68,24 +64,38 @@ def terminated_like_interrupted() -> Iterator[None]:
               help="Memory of each partition.  [default: the image's]")
 @click.option("--event-log", is_flag=True, help="Keep each partition's event stream in a file.")
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
+@GUARD
+@INSECURE
 @pass_session
 def up(session: Session, count: int | None, topology: str | None, image: str,
-       memory: int | None, event_log: bool, foreground: bool) -> None:  # fmt: skip
+       memory: int | None, event_log: bool, foreground: bool, keys: Path | None,
+       insecure: bool) -> None:  # fmt: skip
     """Start a cluster; returns when all its partitions are active with each other."""
-    from xpmem_emu.live import cluster
     from xpmem_emu.live.topology import ClusterSpec, numbered, read_topology
 
     if topology and count:
         raise click.UsageError("Give either -n or --topology.")
     partitions = read_topology(topology) if topology else numbered(count or 3)
-    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log)
+    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log,
+                       keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
     with terminated_like_interrupted():
         with session.steps(f"starting {session.cluster}") as progress:
-            cluster.up(spec, progress)
+            session.launcher().up(spec, progress)
         names = ", ".join(one.name for one in partitions)
         session.say(f"cluster {session.cluster} is up: {names}")
         if foreground:
             _stay(session)
+
+
+def _guard(session: Session, keys: Path | None, insecure: bool) -> str:
+    """The folder of keys, absolute; says loudly when there is none to be."""
+    if insecure and keys:
+        raise click.UsageError(f"--insecure has no use for --keys (or {KEYS_VARIABLE}).")
+    if insecure:
+        session.warn("INSECURE: tcp endpoints are without keys; whoever reaches one can do "
+                     "everything with its partition")  # fmt: skip
+        return ""
+    return str(keys.absolute()) if keys else ""
 
 
 def _stay(session: Session) -> None:
@@ -106,10 +116,8 @@ def _stay(session: Session) -> None:
 @pass_session
 def down(session: Session) -> None:
     """End a cluster: exactly the processes that `up` started, and all that they left."""
-    from xpmem_emu.live import cluster
-
     with session.steps(f"ending {session.cluster}") as progress:
-        cluster.down(session.cluster, progress)
+        session.launcher().down(session.cluster, progress)
     session.say(f"cluster {session.cluster} is down")
 
 
@@ -118,10 +126,8 @@ def down(session: Session) -> None:
 @pass_session
 def ps(session: Session, output: Format) -> None:
     """List the processes of a cluster."""
-    from xpmem_emu.live import cluster
-
     rows = []
-    for process in cluster.ps(session.cluster):
+    for process in session.launcher().ps(session.cluster):
         row = asdict(process)
         row["partition"] = row.pop("name")
         row["resident_bytes"] = row.pop("resident")
@@ -160,8 +166,13 @@ def _status_row(name: str, answer: dict[str, object]) -> Row:
 @pass_session
 def logs(session: Session, where: str, follow: bool) -> None:
     """Print the log of a partition's process."""
+    from xpmem_emu.live import compose
+    from xpmem_emu.live.places import Home, home_of
     from xpmem_emu.live.state import read_state
 
+    if home_of(session.cluster) is Home.CONTAINERS:
+        compose.show_log(session.cluster, where, *(["--follow"] if follow else []))
+        return
     path = Path(read_state(session.cluster).partition(where).log)
     stdout = sys.stdout.buffer
     with path.open("rb") as file:
@@ -189,39 +200,20 @@ def _log_ended(file: BinaryIO, path: Path) -> bool:
               help="What it boots where the topology does not say.")
 @click.option("--memory", type=parameters.size, metavar="SIZE",
               help="Its memory.  [default: the image's]")
+@click.option("--event-log", is_flag=True, envvar="XPMEM_EMU_EVENT_LOG",
+              help="Keep its event stream in a file.")
+@GUARD
+@INSECURE
 @pass_session
-def boot(session: Session, where: str, topology: str, image: str,
-         memory: int | None) -> None:  # fmt: skip
+def boot(session: Session, where: str, topology: str, image: str, memory: int | None,
+         event_log: bool, keys: Path | None, insecure: bool) -> None:  # fmt: skip
     """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
     from xpmem_emu.kernel.kernel import Kernel
-    from xpmem_emu.live import partition
-    from xpmem_emu.live.topology import read_topology
+    from xpmem_emu.live.cluster import boot_one
+    from xpmem_emu.live.topology import ClusterSpec, read_topology
 
-    config = _config(session.cluster, where, read_topology(topology), image, memory)
-    code = partition.run(config, Kernel)
+    spec = ClusterSpec(session.cluster, read_topology(topology), image, memory, event_log,
+                       keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
+    code = boot_one(spec, where, Kernel)
     if code:
         raise CommandFailed(f"{where} stopped with code {code}", "read what it logged above")
-
-
-def _config(cluster: str, name: str, specs: Sequence["PartitionSpec"], image: str,
-            memory: int | None) -> "PartitionConfig":  # fmt: skip
-    """What the partition called `name` boots with, in folders of this machine."""
-    from xpmem_emu.live.partition import PartitionConfig
-
-    folder, arenas = run_folder(cluster), arena_folder(cluster)
-    make_own_folder(folder)
-    make_own_folder(arenas)
-    mine = next((one for one in specs if one.name == name), None)
-    if mine is None:
-        names = ", ".join(one.name for one in specs)
-        raise CommandFailed(f"the topology has no partition {name}", f"one of {names}")
-    reached = {
-        one.partid: one.endpoint or socket_endpoint(folder / f"{one.name}.xpc") for one in specs
-    }
-    return PartitionConfig(
-        cluster=cluster, name=name, partid=mine.partid, image=mine.image or image,
-        listen=mine.listen or reached.pop(mine.partid),
-        console=mine.console or socket_endpoint(folder / f"{name}.console"),
-        peers={partid: where for partid, where in reached.items() if partid != mine.partid},
-        arena_folder=str(arenas), domain=mine.domain, memory=memory,
-    )  # fmt: skip

@@ -143,6 +143,15 @@ def partition(text: str) -> str:
 
 
 @parameter
+def partid(text: str) -> int:
+    """The number of a partition: p3 or 3."""
+    digits = text.removeprefix("p")
+    if not digits.isdecimal() or int(digits) > 255:
+        raise ValueError(f"{text!r} is not the number of a partition; write it like p3, up to p255")
+    return int(digits)
+
+
+@parameter
 def partitions(text: str) -> tuple[str, ...]:
     """Several partitions, in the order written and without repeats: p0-3,p5."""
     found: dict[str, None] = {}

@@ -31,6 +31,7 @@ from xpmem_emu.live.paths import DEFAULT_CLUSTER
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition
     from xpmem_emu.live.cluster import Progress as StepProgress
+    from xpmem_emu.live.launcher import Launcher
 
 _SHOW_PROGRESS_AFTER_S = 1.0
 
@@ -57,9 +58,9 @@ class LiveEmulator:
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         """See Emulator."""
-        from xpmem_emu.live.state import read_state
+        from xpmem_emu.live.places import places
 
-        return {one.name: one.partid for one in read_state(cluster).partitions}
+        return {one.name: one.partid for one in places(cluster).values()}
 
 
 @dataclass(slots=True)
@@ -85,6 +86,12 @@ class Session:
     def warn(self, text: str) -> None:
         """Tells even those who asked for quiet."""
         click.echo(f"warning: {text}", err=True)
+
+    def launcher(self) -> "Launcher":
+        """Who ends, stops and boots the partitions of this cluster. Raises KernelError."""
+        from xpmem_emu.live.launcher import launcher_of
+
+        return launcher_of(self.cluster)
 
     def connect(self, partition: str) -> "Partition":
         """One partition of this cluster, as a context manager."""

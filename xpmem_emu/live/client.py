@@ -24,6 +24,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
+from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import (
     SigBus,
     SigKill,
@@ -35,8 +36,8 @@ from xpmem_emu.live.failures import (
 from xpmem_emu.live.line import Line
 from xpmem_emu.live.operations import Answer, Blocking, Request, Steps
 from xpmem_emu.live.partition_operations import PartitionOperations, Row
-from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER
-from xpmem_emu.live.state import read_state
+from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
+from xpmem_emu.live.places import place
 from xpmem_emu.live.task_operations import TaskOperations
 
 __all__ = [
@@ -60,16 +61,25 @@ _BYE_TIMEOUT_S = 2.0
 _LINES_MAX = 64
 
 
-def find_console(partition: str, cluster: str | None) -> str:
-    """The console endpoint of a partition, which may be an endpoint already. Raises XpmemError
-    ENOENT when there is no such cluster or partition."""
+def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
+    """Name, console endpoint and folder of keys of what `connect` was asked for. Raises
+    XpmemError ENOENT when there is no such cluster or partition."""
+    keys = os.environ.get(KEYS_VARIABLE, "")
     if "://" in partition:
-        return partition
+        name, at, endpoint = partition.rpartition("@")
+        return name if at else endpoint, endpoint, keys
     name = cluster or os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER
     try:
-        return read_state(name).partition(partition).console
+        found = place(name, partition)
+        console, keys = found.console, keys or found.keys
     except KernelError as error:
         raise xpmem_error(error.errno, error.cause, error.remedy) from None
+    if not console:
+        raise xpmem_error(
+            errno.EHOSTUNREACH, f"{partition} has no console that can be reached",
+            f"xpmem-emu --cluster {name} ps",
+        )  # fmt: skip
+    return partition, console, keys
 
 
 def new_hello() -> Hello:
@@ -80,19 +90,23 @@ def new_hello() -> Hello:
 
 def connect(partition: str, cluster: str | None = None, *,
             timeout: float = CALL_TIMEOUT_S) -> Partition:  # fmt: skip
-    """Connect to a partition by name, or by its console endpoint (`ipc://`, `tcp://`).
+    """Connect to a partition by name, or by its console endpoint (`ipc://`, `tcp://`), before
+    which stands whose it is where keys guard it: `p0@tcp://host:7100`.
 
     `cluster`: else `$XPMEM_EMU_CLUSTER`, else `default`. `timeout` in seconds bounds each call.
+    Keys are those of `$XPMEM_EMU_KEYS`, else those that the cluster was started with here.
     Raises XpmemError.
     """
-    return Partition(partition, find_console(partition, cluster), timeout=timeout)
+    name, endpoint, keys = whereabouts(partition, cluster)
+    return Partition(name, endpoint, timeout=timeout, keys=keys)
 
 
 class Partition(PartitionOperations["Task"], Blocking):
     """One session with one boot of one partition."""
 
-    def __init__(self, name: str, endpoint: str, *, timeout: float = CALL_TIMEOUT_S) -> None:
-        """Raises XpmemError when nobody answers at `endpoint`."""
+    def __init__(self, name: str, endpoint: str, *, timeout: float = CALL_TIMEOUT_S,
+                 keys: str = "") -> None:  # fmt: skip
+        """`keys` is a folder. Raises XpmemError when nobody answers at `endpoint`."""
         self.name = name
         self.endpoint = endpoint
         self.timeout = timeout
@@ -101,7 +115,8 @@ class Partition(PartitionOperations["Task"], Blocking):
         self._idle: list[Line] = []
         self._lines = threading.BoundedSemaphore(_LINES_MAX)
         self._closed = threading.Event()
-        line = Line(endpoint, self._hello, CONNECT_TIMEOUT_S)
+        self._credentials = credentials(name, endpoint, keys)
+        line = Line(endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
         self.facts: BootFacts = line.facts
         self._idle.append(line)
         self._heart = threading.Thread(
@@ -184,7 +199,7 @@ class Partition(PartitionOperations["Task"], Blocking):
         """Raises XpmemError ECONNRESET when the partition is not the one we connected to."""
         if self._closed.is_set():
             raise xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
-        line = Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S)
+        line = Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
         if line.facts.boot != self.facts.boot:
             line.close()
             raise xpmem_error(errno.ECONNRESET, f"{self.name} rebooted", "connect again")
@@ -193,6 +208,9 @@ class Partition(PartitionOperations["Task"], Blocking):
     def _beat(self) -> None:
         """Keep the lease, until closed, or until the partition or the session is gone."""
         pause_s = self.facts.lease_s / 5
+        # A short visit needs no heart, and a line opened now might say hello after the goodbye.
+        if self._closed.wait(pause_s):
+            return
         with suppress(XpmemError), closing(self._new_line()) as line:
             while not self._closed.wait(pause_s):
                 # A partition that stands still answers late; that is no reason to give it up.

@@ -21,11 +21,13 @@ import psutil
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import partition as partition_process
-from xpmem_emu.live.client import Partition
+from xpmem_emu.live.client import Partition, connect
+from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.life import living, start_ticks
-from xpmem_emu.live.partition import KernelFactory, PartitionConfig
+from xpmem_emu.live.partition import KernelFactory, PartitionConfig, require_guarded
 from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
+from xpmem_emu.live.places import places
 from xpmem_emu.live.processes import (
     PartitionProcess,
     cont,
@@ -78,6 +80,10 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
         _clean(spec.name)
         try:
             configs = _configs(spec, folder)
+            for config in configs:
+                require_guarded(config)
+                # Now, because without a key we could not tell when it is up.
+                credentials(config.name, config.console, spec.keys)
             make_own_folder(arena_folder(spec.name))
             state = _empty_state(spec, folder)
             for done, config in enumerate(configs, start=1):
@@ -120,10 +126,11 @@ def _config(spec: ClusterSpec, folder: Path, one: PartitionSpec,
         cluster=spec.name, name=one.name, partid=one.partid, image=image, domain=one.domain,
         memory=spec.memory, listen=one.listen or where[one.partid],
         console=one.console or _socket(folder, one, "console"),
+        console_listen=one.console_listen,
         peers={partid: peer for partid, peer in where.items() if partid != one.partid},
         arena_folder=str(arena_folder(spec.name)),
         event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
-        lease_s=spec.lease_s,
+        lease_s=spec.lease_s, keys=spec.keys, insecure=spec.insecure,
     )  # fmt: skip
 
 
@@ -134,7 +141,7 @@ def _socket(folder: Path, partition: PartitionSpec, purpose: str) -> str:
 def _empty_state(spec: ClusterSpec, folder: Path) -> ClusterState:
     return ClusterState(
         name=spec.name, run_folder=str(folder), arena_folder=str(arena_folder(spec.name)),
-        command=list(spec.command or _OWN_COMMAND), partitions=[],
+        command=list(spec.command or _OWN_COMMAND), partitions=[], keys=spec.keys,
     )  # fmt: skip
 
 
@@ -174,7 +181,7 @@ def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set
         for one in state.partitions:
             require_alive(one)
         try:
-            with Partition(partition.name, partition.console) as client:
+            with Partition(partition.name, partition.console, keys=state.keys) as client:
                 while peers and time.monotonic() < deadline:
                     peers = peers - _active_peers(client.status())
                     time.sleep(_POLL_S)
@@ -226,13 +233,20 @@ def _take_down(cluster: str, progress: Progress) -> None:
 
 def _clean(cluster: str) -> None:
     """End processes that hold a life file of `cluster` though no state names them (their launcher
-    died between start and record), and remove all files."""
+    died between start and record), and remove all files. Raises KernelError EEXIST when one holds
+    on: it lives where we cannot see it, in another container, and its files are not ours to take.
+    """
     arenas = arena_folder(cluster)
     for path in arenas.glob("*.life"):
         life = living(path)
         process = process_of(life.pid, life.started) if life else None
         if process is not None:
             end_now([process])
+        if living(path):
+            raise KernelError(
+                errno.EEXIST, f"{path} belongs to a partition of another container",
+                "another --cluster, or set XPMEM_EMU_ARENAS to another folder",
+            )  # fmt: skip
     for folder in (arenas, run_folder(cluster)):
         for path in folder.glob("*"):
             path.unlink()
@@ -250,12 +264,12 @@ def status(cluster: str) -> dict[str, dict[str, Any]]:
     """What each partition's kernel says of itself, by name; a partition that does not answer has
     one key, `error`. Raises KernelError ENOENT."""
     answers: dict[str, dict[str, Any]] = {}
-    for one in read_state(cluster).partitions:
+    for name in places(cluster):
         try:
-            with Partition(one.name, one.console, timeout=_STATUS_TIMEOUT_S) as client:
-                answers[one.name] = client.status()
+            with connect(name, cluster, timeout=_STATUS_TIMEOUT_S) as client:
+                answers[name] = client.status()
         except XpmemError as error:
-            answers[one.name] = {"error": str(error)}
+            answers[name] = {"error": str(error)}
     return answers
 
 
@@ -318,7 +332,10 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
         config = {one.name: one for one in _configs(spec, folder)}.get(name)
         if config is None:
             names = ", ".join(one.name for one in spec.partitions)
-            raise KernelError(errno.ENOENT, f"there is no partition {name}", f"one of {names}")
+            raise KernelError(
+                errno.ENOENT, f"the topology has no partition {name}", f"one of {names}"
+            )
+        require_guarded(config)
         try:
             state = read_state(spec.name)
         except KernelError:
@@ -326,5 +343,5 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
         path = folder / f"{name}.config.json"
         path.write_bytes(msgspec.json.encode(config))
         here = _described(config, os.getpid(), path, Path("/dev/stderr"))
-        write_state(state.including(here))
+        write_state(msgspec.structs.replace(state.including(here), keys=spec.keys))
     return partition_process.run(config, boot_kernel)

@@ -7,6 +7,7 @@ peers that still map it, until the next boot removes it.
 """
 
 import argparse
+import errno
 import gc
 import mmap
 import os
@@ -24,19 +25,23 @@ import zmq
 
 from xpmem_emu import __version__, codec
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
 from xpmem_emu.live import console_wire
 from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.console import Console
+from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.faults import LiveFaults
+from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.life import LifeLock, LifeWatch
+from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.stream import Stream
-from xpmem_emu.live.topology import load_image
+from xpmem_emu.live.topology import is_tcp, load_image
 from xpmem_emu.trace import Record
 
 EXIT_PANIC = 70
@@ -61,12 +66,23 @@ class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: dict[int, str]
     """Where the other partitions listen, by partid."""
     arena_folder: str
+    console_listen: str = ""
+    """Where it listens for clients when that is not `console` itself."""
     domain: str = ""
     memory: int | None = None
     event_log: str = ""
     """A file that gets every event as a line of JSON; empty: none."""
     lease_s: float = 5.0
     log_level: str = "info"
+    keys: str = ""
+    """The folder of the keys that guard what is tcp."""
+    insecure: bool = False
+    """Whether what is tcp may be without keys."""
+
+    def open_to_all(self) -> list[str]:
+        """Where it listens so that anybody can reach it who reaches this host."""
+        places = (self.listen, self.console_listen or self.console)
+        return [] if self.keys else [place for place in places if is_tcp(place)]
 
 
 class KernelFactory(Protocol):
@@ -108,7 +124,10 @@ class Harness:
         self._stream = Stream(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.term)
-        for endpoint in (config.listen, config.console):
+        self._door = self._open_door(context)
+        if self._door is not None:
+            stack.callback(self._door.close)
+        for endpoint in (config.listen, self._console_listen()):
             stack.callback(_remove_socket, endpoint)
         self._endpoint = self._open_endpoint(context)
         stack.callback(self._endpoint.close)
@@ -145,6 +164,11 @@ class Harness:
         if self._stream.publish(records):
             self._console.flush_soon()
 
+    def late(self, kernel_ns: int, late_ns: int) -> None:
+        """See Outside."""
+        still = StoodStill(late_ns=late_ns)
+        self.publish([Record(0, kernel_ns, self._config.partid, "fabric", still)])
+
     def stopped(self, end: Panic | Halt) -> None:
         """See Outside."""
         if isinstance(end, Panic):
@@ -160,24 +184,43 @@ class Harness:
     def _shut_down(self, reason: str) -> None:
         self._driver.call(Shutdown(reason=reason), b"", lambda _outcome: None)
 
+    def _open_door(self, context: zmq.Context[zmq.Socket[bytes]]) -> Door | None:
+        for endpoint in require_guarded(self._config):
+            log.warning("INSECURE: whoever reaches this endpoint can do everything with this "
+                        "partition", endpoint=endpoint)  # fmt: skip
+        if not self._config.keys:
+            return None
+        folder = KeyFolder(Path(self._config.keys))
+        return Door(self._loop, context, folder, self._config.partid, self._keys_changed)
+
+    def _keys_changed(self) -> None:
+        self._endpoint.keys_changed()
+        self._console.keys_changed()
+
     def _open_endpoint(self, context: zmq.Context[zmq.Socket[bytes]]) -> XpcEndpoint:
         xpc = self._image.xpc
         return XpcEndpoint(
             context, self._loop, self._config.listen, self._config.peers,
             # A full window of requests and of answers on each of two channels.
             queue=4 * xpc.slots, message_max=xpc.payload + codec.MAX_BYTES,
-            deliver=self._driver.receive,
+            deliver=self._driver.receive, door=self._door,
         )  # fmt: skip
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
         socket = new_socket(
-            context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=console_wire.MESSAGE_MAX
+            context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=2 * BULK_MAX
         )
-        bind(socket, self._config.console)
+        door = self._door if is_tcp(self._console_listen()) else None
+        if door is not None:
+            door.guard(socket, Side.CLIENTS)
+        bind(socket, self._console_listen())
         return Console(
             self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s,
-            self._faults.serve,
+            self._faults.serve, door,
         )  # fmt: skip
+
+    def _console_listen(self) -> str:
+        return self._config.console_listen or self._config.console
 
     def _facts(self) -> console_wire.BootFacts:
         config, counters = self._config, self._console.counters
@@ -189,8 +232,25 @@ class Harness:
             traffic={
                 "sent": traffic.sent, "received": traffic.received, "dropped": traffic.dropped,
                 "console_malformed": counters.malformed, "console_unsent": counters.unsent,
+                "console_turned_away": counters.turned_away,
+                "refused": self._door.refused if self._door is not None else 0,
             },
         )  # fmt: skip
+
+
+def require_guarded(config: PartitionConfig) -> list[str]:
+    """Raises KernelError: EACCES when it would listen at a tcp endpoint without keys and nobody
+    said that it may, or what is wrong with its keys. Result: the endpoints that it then leaves
+    open to all."""
+    endpoints = config.open_to_all()
+    if endpoints and not config.insecure:
+        raise KernelError(
+            errno.EACCES, f"{config.name} would let in whoever reaches {' and '.join(endpoints)}",
+            "--keys DIR (xpmem-emu keys init --topology FILE --keys DIR makes them), or --insecure",
+        )  # fmt: skip
+    if config.keys:
+        KeyFolder(Path(config.keys)).pair_of(config.partid)
+    return endpoints
 
 
 def _remove_socket(endpoint: str) -> None:
@@ -202,7 +262,14 @@ def _remove_socket(endpoint: str) -> None:
 def _event_log(config: PartitionConfig, stack: ExitStack) -> BinaryIO | None:
     if not config.event_log:
         return None
-    return stack.enter_context(Path(config.event_log).open("ab", buffering=0))
+    log = Path(config.event_log).open("a+b", buffering=0)  # noqa: SIM115
+    stack.callback(log.close)
+    size = log.seek(0, os.SEEK_END)
+    if size:
+        log.seek(size - 1)
+        if log.read(1) != b"\n":  # a boot was killed as it wrote; ours begins a line of its own
+            log.write(b"\n")
+    return log
 
 
 def run(config: PartitionConfig, boot_kernel: KernelFactory) -> int:

@@ -19,6 +19,8 @@ from xpmem_emu.errors import KernelError
 DEFAULT_CLUSTER = "default"
 CLUSTER_VARIABLE = "XPMEM_EMU_CLUSTER"
 ARENAS_VARIABLE = "XPMEM_EMU_ARENAS"
+KEYS_VARIABLE = "XPMEM_EMU_KEYS"
+KEY_VARIABLE = "XPMEM_EMU_KEY"
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path: sun_path without its terminating NUL."""
 

@@ -48,6 +48,8 @@ class ClusterState(Struct, frozen=True):
     arena_folder: str
     command: list[str]
     partitions: list[PartitionState]
+    keys: str = ""
+    """The folder of the keys that guard tcp endpoints."""
 
     def partition(self, name: str) -> PartitionState:
         """The partition called `name`. Raises KernelError ENOENT, which lists those there are."""

@@ -38,6 +38,8 @@ class PartitionSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it listens when that is not `endpoint` itself, such as `tcp://0.0.0.0:7000`."""
     console: Endpoint = ""
     """Where clients reach it; empty: a unix socket in the run folder."""
+    console_listen: Endpoint = ""
+    """Where it listens for clients when that is not `console` itself."""
 
 
 class _Topology(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +60,15 @@ class ClusterSpec:
     """A client that is silent for so many seconds loses the tasks that it spawned."""
     command: tuple[str, ...] = ()
     """The program that runs one partition; empty: this package's own."""
+    keys: str = ""
+    """The folder of the keys that guard its tcp endpoints."""
+    insecure: bool = False
+    """Whether its tcp endpoints may be without keys."""
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Whether others than this user of this host can reach it."""
+    return endpoint.startswith("tcp://")
 
 
 def numbered(count: int) -> tuple[PartitionSpec, ...]:
@@ -109,7 +120,8 @@ def _anchored(partition: PartitionSpec, folder: Path) -> PartitionSpec:
 
 
 def _require_distinct(path: Path, partitions: list[PartitionSpec]) -> None:
-    for key in ("name", "partid", "endpoint", "listen", "console"):
+    # Not where they listen: on hosts of their own, all may listen at the same port.
+    for key in ("name", "partid", "endpoint", "console"):
         seen: dict[object, int] = {}
         for index, partition in enumerate(partitions):
             value = getattr(partition, key)

@@ -1,0 +1,123 @@
+"""docker-compose up: four partitions as containers, healthy, hardened, and sharing memory."""
+
+import hashlib
+import random
+import time
+
+import pytest
+
+from tests.containers.conftest import HEALTHY_S, NAMES, Project, read
+from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live.client import Partition, Task
+
+MEBIBYTE = 1 << 20
+
+
+def test_all_four_are_healthy_within_a_minute(project: Project) -> None:
+    deadline = time.monotonic() + HEALTHY_S
+    while (health := project.health()) != dict.fromkeys(NAMES, "healthy"):
+        assert time.monotonic() < deadline, health
+    assert [row.split()[:2] for row in project.shell("status").stdout.splitlines()[1:]] == [
+        [name, "well"] for name in NAMES
+    ]
+
+
+@pytest.mark.parametrize("service", [*NAMES, "console"])
+def test_no_container_has_rights(project: Project, service: str) -> None:
+    facts = project.inspect(service)
+    assert read(facts, "Config", "User") == "10001:10001"
+    host = facts["HostConfig"]
+    assert isinstance(host, dict)
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    published = [one["HostIp"] for each in host["PortBindings"].values() for one in each]
+    assert set(published) <= {"127.0.0.1"}
+
+
+def test_the_kernel_agrees_that_a_partition_has_no_rights(project: Project) -> None:
+    status = dict(
+        line.split(":\t", 1)
+        for line in project.compose("exec", "-T", "p0", "cat", "/proc/1/status").splitlines()
+    )
+    assert status["Uid"].split() == ["10001"] * 4
+    assert {int(status[key], 16) for key in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    said = project.compose("exec", "-T", "p0", "sh", "-c", "touch /opt/x 2>&1 || true")
+    assert "Read-only file system" in said
+
+
+def test_the_console_service_reaches_every_partition(project: Project) -> None:
+    said = project.compose("exec", "-T", "console", "xpmem-emu", "status", "-o", "jsonl")
+    assert [line.count('"ACTIVE"') for line in said.splitlines()] == [3, 3, 3, 3]
+
+
+def exported(partition: Partition, data: bytes) -> tuple[Task, int, int]:
+    """A task that exports `data`, where it has it, and the segid."""
+    task = partition.spawn()
+    address = task.mmap(len(data))
+    task.store(address, data)
+    return task, address, task.xpmem_make(address, len(data))
+
+
+def attached(partition: Partition, segid: int, size: int) -> tuple[Task, int]:
+    """A task that attached the segment, and where."""
+    task = partition.spawn()
+    return task, task.xpmem_attach(task.xpmem_get(segid), 0, size)
+
+
+def digest(data: Buffer) -> str:
+    """Its SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sent(*partitions: Partition) -> int:
+    """Messages that these sent so far, heartbeats not counted."""
+    return sum(partition.status()["counters"]["sent"] for partition in partitions)
+
+
+def test_memory_crosses_containers_of_one_domain_without_a_message(whole: Project) -> None:
+    data = random.Random(4).randbytes(2 * MEBIBYTE)
+    with whole.connect("p0") as p0, whole.connect("p1") as p1:
+        exporter, address, segid = exported(p0, data)
+        importer, at = attached(p1, segid, len(data))
+        cold = sent(p0, p1)
+        assert digest(importer.load(at, len(data))) == digest(data)
+        warm = sent(p0, p1)
+        assert warm > cold
+        importer.load(at, len(data))
+        importer.store(at + 4096, b"stored by p1")
+        assert sent(p0, p1) == warm
+        assert exporter.load(address + 4096, 12) == b"stored by p1"
+
+
+def test_memory_crosses_to_another_domain_by_message(whole: Project) -> None:
+    data = random.Random(5).randbytes(2 * MEBIBYTE)
+    with whole.connect("p0") as p0, whole.connect("p3") as p3:
+        exporter, address, segid = exported(p0, data)
+        importer, at = attached(p3, segid, len(data))
+        assert digest(importer.load(at, len(data))) == digest(data)
+        first = sent(p3)
+        importer.load(at, 4096)
+        importer.store(at, b"stored by p3")
+        assert sent(p3) >= first + 2
+        assert exporter.load(address, 12) == b"stored by p3"
+
+
+def test_the_readme_walk_works_from_this_host(whole: Project) -> None:
+    text = "hello from p1"
+    segid = whole.shell("export", "README.md", "--on", "p0").stdout.strip()
+    here = whole.shell("attach", segid, "--on", "p1").stdout.strip()
+    assert whole.shell("store", f"{here}+4096", text).returncode == 0
+    there = whole.shell("attach", segid, "--on", "p2").stdout.strip()
+    assert whole.shell("load", f"{there}+4096", str(len(text)), "--text").stdout.strip() == text
+    assert whole.shell("remove", segid).returncode == 0
+
+
+def test_what_is_docker_composes_business_says_so(project: Project) -> None:
+    up, down = project.shell("up"), project.shell("down")
+    assert "try: docker-compose up -d --build" in up.stderr
+    assert "try: docker-compose down --volumes" in down.stderr
+    assert (up.returncode, down.returncode) == (1, 1)
