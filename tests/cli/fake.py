@@ -178,9 +178,9 @@ class FakePartition:
 
     def recent_events(self) -> list[Row]:
         return [
-            {"sequence": 1, "time_ns": 5_000_000 + self.partid, "partid": self.partid,
+            {"record": 1, "time_ns": 5_000_000 + self.partid, "partid": self.partid,
              "thread": "idle", "event": "kernel:boot", "boot": 7},
-            {"sequence": 2, "time_ns": 9_000_000 - self.partid, "partid": self.partid,
+            {"record": 2, "time_ns": 9_000_000 - self.partid, "partid": self.partid,
              "thread": "fault/1", "event": "xpmem:fault_end", "segid": 16, "pages": 49},
         ]  # fmt: skip
 

@@ -52,11 +52,13 @@ Up = Callable[..., ClusterState]
 
 def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = 5.0,
               partitions: tuple[PartitionSpec, ...] = (), event_log: bool = False,
-              command: tuple[str, ...] = FAKE, memory: int = 1 << 20) -> ClusterSpec:  # fmt: skip
+              command: tuple[str, ...] = FAKE, memory: int = 1 << 20, keys: str = "",
+              insecure: bool = False) -> ClusterSpec:  # fmt: skip
     """A small cluster of partitions with the fake kernel."""
     return ClusterSpec(
-        name, partitions or numbered(count), image, memory, event_log, lease_s, command
-    )
+        name, partitions or numbered(count), image, memory, event_log, lease_s, command, keys,
+        insecure,
+    )  # fmt: skip
 
 
 @pytest.fixture

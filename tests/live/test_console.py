@@ -202,8 +202,8 @@ def test_a_subscriber_gets_the_events_in_order_and_without_gaps(up: Up) -> None:
         born = [p0.spawn().pid for _ in range(50)]
         seen = [next(events) for _ in born]
         assert [one["pid"] for one in seen] == born
-        first = seen[0]["sequence"]
-        assert [one["sequence"] for one in seen] == list(range(first, first + 50))
+        first = seen[0]["record"]
+        assert [one["record"] for one in seen] == list(range(first, first + 50))
 
 
 def test_recent_events_are_there_for_who_comes_late(up: Up) -> None:

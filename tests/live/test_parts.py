@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live import life
 from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.console_wire import EventBatch, Hello
 from xpmem_emu.live.life import LifeLock, gone_up_to, last_boot, life_path, living
@@ -79,10 +80,22 @@ def test_an_arena_that_is_gone_is_a_refusal(tmp_path: Path, refusal: Refusal) ->
 def test_boot_numbers_increase_even_within_one_second(tmp_path: Path) -> None:
     boots = []
     for _ in range(3):
-        life = LifeLock(tmp_path, 4)
-        boots.append(life.boot)
-        life.release()
+        lock = LifeLock(tmp_path, 4)
+        boots.append(lock.boot)
+        lock.release()
     assert boots == sorted(set(boots))
+
+
+def test_256_boots_in_a_row_have_ids_of_their_own_whenever_they_happen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_of_ids = []
+    for number in range(256):
+        monkeypatch.setattr(life.time, "time", lambda at=number * 2.56: 1e9 + at)
+        lock = LifeLock(tmp_path, 4)
+        bytes_of_ids.append(lock.boot & 0xFF)
+        lock.release()
+    assert len(set(bytes_of_ids)) == 256
 
 
 def test_a_partition_lives_once(tmp_path: Path, refusal: Refusal) -> None:
@@ -228,7 +241,7 @@ def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
     assert stream.flush()
     stream.publish(records(8, 1))
     assert stream.flush()
-    assert [[one["sequence"] for one in batch.events] for batch in batches] == [[1, 2, 3, 4], [8]]
+    assert [[one["record"] for one in batch.events] for batch in batches] == [[1, 2, 3, 4], [8]]
     assert [batch.dropped for batch in batches] == [3, 0]
 
 
@@ -237,7 +250,7 @@ def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:
         stream = Stream(remember=10, queue_max=4, log=full)
         stream.publish(records(1, 2))
         stream.publish(records(3, 1))
-    assert [one["sequence"] for one in stream.recent()] == [1, 2, 3]
+    assert [one["record"] for one in stream.recent()] == [1, 2, 3]
 
 
 def test_any_connection_of_a_session_keeps_it_alive() -> None:

@@ -18,8 +18,9 @@ from xpmem_emu.cli.output import Format, output_option, show_rows
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
+from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.life import living
-from xpmem_emu.live.paths import SOCKET_PATH_MAX, arena_folder, run_folder, run_root
+from xpmem_emu.live.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, arena_folder, run_folder, run_root
 from xpmem_emu.units import format_size
 
 _LONGEST_SOCKET = "p255.console"
@@ -57,6 +58,24 @@ def _python(_session: Session) -> Iterator[Finding]:
 def _zeromq(_session: Session) -> Iterator[Finding]:
     yield _judged("zeromq", zmq.has("ipc"), f"{zmq.zmq_version()}, pyzmq {zmq.__version__}",
                   "install a libzmq with the ipc transport: pip install --force pyzmq")  # fmt: skip
+
+
+def _keys(_session: Session) -> Iterator[Finding]:
+    """Whether keys can be used, and whether those of `$XPMEM_EMU_KEYS` are ours alone."""
+    remedy = "install a libzmq with CURVE: pip install --force pyzmq"
+    if not zmq.has("curve"):
+        yield Finding("keys", Health.BAD, "libzmq is built without CURVE", remedy)
+    elif folder := os.environ.get(KEYS_VARIABLE):
+        keys = KeyFolder(folder)
+        try:
+            count = len(keys.read().keys)
+            here = [keys.pair(name) for name in keys.private_names()]
+        except KernelError as error:
+            yield Finding("keys", Health.BAD, str(error), error.remedy)
+        else:
+            yield Finding("keys", Health.GOOD, f"{folder}: {count} keys, {len(here)} private here")
+    else:
+        yield Finding("keys", Health.GOOD, f"CURVE is there; {KEYS_VARIABLE} is not set")
 
 
 def _arenas(session: Session) -> Iterator[Finding]:
@@ -121,7 +140,7 @@ def _partitions(session: Session) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
-    _python, _zeromq, _memory, _arenas, _socket_paths, _leftovers, _partitions,
+    _python, _zeromq, _keys, _memory, _arenas, _socket_paths, _leftovers, _partitions,
 )  # fmt: skip
 
 

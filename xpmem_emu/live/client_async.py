@@ -22,18 +22,13 @@ from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.client import (
     CALL_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
-    find_console,
     new_hello,
+    whereabouts,
 )
 from xpmem_emu.live.console_wire import Ask, BootFacts, EventBatch, Say
+from xpmem_emu.live.dial import Dial, credentials
 from xpmem_emu.live.failures import TaskSignalled, XpmemError, xpmem_error
-from xpmem_emu.live.line import (
-    client_socket,
-    read_answer,
-    read_message,
-    request_frames,
-    require_listener,
-)
+from xpmem_emu.live.line import read_answer, read_message, request_frames
 from xpmem_emu.live.loop import Inbox, send_now
 from xpmem_emu.live.operations import Answer, Awaited, Request, Steps
 from xpmem_emu.live.partition_operations import PartitionOperations, Row
@@ -50,7 +45,8 @@ _CONNECT_POLL_S = 0.005
 async def connect_async(partition: str, cluster: str | None = None, *,
                         timeout: float = CALL_TIMEOUT_S) -> AsyncPartition:  # fmt: skip
     """Connect as `xpmem_emu.connect` does. To be closed, or used with `async with`."""
-    connection = AsyncPartition(partition, find_console(partition, cluster), timeout=timeout)
+    name, endpoint, keys = whereabouts(partition, cluster)
+    connection = AsyncPartition(name, endpoint, timeout=timeout, keys=keys)
     try:
         await connection.open()
     except BaseException:
@@ -64,8 +60,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
 
     facts: BootFacts
 
-    def __init__(self, name: str, endpoint: str, *, timeout: float) -> None:
-        require_listener(endpoint)
+    def __init__(self, name: str, endpoint: str, *, timeout: float, keys: str = "") -> None:
         self.name = name
         self.endpoint = endpoint
         self.timeout = timeout
@@ -73,7 +68,8 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, _Inflow] = {}
         self._turn = asyncio.Semaphore(IN_FLIGHT_MAX)
-        self._socket = client_socket(endpoint)
+        self._dial = Dial(endpoint, credentials(name, endpoint, keys))
+        self._socket = self._dial.socket
         self._inbox = Inbox(asyncio.get_running_loop(), self._socket, self._received)
         self._heart: asyncio.Task[None] | None = None
 
@@ -127,11 +123,9 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
     async def open(self) -> None:
         """Say hello. Raises XpmemError when nobody answers in time."""
         deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
-        while not self._connected():
+        while not self._dial.connected(0):
             if asyncio.get_running_loop().time() > deadline:
-                raise xpmem_error(
-                    errno.ETIMEDOUT, f"nobody answers at {self.endpoint}", "xpmem-emu ps"
-                )
+                raise self._dial.unanswered()
             await asyncio.sleep(_CONNECT_POLL_S)
         answer = await self._ask(Request(new_hello(), kind=Ask.HELLO), CONNECT_TIMEOUT_S)
         self.facts = convert(answer.value, BootFacts)
@@ -150,6 +144,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         if self._heart is not None:
             self._heart.cancel()
         self._inbox.close()
+        self._dial.give_up()
         self._fail_all(xpmem_error(errno.EBADF, f"the connection to {self.name} is closed"))
 
     # -- the connection --------------------------------------------------------------------

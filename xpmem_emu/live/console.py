@@ -1,7 +1,7 @@
 """The console of one partition: clients ask, the kernel answers, sessions are kept.
 
-Bytes of clients are never trusted: what cannot be read is counted, logged at debug level and
-answered when it says which request it was; nothing that a client sends ends the partition.
+`reception` takes requests in and sends answers out; `rights` says what a key may ask. Nothing that
+a client sends ends the partition.
 
 A session whose client went away, by a goodbye or by silence for a whole lease, loses the tasks
 that it spawned: they are killed, so a client that crashed leaves nothing pinned behind. When this
@@ -11,8 +11,7 @@ process itself was stopped, everybody seems silent; leases then start anew.
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -20,8 +19,8 @@ import zmq
 
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Spawn, Value
-from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome
+from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Load, Pread, Spawn, Value
+from xpmem_emu.kernel.interface import Buffer, Done, Outcome
 from xpmem_emu.live.console_wire import (
     Ask,
     BootFacts,
@@ -29,12 +28,14 @@ from xpmem_emu.live.console_wire import (
     EventBatch,
     Hello,
     Say,
-    answer_frames,
     pack,
     read_call,
 )
+from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
-from xpmem_emu.live.loop import Inbox, send_now
+from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.reception import Asker, Reception, too_big
+from xpmem_emu.live.rights import Rights, needed_for_faults
 from xpmem_emu.live.sessions import SUBSCRIPTIONS_MAX, Session, Sessions
 from xpmem_emu.live.stream import Stream
 
@@ -45,34 +46,27 @@ _FLUSH_RETRY_S = 0.05
 log = structlog.get_logger("console")
 
 
-@dataclass(slots=True)
-class ConsoleCounters:
-    """What went wrong, in messages."""
-
-    malformed: int = 0
-    unsent: int = 0
-    """Answers that their client did not take."""
-
-
 class Console:
     """Serves the clients of one partition on a bound ROUTER socket."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
                  driver: Driver, stream: Stream, facts: Callable[[], BootFacts],
-                 lease_s: float, faults: Callable[[object], Value]) -> None:  # fmt: skip
-        """`faults` answers what a client asks about faults; raises KernelError, BadMessage."""
-        self.counters = ConsoleCounters()
+                 lease_s: float, faults: Callable[[object], Value], door: Door | None,
+                 ) -> None:  # fmt: skip
+        """`faults` answers what a client asks about faults; raises KernelError, BadMessage.
+        `door`: who guards `socket`."""
         self._loop = loop
-        self._socket = socket
         self._driver = driver
         self._stream = stream
         self._facts = facts
         self._faults = faults
         self._lease_ns = int(lease_s * 1e9)
         self._sessions = Sessions(self._lease_ns)
+        self._rights = Rights()
+        self._door = door
         self._flush: asyncio.Handle | None = None
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._inbox = Inbox(loop, socket, self._deliver)
+        self._reception = Reception(loop, socket, door, self._sessions.name_of, self._serve)
+        self.counters = self._reception.counters
         self._checked_ns = time.monotonic_ns()
         self._lease_timer = loop.call_later(lease_s / 4, self._check_leases)
 
@@ -81,46 +75,33 @@ class Console:
         if self._flush is None:
             self._flush = self._loop.call_soon(self._flush_events)
 
+    def keys_changed(self) -> None:
+        """End the sessions of clients that are let in no more."""
+        for session in self._sessions.all():
+            if session.key and self._door and self._door.roster.client(session.key) is None:
+                self._door.refuse(Side.CLIENTS, self._door.roster.why_not(session.key),
+                                  client=session.client, tasks=len(session.tasks))  # fmt: skip
+                self._end(session, "lost its key", lambda: None)
+
     def close(self) -> None:
         """Answer nobody any more; what was answered already is still sent."""
         self._lease_timer.cancel()
         if self._flush is not None:
             self._flush.cancel()
-        self._socket.linger = 500
-        self._inbox.close()
+        self._reception.close()
 
     # -- requests --------------------------------------------------------------------------
 
-    def _deliver(self, frames: list[Buffer]) -> None:
-        connection = bytes(frames[0])
-        ident = None
-        try:
-            if not 2 <= len(frames) <= 3:
-                raise codec.BadMessage(f"{len(frames) - 1} frames; a request has one or two")
-            fields = codec.decode(memoryview(frames[1]))
-            ident = _readable_id(fields)
-            request = codec.convert(fields, Envelope)
-            self._serve(connection, request, frames[2] if len(frames) == 3 else b"")
-        except codec.BadMessage as error:
-            self.counters.malformed += 1
-            log.debug("malformed request", why=str(error))
-            refusal = Failed(errno.EBADMSG, f"malformed request: {error}")
-        except KernelError as error:
-            refusal = Failed(error.errno, error.cause, error.remedy)
-        else:
-            return
-        if ident is not None:
-            self._send(connection, answer_frames(ident, refusal))
-
-    def _serve(self, connection: bytes, request: Envelope, bulk: Buffer) -> None:
+    def _serve(self, asker: Asker, request: Envelope, bulk: Buffer) -> None:
         """Raises BadMessage or KernelError instead of answering."""
         if request.kind == Ask.BOOT:
-            return self._done(connection, request, self._facts())
+            return self._done(asker, request, self._facts())
         now_ns = time.monotonic_ns()
         if request.kind == Ask.HELLO:
-            self._sessions.hello(now_ns, connection, codec.convert(request.body, Hello))
-            return self._done(connection, request, self._facts())
-        session = self._sessions.heard(now_ns, connection)
+            hello = codec.convert(request.body, Hello)
+            self._sessions.hello(now_ns, asker.connection, hello, asker.public)
+            return self._done(asker, request, self._facts())
+        session = self._sessions.heard(now_ns, asker.connection, asker.public)
         if session is None:
             raise KernelError(
                 errno.ENOTCONN, "the partition does not know this session: it was silent for "
@@ -128,50 +109,51 @@ class Console:
             )  # fmt: skip
         match request.kind:
             case Ask.CALL | Ask.CALL_DETACHED:
-                return self._call(session, connection, request, bulk)
+                return self._call(session, asker, request, bulk)
             case Ask.PING:
-                return self._done(connection, request, None)
+                return self._done(asker, request, None)
             case Ask.BYE:
-                done = partial(self._done, connection, request, None)
+                done = partial(self._done, asker, request, None)
                 return self._end(session, "said bye", done)
             case Ask.RECENT:
-                return self._done(connection, request, self._stream.recent())
+                return self._done(asker, request, self._stream.recent())
             case Ask.FAULTS:
-                return self._done(connection, request, self._faults(request.body))
+                capability = needed_for_faults(request.body)
+                self._rights.require(asker.client, capability, "changing faults")
+                return self._done(asker, request, self._faults(request.body))
             case Ask.SUBSCRIBE:
-                return self._subscribe(session, connection, request)
+                return self._subscribe(session, asker, request)
             case Ask.UNSUBSCRIBE:
-                return self._unsubscribe(session, connection, request)
+                return self._unsubscribe(session, asker, request)
         raise codec.BadMessage(f"unknown kind {request.kind!r}")
 
-    def _done(self, connection: bytes, request: Envelope, value: object) -> None:
-        self._send(connection, answer_frames(request.id, Done(value)))
-
-    def _send(self, connection: bytes, frames: Sequence[Buffer]) -> None:
-        if not send_now(self._socket, [connection, *frames]):
-            self.counters.unsent += 1
-        self._inbox.look_again()
+    def _done(self, asker: Asker, request: Envelope, value: object) -> None:
+        self._reception.answer(asker, request.id, Done(value))
 
     # -- calls and the tasks they make -----------------------------------------------------
 
-    def _call(self, session: Session, connection: bytes, request: Envelope,
+    def _call(self, session: Session, asker: Asker, request: Envelope,
               bulk: Buffer) -> None:  # fmt: skip
         if session.outstanding >= OUTSTANDING_MAX:
             raise KernelError(
                 errno.EAGAIN, f"{OUTSTANDING_MAX} calls of this client are unanswered",
                 "wait for answers before asking more",
             )  # fmt: skip
-        call = read_call(request.body)
+        self._reception.require_read(asker)
+        call = self._rights.checked(asker.client, read_call(request.body))
+        if isinstance(call, Load | Pread) and call.size > BULK_MAX:
+            raise too_big(call.size)
         session.outstanding += 1
-        self._driver.call(call, bulk, partial(self._answer, session, connection, request, call))
+        self._driver.call(call, bulk, partial(self._answer, session, asker, request, call))
 
-    def _answer(self, session: Session, connection: bytes, request: Envelope, call: Call,
+    def _answer(self, session: Session, asker: Asker, request: Envelope, call: Call,
                 outcome: Outcome) -> None:  # fmt: skip
         session.outstanding -= 1
         if isinstance(outcome, Done):
+            self._rights.account(call, outcome.value)
             self._account(session, request.kind, call, outcome.value)
         if not session.ended:
-            self._send(connection, answer_frames(request.id, outcome))
+            self._reception.answer(asker, request.id, outcome)
 
     def _account(self, session: Session, kind: str, call: Call, value: object) -> None:
         """Keep the list of whose task is whose."""
@@ -192,7 +174,9 @@ class Console:
     def _kill(self, pid: int, session: Session, why: str,
               done: Callable[[Outcome], None]) -> None:  # fmt: skip
         reason = f"client {session.client} {why}"
-        self._driver.call(Kill(pid=pid, signal=9, reason=reason), b"", done)
+        call = Kill(pid=pid, signal=9, reason=reason)
+        self._rights.account(call, None)
+        self._driver.call(call, b"", done)
 
     # -- sessions that end -----------------------------------------------------------------
 
@@ -210,6 +194,7 @@ class Console:
         """End a session; `done` is called when its tasks are gone."""
         for key in session.subscriptions:
             self._stream.unsubscribe(key)
+        self._reception.forget(session.name)
         left = set(self._sessions.end(session))
 
         def gone(pid: int, _outcome: Outcome) -> None:
@@ -224,33 +209,26 @@ class Console:
 
     # -- events ----------------------------------------------------------------------------
 
-    def _subscribe(self, session: Session, connection: bytes, request: Envelope) -> None:
+    def _subscribe(self, session: Session, asker: Asker, request: Envelope) -> None:
         if len(session.subscriptions) >= SUBSCRIPTIONS_MAX:
             raise KernelError(errno.EUSERS, f"{SUBSCRIPTIONS_MAX} subscriptions of one client")
-        key = (connection, request.id)
+        key = (asker.connection, request.id)
         session.subscriptions.add(key)
-        self._done(connection, request, None)
+        self._done(asker, request, None)
 
         def transmit(batch: EventBatch) -> bool:
-            return send_now(self._socket, [connection, pack(request.id, Say.EVENTS, batch)])
+            frame = pack(request.id, Say.EVENTS, batch)
+            return self._reception.transmit(asker.connection, frame)
 
         self._stream.subscribe(key, transmit)
 
-    def _unsubscribe(self, session: Session, connection: bytes, request: Envelope) -> None:
-        key = (connection, codec.convert(request.body, int))
+    def _unsubscribe(self, session: Session, asker: Asker, request: Envelope) -> None:
+        key = (asker.connection, codec.convert(request.body, int))
         session.subscriptions.discard(key)
         self._stream.unsubscribe(key)
-        self._done(connection, request, None)
+        self._done(asker, request, None)
 
     def _flush_events(self) -> None:
         self._flush = None
         if not self._stream.flush():
             self._flush = self._loop.call_later(_FLUSH_RETRY_S, self._flush_events)
-        self._inbox.look_again()
-
-
-def _readable_id(fields: object) -> int | None:
-    """The id in something that may not be a request."""
-    if isinstance(fields, list) and len(fields) > 1 and isinstance(fields[1], int):
-        return fields[1] if 0 <= fields[1] < 1 << 63 else None
-    return None

@@ -1,7 +1,8 @@
 """Feeds one kernel with events and carries out its effects: the whole of the live harness's time.
 
 Every event is one `kernel.step`, every effect is handed on in the order of the kernel's lists:
-messages, trace, replies, the end, the next deadline. Nothing here waits or retries.
+trace, messages, replies, the end, the next deadline. Nothing here waits or retries. The trace is
+first, so that whatever others learn of this partition is in its stream, even if it is killed now.
 
 The kernel's clock is the monotonic clock of this host, or what a fault makes of it; only
 deadlines depend on it. A kernel that
@@ -36,6 +37,8 @@ from xpmem_emu.kernel.interface import (
 from xpmem_emu.trace import Record
 
 Answer = Callable[[Outcome], None]
+LATE_NS = 20_000_000
+"""A step that comes so much later than the kernel wanted is told to the event stream."""
 
 
 class SteppedKernel(Protocol):
@@ -56,6 +59,9 @@ class Outside(Protocol):
 
     def publish(self, records: Sequence[Record]) -> None:
         """Hand on the event stream."""
+
+    def late(self, kernel_ns: int, late_ns: int) -> None:
+        """The step that begins now, by the kernel's time, comes so much later than it was due."""
 
     def stopped(self, end: Panic | Halt) -> None:
         """The kernel stopped."""
@@ -78,6 +84,8 @@ class Driver:
         self._waiting: dict[int, Answer] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = 0
+        self._due_ns: int | None = None
+        """When the kernel wants to be stepped at the latest, in its own time."""
         self._end: Panic | Halt | None = None
 
     def start(self) -> None:
@@ -116,20 +124,25 @@ class Driver:
             return
         self.steps += 1
         now_ns = time.monotonic_ns()
+        kernel_ns = self.clock.kernel_ns(now_ns)
+        late_ns = 0 if self._due_ns is None else kernel_ns - self._due_ns
+        if late_ns > LATE_NS:
+            self._outside.late(kernel_ns, late_ns)
         try:
-            effects = self._kernel.step(self.clock.kernel_ns(now_ns), event)
+            effects = self._kernel.step(kernel_ns, event)
         except Exception as error:
             effects = Effects(stopped=_panic_of(error))
         self._apply(now_ns, effects)
 
     def _apply(self, now_ns: int, effects: Effects) -> None:
+        self._due_ns = effects.wake_at_ns
+        if effects.trace:
+            self._outside.publish(effects.trace)
         for message in effects.sends:
             if isinstance(message, Send):
                 self._outside.send(now_ns, message)
             else:
                 self._outside.link_down(message)
-        if effects.trace:
-            self._outside.publish(effects.trace)
         for reply in effects.replies:
             self._answer(reply)
         if effects.stopped is not None:

@@ -8,7 +8,6 @@ was asked before a reboot must not be answered after it.
 
 import errno
 import itertools
-import socket as sockets
 import time
 from collections.abc import Sequence
 
@@ -17,7 +16,6 @@ import zmq
 from xpmem_emu.codec import BadMessage, convert
 from xpmem_emu.kernel.interface import Done
 from xpmem_emu.live.console_wire import (
-    MESSAGE_MAX,
     Ask,
     BootFacts,
     Envelope,
@@ -28,13 +26,15 @@ from xpmem_emu.live.console_wire import (
     read_outcome,
     unpack,
 )
+from xpmem_emu.live.dial import Dial
 from xpmem_emu.live.failures import TaskSignalled, XpmemError, failure_of, xpmem_error
-from xpmem_emu.live.loop import new_socket, receive_now, send_now
+from xpmem_emu.live.keys import Credentials
+from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.loop import receive_now, send_now
 from xpmem_emu.live.operations import Answer, Request
 
 WINDOW = 16
 """Requests in flight."""
-_QUEUE = 256
 _SLICE_MS = 200
 """How often a silent line is looked at: does the other end still exist?"""
 
@@ -43,51 +43,23 @@ _ids = itertools.count(1)
 Failure = XpmemError | TaskSignalled
 
 
-def client_socket(endpoint: str) -> zmq.Socket[bytes]:
-    """A DEALER towards a console; it drops a lost connection instead of making a new one."""
-    socket = new_socket(zmq.Context.instance(), zmq.DEALER, queue=_QUEUE, message_max=MESSAGE_MAX)
-    socket.setsockopt(zmq.IMMEDIATE, 1)
-    socket.setsockopt(zmq.RECONNECT_IVL, -1)
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise xpmem_error(errno.EINVAL, f"{endpoint}: {error.strerror}") from None
-    return socket
-
-
-def require_listener(endpoint: str) -> None:
-    """Fail at once, with the system's errno, when nobody listens on this host's socket."""
-    if not endpoint.startswith("ipc://"):
-        return
-    with sockets.socket(sockets.AF_UNIX) as probe:
-        try:
-            probe.connect(endpoint.removeprefix("ipc://"))
-        except OSError as error:
-            raise xpmem_error(
-                error.errno or errno.EIO, f"nobody answers at {endpoint}",
-                "xpmem-emu ps; xpmem-emu boot starts a partition again",
-            ) from None  # fmt: skip
-
-
 class Line:
     """A connection that said hello. `facts` is what the partition answered; `broken`: the other
     end is gone, so the line is of no more use."""
 
-    def __init__(self, endpoint: str, hello: Hello, timeout: float) -> None:
+    def __init__(self, endpoint: str, hello: Hello, timeout: float,
+                 shown: Credentials | None) -> None:  # fmt: skip
         """Raises XpmemError when nobody answers within `timeout` seconds."""
-        require_listener(endpoint)
         self.broken = False
         self._endpoint = endpoint
-        self._socket = client_socket(endpoint)
+        dial = Dial(endpoint, shown)
+        self._socket = dial.socket
         try:
-            if not self._socket.poll(int(timeout * 1000), zmq.POLLOUT):
-                raise xpmem_error(
-                    errno.ETIMEDOUT, f"nobody answers at {endpoint}", "xpmem-emu ps"
-                )
+            if not dial.connected(int(timeout * 1000)):
+                raise dial.unanswered()
             (answer,) = self.exchange([Request(hello, kind=Ask.HELLO)], timeout)
         except BaseException:
-            self.close()
+            dial.give_up()
             raise
         self.facts = convert(answer.value, BootFacts)
 
@@ -176,7 +148,12 @@ def _unwrapped(outcome: Answer | Failure) -> Answer:
 
 
 def request_frames(ident: int, request: Request) -> list[bytes | bytearray | memoryview]:
-    """The frames of one request."""
+    """The frames of one request. Raises XpmemError E2BIG for what no partition takes."""
+    if len(request.bulk) > BULK_MAX:
+        raise xpmem_error(
+            errno.E2BIG, f"{len(request.bulk)} bytes in one request, at most {BULK_MAX} are taken",
+            "move it in pieces",
+        )  # fmt: skip
     head = pack(ident, request.kind, request.body)
     return [head, request.bulk] if len(request.bulk) else [head]
 

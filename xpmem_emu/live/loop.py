@@ -15,10 +15,12 @@ import zmq
 
 from xpmem_emu.kernel.interface import Buffer
 
-_TURN = 128
+BATCH = 128
 """Messages read per turn of the loop."""
 _COPY_BELOW = 4096
 """Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
+_PARTS_MAX = 9
+"""Parts of a message that are kept: one more than anybody has a use for, so that too many show."""
 
 
 def new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, *, queue: int,
@@ -34,10 +36,21 @@ def new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, *, queue: int
 
 def receive_now(socket: zmq.Socket[bytes]) -> list[Buffer]:
     """The next message. Raises zmq.Again when there is none. Long parts are not copied."""
-    frames: list[Buffer] = [socket.recv(zmq.NOBLOCK)]
+    return _with_rest(socket, [socket.recv(zmq.NOBLOCK)])
+
+
+def receive_signed(socket: zmq.Socket[bytes]) -> list[Buffer]:
+    """The next message of a ROUTER that demands keys, with the public key of its sender put in
+    after the first part. Raises zmq.Again when there is none."""
+    first = socket.recv(zmq.NOBLOCK, copy=False)
+    return _with_rest(socket, [first.bytes, str(first.get("User-Id")).encode()])
+
+
+def _with_rest(socket: zmq.Socket[bytes], frames: list[Buffer]) -> list[Buffer]:
     while socket.getsockopt(zmq.RCVMORE):
         frame = socket.recv(zmq.NOBLOCK, copy=False)
-        frames.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
+        if len(frames) < _PARTS_MAX:
+            frames.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
     return frames
 
 
@@ -58,19 +71,45 @@ def send_now(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
     return True
 
 
+def send_tracked(
+    socket: zmq.Socket[bytes], frames: Sequence[Buffer]
+) -> zmq.MessageTracker | None:
+    """Queue a message without blocking, as `send_now` does. Result: what tells when its last part
+    has been sent; None: it was not queued."""
+    *heads, last = frames
+    try:
+        for frame in heads:
+            socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+        return socket.send(bytes(last) if _mutable(last) else last, zmq.NOBLOCK, copy=False,
+                           track=True)  # fmt: skip
+    except zmq.ZMQError as error:
+        if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return None
+        raise
+
+
 def _mutable(frame: Buffer) -> bool:
     owner = frame.obj if isinstance(frame, memoryview) else frame
     return not isinstance(owner, bytes)
+
+
+Receive = Callable[[zmq.Socket[bytes]], list[Buffer]]
 
 
 class Inbox:
     """Reads a socket whenever there is something to read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
-                 deliver: Callable[[list[Buffer]], None]) -> None:  # fmt: skip
+                 deliver: Callable[[list[Buffer]], None], receive: Receive = receive_now,
+                 delivered: Callable[[], None] = lambda: None,
+                 batch: int = BATCH) -> None:  # fmt: skip
+        """`deliver` gets each message; `delivered` is called after at most `batch` were."""
         self._loop = loop
         self._socket = socket
         self._deliver = deliver
+        self._receive = receive
+        self._delivered = delivered
+        self._batch = batch
         self._fd = int(socket.getsockopt(zmq.FD))
         self._again: asyncio.Handle | None = None
         loop.add_reader(self._fd, self._drain)
@@ -91,13 +130,14 @@ class Inbox:
     def _drain(self) -> None:
         self._again = None
         try:
-            for _ in range(_TURN):
-                self._deliver(receive_now(self._socket))
+            for _ in range(self._batch):
+                self._deliver(self._receive(self._socket))
                 if self._socket.closed:
                     return
         except zmq.Again:
             return
         finally:
+            self._delivered()
             # Also when `deliver` raised: what is left unread announces itself only once.
             if not self._socket.closed:
                 self.look_again()

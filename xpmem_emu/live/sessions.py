@@ -13,16 +13,20 @@ from xpmem_emu.live.console_wire import Hello
 
 SESSIONS_MAX = 1024
 CONNECTIONS_MAX = 256
+SESSIONS_OF_KEY_MAX = 64
+CONNECTIONS_OF_KEY_MAX = 256
 SUBSCRIPTIONS_MAX = 16
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One client. `outstanding` counts its calls that the kernel has not answered."""
+    """One client. `outstanding` counts its calls that the kernel has not answered. `key` is the
+    public key that it came with; empty: it needed none."""
 
     name: str
     client: str
     heard_ns: int
+    key: str = ""
     connections: set[bytes] = field(default_factory=set)
     tasks: set[int] = field(default_factory=set)
     subscriptions: set[tuple[bytes, int]] = field(default_factory=set)
@@ -39,31 +43,51 @@ class Sessions:
         self._by_connection: dict[bytes, Session] = {}
         self._owners: dict[int, Session] = {}
 
-    def hello(self, now_ns: int, connection: bytes, hello: Hello) -> Session:
+    def hello(self, now_ns: int, connection: bytes, hello: Hello, key: str = "") -> Session:
         """The session that `connection` belongs to from now on. Raises KernelError: EUSERS when
-        a table is full, EISCONN when the connection is another session's."""
+        a table is full, EISCONN when the connection is another session's, EACCES when the session
+        is of another key."""
         session = self._by_name.get(hello.session)
+        if session is not None and session.key != key:
+            raise KernelError(errno.EACCES, "this session is of another key")
         if self._by_connection.get(connection, session) is not session:
             raise KernelError(errno.EISCONN, "this connection is of another session")
         if session is None:
             if len(self._by_name) >= SESSIONS_MAX:
                 raise KernelError(errno.EUSERS, f"{SESSIONS_MAX} clients are connected already")
-            session = Session(hello.session, hello.client, now_ns)
+            if key and len(self._of_key(key)) >= SESSIONS_OF_KEY_MAX:
+                raise KernelError(errno.EUSERS, f"{SESSIONS_OF_KEY_MAX} clients with this key")
+            session = Session(hello.session, hello.client, now_ns, key)
             self._by_name[session.name] = session
         if len(session.connections) >= CONNECTIONS_MAX:
             raise KernelError(errno.EUSERS, f"{CONNECTIONS_MAX} connections of one client")
+        if key and sum(len(one.connections) for one in self._of_key(key)) >= CONNECTIONS_OF_KEY_MAX:
+            raise KernelError(errno.EUSERS, f"{CONNECTIONS_OF_KEY_MAX} connections with this key")
         session.connections.add(connection)
         self._by_connection[connection] = session
         session.heard_ns = now_ns
         return session
 
-    def heard(self, now_ns: int, connection: bytes) -> Session | None:
-        """The session of a connection that just spoke; None: it never said hello, or its lease
-        ran out."""
+    def _of_key(self, key: str) -> list[Session]:
+        return [one for one in self._by_name.values() if one.key == key]
+
+    def heard(self, now_ns: int, connection: bytes, key: str = "") -> Session | None:
+        """The session of a connection that just spoke; None: it never said hello, its lease ran
+        out, or it is a new connection of another key under an old one's name."""
         session = self._by_connection.get(connection)
-        if session is not None:
-            session.heard_ns = now_ns
+        if session is None or session.key != key:
+            return None
+        session.heard_ns = now_ns
         return session
+
+    def name_of(self, connection: bytes) -> object:
+        """Whose connection it is, or the connection itself."""
+        session = self._by_connection.get(connection)
+        return connection if session is None else session.name
+
+    def all(self) -> list[Session]:
+        """Every session."""
+        return list(self._by_name.values())
 
     def silent(self, now_ns: int) -> list[Session]:
         """Sessions whose lease ran out."""

@@ -1,0 +1,69 @@
+"""A client that asks as fast as it can: `flood.py CLUSTER COUNT CONNECTIONS`.
+
+It has a key that is let in and keeps many more requests in flight than it may. Each line on stdin
+makes it ask COUNT times; then it tells how many answers it got, and how many of them turned it
+away. Over tcp a flood comes from elsewhere: on this machine it leaves the processors to the others.
+"""
+
+import errno
+import itertools
+import os
+import sys
+
+import zmq
+
+from xpmem_emu.kernel import calls
+from xpmem_emu.live.client import new_hello, whereabouts
+from xpmem_emu.live.console_wire import Ask, Say, pack, unpack
+from xpmem_emu.live.dial import Dial, credentials
+
+IN_FLIGHT = 400
+SILENCE_MS = 3000
+
+
+def sockets(cluster: str, count: int) -> list[zmq.Socket[bytes]]:
+    """Connections of one session each."""
+    name, endpoint, keys = whereabouts("p0", cluster)
+    made = []
+    for _ in range(count):
+        dial = Dial(endpoint, credentials(name, endpoint, keys))
+        assert dial.connected(10_000)
+        dial.socket.send(pack(0, Ask.HELLO, new_hello()))
+        dial.socket.recv_multipart()
+        made.append(dial.socket)
+    return made
+
+
+def flood(connections: list[zmq.Socket[bytes]], count: int) -> tuple[int, int]:
+    """Ask `count` times. Result: answers, lost ones too, and those that say EAGAIN."""
+    frame = pack(7, Ask.CALL, calls.Look(kind="tasks"))
+    asked = answered = away = 0
+    poller = zmq.Poller()
+    for socket in connections:
+        poller.register(socket, zmq.POLLIN)
+    turn = itertools.cycle(connections)
+    while answered < count:
+        while asked < count and asked - answered < IN_FLIGHT:
+            next(turn).send(frame)
+            asked += 1
+        ready = poller.poll(SILENCE_MS)
+        if not ready:
+            # We were too slow for our own answers, and the partition keeps only so many.
+            answered = asked
+        for socket, _ in ready:
+            while socket.poll(0):
+                envelope = unpack(socket.recv_multipart()[0])
+                answered += 1
+                if envelope.kind == Say.FAILED:
+                    assert envelope.body["errno"] == errno.EAGAIN, envelope.body
+                    away += 1
+    return answered, away
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    open_connections = sockets(sys.argv[1], int(sys.argv[3]))
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print("begin", flush=True)
+        print(*flood(open_connections, int(sys.argv[2])), flush=True)

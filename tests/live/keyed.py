@@ -1,0 +1,86 @@
+"""Clusters of two partitions over tcp, guarded by keys or by nothing."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from xpmem_emu.live import cluster
+from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
+from xpmem_emu.live.state import ClusterState
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
+
+MEBIBYTE = 1 << 20
+OPERATOR = Client(0, [], Capability.OPERATE)
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """What a test has of its cluster."""
+
+    folder: KeyFolder
+    state: ClusterState
+
+    def log(self, name: str = "p0") -> list[dict[str, object]]:
+        """What a partition logged, without lines that are still being written."""
+        lines = Path(self.state.partition(name).log).read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
+    def refusals(self, name: str = "p0") -> list[str]:
+        """Why somebody was not let in, as the log says."""
+        return [str(line["why"]) for line in self.log(name) if line["event"] == "refused"]
+
+    def await_refusal(self, why: str, since: int = 0) -> None:
+        """Wait until the log of p0 says so, after its first `since` refusals."""
+        eventually(lambda: any(why in one for one in self.refusals()[since:]))
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Look again and again until it is so."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        pause.wait(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this host that nobody listens at."""
+    with zmq.Context() as context:
+        probes = [context.socket(zmq.ROUTER) for _ in range(count)]
+        ports = [probe.bind_to_random_port("tcp://127.0.0.1") for probe in probes]
+        for probe in probes:
+            probe.close()
+        return ports
+
+
+def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> ClusterState:
+    """p0 and p1 with everything tcp. `reached`: where p1 reaches p0 if not where it listens."""
+    own, second, *consoles = free_ports(4)
+    specs = tuple(
+        PartitionSpec(
+            f"p{number}", number, endpoint=f"tcp://127.0.0.1:{port}",
+            console=f"tcp://127.0.0.1:{consoles[number]}",
+        )
+        for number, port in enumerate((reached or own, second))
+    )  # fmt: skip
+    if listening:
+        first = specs[0]
+        specs = (
+            PartitionSpec(first.name, 0, endpoint=first.endpoint, console=first.console,
+                          listen=f"tcp://127.0.0.1:{listening}"),
+            specs[1],
+        )  # fmt: skip
+    spec = ClusterSpec("keyed", specs, memory=16 * MEBIBYTE, keys=str(keys or ""),
+                       insecure=keys is None)  # fmt: skip
+    return cluster.up(spec, timeout_s=40)
+
+
+def make_keys(path: Path) -> KeyFolder:
+    """A folder with the keys of p0, p1 and an operator."""
+    folder = KeyFolder(path)
+    folder.make({"p0": Peer(0), "p1": Peer(1), "operator": OPERATOR})
+    return folder

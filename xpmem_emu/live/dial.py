@@ -1,0 +1,131 @@
+"""How a client gets through to a console: a socket that connects once, and why it did not.
+
+A unix socket is looked at first, so nobody waits for one that is not there. Over tcp libzmq tells
+only its monitor how a handshake went; without that, a closed door would look like a slow partition.
+A door tells nobody why it stays closed, so neither can the error here.
+"""
+
+import errno
+import itertools
+import os
+import socket as sockets
+
+import zmq
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live.console_wire import MESSAGE_MAX
+from xpmem_emu.live.failures import XpmemError, xpmem_error
+from xpmem_emu.live.keys import Credentials, KeyFolder
+from xpmem_emu.live.loop import new_socket
+from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE
+from xpmem_emu.live.topology import is_tcp
+
+_QUEUE = 256
+_CLOSED_DOOR = (
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+)
+_monitors = itertools.count(1)
+
+
+def credentials(partition: str, endpoint: str, folder: str) -> Credentials | None:
+    """What a client shows at the console of `partition`: its key out of `folder`, else out of
+    `$XPMEM_EMU_KEYS`; the one that `$XPMEM_EMU_KEY` names when there are several. None: `endpoint`
+    needs no key, or there is no folder. Raises XpmemError."""
+    folder = folder or os.environ.get(KEYS_VARIABLE, "")
+    if not folder or not is_tcp(endpoint):
+        return None
+    try:
+        name = os.environ.get(KEY_VARIABLE, "")
+        return KeyFolder(os.path.abspath(folder)).client(name, partition)
+    except KernelError as error:
+        raise xpmem_error(error.errno, error.cause, error.remedy) from None
+
+
+class Dial:
+    """An attempt to reach the console at `endpoint`. `socket` is a DEALER that drops a lost
+    connection instead of making a new one."""
+
+    def __init__(self, endpoint: str, shown: Credentials | None) -> None:
+        """Raises XpmemError when it is plain that nobody can answer."""
+        _require_listener(endpoint)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._endpoint = endpoint
+        self._shown = shown
+        self.socket = new_socket(context, zmq.DEALER, queue=_QUEUE, message_max=MESSAGE_MAX)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self._monitor = self._watch(context) if is_tcp(endpoint) else None
+        if shown is not None:
+            shown.show(self.socket)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.give_up()
+            raise xpmem_error(errno.EINVAL, f"{endpoint}: {error.strerror}") from None
+
+    def connected(self, patience_ms: int) -> bool:
+        """Whether the other end is reached, after `patience_ms` at most. Raises XpmemError when
+        it never will be."""
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLOUT)
+        if self._monitor is not None:
+            poller.register(self._monitor, zmq.POLLIN)
+        ready = dict(poller.poll(patience_ms))
+        if self.socket in ready:
+            self._stop_watching()
+            return True
+        if self._monitor is not None and self._monitor in ready:
+            raise self._refusal()
+        return False
+
+    def give_up(self) -> None:
+        """Close the socket."""
+        self._stop_watching()
+        self.socket.close()
+
+    def unanswered(self) -> XpmemError:
+        """The error of who waited long enough."""
+        return xpmem_error(errno.ETIMEDOUT, f"nobody answers at {self._endpoint}", "xpmem-emu ps")
+
+    def _watch(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+        address = f"inproc://dial.{next(_monitors)}"
+        self.socket.monitor(address, _CLOSED_DOOR)
+        monitor = context.socket(zmq.PAIR)
+        monitor.linger = 0
+        monitor.connect(address)
+        return monitor
+
+    def _stop_watching(self) -> None:
+        if self._monitor is not None:
+            if not self.socket.closed:
+                self.socket.disable_monitor()
+            self._monitor.close()
+            self._monitor = None
+
+    def _refusal(self) -> XpmemError:
+        if self._shown is None:
+            return xpmem_error(
+                errno.ECONNREFUSED, f"{self._endpoint} closes its door: we showed no key",
+                f"set {KEYS_VARIABLE} to a folder with a key that it lets in",
+            )  # fmt: skip
+        return xpmem_error(
+            errno.ECONNREFUSED, f"{self._endpoint} closes its door: our key is not let in, or the "
+            "key that we think is its own is not", "xpmem-emu keys ls, there and here",
+        )  # fmt: skip
+
+
+def _require_listener(endpoint: str) -> None:
+    """Fail at once, with the system's errno, when nobody listens on this host's socket."""
+    if not endpoint.startswith("ipc://"):
+        return
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        try:
+            probe.connect(endpoint.removeprefix("ipc://"))
+        except OSError as error:
+            raise xpmem_error(
+                error.errno or errno.EIO, f"nobody answers at {endpoint}",
+                "xpmem-emu ps; xpmem-emu boot starts a partition again",
+            ) from None  # fmt: skip
