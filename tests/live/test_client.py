@@ -3,12 +3,14 @@
 import errno
 import pickle
 import threading
+import time
 
 import pytest
 
 from xpmem_emu import connect
 from xpmem_emu.kernel import calls
 from xpmem_emu.live import cluster
+from xpmem_emu.live.client import CONNECT_TIMEOUT_S
 from xpmem_emu.live.failures import SigBus, XpmemError, xpmem_error
 from xpmem_emu.live.operations import CHUNK
 from xpmem_emu.live.paths import run_folder
@@ -138,3 +140,10 @@ def test_a_closed_connection_refuses_calls(up: Up) -> None:
     p0.close()
     with pytest.raises(XpmemError, match="closed"):
         p0.status()
+
+
+def test_a_port_where_nobody_listens_refuses_at_once() -> None:
+    begun = time.monotonic()
+    with pytest.raises(ConnectionRefusedError, match="nobody listens at tcp://127.0.0.1:1"):
+        connect("tcp://127.0.0.1:1")
+    assert time.monotonic() - begun < CONNECT_TIMEOUT_S / 2

@@ -11,6 +11,7 @@ import os
 import socket as sockets
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import MESSAGE_MAX
@@ -21,11 +22,12 @@ from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE
 from xpmem_emu.live.topology import is_tcp
 
 _QUEUE = 256
-_CLOSED_DOOR = (
+_HOPELESS = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
 )
 _monitors = itertools.count(1)
 
@@ -78,7 +80,8 @@ class Dial:
             self._stop_watching()
             return True
         if self._monitor is not None and self._monitor in ready:
-            raise self._refusal()
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            raise self._absent() if event == zmq.EVENT_CLOSED else self._refusal()
         return False
 
     def give_up(self) -> None:
@@ -92,7 +95,7 @@ class Dial:
 
     def _watch(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
         address = f"inproc://dial.{next(_monitors)}"
-        self.socket.monitor(address, _CLOSED_DOOR)
+        self.socket.monitor(address, _HOPELESS)
         monitor = context.socket(zmq.PAIR)
         monitor.linger = 0
         monitor.connect(address)
@@ -104,6 +107,11 @@ class Dial:
                 self.socket.disable_monitor()
             self._monitor.close()
             self._monitor = None
+
+    def _absent(self) -> XpmemError:
+        return xpmem_error(
+            errno.ECONNREFUSED, f"nobody listens at {self._endpoint}", "xpmem-emu ps, there"
+        )
 
     def _refusal(self) -> XpmemError:
         if self._shown is None:

@@ -12,16 +12,14 @@ than it really took: what is found wrong is wrong, on a slow machine too.
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import cast
 
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.events import KernelBoot
+from xpmem_emu.kernel.events import KernelBoot, KernelPanic
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.scenario.ground import Finding, Ground, Pending
 from xpmem_emu.sim.checkers import Scene
 from xpmem_emu.sim.checkers.memory import check_memory
-from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.plan import Knobs, Operation
 from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Ticket
@@ -47,10 +45,10 @@ class RandomLoad:
         self.ended = 0
         """Calls that have come to their end."""
         self._boots: dict[int, int] = {}
+        self._panicked: set[int] = set()
         self._heard = 0
         self._now = 0
-        # A stage asks its cluster for no more than what this class has.
-        self.stage = Stage(cast(SimCluster, self))
+        self.stage = Stage(self)
 
     @property
     def over(self) -> bool:
@@ -104,12 +102,23 @@ class RandomLoad:
 
     def boot_of(self, partid: int) -> int:
         """The newest boot of a partition, 0 when it does not run."""
+        self._hear()
+        return self._boots[partid] if self._names[partid] in self._ground.running else 0
+
+    def panicked(self, partid: int) -> bool:
+        """Whether its newest boot panicked."""
+        self._hear()
+        return partid in self._panicked
+
+    def _hear(self) -> None:
         records = self._ground.records()
         for record in records[self._heard :]:
             if isinstance(record.event, KernelBoot):
                 self._boots[record.partid] = record.event.boot
+                self._panicked.discard(record.partid)
+            elif isinstance(record.event, KernelPanic):
+                self._panicked.add(record.partid)
         self._heard = len(records)
-        return self._boots[partid] if self._names[partid] in self._ground.running else 0
 
     def submit(self, partid: int, call: Call, bulk: Buffer = b"",
                then: Callable[[Ticket], None] | None = None) -> Ticket:  # fmt: skip

@@ -26,6 +26,7 @@ from xpmem_emu.kernel.interface import (
     Effects,
     Event,
     LinkDown,
+    Panic,
     ProcessGone,
     Receive,
     Reply,
@@ -171,6 +172,11 @@ class SimCluster:
         others = [event for event in missed if not isinstance(event, Request | Tick)]
         for event in [*requests, *others, Tick()]:
             self._step(partid, event)
+
+    def panicked(self, partid: int) -> bool:
+        """Whether the kernel of the partition panicked and has not booted again."""
+        kernel = self.kernels.get(partid)
+        return kernel is not None and isinstance(kernel.stopped, Panic)
 
     def prove_gone(self, partid: int, boot: int = 0) -> None:
         """Tell every kernel that this boot, or the last, of a partition is gone for certain."""

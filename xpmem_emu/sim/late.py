@@ -31,27 +31,27 @@ class LateStore:
     begin: int
 
 
-def begin_stores(stage: Stage, partid: int) -> list[LateStore]:
+def begin_stores(cluster: SimCluster, stage: Stage, partid: int) -> list[LateStore]:
     """The stores in which a partition that is about to be stopped is caught."""
     found: list[LateStore] = []
     for view in stage.cast.views.values():
-        alive = view.actor.partid == partid and view.actor.boot == stage.cluster.boot_of(partid)
+        alive = view.actor.partid == partid and view.actor.boot == cluster.boot_of(partid)
         if alive and len(found) < STORES_MAX:
-            found += _store(stage, view)
+            found += _store(cluster, stage, view)
     return found
 
 
-def land(stage: Stage, store: LateStore) -> None:
+def land(cluster: SimCluster, stage: Stage, store: LateStore) -> None:
     """The store reaches memory."""
     where = (store.frame << PAGE_SHIFT) + WORD_OFFSETS[_WORD]
-    arena = stage.cluster.arena(store.home, store.boot)
+    arena = cluster.arena(store.home, store.boot)
     arena[where : where + 8] = store.value.to_bytes(8, "little")
     stage.accesses.late(store.view, store.page, _WORD, store.value, store.begin)
 
 
-def _store(stage: Stage, view: View) -> list[LateStore]:
+def _store(cluster: SimCluster, stage: Stage, view: View) -> list[LateStore]:
     """At most one, at the first page of the view that is mapped for writing."""
-    kernel = stage.cluster.kernels[view.actor.partid]
+    kernel = cluster.kernels[view.actor.partid]
     for mm in kernel.memory.address_spaces.values():
         if mm.pid != view.actor.pid:
             continue
@@ -61,9 +61,9 @@ def _store(stage: Stage, view: View) -> list[LateStore]:
                 frame = entry >> pte.FRAME_SHIFT
                 home = frame >> pte.PARTID_SHIFT
                 return [LateStore(
-                    home, _boot_in_use(stage.cluster, view.actor.partid, home),
+                    home, _boot_in_use(cluster, view.actor.partid, home),
                     frame & pte.LOCAL_MASK, view, page, stage.accesses.value(),
-                    stage.cluster.steps,
+                    cluster.steps,
                 )]  # fmt: skip
     return []
 

@@ -78,7 +78,7 @@ class Run:
         self.cluster.crashed = self.watch.crashed
         self.cluster.resumed = self.watch.bounds.resumed
         self.stage = Stage(self.cluster)
-        self.troubles = Troubles(self.stage, plan, self.watch.take)
+        self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:
             self.cluster.at(operation.at_ns, partial(self.stage.perform, operation))

@@ -6,14 +6,14 @@ the cast when its answer comes. An operation whose parts do not exist is passed 
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from xpmem_emu.errors import errno_name
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Done, Failed, Panic, Raised
+from xpmem_emu.kernel.interface import Buffer, Done, Failed, Raised
 from xpmem_emu.sim.accesses import Accesses
 from xpmem_emu.sim.cast import Actor, Cast, Permit, Region, Segment, View
-from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.ticket import Ticket
@@ -31,11 +31,34 @@ _PLACES, _PLACE_SIZE = 0x10_0000_0000, 1 << 24
 Made = Callable[[int], None]
 
 
+class StageCluster(Protocol):
+    """What a stage asks of the cluster that it plays on."""
+
+    @property
+    def steps(self) -> int:
+        """The time, as a number that grows with everything that happens."""
+
+    def boot_of(self, partid: int) -> int:
+        """The newest boot of a partition, 0 when it never ran."""
+
+    def panicked(self, partid: int) -> bool:
+        """Whether its kernel panicked, so that nobody knows what became of its calls."""
+
+    def submit(
+        self,
+        partid: int,
+        call: Call,
+        bulk: Buffer = b"",
+        then: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        """Begin a call; `then` is told of its end."""
+
+
 class Stage:
     """The tasks of one run."""
 
-    def __init__(self, cluster: SimCluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: StageCluster) -> None:
+        self._cluster = cluster
         self.cast = Cast()
         self.history = History()
         self.outcomes: Counter[str] = Counter()
@@ -69,13 +92,13 @@ class Stage:
 
     def unlink(self, partid: int, name: str) -> None:
         """Remove a file of a partition."""
-        self._begin(Actor(partid, self.cluster.boot_of(partid), 0), calls.Unlink(name))
+        self._begin(Actor(partid, self._cluster.boot_of(partid), 0), calls.Unlink(name))
 
     # -- tasks -----------------------------------------------------------------------------
 
     def _spawn(self, operation: Operation) -> None:
         partid = operation.partid
-        boot = self.cluster.boot_of(partid)
+        boot = self._cluster.boot_of(partid)
 
         def spawned(pid: int) -> None:
             actor = self.cast.tasks[operation.made] = Actor(partid, boot, pid)
@@ -132,13 +155,13 @@ class Stage:
                 return  # growing again would bring zeroes where there was nothing
             self._lengths[region.number] = page
             pages = region.pages - page
-        begin = self.cluster.steps + 1
+        begin = self._cluster.steps + 1
 
         def ended(ticket: Ticket) -> None:
             refused = isinstance(ticket.outcome, Failed)
             if value is not None and not refused:
                 sure = isinstance(ticket.outcome, Done)
-                end = self.cluster.steps if sure else FOREVER
+                end = self._cluster.steps if sure else FOREVER
                 self.history.wipes.append(Wipe(region.number, page, pages, value, begin, end, sure))
 
         self._begin(actor, call, then=ended)
@@ -163,7 +186,7 @@ class Stage:
         segment = self.cast.segments.get(operation.segment)
         if segment is None:
             return
-        since = self.cluster.steps
+        since = self._cluster.steps
 
         def got(apid: int) -> None:
             self.cast.permits[operation.made] = Permit(apid, actor, segment, since)
@@ -214,13 +237,12 @@ class Stage:
         made: Made | None = None,
     ) -> None:
         """Start a call of a task, unless its partition has rebooted since."""
-        if self.cluster.boot_of(actor.partid) != actor.boot:
+        if self._cluster.boot_of(actor.partid) != actor.boot:
             return
         name = str(call.__struct_config__.tag)
 
         def ended(ticket: Ticket) -> None:
-            kernel = self.cluster.kernels.get(actor.partid)
-            if kernel is not None and isinstance(kernel.stopped, Panic):
+            if self._cluster.panicked(actor.partid):
                 ticket.outcome, ticket.lost = None, True  # nobody knows what became of it
             self.outcomes[f"{name} {_how(ticket)}"] += 1
             if then is not None:
@@ -228,7 +250,7 @@ class Stage:
             if made is not None and isinstance(ticket.outcome, Done):
                 made(ticket.outcome.value)
 
-        self.cluster.submit(actor.partid, call, bulk, ended)
+        self._cluster.submit(actor.partid, call, bulk, ended)
 
 
 def _how(ticket: Ticket) -> str:

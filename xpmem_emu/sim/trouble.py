@@ -9,6 +9,7 @@ from xpmem_emu.fabric.faults import PaceFault
 from xpmem_emu.fabric.grammar import parse_fault, renamed, stem
 from xpmem_emu.fabric.rules import Rule, Verdict
 from xpmem_emu.kernel.interface import Send
+from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.faults import SimFaults
 from xpmem_emu.sim.late import LateStore, begin_stores, land
 from xpmem_emu.sim.plan import Fault, Plan, Trouble
@@ -31,10 +32,12 @@ HELD_NS = 300 * MILLISECOND
 class Troubles:
     """The faults of one run. `injected` counts by kind what really happened."""
 
-    def __init__(self, stage: Stage, plan: Plan, heard: Callable[[Record], None]) -> None:
+    def __init__(
+        self, cluster: SimCluster, stage: Stage, plan: Plan, heard: Callable[[Record], None]
+    ) -> None:
         """`heard` is told of every record about a fault of the grammar."""
         self._stage = stage
-        self._cluster = stage.cluster
+        self._cluster = cluster
         self._faults = SimFaults(self._cluster, plan.seed, heard)
         self._up: dict[str, Known] = {}
         self._since_ns: dict[str, int] = {}
@@ -130,7 +133,7 @@ class Troubles:
             return
         self.injected["hang"] += 1
         self._replay_later(fault)
-        self._late[fault.partid] = begin_stores(self._stage, fault.partid)
+        self._late[fault.partid] = begin_stores(self._cluster, self._stage, fault.partid)
         self._cluster.hang(fault.partid)
         self._cluster.at(fault.until_ns, lambda: self._wake(fault.partid))
 
@@ -138,6 +141,6 @@ class Troubles:
         if not self._cluster.hung(partid):
             return
         for store in self._late.pop(partid, []):
-            land(self._stage, store)
+            land(self._cluster, self._stage, store)
             self.landed.append((store, self._cluster.steps))
         self._cluster.resume(partid)
