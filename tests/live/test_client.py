@@ -144,6 +144,6 @@ def test_a_closed_connection_refuses_calls(up: Up) -> None:
 
 def test_a_port_where_nobody_listens_refuses_at_once() -> None:
     begun = time.monotonic()
-    with pytest.raises(ConnectionRefusedError, match="nobody listens at tcp://127.0.0.1:1"):
+    with pytest.raises(ConnectionRefusedError, match="nobody listens at tcp:"):
         connect("tcp://127.0.0.1:1")
     assert time.monotonic() - begun < CONNECT_TIMEOUT_S / 2

@@ -9,13 +9,13 @@ _MOVES = (Op.MIGRATE, Op.DONTNEED)
 
 
 def handover(script: Script) -> None:
-    """An importer detaches pages and touches them through its next attachment at once; then they
-    move, and whoever still maps them must be known to their home."""
+    """An importer gives pages back and wants them again through its next attachment at once; then
+    they move, and whoever still maps them must be known to their home."""
     random = script.random
-    owner = script.spawn(script.partition())
-    user = script.spawn(script.partition())
+    home, away = random.sample(range(script.knobs.partitions), 2)
+    owner, user = script.spawn(home), script.spawn(away)
     script.settle()
-    export = script.export(owner, random.randint(1, 4), Kind.PRIVATE)
+    export = script.export(owner, random.randint(1, 2), Kind.PRIVATE)
     script.settle()
     view = script.attach(user, export, 0, export.pages)
     script.settle()
@@ -28,15 +28,15 @@ def handover(script: Script) -> None:
 
 
 def _over(script: Script, old: Import) -> Import:
-    """Use the old attachment, make a new one, and change over within the time of a message."""
+    """Use the old attachment, give it up, and use a new one while the goodbye is on its way."""
     random = script.random
-    new = replace(old, attachment=next(script.numbers))
-    script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
-              page=new.first, pages=new.pages)  # fmt: skip
     script.touch(old, Op.STORE)
     script.settle()
+    new = replace(old, attachment=next(script.numbers))
     script.do(Op.DETACH, task=old.task, attachment=old.attachment)
-    for _ in range(random.randint(1, 4)):
+    script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
+              page=new.first, pages=new.pages)  # fmt: skip
+    for _ in range(random.randint(2, 5)):
+        script.now_ns += random.randrange(1_000_000)
         script.touch(new, Op.STORE)
-        script.now_ns += random.randrange(800_000)
     return new
