@@ -205,8 +205,7 @@ class FaultBoard:
                     ground.clock(partid).run_at(ground.now_ns(), 1.0)
                     ground.clock_changed(partid)
                 case PaceFault(trouble=PaceTrouble.THROTTLE):
-                    ground.pace(partid).throttle(0)
-                    ground.pace_changed(partid, [])
+                    ground.pace_changed(partid, ground.pace(partid).unthrottle())
                 case PaceFault():
                     ground.pace_changed(partid, ground.pace(partid).go_on())
                 case _:

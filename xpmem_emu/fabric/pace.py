@@ -20,12 +20,19 @@ class Pace:
         self._interval_ns = 0
         self._busy_ns = 0
         self._stalled = False
-        self._waiting: deque[Action] = deque()
+        self._waiting: deque[tuple[int, Action]] = deque()
+        """Events that were put off, and when they are due."""
 
     def throttle(self, interval_ns: int) -> None:
-        """Take an event at most every `interval_ns`; 0 ends it."""
+        """Take an event at most every `interval_ns`."""
         self._interval_ns = interval_ns
         self._judge()
+
+    def unthrottle(self) -> list[Action]:
+        """End the throttle; the events that waited, in order, unless there is a stall."""
+        self._interval_ns = self._busy_ns = 0
+        self._judge()
+        return [] if self._stalled else self._all_waiting()
 
     def stall(self) -> None:
         """Take no event."""
@@ -35,19 +42,30 @@ class Pace:
     def go_on(self) -> list[Action]:
         """End the stall; the events that waited, in order."""
         self._stalled = False
-        waiting = list(self._waiting)
-        self._waiting.clear()
         self._judge()
-        return waiting
+        return self._all_waiting()
 
     def defer(self, now_ns: int, event: Action) -> int | None:
-        """When `event` is to be taken, or None: it is kept until the stall ends."""
+        """`now_ns`: take `event` now. Later: call `due` at that time. None: it is kept until the
+        stall ends."""
         if self._stalled:
-            self._waiting.append(event)
+            self._waiting.append((now_ns, event))
             return None
         at_ns = max(now_ns, self._busy_ns)
         self._busy_ns = at_ns + self._interval_ns
+        if at_ns > now_ns:
+            self._waiting.append((at_ns, event))
         return at_ns
+
+    def due(self, now_ns: int) -> None:
+        """Take what was put off until now."""
+        while self._waiting and self._waiting[0][0] <= now_ns and not self._stalled:
+            self._waiting.popleft()[1]()
+
+    def _all_waiting(self) -> list[Action]:
+        waiting = [event for _, event in self._waiting]
+        self._waiting.clear()
+        return waiting
 
     def _judge(self) -> None:
         self.free = not self._stalled and not self._interval_ns

@@ -9,6 +9,7 @@ dropped by its incarnation. Everything ends with the process.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Annotated
 
@@ -195,5 +196,5 @@ class LiveFaults:
         if at_ns is not None and at_ns <= now_ns:
             return False
         if at_ns is not None:
-            self.at(at_ns, lambda: self._driver.take(event))
+            self.at(at_ns, partial(self._pace.due, at_ns))
         return True

@@ -275,22 +275,30 @@ class SimCluster:
         kernel = self.kernels.get(partid)
         if kernel is None:
             return
+        pace = self.paces.get(partid)
+        if pace is None or pace.free or self.hung(partid):
+            self.take(partid, event)
+            return
+
+        def deferred() -> None:
+            if self.kernels.get(partid) is kernel:
+                self.take(partid, event)
+
+        at_ns = pace.defer(self.now_ns, deferred)
+        if at_ns == self.now_ns:
+            self.take(partid, event)
+        elif at_ns is not None:
+            self.at(at_ns, partial(pace.due, at_ns))
+
+    def take(self, partid: int, event: Event) -> None:
+        """Step the kernel of a partition now, whatever its pace is, or when it is stopped, once
+        it goes on; nothing when it is gone."""
+        kernel = self.kernels.get(partid)
+        if kernel is None:
+            return
         missed = self._hung.get(partid)
         if missed is not None:
             missed.append(event)
-            return
-        pace = self.paces.get(partid)
-        if pace is None or pace.free:
-            self.take(partid, event)
-            return
-        at_ns = pace.defer(self.now_ns, lambda: self.take(partid, event))
-        if at_ns is not None:
-            self.at(at_ns, lambda: self.take(partid, event))
-
-    def take(self, partid: int, event: Event) -> None:
-        """Step the kernel of a partition now, whatever its pace is; nothing when it is gone."""
-        kernel = self.kernels.get(partid)
-        if kernel is None:
             return
         clock = self.clocks.get(partid)
         time_ns = self.now_ns if clock is None else clock.kernel_ns(self.now_ns)
