@@ -9,6 +9,7 @@ awaitable of it, with the same parameters.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -46,20 +47,20 @@ Steps = Generator[Sequence[Request], Sequence[Answer], T]
 """An operation in progress: requests out, as many answers in, T at the end."""
 
 
-class Blocking:
+class Blocking(ABC):
     """An owner whose methods return results."""
 
+    @abstractmethod
     def run(self, steps: Steps[T]) -> T:
         """Carry out an operation."""
-        raise NotImplementedError
 
 
-class Awaited:
+class Awaited(ABC):
     """An owner whose methods return awaitables."""
 
+    @abstractmethod
     async def run(self, steps: Steps[T]) -> T:
         """Carry out an operation."""
-        raise NotImplementedError
 
 
 class operation(Generic[P, T]):  # noqa: N801 - a decorator

@@ -5,6 +5,7 @@ Results that are rows or mappings come as the kernel gives them, as builtins.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
@@ -18,12 +19,12 @@ K = TypeVar("K")
 Row = dict[str, Any]
 
 
-class PartitionOperations(Generic[K]):
+class PartitionOperations(ABC, Generic[K]):
     """Methods of a connected partition; `K` is what stands for a task."""
 
+    @abstractmethod
     def task(self, pid: int) -> K:
         """The task `pid`, which exists already."""
-        raise NotImplementedError
 
     @operation
     def spawn(self, name: str = "", uid: int = 0, gids: Sequence[int] = (), *,

@@ -7,6 +7,7 @@ not atomic, and when a piece fails the pieces after it may have been carried out
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
@@ -29,14 +30,14 @@ from xpmem_emu.live.operations import (
 K = TypeVar("K")
 
 
-class TaskOperations(Generic[K]):
+class TaskOperations(ABC, Generic[K]):
     """Methods of a task; `K` is what stands for a task, this class's own subclass."""
 
     pid: int
 
+    @abstractmethod
     def sibling(self, pid: int) -> K:
         """Another task of the same partition."""
-        raise NotImplementedError
 
     # -- the task itself -------------------------------------------------------------------
 

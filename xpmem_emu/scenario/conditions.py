@@ -12,6 +12,7 @@ A condition says whether it holds and, in words, how it is now. Counts compare w
 """
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -67,14 +68,14 @@ class Stand(Protocol):
         """Events since the setup was over."""
 
 
-class Condition:
+class Condition(ABC):
     """Base of all of them."""
 
     __slots__ = ()
 
+    @abstractmethod
     def look(self, stand: Stand) -> Seen:
         """How it is now. Raises Unanswered, Wrong."""
-        raise NotImplementedError
 
     def names_used(self) -> Sequence[str]:
         """What must have been made by earlier steps."""
