@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xpmem_emu.sim import breaks
-from xpmem_emu.sim.breaks import Break
+from xpmem_emu.sim.breaks import Break, fencing, memory, messages, sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +32,43 @@ def _mutant(name: str, meaning: str, caught_by: str, broken: Break) -> Mutant:
 MUTANTS = {
     mutant.name: mutant
     for mutant in (
-        _mutant("canary", "stores write something else", "S8", breaks.canary),
+        _mutant("canary", "stores write something else", "S8", memory.canary),
         _mutant("install_invalid", "an answer that a recall overtook is installed", "S1 S4",
-                breaks.install_invalid),
+                sharing.install_invalid),
         _mutant("zap_one_attachment", "of several entries for a page one is zapped", "S1 S2",
-                breaks.zap_one_attachment),
+                sharing.zap_one_attachment),
         _mutant("free_before_ack", "frames are unpinned before the holders answered", "S1 S2",
-                breaks.free_before_ack),
+                sharing.free_before_ack),
         _mutant("ack_before_zap", "the importer answers first and zaps later", "S1 S2",
-                breaks.ack_before_zap),
+                sharing.ack_before_zap),
         _mutant("forget_holder", "a second holder of a page is not noted", "S1 S2 S4",
-                breaks.forget_holder),
+                sharing.forget_holder),
         _mutant("no_quarantine", "frames of a lost importer are not kept", "S7 S2",
-                breaks.no_quarantine),
+                fencing.no_quarantine),
         _mutant("no_migration", "live pages stay where a lost importer can write", "S7 S8",
-                breaks.no_migration),
+                fencing.no_migration),
         _mutant("quarantine_without_proof", "quarantine ends as soon as it began", "S7 S2",
-                breaks.quarantine_without_proof),
+                fencing.quarantine_without_proof),
         _mutant("accept_old_incarnation", "frames of earlier sessions are accepted", "S6",
-                breaks.accept_old_incarnation),
-        _mutant("no_dedup", "a repeated request is carried out again", "S9", breaks.no_dedup),
-        _mutant("amo_twice", "an atomic addition is applied twice", "S8", breaks.amo_twice),
+                messages.accept_old_incarnation),
+        _mutant("no_dedup", "a repeated request is carried out again", "S9", messages.no_dedup),
+        _mutant("amo_twice", "an atomic addition is applied twice", "S8", sharing.amo_twice),
         _mutant("evict_overtakes_fault", "faults do not wait for evictions under way", "S1 S2 S4",
-                breaks.evict_overtakes_fault),
+                sharing.evict_overtakes_fault),
         _mutant("release_keeps_holders", "a release does not give the pages back", "S3 S10",
-                breaks.release_keeps_holders),
+                sharing.release_keeps_holders),
         _mutant("unpin_twice", "recalled frames are unpinned twice", "S3 S11",
-                breaks.unpin_twice),
+                sharing.unpin_twice),
         _mutant("lose_without_zap", "the entries of a lost home stay", "S1 S2 S7",
-                breaks.lose_without_zap),
+                sharing.lose_without_zap),
         _mutant("fork_without_recall", "fork shares frames that importers can write", "S5 S4 S1 S8",
-                breaks.fork_without_recall),
-        _mutant("stale_ids", "segids and apids do not carry the boot", "S6", breaks.stale_ids),
-        _mutant("swap_loses", "swapped pages come back empty", "S8", breaks.swap_loses),
+                memory.fork_without_recall),
+        _mutant("stale_ids", "segids and apids do not carry the boot", "S6", sharing.stale_ids),
+        _mutant("swap_loses", "swapped pages come back empty", "S8", memory.swap_loses),
         _mutant("reclaim_held", "reclaim takes frames that somebody holds", "S1 S2 S8 S11",
-                breaks.reclaim_held),
+                memory.reclaim_held),
         _mutant("deaf_faults", "an unanswered request never gives up", "L1 L3 S10",
-                breaks.deaf_faults),
+                messages.deaf_faults),
     )
 }  # fmt: skip
 

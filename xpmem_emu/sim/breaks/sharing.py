@@ -1,48 +1,20 @@
-"""How each mutant breaks the kernel: one context manager each, all patches from outside.
+"""What exporter and importer owe each other: recalls, entries, holders, permits."""
 
-Every one takes away one step that the protocol rests on and leaves everything else alone. Names
-and meanings are in `mutants`.
-"""
-
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-
-from xpmem_emu.kernel import calls_memory
-from xpmem_emu.mm import lifecycle
-from xpmem_emu.mm.access import store
 from xpmem_emu.mm.atomic import atomic
-from xpmem_emu.mm.gather import Gather
-from xpmem_emu.mm.swap import SwapArea
-from xpmem_emu.mm.transit import Transit
-from xpmem_emu.xpc import control, xpc
-from xpmem_emu.xpc.answers import Arrival, ReceiveRing
-from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
-from xpmem_emu.xpc.slots import SendRing
 from xpmem_emu.xpmem import serving
 from xpmem_emu.xpmem.exporter import Exporter
-from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.ids import Ident
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.objects import Imported, InFlight
 from xpmem_emu.xpmem.pfn_table import PfnTable
 from xpmem_emu.xpmem.recall import Recalls
 
-Break = Callable[[], AbstractContextManager[Any]]
 _ZAP_LATE_NS = 3_000_000
-
-
-def canary() -> AbstractContextManager[Any]:
-    """Every store flips a bit."""
-
-    async def flipped(mm: Any, address: int, data: Any) -> None:
-        await store(mm, address, bytes(byte ^ 0x40 for byte in data))
-
-    return patch.object(calls_memory, "store", flipped)
 
 
 def install_invalid() -> AbstractContextManager[Any]:
@@ -111,62 +83,6 @@ def forget_holder() -> AbstractContextManager[Any]:
     return patch.object(PfnTable, "hold", forgetful)
 
 
-def no_quarantine() -> AbstractContextManager[Any]:
-    """No reference is taken on the frames of a lost importer."""
-    return patch.object(Fence, "_keep", lambda self, session, frames: None)
-
-
-def no_migration() -> AbstractContextManager[Any]:
-    """The fence finds nothing to move."""
-    return patch.object(Fence, "_live", lambda self, session: np.zeros(0, dtype=np.int64))
-
-
-def quarantine_without_proof() -> AbstractContextManager[Any]:
-    """The end of a session counts as proof that its process is gone."""
-    begin = Fence.begin
-
-    def trusting(self: Fence, importer: int, incarnation: int, reason: str) -> None:
-        begin(self, importer, incarnation, reason)
-        self.prove_gone(importer, incarnation, "because")
-
-    return patch.object(Fence, "begin", trusting)
-
-
-def accept_old_incarnation() -> AbstractContextManager[Any]:
-    """The gate in front of XPC lets the numbered messages of every session in."""
-    admit = control.admit
-
-    def open_gate(local: Any, partition: Any, header: Any, message: Any) -> bool:
-        return admit(local, partition, header, message) or message.code >= FIRST_ADMIN_CODE
-
-    return patch.object(xpc, "admit", open_gate)
-
-
-def no_dedup() -> AbstractContextManager[Any]:
-    """A request that was answered is taken for a new one when it comes again."""
-    admit = ReceiveRing.admit
-
-    def forgetful(self: ReceiveRing, number: int) -> Arrival:
-        arrival = admit(self, number)
-        if arrival is Arrival.ANSWERED:
-            self._answers.pop(self.slot_of(number))
-            return Arrival.NEW
-        return arrival
-
-    return patch.object(ReceiveRing, "admit", forgetful)
-
-
-def amo_twice() -> AbstractContextManager[Any]:
-    """The exporter carries additions of importers out twice."""
-
-    async def twice(mm: Any, address: int, operation: Any, operand: int, compare: int) -> int:
-        if operation.name == "ADD":
-            await atomic(mm, address, operation, operand, compare)
-        return await atomic(mm, address, operation, operand, compare)
-
-    return patch.object(serving, "atomic", twice)
-
-
 def evict_overtakes_fault() -> AbstractContextManager[Any]:
     """Pages that are being given back may be asked for again at once."""
 
@@ -218,15 +134,15 @@ def lose_without_zap() -> AbstractContextManager[Any]:
     return patch.object(Importer, "lose", careless)
 
 
-def fork_without_recall() -> AbstractContextManager[Any]:
-    """fork write-protects its own entries and tells nobody."""
-    copy = lifecycle._copy_area
+def amo_twice() -> AbstractContextManager[Any]:
+    """The exporter carries additions of importers out twice."""
 
-    def silent(child: Any, gather: Gather, vma: Any) -> None:
-        with patch.object(Gather, "invalidate", lambda self, mm, start, end: None):
-            copy(child, gather, vma)
+    async def twice(mm: Any, address: int, operation: Any, operand: int, compare: int) -> int:
+        if operation.name == "ADD":
+            await atomic(mm, address, operation, operand, compare)
+        return await atomic(mm, address, operation, operand, compare)
 
-    return patch.object(lifecycle, "_copy_area", silent)
+    return patch.object(serving, "atomic", twice)
 
 
 def stale_ids() -> AbstractContextManager[Any]:
@@ -236,22 +152,3 @@ def stale_ids() -> AbstractContextManager[Any]:
         return self.partid << 48 | 1 << 40 | self.tgid << 20 | self.uniq
 
     return patch.object(Ident, "pack", pack)
-
-
-def swap_loses() -> AbstractContextManager[Any]:
-    """Nothing reaches the swap area."""
-    return patch.object(SwapArea, "write", lambda self, slots, frames, numbers: None)
-
-
-def reclaim_held() -> AbstractContextManager[Any]:
-    """Whoever moves pages does not look whether somebody holds them."""
-
-    def always(self: Transit, frames: Any, cached: Any) -> Any:
-        return np.ones(len(frames), dtype=np.bool_)
-
-    return patch.object(Transit, "quiet", always)
-
-
-def deaf_faults() -> AbstractContextManager[Any]:
-    """An attempt that got no answer is neither repeated nor given up."""
-    return patch.object(SendRing, "_expire", lambda self, flight: None)

@@ -1,0 +1,30 @@
+"""What is done about a lost importer: quarantine, migration, proof."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from xpmem_emu.xpmem.fence import Fence
+
+
+def no_quarantine() -> AbstractContextManager[Any]:
+    """No reference is taken on the frames of a lost importer."""
+    return patch.object(Fence, "_keep", lambda self, session, frames: None)
+
+
+def no_migration() -> AbstractContextManager[Any]:
+    """The fence finds nothing to move."""
+    return patch.object(Fence, "_live", lambda self, session: np.zeros(0, dtype=np.int64))
+
+
+def quarantine_without_proof() -> AbstractContextManager[Any]:
+    """The end of a session counts as proof that its process is gone."""
+    begin = Fence.begin
+
+    def trusting(self: Fence, importer: int, incarnation: int, reason: str) -> None:
+        begin(self, importer, incarnation, reason)
+        self.prove_gone(importer, incarnation, "because")
+
+    return patch.object(Fence, "begin", trusting)

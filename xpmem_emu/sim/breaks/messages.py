@@ -1,0 +1,39 @@
+"""Sessions, numbers and deadlines of messages."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from xpmem_emu.xpc import control, xpc
+from xpmem_emu.xpc.answers import Arrival, ReceiveRing
+from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
+from xpmem_emu.xpc.slots import SendRing
+
+
+def accept_old_incarnation() -> AbstractContextManager[Any]:
+    """The gate in front of XPC lets the numbered messages of every session in."""
+    admit = control.admit
+
+    def open_gate(local: Any, partition: Any, header: Any, message: Any) -> bool:
+        return admit(local, partition, header, message) or message.code >= FIRST_ADMIN_CODE
+
+    return patch.object(xpc, "admit", open_gate)
+
+
+def no_dedup() -> AbstractContextManager[Any]:
+    """A request that was answered is taken for a new one when it comes again."""
+    admit = ReceiveRing.admit
+
+    def forgetful(self: ReceiveRing, number: int) -> Arrival:
+        arrival = admit(self, number)
+        if arrival is Arrival.ANSWERED:
+            self._answers.pop(self.slot_of(number))
+            return Arrival.NEW
+        return arrival
+
+    return patch.object(ReceiveRing, "admit", forgetful)
+
+
+def deaf_faults() -> AbstractContextManager[Any]:
+    """An attempt that got no answer is neither repeated nor given up."""
+    return patch.object(SendRing, "_expire", lambda self, flight: None)
