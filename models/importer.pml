@@ -30,7 +30,8 @@ inline lose(i) {
   returning[i] = 0; evict_number[i] = 0; evict_tries[i] = 0; invalidate_last[i] = 0
 }
 
-/* Activation in a newer session, which proves to the exporter that the old one was left. */
+/* Activation in a newer session, which proves to the exporter that the old one was left. After a
+ * crash the harness has proven it: a new boot proves nothing. */
 inline join(i) {
   printf("\t\timporter %d: joins in session %d\n", i, session[i] + 1);
   if
@@ -121,6 +122,6 @@ end:
   :: atomic { FREE_TO_BEGIN(i) && alive[i] && failures ->
        printf("\t\timporter %d: crashes\n", i);
        begun = 1; failures--; alive[i] = 0; lose(i) }
-  :: atomic { !joined[i] && session[i] < SESSIONS -> join(i) } /* after a reboot, too */
+  :: atomic { !joined[i] && session[i] < SESSIONS && (alive[i] || proven[i]) -> join(i) }
   od
 }

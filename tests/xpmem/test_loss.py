@@ -7,6 +7,7 @@ import pytest
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
+from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import SECOND
 
@@ -77,18 +78,62 @@ def test_a_store_that_wakes_late_lands_in_a_retired_frame(cluster: SimCluster) -
     cluster.prove_gone(1)
 
 
-def test_a_rebooted_importer_proves_by_its_new_session_that_it_left(cluster: SimCluster) -> None:
+def test_an_importer_that_comes_back_in_a_newer_session_proves_that_it_left(
+    cluster: SimCluster,
+) -> None:
     world = World(cluster)
     world.importer.load(world.attached(), SIZE)
-    cluster.crash(1)
-    cluster.boot(1)
+    cluster.hang(1)
+    cluster.run_until(lost(cluster, 0, 1))
+    cluster.run_for(SECOND)
+    assert cluster.audit(0)["quarantined"] == PAGES
+    cluster.resume(1)
+    cluster.run_until_active()
+    audit = cluster.audit(0)
+    assert (audit["pins"], audit["quarantined"], audit["grants"]) == (0, 0, 0)
+
+
+def test_a_new_boot_proves_nothing_about_the_process_before(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, SIZE)
+    table = cluster.kernels[1].tasks.find(world.importer.pid).mm.page_table
+    frames = [(table.walk((at >> 12) + page) >> 12) & pte.LOCAL_MASK for page in range(PAGES)]
+    cluster.hang(1)
+    stopped = cluster.supersede(1)
     cluster.run_until_active()
     cluster.run_for(SECOND)
     audit = cluster.audit(0)
-    assert (audit["pins"], audit["quarantined"], audit["grants"]) == (0, 0, 0)
+    assert (audit["pins"], audit["quarantined"], audit["grants"]) == (0, PAGES, 0)
+    stranger = world.spawn(0)
+    there = stranger.mmap(4 * SIZE)
+    stranger.store(there, bytes(4 * SIZE))
+    arena = cluster.arena(0, 1)
+    for frame in frames:  # the stopped process wakes in the middle of its store
+        arena[frame * PAGE : (frame + 1) * PAGE] = b"!" * PAGE
+    assert stranger.load(there, 4 * SIZE) == bytes(4 * SIZE)
+    assert world.exporter.load(world.base, SIZE) == b"exporter" * (SIZE // 8)
     fresh = world.spawn(1)
-    at = fresh.xpmem_attach(fresh.xpmem_get(world.segid), 0, SIZE)
-    assert fresh.load(at, 8) == b"exporter"
+    again = fresh.xpmem_attach(fresh.xpmem_get(world.segid), 0, SIZE)
+    assert fresh.load(again, 8) == b"exporter"
+    cluster.end_superseded(1, stopped)
+    cluster.prove_gone(1, stopped)
+    assert cluster.audit(0)["quarantined"] == 0
+    assert fresh.load(again, 8) == b"exporter"
+
+
+def test_proof_names_one_process_and_says_nothing_about_another(cluster: SimCluster) -> None:
+    world = World(cluster)
+    world.importer.load(world.attached(), SIZE)
+    cluster.hang(1)
+    stopped = cluster.supersede(1)
+    cluster.run_until_active()
+    cluster.crash(1)
+    cluster.prove_gone(1)
+    assert cluster.audit(0)["quarantined"] == PAGES
+    cluster.end_superseded(1, stopped)
+    cluster.prove_gone(1, stopped)
+    assert cluster.audit(0)["quarantined"] == 0
 
 
 def test_a_crashed_exporter_means_sigbus_with_the_reason(cluster: SimCluster) -> None:

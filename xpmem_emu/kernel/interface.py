@@ -34,7 +34,8 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class ProcessGone(msgspec.Struct, frozen=True):
-    """Proof from outside that the process of that boot of that partition no longer runs."""
+    """Proof from outside that the process of that boot of that partition no longer runs. Says
+    nothing about other boots: a process may be stopped, and another one booted over it."""
 
     partid: int
     boot: int

@@ -45,13 +45,11 @@ from xpmem_emu.sched import LockDep, Scheduler
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.messages import RsvdPage
 from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpc.xpc import Xpc
 from xpmem_emu.xpmem.module import Xpmem
 from xpmem_emu.xpmem.recall import MEM_CHANNEL
 from xpmem_emu.xpmem.services import Services
-
-BOOT_SHIFT = 16
-"""A session incarnation is boot << 16 | epoch."""
 
 
 class PeerMemory(Protocol):
@@ -152,15 +150,15 @@ class Kernel:
             case Request():
                 self._begin_call(event)
             case ProcessGone(partid=partid, boot=boot):
-                self._process_gone(partid, (boot + 1 << BOOT_SHIFT) - 1)
+                self._process_gone(partid, boot)
 
-    def _process_gone(self, partid: int, last: int) -> None:
-        """No process of `partid` up to incarnation `last` runs. A session with one ends now: if it
-        ended later, its frames would go into quarantine when the proof has come and gone."""
+    def _process_gone(self, partid: int, boot: int) -> None:
+        """The process of that boot has ended. A session with it ends now: if it ended later, its
+        frames would go into quarantine when the proof has come and gone."""
         session = self.xpc.incarnation(partid)
-        if session is not None and session <= last:
+        if session is not None and session >> EPOCH_BITS == boot:
             self.xpc.deactivate(partid, Reason.PARTITION_DOWN, "its process is gone")
-        self.xpmem.fence.prove_gone(partid, last, "the process is gone")
+        self.xpmem.fence.prove_gone(partid, boot, "the process is gone")
 
     def _begin_call(self, request: Request) -> None:
         limit = self.image.limits.threads
@@ -278,7 +276,7 @@ class Kernel:
 
     def partition_gone(self, partid: int, incarnation: int) -> None:
         """Listener of XPC: the peer proved that it left that session."""
-        self.xpmem.fence.prove_gone(partid, incarnation, "it rejoined in a new session")
+        self.xpmem.fence.prove_left(partid, incarnation, "it rejoined in a new session")
 
 
 def _name(outcome: Outcome) -> str:

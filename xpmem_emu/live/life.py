@@ -87,12 +87,6 @@ def gone_up_to(folder: Path, partid: int) -> int:
     return life.boot if free else life.boot - 1
 
 
-def last_boot(folder: Path, partid: int) -> int:
-    """The number of the newest boot of `partid`, alive or not; 0: there was none."""
-    life, _ = _probe(life_path(folder, partid))
-    return life.boot if life else 0
-
-
 def living(path: Path) -> Life | None:
     """The process that holds the life file `path`, None when nobody does."""
     life, free = _probe(path)
@@ -104,25 +98,23 @@ class LifeWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path,
                  gone: Callable[[int, int], None]) -> None:  # fmt: skip
-        """`gone(partid, boot)`: no process of `partid` of that boot or an earlier one runs."""
+        """`gone(partid, boot)`: the process of that boot of `partid` has ended."""
         self._loop = loop
         self._folder = folder
         self._gone = gone
-        self._met: dict[int, int] = {}
-        self._told: dict[int, int] = {}
-        self._waiting: dict[int, int] = {}
+        self._met: dict[int, set[int]] = {}
+        """Boots of each partition that mapped our memory, or may have, and are not proven gone."""
+        self._waiting: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def met(self, partid: int, boot: int) -> None:
-        """A process of that boot exists, or existed; if the first, no earlier one met us."""
-        self._met[partid] = boot
-        self._told.setdefault(partid, boot - 1)
+        """A process of that boot exists, or existed."""
+        self._met.setdefault(partid, set()).add(boot)
 
     def link_down(self, partid: int) -> None:
-        """Watch the process behind that link until it is proven gone."""
-        boot = self._met.get(partid) or last_boot(self._folder, partid)
-        if boot > self._told.get(partid, 0):
-            self._waiting[partid] = boot
+        """Watch the processes that were behind that link until they are proven gone."""
+        if self._met.get(partid):
+            self._waiting.add(partid)
             self._look_later()
 
     def close(self) -> None:
@@ -136,13 +128,13 @@ class LifeWatch:
 
     def _look(self) -> None:
         self._timer = None
-        for partid, boot in sorted(self._waiting.items()):
+        for partid in sorted(self._waiting):
             gone = gone_up_to(self._folder, partid)
-            if gone >= boot:
-                del self._waiting[partid]
-            if gone > self._told.get(partid, 0):
-                self._told[partid] = gone
-                self._gone(partid, gone)
+            for boot in sorted(boot for boot in self._met[partid] if boot <= gone):
+                self._met[partid].remove(boot)
+                self._gone(partid, boot)
+            if not self._met[partid]:
+                self._waiting.remove(partid)
         self._look_later()
 
 

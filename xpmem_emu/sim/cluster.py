@@ -5,7 +5,9 @@ to happen next is a heap of (time, sequence, action); the same seed gives the sa
 event. Messages cross an `Interconnect`, whose rules lose, delay and hold them.
 
 A hung partition takes no step: what happens to it waits. When it resumes, its own calls go before
-the messages, as a stopped process goes on with its store before it looks at any socket.
+the messages, as a stopped process goes on with its store before it looks at any socket. Another
+process of the same partid can boot over a stopped one, which then hears nothing any more but keeps
+all that it mapped. That a process is gone is said by `prove_gone` alone, and only of one that is.
 
 It decides nothing about memory or protocol; it only delivers. An `Observer` sees every step.
 """
@@ -94,6 +96,8 @@ class SimCluster:
         """Told when a stopped partition goes on, and after how long."""
         self.interconnect = Interconnect(lambda name: Random(f"{seed}/{name}"))
         self.kernels: dict[int, Kernel] = {}
+        self.superseded: dict[tuple[int, int], Kernel] = {}
+        """By (partid, boot): stopped processes over which another one booted."""
         self.trace: list[Record] = []
         self.clocks: dict[int, Clock] = {}
         self.paces: dict[int, Pace] = {}
@@ -134,14 +138,33 @@ class SimCluster:
 
     def crash(self, partid: int) -> None:
         """The process of a partition vanishes, as by kill -9; nobody is told."""
-        self.kernels.pop(partid).scheduler.close()
+        self._detach(partid).scheduler.close()
+        self.crashed(partid)
+
+    def supersede(self, partid: int) -> int:
+        """Boot another process of a partition over one that is merely stopped, as nobody should.
+        Nobody is told. Returns the boot that is stopped: its process can wake in the middle of a
+        store at any time (`arena`), until `end_superseded`."""
+        assert self.hung(partid), f"the process of p{partid} is not stopped"
+        boot = self.boot_of(partid)
+        self.superseded[partid, boot] = self._detach(partid)
+        self.boot(partid)
+        return boot
+
+    def end_superseded(self, partid: int, boot: int) -> None:
+        """A stopped process over which another one booted vanishes; nobody is told."""
+        self.superseded.pop((partid, boot)).scheduler.close()
+
+    def _detach(self, partid: int) -> Kernel:
+        """Take the process of a partition off the world: it takes no step and hears nothing."""
         self.clocks.pop(partid, None)
         self.paces.pop(partid, None)
         self.interconnect.leave(partid)
         self._wakes.pop(partid, None)
         self._hung.pop(partid, None)
-        self.crashed(partid)
+        self._hung_since.pop(partid, None)
         self._lose_calls(partid)
+        return self.kernels.pop(partid)
 
     def poke(self, partid: int) -> None:
         """Let a kernel look around now, after something was done to it from outside."""
@@ -179,9 +202,13 @@ class SimCluster:
         return kernel is not None and isinstance(kernel.stopped, Panic)
 
     def prove_gone(self, partid: int, boot: int = 0) -> None:
-        """Tell every kernel that this boot, or the last, of a partition is gone for certain."""
+        """Tell every kernel that the process of this boot of a partition, or of the last, has
+        ended. It must have: this is what a harness saw, no guess."""
+        boot = boot or self._boots[partid]
+        assert partid not in self.kernels or boot != self._boots[partid], "it runs"
+        assert (partid, boot) not in self.superseded, "it is merely stopped"
         for other in list(self.kernels):
-            self._step(other, ProcessGone(partid, boot or self._boots[partid]))
+            self._step(other, ProcessGone(partid, boot))
 
     # -- calls -------------------------------------------------------------------------------
 

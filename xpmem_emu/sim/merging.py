@@ -20,10 +20,10 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.fabric import events as fabric
 from xpmem_emu.failpoints import events as failpoints
 from xpmem_emu.kernel import events as kernel
-from xpmem_emu.kernel.kernel import BOOT_SHIFT
 from xpmem_emu.mm import events as mm
 from xpmem_emu.trace import Event, Record
 from xpmem_emu.xpc import events as xpc
+from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpmem import events as xpmem
 
 
@@ -177,7 +177,7 @@ class Merge:
         head = self._heads.get(event.peer)
         if head is None:
             return False
-        boot = event.incarnation >> BOOT_SHIFT
+        boot = event.incarnation >> EPOCH_BITS
         if max(head.boot, self._boots.get(event.peer, 0)) > boot:
             return False  # the boot that sent it is over
         incarnation, sent = self._sent.get((event.peer, step.partid), (-1, set()))

@@ -42,6 +42,8 @@ class Troubles:
         self._up: dict[str, Known] = {}
         self._since_ns: dict[str, int] = {}
         self._late: dict[int, list[LateStore]] = {}
+        self._unproven: list[tuple[int, int]] = []
+        """(partid, boot) of processes that ended, and nobody was told."""
         self._recent: deque[tuple[int, Send]] = deque(maxlen=RECENT)
         self._cluster.tap = self._note
         self.injected: Counter[str] = Counter()
@@ -51,15 +53,18 @@ class Troubles:
             self._cluster.at(fault.at_ns, partial(self._begin, fault))
 
     def heal(self) -> None:
-        """End everything that is still on: stopped ones wake, dead ones boot, faults go. What was
-        held comes later, when there are new sessions already."""
+        """End everything that is still on: stopped ones wake, dead ones boot and are proven gone,
+        faults go. What was held comes later, when there are new sessions already."""
         for partid in self._cluster.partids:
             self._wake(partid)
             self._boot(partid)
         for partid, kernel in list(self._cluster.kernels.items()):
             if kernel.stopped is not None:
+                self._unproven.append((partid, self._cluster.boot_of(partid)))
                 self._cluster.crash(partid)
                 self._boot(partid)
+        for partid, boot in list(self._unproven):
+            self._prove(partid, boot)
         for name, fault in list(self._up.items()):
             if isinstance(fault, Rule) and fault.verdict is Verdict.HOLD:
                 fault.times = 0
@@ -118,11 +123,15 @@ class Troubles:
         self._replay_later(fault)
         boot = self._cluster.boot_of(fault.partid)
         self._cluster.crash(fault.partid)
+        self._unproven.append((fault.partid, boot))
         if fault.proof_ns:
-            self._cluster.at(
-                fault.at_ns + fault.proof_ns, lambda: self._cluster.prove_gone(fault.partid, boot)
-            )
+            self._cluster.at(fault.at_ns + fault.proof_ns, lambda: self._prove(fault.partid, boot))
         self._cluster.at(fault.until_ns, lambda: self._boot(fault.partid))
+
+    def _prove(self, partid: int, boot: int) -> None:
+        if (partid, boot) in self._unproven:
+            self._unproven.remove((partid, boot))
+            self._cluster.prove_gone(partid, boot)
 
     def _boot(self, partid: int) -> None:
         if partid not in self._cluster.kernels:

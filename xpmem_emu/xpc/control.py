@@ -61,15 +61,17 @@ def admit(local: Local, partition: Partition, header: Header, message: Message) 
 
 
 def _newer(local: Local, partition: Partition, incarnation: int) -> None:
-    """The peer has torn down whatever it had with us, and perhaps rebooted."""
+    """The peer has torn down whatever it had with us; or another process boots in its place, and
+    then nobody says what became of the one before: a boot number proves nothing about it."""
     remote = partition.remote
     remote.renew(incarnation)
     if partition.state in (ActState.ACTIVE, ActState.DEACTIVATING):
         partition.deactivate(Reason.REACTIVATING, "xpc/control:newer")
     if remote.left:
         left, remote.left = remote.left, 0
-        local.emit(events.PartitionGone(peer=partition.partid, incarnation=left))
-        local.listener.partition_gone(partition.partid, left)
+        if left >> EPOCH_BITS == incarnation >> EPOCH_BITS:
+            local.emit(events.PartitionGone(peer=partition.partid, incarnation=left))
+            local.listener.partition_gone(partition.partid, left)
     partition.changed()
 
 

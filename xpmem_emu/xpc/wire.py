@@ -61,7 +61,7 @@ class PartitionListener(Protocol):
         """That session is over for us; called before anybody who waits for the peer wakes."""
 
     def partition_gone(self, partid: int, incarnation: int) -> None:
-        """The peer has shown a newer incarnation, so it has left that session too."""
+        """The same boot of the peer has shown a newer incarnation, so it has left that session."""
 
 
 @dataclass(slots=True)

@@ -10,9 +10,10 @@ wake an hour later in the middle of a store. For every frame that it could write
   retired frame. A page that is in other hands just then - reclaim that gives it back, a fork whose
   recall failed and that shares it with a child - is tried again until no live page is left there.
 
-Quarantined frames return to the allocator on proof only: the harness saw the process gone, or
-the partition came back in a newer session, which it enters only after it dropped everything.
-No clock is trusted for this.
+Quarantined frames return to the allocator on proof only: the harness saw that very process end, or
+that very process came back in a newer session, which it enters only after it dropped everything.
+A newer boot is no proof: its process says nothing about another one, which may be stopped and still
+map everything. Nor is any clock.
 """
 
 from collections import defaultdict
@@ -24,6 +25,7 @@ from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.migrate import migrate_frames
 from xpmem_emu.mm.reclaim import in_page_cache
+from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.extents import Vector
@@ -63,9 +65,20 @@ class Fence:
         )
         self._services.scheduler.spawn(f"xpmem_fence/p{importer}", self._migrate(session))
 
-    def prove_gone(self, importer: int, incarnation: int, proof: str) -> None:
-        """Sessions of `importer` up to `incarnation` can touch nothing any more."""
-        for session in [s for s in self._quarantine if s[0] == importer and s[1] <= incarnation]:
+    def prove_gone(self, importer: int, boot: int, proof: str) -> None:
+        """The process of that boot of `importer` has ended."""
+        self._prove(importer, boot << EPOCH_BITS | EPOCH_MAX, proof)
+
+    def prove_left(self, importer: int, incarnation: int, proof: str) -> None:
+        """Its process has left that session, and with it all that its boot had before."""
+        self._prove(importer, incarnation, proof)
+
+    def _prove(self, importer: int, last: int, proof: str) -> None:
+        """Sessions of one boot up to `last` can touch nothing any more."""
+        first = last >> EPOCH_BITS << EPOCH_BITS
+        for session in [
+            each for each in self._quarantine if each[0] == importer and first <= each[1] <= last
+        ]:
             frames = self._count(session)
             for vector in self._quarantine.pop(session):
                 self._services.memory.frames.release_quarantined(vector)

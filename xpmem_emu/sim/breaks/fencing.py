@@ -25,6 +25,6 @@ def quarantine_without_proof() -> AbstractContextManager[Any]:
 
     def trusting(self: Fence, importer: int, incarnation: int, reason: str) -> None:
         begin(self, importer, incarnation, reason)
-        self.prove_gone(importer, incarnation, "because")
+        self.prove_left(importer, incarnation, "because")
 
     return patch.object(Fence, "begin", trusting)

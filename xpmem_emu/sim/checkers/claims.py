@@ -19,6 +19,7 @@ from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpmem import events
 
 Spot = tuple[int, int]
@@ -76,14 +77,12 @@ class Claims(Checker):
     # -- partitions ------------------------------------------------------------------------
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
-        """Its old memory is nobody's any more, and it maps nothing."""
+        """Its old memory is nobody's any more. What the process before mapped of others may still
+        be mapped: that one may be stopped, and a new boot proves nothing about it."""
         for segid, importer in list(self._mapped):
-            if partid in (segid >> PARTID_SHIFT, importer):
+            if partid == segid >> PARTID_SHIFT:
                 self._drop(segid, importer)
         self._fenced.pop(partid, None)
-        for sessions in self._fenced.values():
-            for session in [each for each in sessions if each[0] == partid]:
-                del sessions[session]
 
     def _partition(self, partid: int, event: PartitionState) -> None:
         """The home gives an importer up: from now on its claims end on proof only."""
@@ -100,7 +99,8 @@ class Claims(Checker):
     def _proven(self, partid: int, event: events.QuarantineEmpty) -> None:
         sessions = self._fenced[partid]
         for session in list(sessions):
-            if session[0] == event.importer and session[1] <= event.incarnation:
+            same_boot = session[1] >> EPOCH_BITS == event.incarnation >> EPOCH_BITS
+            if session[0] == event.importer and same_boot and session[1] <= event.incarnation:
                 del sessions[session]
 
     # -- pages -----------------------------------------------------------------------------
