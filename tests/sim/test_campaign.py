@@ -12,7 +12,6 @@ from xpmem_emu.sim.campaign import HarnessError, Tally, results
 from xpmem_emu.sim.gate import differing
 from xpmem_emu.sim.plan import Fault, Plan, decode_plan, encode_plan
 from xpmem_emu.sim.run import Verdict, run_plan
-from xpmem_emu.sim.sometimes import MEANINGS
 from xpmem_emu.sim.swarm import Swarm
 from xpmem_emu.sim.world import draw
 
@@ -68,8 +67,8 @@ def test_a_drawn_plan_says_what_was_drawn(plan: Plan) -> None:
 
 def test_a_situation_never_reached_fails_a_campaign_of_enough_seeds(swarm: Swarm) -> None:
     tally = Tally(swarm, runs=swarm.sometimes_after)
-    tally.reached.update(dict.fromkeys(list(MEANINGS)[1:], 1))
-    assert tally.missing == [next(iter(MEANINGS))]
+    tally.reached.update(dict.fromkeys(swarm.situations[1:], 1))
+    assert tally.missing == [swarm.situations[0]]
     assert tally.verdict is Verdict.INVALID
     tally.runs -= 1
     assert tally.verdict is Verdict.VALID

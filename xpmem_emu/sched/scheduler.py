@@ -82,6 +82,8 @@ class Scheduler:
         self.current: Thread | None = None
         self.pick: Callable[[int], int] | None = None
         """Given how many threads are runnable, which of them runs next (simulator's hook)."""
+        self.parking: Callable[[Thread], None] | None = None
+        """Told of each thread that is about to park; may kill it (simulator's hook)."""
         self.threads: dict[Thread, None] = {}
         """In the order of their creation."""
         self._runnable: deque[Thread] = deque()
@@ -128,6 +130,8 @@ class Scheduler:
         if thread is None:
             raise KernelBug("sleeping function called outside of any thread")
         self.might_sleep()
+        if self.parking is not None:
+            self.parking(thread)
         if killable and thread.killed:
             if leave is not None:
                 leave()

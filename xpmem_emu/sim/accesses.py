@@ -1,25 +1,27 @@
 """Loads, stores and atomic operations of a run: made, and recorded word by word.
 
-Every store has a value of its own, so that a load tells which store it saw. A bulk access covers
-whole pages; of those the tracked words are recorded, each as an operation of its own, because
-nothing promises more than that.
+Every store has a value of its own, so that a load tells which store it saw. An access of many
+bytes is recorded as one of each tracked word that it covers, because nothing promises more than
+that. What a child does to its copy of a region is not recorded.
 """
 
 from collections.abc import Callable
 from enum import Enum
 from itertools import count
+from typing import NamedTuple
 
 from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.sim.cast import WORD_OFFSETS, Actor, Cast, Region, View
+from xpmem_emu.sim.cast import UNTRACKED, WORD_OFFSETS, Actor, Cast, Region, View
 from xpmem_emu.sim.history import FOREVER, Access, History, Verb, Word
-from xpmem_emu.sim.plan import Kind, Operation
+from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 Begin = Callable[..., None]
-_WORD = 8
+WORD_SIZE = 8
 _VERBS = {"add": Verb.ADD, "swap": Verb.SWAP, "compare_swap": Verb.COMPARE_SWAP,
           "fetch": Verb.LOAD}  # fmt: skip
 
@@ -29,6 +31,25 @@ class Certainty(Enum):
 
     SURE = "sure"
     MAYBE = "maybe"
+
+
+class Extent(Enum):
+    """What of a store may be there when it fails."""
+
+    WHOLE = "all or nothing"
+    PARTS = "any part"
+
+
+class _Spot(NamedTuple):
+    """A tracked word, as somebody reaches it."""
+
+    place: Region | View
+    page: int
+    word: int
+
+
+Words = list[tuple[int, _Spot]]
+"""(offset in an access, word) of what it covers."""
 
 
 class Accesses:
@@ -49,69 +70,87 @@ class Accesses:
         return next(self._values)
 
     def load(self, operation: Operation, actor: Actor) -> None:
-        """Load a word, or whole pages."""
+        """Load a word, whole pages, or any bytes."""
         place = self._place(operation, actor)
         if place is None:
             return
-        if operation.pages:
-            address, size = _address(place, operation, 0), operation.pages * PAGE_SIZE
-            offsets = _tracked(operation.pages)
-        else:
-            address, size = _address(place, operation, WORD_OFFSETS[operation.word]), _WORD
-            offsets = [(0, 0, operation.word)]
+        span = _span(operation)
+        call = calls.Load(actor.pid, place.address + span.start, len(span))
+        words = self._words(place, operation, span, actor)
+        if words is not None:
+            self._load(actor, call, words)
+
+    def store(self, operation: Operation, actor: Actor) -> None:
+        """Store a word, whole pages of words that are all the same, or any bytes around words."""
+        place = self._place(operation, actor)
+        if place is None or self._is_of_parent(place, actor):
+            return
+        span = _span(operation)
+        words = self._words(place, operation, span, actor)
+        if words is None:
+            return
+        value = self.value()
+        data = bytearray(value.to_bytes(WORD_SIZE, "little") * (len(span) // WORD_SIZE + 1))
+        del data[len(span) :]
+        for at, _ in words:
+            data[at : at + WORD_SIZE] = value.to_bytes(WORD_SIZE, "little")
+        # A word is stored whole or, when the store fails, not at all; more pages may be partly.
+        crosses = span.start // PAGE_SIZE != (span.stop - 1) // PAGE_SIZE
+        extent = Extent.PARTS if crosses else Extent.WHOLE
+        call = calls.Store(actor.pid, place.address + span.start)
+        self._store(actor, call, bytes(data), words, value, extent)
+
+    def read(self, actor: Actor, call: Call, region: Region, page: int, word: int) -> None:
+        """Make a call that reads one word of a region."""
+        self._load(actor, call, [(0, _Spot(region, page, word))])
+
+    def write(self, actor: Actor, call: Call, region: Region, page: int, word: int) -> None:
+        """Make a call that writes one word of a region."""
+        value = self.value()
+        data = value.to_bytes(WORD_SIZE, "little")
+        self._store(actor, call, data, [(0, _Spot(region, page, word))], value, Extent.WHOLE)
+
+    def _load(self, actor: Actor, call: Call, words: Words) -> None:
         begin = self._clock() + 1
 
         def ended(ticket: Ticket) -> None:
             if isinstance(ticket.outcome, Done):
-                for at, page, word in offsets:
-                    data = bytes(ticket.outcome.bulk[at : at + _WORD])
-                    seen = int.from_bytes(data, "little")
-                    self._note(
-                        place, operation.page + page, word, Verb.LOAD, begin, seen=seen
-                    )
+                for at, spot in words:
+                    data = bytes(ticket.outcome.bulk[at : at + WORD_SIZE])
+                    if len(data) == WORD_SIZE and self._still(actor, spot):
+                        seen = int.from_bytes(data, "little")
+                        self._note(spot, Verb.LOAD, begin, seen=seen)
 
-        self._begin(actor, calls.Load(actor.pid, address, size), b"", ended)
+        self._begin(actor, call, b"", ended)
 
-    def store(self, operation: Operation, actor: Actor) -> None:
-        """Store a word, or whole pages of words that are all the same."""
-        place = self._place(operation, actor)
-        if place is None:
-            return
-        mine = not isinstance(place, Region) or place.actor == actor
-        if isinstance(place, Region) and not mine and place.kind in (Kind.SHARED, Kind.FILE):
-            return  # a child would store into what its parent may have unmapped meanwhile
-        value = self.value()
-        if operation.pages:
-            address = _address(place, operation, 0)
-            data = value.to_bytes(_WORD, "little") * (operation.pages * PAGE_SIZE // _WORD)
-            offsets = _tracked(operation.pages)
-        else:
-            address = _address(place, operation, WORD_OFFSETS[operation.word])
-            data = value.to_bytes(_WORD, "little")
-            offsets = [(0, 0, operation.word)]
+    def _store(
+        self, actor: Actor, call: Call, data: bytes, words: Words, value: int, extent: Extent
+    ) -> None:
         begin = self._clock() + 1
 
         def ended(ticket: Ticket) -> None:
             sure = isinstance(ticket.outcome, Done)
-            # A word is stored whole or, when the store fails, not at all; more pages may be partly.
-            if mine and (sure or ticket.lost or operation.pages > 1 or _unanswered(ticket)):
-                for _, page, word in offsets:
+            if sure or ticket.lost or extent is Extent.PARTS or _unanswered(ticket):
+                for _, spot in words:
+                    certain = sure and self._still(actor, spot)
                     self._note(
-                        place, operation.page + page, word, Verb.STORE, begin, value,
-                        certainty=Certainty.SURE if sure else Certainty.MAYBE,
+                        spot, Verb.STORE, begin, value,
+                        certainty=Certainty.SURE if certain else Certainty.MAYBE,
                     )  # fmt: skip
 
-        self._begin(actor, calls.Store(actor.pid, address), data, ended)
+        self._begin(actor, call, data, ended)
 
     def amo(self, operation: Operation, actor: Actor) -> None:
         """An atomic operation on a word; `add` adds 1."""
         place = self._place(operation, actor)
         if place is None:
             return
+        if isinstance(place, View) and place.region == UNTRACKED:
+            return
         verb = _VERBS[operation.detail]
         operand = 1 if verb is Verb.ADD else self.value()
         compare = operation.at_ns % 4 if verb is Verb.COMPARE_SWAP else 0
-        address = _address(place, operation, WORD_OFFSETS[operation.word])
+        address = place.address + operation.page * PAGE_SIZE + WORD_OFFSETS[operation.word]
         # Whoever asks, the home partition does it: nothing here depends on the asker's session.
         owned = place if isinstance(place, Region) else self._cast.regions[place.region]
         first = 0 if isinstance(place, Region) else place.page
@@ -121,17 +160,16 @@ class Accesses:
             seen = ticket.outcome.value if isinstance(ticket.outcome, Done) else None
             # A refusal by the word's own kernel is definite; a lost answer is not.
             if seen is not None or not isinstance(ticket.outcome, Failed):
-                self._note(
-                    owned, operation.page + first, operation.word, verb, begin, operand, compare,
-                    seen, Certainty.MAYBE if seen is None else Certainty.SURE,
-                )  # fmt: skip
+                spot = _Spot(owned, operation.page + first, operation.word)
+                certainty = Certainty.MAYBE if seen is None else Certainty.SURE
+                self._note(spot, verb, begin, operand, compare, seen, certainty)
 
         call = calls.Amo(actor.pid, address, operation.detail, operand, compare)
         self._begin(actor, call, b"", ended)
 
     def late(self, view: View, page: int, word: int, value: int, begin: int) -> None:
         """A store that a stopped partition had begun at step `begin` has just landed."""
-        self._note(view, page, word, Verb.STORE, begin, value)
+        self._note(_Spot(view, page, word), Verb.STORE, begin, value)
 
     def _place(self, operation: Operation, actor: Actor) -> Region | View | None:
         if operation.attachment:
@@ -139,11 +177,44 @@ class Accesses:
             return view if view is not None and view.actor == actor else None
         return self._cast.regions.get(operation.region)
 
+    def _is_of_parent(self, place: Region | View, actor: Actor) -> bool:
+        """A child would store into what its parent may have unmapped meanwhile."""
+        return (
+            isinstance(place, Region)
+            and place.actor != actor
+            and place.kind in (Kind.SHARED, Kind.FILE)
+        )
+
+    def _words(
+        self, place: Region | View, operation: Operation, span: range, actor: Actor
+    ) -> Words | None:
+        """(where in the access, which) of the tracked words that `span` covers whole. None: it
+        would end in what is not known to be there, or tear a word."""
+        if isinstance(place, Region) and place.actor != actor:
+            return []
+        words: Words = []
+        behind = self._cast.views.get(operation.behind)
+        for page in range(span.start // PAGE_SIZE, (span.stop - 1) // PAGE_SIZE + 1):
+            there: Region | View | None = place if page < place.pages else behind
+            if there is None:
+                return None
+            for word, offset in enumerate(WORD_OFFSETS):
+                at = page * PAGE_SIZE + offset - span.start
+                if 0 <= at <= len(span) - WORD_SIZE:
+                    inner = page if there is place else page - place.pages
+                    words.append((at, _Spot(there, inner, word)))
+                elif operation.op is Op.STORE and -WORD_SIZE < at < len(span):
+                    return None
+        return words
+
+    def _still(self, actor: Actor, spot: _Spot) -> bool:
+        """Whether what is at the word's address can only be what was there."""
+        address = spot.place.address + spot.page * PAGE_SIZE
+        return self._cast.uncovered(actor, address, PAGE_SIZE)
+
     def _note(
         self,
-        place: Region | View,
-        page: int,
-        word: int,
+        spot: _Spot,
         verb: Verb,
         begin: int,
         operand: int = 0,
@@ -153,15 +224,18 @@ class Accesses:
     ) -> None:
         sure = certainty is Certainty.SURE
         end = self._clock() if sure else FOREVER
+        place, page = spot.place, spot.page
         if isinstance(place, Region):
             name, home, actor, since = place.number, -1, -1, 0
         else:
             name, page = place.region, page + place.page
-            home = self._cast.regions[place.region].actor.partid
+            home = self._cast.home(name)
             actor, since = place.actor.partid, place.since
+        if name == UNTRACKED:
+            return
         self._history.accesses.append(Access(
-            Word(name, page, word), verb, begin, end, operand, compare, seen, sure, home, actor,
-            since,
+            Word(name, page, spot.word), verb, begin, end, operand, compare, seen, sure, home,
+            actor, since,
         ))  # fmt: skip
 
 
@@ -173,14 +247,13 @@ def _unanswered(ticket: Ticket) -> bool:
     return ticket.outcome.info.forced or ticket.outcome.info.signal is Signal.SIGKILL
 
 
-def _tracked(pages: int) -> list[tuple[int, int, int]]:
-    """(offset in the bulk, page, word) of every tracked word of whole pages."""
-    return [
-        (page * PAGE_SIZE + offset, page, word)
-        for page in range(pages)
-        for word, offset in enumerate(WORD_OFFSETS)
-    ]
-
-
-def _address(place: Region | View, operation: Operation, offset: int) -> int:
-    return place.address + operation.page * PAGE_SIZE + offset
+def _span(operation: Operation) -> range:
+    """Which bytes an access covers, from the beginning of the first page of its place on."""
+    first = operation.page * PAGE_SIZE
+    if operation.size:
+        first += operation.offset
+        return range(first, first + operation.size)
+    if operation.pages:
+        return range(first, first + operation.pages * PAGE_SIZE)
+    first += WORD_OFFSETS[operation.word]
+    return range(first, first + WORD_SIZE)

@@ -1,8 +1,8 @@
 """Many seeds, several processes: what a campaign counts and what it concludes.
 
 Seeds are independent, so a campaign is a map over them; results come in the order of the seeds. A
-campaign is invalid when one run is, or when a sometimes-property was never reached although there
-were seeds enough; unknown when a run is unknown and none is invalid.
+campaign is invalid when one run is, or when a situation that its swarm names was never reached
+although there were seeds enough; unknown when a run is unknown and none is invalid.
 """
 
 import traceback
@@ -17,7 +17,6 @@ import msgspec
 
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, Verdict, run_plan
-from xpmem_emu.sim.sometimes import MEANINGS
 from xpmem_emu.sim.swarm import Swarm, read_swarm
 from xpmem_emu.sim.world import draw
 
@@ -64,10 +63,10 @@ class Tally:
 
     @property
     def missing(self) -> list[str]:
-        """Sometimes-properties that should have come up and did not."""
+        """Situations that should have come up and did not."""
         if self.runs < self.swarm.sometimes_after:
             return []
-        return [name for name in MEANINGS if not self.reached[name]]
+        return [name for name in self.swarm.situations if not self.reached[name]]
 
     @property
     def verdict(self) -> Verdict:

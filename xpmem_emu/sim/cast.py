@@ -5,11 +5,14 @@ Filled as calls succeed. Nothing is ever removed: a call on something that is go
 
 from dataclasses import dataclass, field
 
-from xpmem_emu.sim.plan import Kind
+from xpmem_emu.sim.plan import Kind, Operation
 from xpmem_emu.units import PAGE_SIZE
 
 WORD_OFFSETS = (0, 8, PAGE_SIZE - 8)
 """Where the tracked words of a page are: the first two and the last."""
+UNTRACKED = -1
+"""The number of a region whose words are not in the history."""
+_PLACES, _PLACE_SIZE = 0x10_0000_0000, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,44 @@ class Cast:
     segments: dict[int, Segment] = field(default_factory=dict)
     permits: dict[int, Permit] = field(default_factory=dict)
     views: dict[int, View] = field(default_factory=dict)
+    covered: list[tuple[Actor, int, int]] = field(default_factory=list)
+    """(who, first address, end): something else may have been mapped there by now."""
+    _lengths: dict[str, int] = field(default_factory=dict)
+    """Pages of each file that were never cut off."""
+    _written: set[str] = field(default_factory=set)
+    """Files that are written by call."""
+
+    def cut(self, region: Region, page: int) -> bool:
+        """Whether a region's file may be cut off at `page`: growing again would bring zeroes where
+        there was nothing, so it never grows, and one that is written by call is never cut."""
+        if region.number == UNTRACKED or region.file in self._written:
+            return False
+        if page > self._lengths.setdefault(region.file, region.pages):
+            return False
+        self._lengths[region.file] = page
+        return True
+
+    def write(self, region: Region) -> bool:
+        """Whether a region's file may be written by call."""
+        if region.kind is not Kind.FILE or region.file in self._lengths:
+            return False
+        self._written.add(region.file)
+        return True
+
+    def home(self, region: int) -> int:
+        """The partition of a region, -1 of untracked ones."""
+        return self.regions[region].actor.partid if region != UNTRACKED else -1
+
+    def uncovered(self, actor: Actor, address: int, size: int) -> bool:
+        """Whether these addresses can only be what they were when they got their number."""
+        return all(
+            actor != who or address >= end or address + size <= start
+            for who, start, end in self.covered
+        )
+
+
+def address_of(operation: Operation) -> int:
+    """Where a region or attachment goes: nowhere twice, so that an address names one thing, but
+    for what is put beside another."""
+    place = operation.beside or operation.made
+    return _PLACES + place * _PLACE_SIZE + operation.slot * PAGE_SIZE

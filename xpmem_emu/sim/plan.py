@@ -11,10 +11,20 @@ from enum import StrEnum
 
 import msgspec
 
-from xpmem_emu.image import Bytes, Deadlines, Faults, Image, Limits, Memory, Nanoseconds, Xpc
+from xpmem_emu.image import (
+    Bytes,
+    Deadlines,
+    Extensions,
+    Faults,
+    Image,
+    Limits,
+    Memory,
+    Nanoseconds,
+    Xpc,
+)
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 class Op(StrEnum):
@@ -22,11 +32,14 @@ class Op(StrEnum):
 
     SPAWN = "spawn"
     FORK = "fork"
+    EXEC = "exec"
     EXIT = "exit"
     KILL = "kill"
+    OPEN = "open"
     CLOSE = "close"
     MMAP = "mmap"
     REMAP = "remap"
+    MOVE = "move"
     MUNMAP = "munmap"
     PROTECT = "protect"
     DONTNEED = "dontneed"
@@ -36,6 +49,8 @@ class Op(StrEnum):
     RECLAIM = "reclaim"
     TRUNCATE = "truncate"
     WRITEBACK = "writeback"
+    PWRITE = "pwrite"
+    PREAD = "pread"
     MAKE = "make"
     REMOVE = "remove"
     GET = "get"
@@ -45,6 +60,7 @@ class Op(StrEnum):
     LOAD = "load"
     STORE = "store"
     AMO = "amo"
+    CALL = "call"
 
 
 class Kind(StrEnum):
@@ -54,6 +70,10 @@ class Kind(StrEnum):
     SHARED = "shared"
     FILE = "file"
     UNCACHED = "uncached"
+    COPY = "copy"
+    """A private mapping of a file."""
+    SCRATCH = "scratch"
+    """Private memory whose words are not tracked: anything may write it."""
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,7 +82,10 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     `task` acts; `made` is the number that the new task, region, segment, permit or attachment
     gets; `region`, `segment`, `permit` and `attachment` name what it works on, 0 is none;
     `page` and `pages` are relative to that; `word` is one of the tracked words of the page;
-    `detail` is the kind of a region, an atomic operation or a protection.
+    `detail` is the kind of a region, an atomic operation, a protection, or which call a CALL is.
+
+    A CALL makes any call there is: `values` are its arguments as they are, the others are taken
+    from what the operation names.
     """
 
     at_ns: int
@@ -78,6 +101,23 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     pages: int = 0
     word: int = 0
     detail: str = ""
+    offset: int = 0
+    size: int = 0
+    """An access of `size` bytes, from `offset` of the page on, instead of a word."""
+    behind: int = 0
+    """The attachment that begins where the one accessed ends: the rest of the access is there."""
+    beside: int = 0
+    slot: int = 0
+    """What is made lies `slot` pages after the place of what has number `beside`."""
+    into: int = 0
+    """The permit that a copy goes through."""
+    uid: int = 0
+    mode: int = 0o666
+    flags: int = 2
+    """Of a new task, segment and permit."""
+    values: dict[str, int | str | bool] = {}
+    fatal: int = 0
+    """The task is killed when this call goes to sleep for the time of that number; 0: it is not."""
 
 
 class Trouble(StrEnum):
@@ -119,9 +159,17 @@ class Knobs(msgspec.Struct, frozen=True):
     inflight: int = 16
     scale: int = 1
     """All deadlines are this many times the shortest ones."""
+    domains: str = ""
+    """A letter for each partition: its coherence domain. Empty: all are of one."""
+    readonly_attach: bool = False
+
+    def image_of(self, partid: int) -> Image:
+        """What one partition boots."""
+        image = self.image()
+        return msgspec.structs.replace(image, domain=self.domains[partid : partid + 1] or "A")
 
     def image(self) -> Image:
-        """The image."""
+        """What all partitions boot, domains aside."""
 
         def ms(count: int) -> Nanoseconds:
             return Nanoseconds(count * self.scale * MILLISECOND)
@@ -142,6 +190,7 @@ class Knobs(msgspec.Struct, frozen=True):
                 fault_attempt=ms(25), fault_tries=3, fault_wait_max=ms(400),
                 recall_attempt=ms(30), recall_tries=2,
             ),
+            extensions=Extensions(readonly_attach=self.readonly_attach),
         )  # fmt: skip
 
 

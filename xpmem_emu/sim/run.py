@@ -17,6 +17,7 @@ from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Stuck
@@ -71,13 +72,14 @@ class Run:
         image = plan.knobs.image()
         self.watch = Watch(image)
         self.cluster = SimCluster(
-            plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan)
-        )
+            plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan),
+            plan.knobs.image_of,
+        )  # fmt: skip
         self.watch.scene.cluster = self.cluster
         self.cluster.latency_ns = latency_of(plan)
         self.cluster.crashed = self.watch.crashed
         self.cluster.resumed = self.watch.bounds.resumed
-        self.stage = Stage(self.cluster)
+        self.stage = Stage(self.cluster, Fatal(self.cluster, self._killed).arm)
         self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:
@@ -109,6 +111,9 @@ class Run:
             injected=_sorted(self.troubles.injected), reached=_sorted(self.watch.sometimes.reached),
             outcomes=_sorted(self.stage.outcomes), undecided_words=self.undecided,
         )  # fmt: skip
+
+    def _killed(self, partid: int, thread: str) -> None:
+        self.watch.sometimes.reach("killed_in_call")
 
     def _late_stores(self) -> None:
         sessions = self.watch.scene.sessions

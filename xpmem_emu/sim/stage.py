@@ -13,7 +13,17 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Raised
 from xpmem_emu.sim.accesses import Accesses
-from xpmem_emu.sim.cast import Actor, Cast, Permit, Region, Segment, View
+from xpmem_emu.sim.acts import Acts
+from xpmem_emu.sim.cast import (
+    UNTRACKED,
+    Actor,
+    Cast,
+    Permit,
+    Region,
+    Segment,
+    View,
+    address_of,
+)
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.ticket import Ticket
@@ -26,9 +36,13 @@ _MAP_FLAGS = {
     Kind.SHARED: calls.MAP_SHARED | calls.MAP_ANONYMOUS,
     Kind.FILE: calls.MAP_SHARED,
     Kind.UNCACHED: _PRIVATE | calls.MAP_UNCACHED,
+    Kind.COPY: calls.MAP_PRIVATE,
+    Kind.SCRATCH: _PRIVATE,
 }
-_PLACES, _PLACE_SIZE = 0x10_0000_0000, 1 << 24
+_FILES = (Kind.FILE, Kind.COPY)
 Made = Callable[[int], None]
+Fatal = Callable[[int, str, int], None]
+"""Kill the task of the next call on a partition, named as its thread is, at its nth sleep."""
 
 
 class StageCluster(Protocol):
@@ -57,26 +71,31 @@ class StageCluster(Protocol):
 class Stage:
     """The tasks of one run."""
 
-    def __init__(self, cluster: StageCluster) -> None:
+    def __init__(
+        self, cluster: StageCluster, fatal: Fatal = lambda partid, thread, nth: None
+    ) -> None:
         self._cluster = cluster
+        self._fatal = fatal
+        self._fatal_now = 0
+        """At which sleep the calls of the present operation kill their task."""
         self.cast = Cast()
         self.history = History()
         self.outcomes: Counter[str] = Counter()
         """How calls ended: `store ok`, `load SIGBUS`."""
-        self._lengths: dict[int, int] = {}
-        """Pages of a region's file that were never cut off."""
         self.accesses = Accesses(
-            self.cast, self.history, self._begin, lambda: cluster.steps
+            self.cast, self.history, self.begin, lambda: cluster.steps
         )
+        acts = Acts(self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps)
         self._do: dict[Op, Callable[[Operation, Actor], None]] = {
             Op.FORK: self._fork, Op.MMAP: self._mmap, Op.MAKE: self._make, Op.GET: self._get,
             Op.ATTACH: self._attach, Op.DETACH: self._detach, Op.RELEASE: self._release,
             Op.REMOVE: self._remove, Op.LOAD: self.accesses.load, Op.STORE: self.accesses.store,
-            Op.AMO: self.accesses.amo, Op.RECLAIM: self._reclaim,
+            Op.AMO: self.accesses.amo, Op.RECLAIM: self._reclaim, **acts.operations(),
         }  # fmt: skip
 
     def perform(self, operation: Operation) -> None:
         """Start one operation."""
+        self._fatal_now = operation.fatal
         if operation.op is Op.SPAWN:
             self._spawn(operation)
             return
@@ -92,7 +111,7 @@ class Stage:
 
     def unlink(self, partid: int, name: str) -> None:
         """Remove a file of a partition."""
-        self._begin(Actor(partid, self._cluster.boot_of(partid), 0), calls.Unlink(name))
+        self.begin(Actor(partid, self._cluster.boot_of(partid), 0), calls.Unlink(name))
 
     # -- tasks -----------------------------------------------------------------------------
 
@@ -102,43 +121,53 @@ class Stage:
 
         def spawned(pid: int) -> None:
             actor = self.cast.tasks[operation.made] = Actor(partid, boot, pid)
-            self._begin(actor, calls.XpmemOpen(pid))
+            self.begin(actor, calls.XpmemOpen(pid))
 
-        self._begin(Actor(partid, boot, 0), calls.Spawn(), made=spawned)
+        self.begin(Actor(partid, boot, 0), calls.Spawn(uid=operation.uid), made=spawned)
 
     def _fork(self, operation: Operation, actor: Actor) -> None:
         def forked(pid: int) -> None:
             self.cast.tasks[operation.made] = Actor(actor.partid, actor.boot, pid)
 
-        self._begin(actor, calls.Fork(actor.pid), made=forked)
+        self.begin(actor, calls.Fork(actor.pid), made=forked)
 
     def _end(self, operation: Operation, actor: Actor) -> None:
         call = {
             Op.EXIT: calls.Exit(actor.pid), Op.KILL: calls.Kill(actor.pid),
             Op.CLOSE: calls.XpmemClose(actor.pid),
         }[operation.op]  # fmt: skip
-        self._begin(actor, call)
+        self.begin(actor, call)
 
     # -- regions ---------------------------------------------------------------------------
 
     def _mmap(self, operation: Operation, actor: Actor) -> None:
         kind = Kind(operation.detail)
-        file = f"f{operation.made}" if kind is Kind.FILE else ""
+        same = self.cast.regions.get(operation.region)
+        file = f"f{operation.made}" if kind in _FILES else ""
         length = operation.pages * PAGE_SIZE
+        number = UNTRACKED if kind is Kind.SCRATCH else operation.made
+        if same is not None and same.file and kind in _FILES:
+            file = same.file
+            # Two shared mappings of a file have their words in common; what a private one has
+            # that nobody wrote through it is not said.
+            number = same.number if kind is Kind.FILE else UNTRACKED
+        elif file:
+            self.begin(actor, calls.Creat(file, length))
+        address = address_of(operation)
 
         def mapped(address: int) -> None:
             self.cast.regions[operation.made] = Region(
-                operation.made, operation.task, actor, address, operation.pages, kind, file
+                number, operation.task, actor, address, operation.pages, kind, file
             )
 
-        if file:
-            self._begin(actor, calls.Creat(file, length))
+        if operation.beside:
+            self.cast.covered.append((actor, address, address + length))
         flags = _MAP_FLAGS[kind] | calls.MAP_FIXED
-        mmap = calls.Mmap(actor.pid, length, 3, flags, _address(operation), file)
-        self._begin(actor, mmap, made=mapped)
+        mmap = calls.Mmap(actor.pid, length, 3, flags, address, file)
+        self.begin(actor, mmap, made=mapped)
 
     def _reclaim(self, operation: Operation, actor: Actor) -> None:
-        self._begin(actor, calls.Reclaim(operation.pages))
+        self.begin(actor, calls.Reclaim(operation.pages))
 
     def _move(self, operation: Operation, actor: Actor) -> None:
         """Something that makes pages of a region move or go."""
@@ -151,20 +180,19 @@ class Stage:
         value = _wiped(operation, region)
         page, pages = operation.page, operation.pages
         if operation.op is Op.TRUNCATE:
-            if page > self._lengths.setdefault(region.number, region.pages):
-                return  # growing again would bring zeroes where there was nothing
-            self._lengths[region.number] = page
+            if not self.cast.cut(region, page):
+                return
             pages = region.pages - page
         begin = self._cluster.steps + 1
 
         def ended(ticket: Ticket) -> None:
             refused = isinstance(ticket.outcome, Failed)
-            if value is not None and not refused:
+            if value is not None and not refused and region.number != UNTRACKED:
                 sure = isinstance(ticket.outcome, Done)
                 end = self._cluster.steps if sure else FOREVER
                 self.history.wipes.append(Wipe(region.number, page, pages, value, begin, end, sure))
 
-        self._begin(actor, call, then=ended)
+        self.begin(actor, call, then=ended)
 
     # -- xpmem -----------------------------------------------------------------------------
 
@@ -179,8 +207,9 @@ class Stage:
                 segid, region.number, operation.page, operation.pages
             )
 
-        make = calls.XpmemMake(actor.pid, address, operation.pages * PAGE_SIZE, 1, 0o666)
-        self._begin(actor, make, made=made)
+        size = operation.pages * PAGE_SIZE
+        make = calls.XpmemMake(actor.pid, address, size, 1, operation.mode)
+        self.begin(actor, make, made=made)
 
     def _get(self, operation: Operation, actor: Actor) -> None:
         segment = self.cast.segments.get(operation.segment)
@@ -191,7 +220,8 @@ class Stage:
         def got(apid: int) -> None:
             self.cast.permits[operation.made] = Permit(apid, actor, segment, since)
 
-        self._begin(actor, calls.XpmemGet(actor.pid, segment.segid), made=got)
+        get = calls.XpmemGet(actor.pid, segment.segid, operation.flags)
+        self.begin(actor, get, made=got)
 
     def _attach(self, operation: Operation, actor: Actor) -> None:
         permit = self.cast.permits.get(operation.permit)
@@ -207,28 +237,28 @@ class Stage:
 
         attach = calls.XpmemAttach(
             actor.pid, permit.apid, operation.page * PAGE_SIZE, operation.pages * PAGE_SIZE,
-            _address(operation),
+            address_of(operation),
         )
-        self._begin(actor, attach, made=attached)
+        self.begin(actor, attach, made=attached)
 
     def _detach(self, operation: Operation, actor: Actor) -> None:
         view = self.cast.views.get(operation.attachment)
         if view is not None:
-            self._begin(actor, calls.XpmemDetach(actor.pid, view.address))
+            self.begin(actor, calls.XpmemDetach(actor.pid, view.address))
 
     def _release(self, operation: Operation, actor: Actor) -> None:
         permit = self.cast.permits.get(operation.permit)
         if permit is not None:
-            self._begin(actor, calls.XpmemRelease(actor.pid, permit.apid))
+            self.begin(actor, calls.XpmemRelease(actor.pid, permit.apid))
 
     def _remove(self, operation: Operation, actor: Actor) -> None:
         segment = self.cast.segments.get(operation.segment)
         if segment is not None:
-            self._begin(actor, calls.XpmemRemove(actor.pid, segment.segid))
+            self.begin(actor, calls.XpmemRemove(actor.pid, segment.segid))
 
     # -- calls -----------------------------------------------------------------------------
 
-    def _begin(
+    def begin(
         self,
         actor: Actor,
         call: Call,
@@ -240,11 +270,13 @@ class Stage:
         if self._cluster.boot_of(actor.partid) != actor.boot:
             return
         name = str(call.__struct_config__.tag)
+        if self._fatal_now:
+            self._fatal(actor.partid, f"{name}/{actor.pid}", self._fatal_now)
 
         def ended(ticket: Ticket) -> None:
             if self._cluster.panicked(actor.partid):
                 ticket.outcome, ticket.lost = None, True  # nobody knows what became of it
-            self.outcomes[f"{name} {_how(ticket)}"] += 1
+            self.outcomes[f"{name} {how_ended(ticket)}"] += 1
             if then is not None:
                 then(ticket)
             if made is not None and isinstance(ticket.outcome, Done):
@@ -253,7 +285,8 @@ class Stage:
         self._cluster.submit(actor.partid, call, bulk, ended)
 
 
-def _how(ticket: Ticket) -> str:
+def how_ended(ticket: Ticket) -> str:
+    """`ok`, the name of an errno or a signal, or `lost`."""
     match ticket.outcome:
         case Done():
             return "ok"
@@ -262,11 +295,6 @@ def _how(ticket: Ticket) -> str:
         case Raised(info=info):
             return info.signal.name
     return "lost"
-
-
-def _address(operation: Operation) -> int:
-    """Where a region or attachment goes: nowhere twice, so that an address names one thing."""
-    return _PLACES + operation.made * _PLACE_SIZE
 
 
 def _moving(operation: Operation, region: Region) -> Call | None:
@@ -299,7 +327,7 @@ def _moving(operation: Operation, region: Region) -> Call | None:
 
 def _wiped(operation: Operation, region: Region) -> int | None:
     """What the words of the pages are afterwards; None when they keep what they have."""
-    private = region.kind in (Kind.PRIVATE, Kind.UNCACHED)
+    private = region.kind in (Kind.PRIVATE, Kind.UNCACHED, Kind.COPY, Kind.SCRATCH)
     match operation.op:
         case Op.MUNMAP | Op.TRUNCATE:
             return ABSENT

@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.sim.sometimes import EVERYDAY, MEANINGS
+from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.units import parse_time
 
 Bounds = tuple[int, int]
@@ -67,7 +69,8 @@ class Swarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: Faulty = Faulty()
     workloads: dict[str, int] = {}
     sometimes_after: int = 300
-    """Seeds after which every sometimes-property must have been reached."""
+    """Seeds after which every situation must have been reached."""
+    situations: tuple[str, ...] = tuple(EVERYDAY)
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -77,8 +80,21 @@ class _File(msgspec.Struct, frozen=True):
 def read_swarm(path: Path) -> Swarm:
     """The swarm of a scenario file. Raises KernelError EINVAL, which names the key."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), _File).swarm
+        swarm = msgspec.convert(tomllib.loads(path.read_text()), _File).swarm
+        _check(swarm)
+        return swarm
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise KernelError(
             errno.EINVAL, f"{path.name} describes no swarm: {error}", "see docs/simulation.md"
         ) from None
+
+
+def _check(swarm: Swarm) -> None:
+    """Names that nobody knows are refused here, not in the middle of a campaign."""
+    for what, names, known in (
+        ("workload", list(swarm.workloads), list(WORKLOADS)),
+        ("situation", swarm.situations, list(MEANINGS)),
+    ):
+        for name in names:
+            if name not in known:
+                raise msgspec.ValidationError(f"there is no {what} {name!r}")

@@ -10,13 +10,16 @@ _MOVES = (
 )  # fmt: skip
 
 
+_KINDS = (Kind.PRIVATE, Kind.SHARED, Kind.FILE, Kind.UNCACHED)
+
+
 def storm(script: Script) -> None:
     """Two exporters whose pages never rest, and importers that touch them again and again."""
     random = script.random
     owners = [script.spawn(script.partition()) for _ in range(random.randint(1, 2))]
     users = [script.spawn(script.partition()) for _ in range(random.randint(2, 5))]
     script.settle()
-    exports = script.exports(owners, tuple(Kind))
+    exports = script.exports(owners, _KINDS)
     imports = script.imports(users, exports)
     children: list[tuple[int, Export]] = []
     while script.more():
