@@ -186,7 +186,7 @@ def test_a_peer_that_only_says_pending_to_channel_control_is_given_up() -> None:
         node.xpc.receive([encode(header, Pending())])
         world.run(100 * MILLISECOND)
     places = [getattr(record.event, "place", "") for record in node.names("xpc:partition")]
-    assert "xpc/admin:never_acknowledged" in places
+    assert "xpc/slots:overdue" in places
 
 
 def test_a_reply_that_grants_other_slots_than_were_agreed_ends_the_session() -> None:

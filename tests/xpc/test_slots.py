@@ -1,67 +1,29 @@
 """Numbered requests: carried out at most once, completed exactly once, whatever the wire does."""
 
 import random
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.xpc.world import PATIENCE, Task, World, image
+from tests.xpc.world import World, answer, connected, hold, image, reason
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import Header, encode
 from xpmem_emu.xpc.messages import (
-    Ack,
     Evict,
     FindName,
     FindNameReply,
     Invalidate,
-    InvalidateAck,
     Message,
 )
+from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Reason, XpcError
-from xpmem_emu.xpc.slots import Outcome, Patience
+from xpmem_emu.xpc.slots import Outcome
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet
 
 STUBBORN = Patience(100 * MILLISECOND, 1000, 60 * SECOND)
 ANSWER = Packet("ACK", 0, 0, [])
-
-
-def connected(count: int = 2, **xpc: object) -> World:
-    world = World(count, config=image(**xpc))
-    world.connect()
-    return world
-
-
-def answer(message: Message) -> Message:
-    match message:
-        case FindName(name=name):
-            return FindNameReply(len(name))
-        case Invalidate():
-            return InvalidateAck()
-    return Ack()
-
-
-def hold(world: World, partid: int) -> Callable[[], None]:
-    """Requests at `partid` wait until the returned function is called."""
-    node, open_ = world[partid], [False]
-
-    async def work(message: Message) -> Message:
-        while not open_[0]:
-            await node.scheduler.sleep_until(node.scheduler.now_ns + MILLISECOND)
-        return answer(message)
-
-    def let_go() -> None:
-        open_[0] = True
-
-    node.echo.work = work
-    return let_go
-
-
-def reason(task: Task) -> Reason:
-    assert isinstance(task.error, XpcError)
-    return task.error.reason
 
 
 # -- exactly once ------------------------------------------------------------------------------
@@ -155,92 +117,6 @@ def test_a_repeated_request_gets_the_same_answer_and_is_not_carried_out_again() 
     world.shut_down()
 
 
-# -- patience ----------------------------------------------------------------------------------
-
-
-def test_a_peer_that_says_pending_is_waited_for_longer_than_its_attempts() -> None:
-    world = connected()
-    let_go = hold(world, 1)
-    task = world.ask(0, 1, patience=Patience(100 * MILLISECOND, 2, 5 * SECOND))
-    world.run(2 * SECOND)
-    assert not task.done
-    assert world[0].xpc.counters["pendings"] >= 10
-    let_go()
-    assert world.run_until(lambda: task.done)
-    assert task.result == (FindNameReply(3), b"")
-    world.shut_down()
-
-
-def test_silence_for_all_attempts_gives_the_peer_up_and_tells_the_listener_first() -> None:
-    world = connected()
-    node = world[0]
-    world.drop = lambda src, dst, kind: kind == "FIND_NAME"
-    order: list[str] = []
-
-    def partition_down(partid: int, incarnation: int, why: Reason, place: str) -> None:
-        order.append("listener")
-
-    node.listener.partition_down = partition_down  # type: ignore[method-assign]
-
-    async def ask() -> None:
-        try:
-            await node.xpc.call(1, 0, FindName("x"), patience=PATIENCE)
-        finally:
-            order.append("caller")
-
-    start_ns = world.now_ns
-    task = node.spawn(ask())
-    assert world.run_until(lambda: task.done)
-    assert reason(task) is Reason.TIMEOUT
-    assert world.now_ns - start_ns == PATIENCE.attempt_ns * PATIENCE.tries
-    assert order == ["listener", "caller"]
-    assert node.links_down == [1]
-    world.drop = lambda src, dst, kind: False
-    world.connect()
-    world.shut_down()
-
-
-def test_an_abandoned_request_keeps_its_slot_until_its_late_reply() -> None:
-    world = connected(slots=2)
-    let_go = hold(world, 1)
-    task = world.ask(0, 1, patience=Patience(50 * MILLISECOND, 3, 400 * MILLISECOND))
-    assert world.run_until(lambda: task.done, SECOND)
-    assert reason(task) is Reason.TIMEOUT
-    world.run(2 * SECOND)
-    assert world[0].xpc.audit()["slots"] == 1
-    assert world.all_active()
-    let_go()
-    world.run(SECOND)
-    assert world[0].xpc.audit()["slots"] == 0
-    assert world[0].echo.calls[-1] == ("late", 1, FindName("abc"), FindNameReply(3))
-    assert len(world[1].echo.served) == 1
-    world.shut_down()
-
-
-def test_a_killed_caller_leaves_at_once_and_its_request_completes_without_it() -> None:
-    world = connected()
-    let_go = hold(world, 1)
-    task = world.ask(0, 1)
-    world.run(MILLISECOND)
-    world[0].scheduler.kill(task.thread)
-    world.run(0)
-    assert reason(task) is Reason.INTERRUPTED
-    let_go()
-    world.run(SECOND)
-    assert world[0].echo.calls[-1][0] == "late"
-    world.shut_down()
-
-
-def test_a_thread_killed_before_it_calls_sends_nothing() -> None:
-    world = connected()
-    task = world.ask(0, 1)
-    task.thread.killed = True
-    world.run(SECOND)
-    assert reason(task) is Reason.INTERRUPTED
-    assert world[1].echo.served == []
-    world.shut_down()
-
-
 # -- slots -------------------------------------------------------------------------------------
 
 
@@ -260,7 +136,7 @@ def test_recalls_go_through_while_every_demand_slot_waits() -> None:
 
     world[1].echo.work = work
     recalls = [
-        world[0].spawn(world[0].xpc.call(1, 0, request, patience=PATIENCE))
+        world.owed(0, 1, request)
         for request in (Invalidate([]), Evict(1, []), Invalidate([]), Evict(2, []))
     ]
     assert world.run_until(lambda: all(task.done for task in recalls), 10 * MILLISECOND)

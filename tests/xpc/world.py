@@ -19,8 +19,16 @@ from xpmem_emu.trace import Record, Tracer
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.frame import Buffer
-from xpmem_emu.xpc.messages import FindName, FindNameReply, Message, RsvdPage
-from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.messages import (
+    Ack,
+    FindName,
+    FindNameReply,
+    Invalidate,
+    InvalidateAck,
+    Message,
+    RsvdPage,
+)
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.xpc import Patience, Xpc
 
 Work = Callable[[Message], Coroutine[Any, Any, Message | tuple[Message, Buffer]]]
@@ -268,7 +276,15 @@ class World:
     def ask(self, src: int, dst: int, name: str = "abc", patience: Patience = PATIENCE) -> Task:
         """A FIND_NAME call in a thread of its own."""
         node = self[src]
-        return node.spawn(node.xpc.call(dst, 0, FindName(name), patience=patience), f"ask-{name}")
+        call = node.xpc.call_killable(dst, 0, FindName(name), patience=patience)
+        return node.spawn(call, f"ask-{name}")
+
+    def owed(self, src: int, dst: int, request: Message, patience: Patience = PATIENCE) -> Task:
+        """A call for what `dst` owes in the present session, in a thread of its own."""
+        xpc = self[src].xpc
+        session = xpc.incarnation(dst)
+        assert session is not None
+        return self[src].spawn(xpc.call(dst, 0, session, request, patience=patience), "owed")
 
     def shut_down(self) -> None:
         """Everybody leaves in order; then nothing may be left of anything."""
@@ -290,3 +306,44 @@ def assert_nothing_left(node: Node) -> None:
                                               "threads"), 0)  # fmt: skip
     assert {thread.name for thread in node.scheduler.threads} == set()
     assert node.scheduler.timers_pending() == 0
+
+
+def connected(count: int = 2, **xpc: object) -> World:
+    world = World(count, config=image(**xpc))
+    world.connect()
+    return world
+
+
+def answer(message: Message) -> Message:
+    match message:
+        case FindName(name=name):
+            return FindNameReply(len(name))
+        case Invalidate():
+            return InvalidateAck()
+    return Ack()
+
+
+def hold(world: World, partid: int) -> Callable[[], None]:
+    """Requests at `partid` wait until the returned function is called."""
+    node, open_ = world[partid], [False]
+
+    async def work(message: Message) -> Message:
+        while not open_[0]:
+            await node.scheduler.sleep_until(node.scheduler.now_ns + MILLISECOND)
+        return answer(message)
+
+    def let_go() -> None:
+        open_[0] = True
+
+    node.echo.work = work
+    return let_go
+
+
+def reason(task: Task) -> Reason:
+    assert isinstance(task.error, XpcError)
+    return task.error.reason
+
+
+def ending(task: Task) -> Ending:
+    assert isinstance(task.error, XpcError)
+    return task.error.ending

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, ChannelNumber, Header
 from xpmem_emu.xpc.messages import Ack, Message
+from xpmem_emu.xpc.patience import Obligation, Patience, terms
 from xpmem_emu.xpc.reasons import Reason, XpcError
-from xpmem_emu.xpc.slots import Outcome, Patience, SendRing
+from xpmem_emu.xpc.slots import Outcome, SendRing
 from xpmem_emu.xpc.wire import Wire
 
 BACKLOG_MAX = 64
@@ -43,7 +44,7 @@ class Admin:
             classes=1,
             generation=0,
             late_reply=lambda request, reply: None,
-            silent=lambda: deactivate(Reason.TIMEOUT, "xpc/admin:silent"),
+            give_up=lambda place: deactivate(Reason.TIMEOUT, place),
         )
         self._receiver = ReceiveRing(slots=1, generation=0)
         self._backlog: deque[Message] = deque()
@@ -94,10 +95,9 @@ class Admin:
 
     def _send_next(self) -> None:
         if self._backlog:
-            self._sender.post(self._backlog.popleft(), b"", self._patience, self._acknowledged)
+            owed = terms(Obligation.OWED, self._patience, self._wire.local.scheduler.now_ns)
+            self._sender.post(self._backlog.popleft(), b"", owed, self._acknowledged)
 
     def _acknowledged(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, XpcError):
+        if not isinstance(outcome, XpcError):  # else the session is over
             self._send_next()
-        elif not self._ended:
-            self._deactivate(outcome.reason, "xpc/admin:never_acknowledged")

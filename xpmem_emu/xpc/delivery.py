@@ -56,7 +56,7 @@ class Opening:
             classes=len(SlotClass),
             generation=generation,
             late_reply=lambda request, reply: handler.late_reply(wire.peer, request, reply),
-            silent=lambda: host.deactivate(Reason.TIMEOUT, "xpc/delivery:silent"),
+            give_up=lambda place: host.deactivate(Reason.TIMEOUT, place),
         )
         self.receiver = ReceiveRing(slots * len(SlotClass), generation)
         self.threads = 0

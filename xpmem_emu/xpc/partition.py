@@ -24,7 +24,8 @@ from xpmem_emu.xpc.messages import (
     RsvdPageRead,
     SyncActState,
 )
-from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.patience import Terms
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX, Remote
 from xpmem_emu.xpc.session import Session
 from xpmem_emu.xpc.slots import SlotClass
@@ -53,6 +54,12 @@ class Partition:
     def mine(self) -> int:
         """Our incarnation towards this peer."""
         return self._local.boot << EPOCH_BITS | self._epoch
+
+    @property
+    def incarnation(self) -> int | None:
+        """The peer's incarnation in our ACTIVE session with it, which no other session has; None
+        when there is none."""
+        return self.remote.seen if self.state is ActState.ACTIVE else None
 
     # -- changes of state ------------------------------------------------------------------
 
@@ -210,23 +217,26 @@ class Partition:
     # -- what callers need -----------------------------------------------------------------
 
     def opening_now(self, channel: int) -> Opening:
-        """The connected channel. Raises XpcError NOT_CONNECTED."""
+        """The connected channel. Raises XpcError NOT_SENT."""
         connected = self._connected(channel)
         if connected is None:
-            raise self._not_connected(Reason.NOT_CONNECTED)
+            raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
         return connected
 
-    async def opening(self, channel: int, until_ns: int) -> Opening:
-        """The connected channel. While it is being connected, wait until `until_ns`; XpcError."""
-        while (connected := self._connected(channel)) is None:
-            if self.state not in UP:
-                raise self._not_connected(Reason.NOT_CONNECTED)
-            why = await self._changes.wait_killable(until_ns)
+    async def opening(self, channel: int, session: int | None, terms: Terms) -> Opening:
+        """The connected channel of that session, or of whichever there is. While it is being
+        connected, wait as the terms say. Raises XpcError."""
+        while True:
+            if self.state not in UP or session not in (None, self.incarnation):
+                raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
+            connected = self._connected(channel)
+            if connected is not None:
+                return connected
+            why = await terms.obligation.sleep(self._changes, terms.give_up_ns)
             if why is Wake.KILLED:
-                raise self._not_connected(Reason.INTERRUPTED)
+                raise self._not_connected(Ending.INTERRUPTED, Reason.INTERRUPTED)
             if why is Wake.TIMEOUT:
-                raise self._not_connected(Reason.NOT_CONNECTED)
-        return connected
+                raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
 
     async def close_channel(self, number: int) -> None:
         """Close a channel and wait until nothing of it is left here."""
@@ -247,6 +257,6 @@ class Partition:
     def _connected(self, channel: int) -> Opening | None:
         return None if self.session is None else self.session.channels[channel].connected
 
-    def _not_connected(self, reason: Reason) -> XpcError:
+    def _not_connected(self, ending: Ending, reason: Reason) -> XpcError:
         place = self.place or "xpc/partition:opening"
-        return XpcError(reason, self.partid, place, f"not connected ({self.state.name})")
+        return XpcError(ending, reason, self.partid, place, f"not connected ({self.state.name})")

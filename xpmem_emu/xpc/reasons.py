@@ -5,7 +5,7 @@ Source: facts 3.10. Retired numbers are kept as gaps. Numbers from 64 on are thi
 """
 
 import errno
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from xpmem_emu.errors import KernelError
 
@@ -77,6 +77,30 @@ def reason_of(code: int) -> Reason:
         return Reason.UNKNOWN_REASON
 
 
+class Ending(Enum):
+    """How a request ended that has no answer.
+
+    None of these is a verdict on the peer. Whoever may be dead is given up by XPC itself, and
+    then every request to it is SESSION_ENDED, with the reason of that.
+    """
+
+    REFUSED = "refused"
+    """It is not a request that can be made here: nothing was sent."""
+    NOT_SENT = "not sent"
+    """There was no channel or no slot for it, in time or any more: nothing was sent."""
+    INTERRUPTED = "interrupted"
+    """The caller was killed; what was sent completes without it."""
+    TIMED_OUT = "timed out"
+    """The caller's patience is over; what was sent completes without it."""
+    SESSION_ENDED = "session ended"
+    """The session in which it was sent is over."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the peer may have carried the request out."""
+        return self not in (Ending.REFUSED, Ending.NOT_SENT)
+
+
 _ERRNO = {
     Reason.NOT_CONNECTED: errno.ENOTCONN,
     Reason.NO_WAIT: errno.EAGAIN,
@@ -94,14 +118,18 @@ _ERRNO = {
 class XpcError(KernelError):
     """A cross-partition operation did not get its answer.
 
-    `reason` says why, `partid` which peer, `place` where the decision was made. The errno is
-    EHOSTDOWN for every reason that means the peer is not reachable now. Whether the peer carried
-    the request out is unknown, except for reasons that are given before anything is sent.
+    `ending` says what that means for the caller, `reason` why, `partid` which peer, `place` where
+    the decision was made. The errno is EHOSTDOWN when the session ended, and for every other
+    reason that means that the peer is not reachable now.
     """
 
-    def __init__(self, reason: Reason, partid: int, place: str, text: str) -> None:
-        number = _ERRNO.get(reason, errno.EHOSTDOWN)
+    def __init__(
+        self, ending: Ending, reason: Reason, partid: int, place: str, text: str
+    ) -> None:
+        gone = ending is Ending.SESSION_ENDED
+        number = errno.EHOSTDOWN if gone else _ERRNO.get(reason, errno.EHOSTDOWN)
         super().__init__(number, f"p{partid}: {text}: {reason.name} at {place}")
+        self.ending = ending
         self.reason = reason
         self.partid = partid
         self.place = place

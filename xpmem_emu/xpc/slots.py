@@ -4,9 +4,14 @@ A request occupies a slot from the moment it is sent until it is answered, howev
 that takes; the number of a request is `slot + k * slots` with k counting up, so a number names
 both the slot and the request. Slots are split into classes that cannot take each other's: faults
 that all wait for memory still leave room for the recall that would free it. A request is sent
-again each `attempt_ns`; after `tries` silent attempts the peer is given up. A peer that answers
-PENDING is alive and gets as long as `wait_max_ns`; then the caller leaves, and so may a killed
-one. The slot of an abandoned request stays taken, because the peer may still carry it out.
+again each `attempt_ns`, until it is answered or the session ends:
+
+    somebody waits, `tries` attempts were silent    the peer is given up
+    somebody waits, `wait_max_ns` are over          asked: the caller leaves, TIMED_OUT
+                                                    owed: the peer is given up
+    nobody waits any more                           the peer is not judged by this request
+
+The slot of an abandoned request stays taken, because the peer may still carry it out.
 
 A ring lives for one opening of a channel; `generation` keeps the numbers of two openings apart.
 It knows no channel states and no sessions; the receiving end is in `answers`. Source: facts 3.8,
@@ -18,14 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from msgspec import Struct
-
 from xpmem_emu.sched import Completion, RemoteAnswer, Wake
 from xpmem_emu.sched.scheduler import Timer
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.frame import KIND, Buffer
 from xpmem_emu.xpc.messages import Detach, Evict, Invalidate, Message, Pending, Release
-from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.patience import Obligation, Terms
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet, Wire, count_duplicate
 
 
@@ -45,15 +49,6 @@ def slot_class(kind: type[Message]) -> SlotClass:
     return SlotClass.COHERENCE if kind in _COHERENCE else SlotClass.DEMAND
 
 
-class Patience(Struct, frozen=True):
-    """How long to wait for a peer: `tries` attempts of `attempt_ns` each without any sign of
-    life, and `wait_max_ns` in all even if it keeps saying PENDING."""
-
-    attempt_ns: int
-    tries: int
-    wait_max_ns: int
-
-
 Answer = tuple[Message, Buffer]
 Outcome = Answer | XpcError
 Notify = Callable[[Outcome], None]
@@ -66,8 +61,7 @@ class Flight:
 
     packet: Packet
     request: Message
-    patience: Patience
-    give_up_ns: int
+    terms: Terms
     notify: Notify | None
     attempt_end_ns: int
     timer: Timer
@@ -85,9 +79,9 @@ class SendRing:
         classes: int,
         generation: int,
         late_reply: Callable[[Message, Message], None],
-        silent: Callable[[], None],
+        give_up: Callable[[str], None],
     ) -> None:
-        """`slots` in each of `classes`; `silent` is called when the peer answers nothing."""
+        """`slots` in each of `classes`; `give_up` ends the session, at this place."""
         self._wire = wire
         self._scheduler = wire.local.scheduler
         self._channel = channel
@@ -99,7 +93,7 @@ class SendRing:
         self._waiting: list[deque[Completion[int]]] = [deque() for _ in range(classes)]
         self._flights: dict[int, Flight] = {}
         self._late_reply = late_reply
-        self._silent = silent
+        self._give_up = give_up
         self._ended: tuple[Reason, str] | None = None
 
     @property
@@ -120,47 +114,56 @@ class SendRing:
 
     # -- asking ----------------------------------------------------------------------------
 
-    async def call(
-        self, request: Message, bulk: Buffer, patience: Patience, give_up_ns: int
-    ) -> Answer:
-        """Send `request` and wait for its answer. Raises XpcError."""
-        slot = await self._claim(slot_class(type(request)), give_up_ns)
+    async def call(self, request: Message, bulk: Buffer, terms: Terms) -> Answer:
+        """Send `request` and wait for its answer. Raises XpcError.
+
+        For what is owed the time of the peer begins when it is sent: that we have no slot is not
+        its fault. The wait for one is bounded all the same, each being taken by what is owed, too.
+        """
+        slot = await self._claim(slot_class(type(request)), terms)
+        if terms.obligation is Obligation.OWED:
+            terms = terms.from_now(self._scheduler.now_ns)
         answer: RemoteAnswer[Outcome] = RemoteAnswer(self._scheduler)
-        flight = self._launch(slot, request, bulk, patience, give_up_ns, answer.complete)
-        why = await answer.wait_killable(give_up_ns)
-        if why is not Wake.WOKEN:
+        flight = self._launch(slot, request, bulk, terms, answer.complete)
+        why = await terms.obligation.sleep(answer, terms.give_up_ns)
+        if why is Wake.KILLED:
             flight.notify = None
-            raise self._error(*_WHY_LEFT[why])
+            raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, "xpc/slots:killed")
+        if why is Wake.TIMEOUT:
+            self._overdue(flight)
         outcome = answer.value
         if self._ended is not None:
-            raise self._error(*self._ended)
+            raise self._error(Ending.SESSION_ENDED, *self._ended)
         if isinstance(outcome, XpcError):
             raise outcome
         return outcome
 
-    def post(self, request: Message, bulk: Buffer, patience: Patience, notify: Notify) -> None:
+    def post(self, request: Message, bulk: Buffer, terms: Terms, notify: Notify) -> None:
         """Send `request` without waiting; `notify` gets the outcome. XpcError NO_WAIT, and no
         notification, when no slot is free."""
-        kind = slot_class(type(request)) if len(self._free) > 1 else SlotClass.DEMAND
-        if not self._free[kind]:
-            raise self._error(Reason.NO_WAIT, "xpc/slots:post")
-        give_up_ns = self._scheduler.now_ns + patience.wait_max_ns
-        self._launch(self._free[kind].popleft(), request, bulk, patience, give_up_ns, notify)
+        slots = slot_class(type(request)) if len(self._free) > 1 else SlotClass.DEMAND
+        if not self._free[slots]:
+            raise self._error(Ending.NOT_SENT, Reason.NO_WAIT, "xpc/slots:post")
+        self._launch(self._free[slots].popleft(), request, bulk, terms, notify)
 
-    async def _claim(self, kind: SlotClass, give_up_ns: int) -> int:
+    async def _claim(self, slots: SlotClass, terms: Terms) -> int:
         if self._ended is not None:
-            raise self._error(*self._ended)
-        if self._free[kind]:
-            return self._free[kind].popleft()
+            raise self._error(Ending.NOT_SENT, *self._ended)
+        if self._free[slots]:
+            return self._free[slots].popleft()
         granted: Completion[int] = Completion(self._scheduler)
-        queue = self._waiting[kind]
+        queue = self._waiting[slots]
         queue.append(granted)
-        why = await granted.wait_killable(give_up_ns)
+        owed = terms.obligation is Obligation.OWED
+        why = await terms.obligation.sleep(granted, None if owed else terms.give_up_ns)
         if self._ended is not None:
-            raise self._error(*self._ended)
-        if why is not Wake.WOKEN:
+            raise self._error(Ending.NOT_SENT, *self._ended)
+        if why is Wake.KILLED:
             queue.remove(granted)
-            raise self._error(*_WHY_LEFT[why])
+            raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, "xpc/slots:killed")
+        if why is Wake.TIMEOUT:
+            queue.remove(granted)
+            raise self._error(Ending.NOT_SENT, Reason.TIMEOUT, "xpc/slots:no_slot")
         return granted.value
 
     def _launch(
@@ -168,18 +171,17 @@ class SendRing:
         slot: int,
         request: Message,
         bulk: Buffer,
-        patience: Patience,
-        give_up_ns: int,
+        terms: Terms,
         notify: Notify,
     ) -> Flight:
         number = self._next[slot]
         self._next[slot] = number + self.slots
         packet = self._wire.pack(self._channel, number, request, bulk)
-        attempt_end_ns = self._scheduler.now_ns + patience.attempt_ns
+        attempt_end_ns = self._scheduler.now_ns + terms.patience.attempt_ns
         timer = self._scheduler.call_at(
-            min(attempt_end_ns, give_up_ns), lambda: self._expire(flight)
+            min(attempt_end_ns, terms.give_up_ns), lambda: self._expire(flight)
         )
-        flight = Flight(packet, request, patience, give_up_ns, notify, attempt_end_ns, timer)
+        flight = Flight(packet, request, terms, notify, attempt_end_ns, timer)
         self._flights[number] = flight
         self._wire.send(packet)
         return flight
@@ -194,7 +196,7 @@ class SendRing:
         elif isinstance(message, Pending):
             self._wire.counters.pendings += 1
             flight.attempts = 0
-            flight.attempt_end_ns = self._scheduler.now_ns + flight.patience.attempt_ns
+            flight.attempt_end_ns = self._scheduler.now_ns + flight.terms.patience.attempt_ns
         elif message.code != flight.request.reply_code:
             self._wire.counters.bad_frames += 1
             cause = f"{KIND[type(message)]} as answer to {flight.packet.kind}"
@@ -209,7 +211,7 @@ class SendRing:
         for flight in flights.values():
             self._scheduler.cancel(flight.timer)
             if flight.notify is not None:
-                flight.notify(self._error(reason, place))
+                flight.notify(self._error(Ending.SESSION_ENDED, reason, place))
         for queue in self._waiting:
             while queue:
                 queue.popleft().complete(-1)
@@ -240,30 +242,36 @@ class SendRing:
     # -- silence ---------------------------------------------------------------------------
 
     def _expire(self, flight: Flight) -> None:
-        """An attempt is over, or the caller's patience is."""
+        """An attempt is over, or the patience is."""
         now_ns = self._scheduler.now_ns
-        if now_ns >= flight.give_up_ns and flight.notify is not None:
-            notify, flight.notify = flight.notify, None
-            notify(self._error(*_WHY_LEFT[Wake.TIMEOUT]))
-            if self._ended is not None:
-                return
-        if now_ns >= flight.attempt_end_ns:
-            if flight.attempts >= flight.patience.tries:
-                self._silent()
-                return
-            flight.attempts += 1
-            flight.attempt_end_ns = now_ns + flight.patience.attempt_ns
-            self._wire.resend(flight.packet)
+        if now_ns >= flight.terms.give_up_ns:
+            self._overdue(flight)
+        if now_ns >= flight.attempt_end_ns and self._ended is None:
+            self._send_again(flight)
+        if self._ended is not None:
+            return
         wake_ns = flight.attempt_end_ns
         if flight.notify is not None:
-            wake_ns = min(wake_ns, flight.give_up_ns)
+            wake_ns = min(wake_ns, flight.terms.give_up_ns)
         flight.timer = self._scheduler.call_at(wake_ns, lambda: self._expire(flight))
 
-    def _error(self, reason: Reason, place: str) -> XpcError:
-        return XpcError(reason, self._wire.peer, place, "request not answered")
+    def _send_again(self, flight: Flight) -> None:
+        if flight.notify is not None and flight.attempts >= flight.terms.patience.tries:
+            self._give_up("xpc/slots:silent")
+            return
+        flight.attempts += 1
+        flight.attempt_end_ns = self._scheduler.now_ns + flight.terms.patience.attempt_ns
+        self._wire.resend(flight.packet)
 
+    def _overdue(self, flight: Flight) -> None:
+        """The patience is over; whoever waited, if anybody does, gets an outcome now."""
+        if flight.notify is None:
+            return
+        if flight.terms.obligation is Obligation.OWED:
+            self._give_up("xpc/slots:overdue")
+            return
+        notify, flight.notify = flight.notify, None
+        notify(self._error(Ending.TIMED_OUT, Reason.TIMEOUT, "xpc/slots:wait_max"))
 
-_WHY_LEFT = {
-    Wake.TIMEOUT: (Reason.TIMEOUT, "xpc/slots:wait_max"),
-    Wake.KILLED: (Reason.INTERRUPTED, "xpc/slots:killed"),
-}
+    def _error(self, ending: Ending, reason: Reason, place: str) -> XpcError:
+        return XpcError(ending, reason, self._wire.peer, place, "request not answered")

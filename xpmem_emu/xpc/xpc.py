@@ -33,12 +33,14 @@ from xpmem_emu.xpc.frame import (
 from xpmem_emu.xpc.heartbeat import Heart, beat_and_check
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.partition import Partition
-from xpmem_emu.xpc.reasons import Reason, XpcError
-from xpmem_emu.xpc.slots import Notify, Patience
+from xpmem_emu.xpc.patience import Obligation, Patience, Terms, terms
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
+from xpmem_emu.xpc.slots import Answer, Notify
 from xpmem_emu.xpc.wire import ChannelHandler, Local, PartitionListener, Transport
 
 __all__ = [
     "ChannelHandler",
+    "Ending",
     "PartitionListener",
     "Patience",
     "Reason",
@@ -181,30 +183,67 @@ class Xpc:
                 await partition.close_channel(channel)
 
     async def call(
+        self, partid: int, channel: int, session: int, request: Message, *, patience: Patience
+    ) -> Message:
+        """Have `partid` do what it owes us in `session`, and wait, whatever happens here.
+
+        No signal ends it. Ends with the answer, or with an XpcError and that session over: a peer
+        that does not take or do it within `patience` is given up.
+        """
+        partition = self._reachable(partid, channel, b"")
+        owed = terms(Obligation.OWED, patience, self._local.now_ns)
+        while True:
+            try:
+                return (await self._ask(partition, channel, session, request, b"", owed))[0]
+            except XpcError as error:
+                if error.ending is not Ending.NOT_SENT:
+                    raise
+                if self._local.now_ns >= owed.give_up_ns:
+                    self.condemn(partid, session, Reason.TIMEOUT, f"xpc/xpc:not_taken: {error}")
+                if not self.is_active(partid, session):
+                    raise
+            await self._local.scheduler.sleep_until(
+                min(self._local.now_ns + patience.attempt_ns, owed.give_up_ns)
+            )
+
+    async def call_killable(
         self,
         partid: int,
         channel: int,
         request: Message,
         *,
         patience: Patience,
+        session: int | None = None,
         bulk: Buffer = b"",
-    ) -> tuple[Message, Buffer]:
-        """Ask `partid` and wait for the answer. Raises XpcError.
+    ) -> Answer:
+        """Ask `partid`, in `session` if it makes sense in no other, and wait for the answer.
+        Raises XpcError, which says nothing about the peer unless the session ended.
 
         A thread that is killed, now or while it waits, gets INTERRUPTED; a request that was sent
-        then completes without it (`late_reply`).
+        then completes without it (`late_reply`), and so does one whose patience is over.
         """
         partition = self._reachable(partid, channel, bulk)
-        scheduler = self._local.scheduler
-        if scheduler.current is not None and scheduler.current.killed:
-            raise self._refusal(Reason.INTERRUPTED, partid, "call by a killed thread")
-        give_up_ns = self._local.now_ns + patience.wait_max_ns
+        current = self._local.scheduler.current
+        if current is not None and current.killed:
+            raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, partid, "killed before")
+        asked = terms(Obligation.ASKED, patience, self._local.now_ns)
+        return await self._ask(partition, channel, session, request, bulk, asked)
+
+    async def _ask(
+        self,
+        partition: Partition,
+        channel: int,
+        session: int | None,
+        request: Message,
+        bulk: Buffer,
+        terms: Terms,
+    ) -> Answer:
         if self._local.failpoints.armed:
-            await self._reach(XPC_CALL, partid, Reason.NOT_CONNECTED)
-        opening = await partition.opening(channel, give_up_ns)
+            await self._reach(XPC_CALL, partition.partid, Reason.NOT_CONNECTED)
+        opening = await partition.opening(channel, session, terms)
         if self._local.failpoints.armed:
-            await self._reach(XPC_CLAIM, partid, Reason.TIMEOUT)
-        return await opening.sender.call(request, bulk, patience, give_up_ns)
+            await self._reach(XPC_CLAIM, partition.partid, Reason.TIMEOUT)
+        return await opening.sender.call(request, bulk, terms)
 
     def post(
         self,
@@ -219,7 +258,8 @@ class Xpc:
         """Ask `partid` without waiting. Either XpcError, or `notify` is called exactly once, in
         atomic context, with the answer or with the XpcError that stands for it."""
         partition = self._reachable(partid, channel, bulk)
-        partition.opening_now(channel).sender.post(request, bulk, patience, notify)
+        asked = terms(Obligation.ASKED, patience, self._local.now_ns)
+        partition.opening_now(channel).sender.post(request, bulk, asked, notify)
 
     def _reachable(self, partid: int, channel: int, bulk: Buffer) -> Partition:
         self._check_channel(channel, partid)
@@ -237,19 +277,21 @@ class Xpc:
     async def _reach(self, point: Point, partid: int, reason: Reason) -> None:
         """Pass a failpoint of `call`; failing there is that XpcError, whatever the errno."""
         if await self._local.failpoints.reached(point):
-            raise self._refusal(reason, partid, f"failpoint {point.name} said so")
+            text = f"failpoint {point.name} said so"
+            raise self._error(Ending.NOT_SENT, reason, partid, text)
 
     def _refusal(self, reason: Reason, partid: int, text: str) -> XpcError:
-        return XpcError(reason, partid, "xpc/xpc", text)
+        return self._error(Ending.REFUSED, reason, partid, text)
+
+    def _error(self, ending: Ending, reason: Reason, partid: int, text: str) -> XpcError:
+        return XpcError(ending, reason, partid, "xpc/xpc", text)
 
     # -- peers -----------------------------------------------------------------------------
 
     def incarnation(self, partid: int) -> int | None:
         """The incarnation of `partid` in its ACTIVE session with us, None when there is none."""
         partition = self.partitions.get(partid)
-        if partition is None or partition.state is not ActState.ACTIVE:
-            return None
-        return partition.remote.seen
+        return None if partition is None else partition.incarnation
 
     def is_active(self, partid: int, incarnation: int) -> bool:
         """Whether we have an ACTIVE session with exactly that incarnation of `partid`."""
@@ -258,6 +300,12 @@ class Xpc:
     def deactivate(self, partid: int, reason: Reason, place: str) -> None:
         """Give the peer up. It may come back with a new session, unless the kernel stops."""
         self.partitions[partid].deactivate(reason, place)
+
+    def condemn(self, partid: int, session: int, reason: Reason, place: str) -> None:
+        """Give the peer up for what it did, or failed to do, in `session`. A verdict on a session
+        that is over is void: a new one is not charged with it."""
+        if self.is_active(partid, session):
+            self.deactivate(partid, reason, place)
 
     def number_from(self, number: int) -> None:
         """Let the numbers of later requests, and heartbeats, be at least this."""

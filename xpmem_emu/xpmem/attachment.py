@@ -21,7 +21,6 @@ from xpmem_emu.errors import Signal, SignalInfo, Signalled
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.vma import DeadOps, FarOps, Vma
 from xpmem_emu.units import PAGE_SHIFT
-from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.extents import Range
 from xpmem_emu.xpmem.objects import Imported, Mortal, Permit
@@ -141,7 +140,7 @@ class FarAttachment(FarOps, Attachment):
 
     def unanswered(self, address: int, error: XpcError) -> Signalled:
         """A machine check if it was sent: what no handler can know, none is asked about."""
-        if error.reason is Reason.NOT_CONNECTED:
+        if not error.ending.sent:
             return super().unanswered(address, error)
         reason = (
             "machine check: the access may or may not have been carried out: "

@@ -23,7 +23,7 @@ from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import FarAttachment
 from xpmem_emu.xpmem.blocks import cut, run_abreast
@@ -98,7 +98,7 @@ class Far:
         attachment.require_usable(vma, address)
         try:
             reply, found = await self._homes.exchange(
-                imported.home, request, part if request.write else b"",
+                imported.home, imported.incarnation, request, part if request.write else b"",
                 self._services.fault_patience,
             )
         except XpcError as error:
@@ -115,8 +115,9 @@ class Far:
     ) -> None:
         imported = attachment.imported
         if len(found) != len(part):
-            self._services.xpc.deactivate(
-                imported.home, Reason.BAD_MSG_TYPE, "xpmem/far: another number of bytes"
+            self._services.xpc.condemn(
+                imported.home, imported.incarnation, Reason.BAD_MSG_TYPE,
+                "xpmem/far: another number of bytes",
             )
             raise attachment.sigbus(address, imported.gone)
         part[:] = found
@@ -125,7 +126,7 @@ class Far:
 def _unanswered(
     attachment: FarAttachment, address: int, request: Copy, error: XpcError
 ) -> Signalled:
-    if error.reason is Reason.INTERRUPTED:
+    if error.ending is Ending.INTERRUPTED:
         return Signalled(SignalInfo(Signal.SIGKILL, "killed during an access by message", address))
     if request.write:
         return attachment.unanswered(address, error)

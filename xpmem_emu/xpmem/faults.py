@@ -31,7 +31,7 @@ from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
 from xpmem_emu.xpc.messages import Detach, Evict, Fault, FaultReply
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
 from xpmem_emu.xpmem.extents import Extent, Range, intersect, overlaps, subtract
@@ -161,7 +161,8 @@ class Faults:
                 outcome = str(said_so(FAULT_SEND, number))
                 raise attachment.sigbus(address, outcome)
             reply = await self._homes.ask(
-                imported.home, Fault(attachment.permit.apid, page, *fault.pages)
+                imported.home, imported.incarnation,
+                Fault(attachment.permit.apid, page, *fault.pages),
             )
             if failpoints.armed:
                 await failpoints.reach(FAULT_INSTALL)
@@ -175,8 +176,9 @@ class Faults:
                 return False
             if not _sensible(reply, fault.pages):
                 outcome = "nonsense"
-                self._services.xpc.deactivate(
-                    imported.home, Reason.BAD_MSG_TYPE, "xpmem/faults: extents nobody asked for"
+                self._services.xpc.condemn(
+                    imported.home, imported.incarnation, Reason.BAD_MSG_TYPE,
+                    "xpmem/faults: extents nobody asked for",
                 )
                 raise attachment.sigbus(address, imported.gone)
             if reply.errno:
@@ -187,7 +189,7 @@ class Faults:
             return True
         except XpcError as error:
             outcome = str(error)
-            if error.reason is Reason.INTERRUPTED:
+            if error.ending is Ending.INTERRUPTED:
                 raise killed(address) from None
             raise attachment.sigbus(address, imported.gone or str(error)) from None
         finally:

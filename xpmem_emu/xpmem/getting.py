@@ -17,7 +17,7 @@ from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
 from xpmem_emu.sched import Completion, Wake
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_align_up
 from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
-from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import Attachment, FarAttachment, MappedAttachment
 from xpmem_emu.xpmem.device import Device, no_state
@@ -80,7 +80,7 @@ class Getting:
         session = self._homes.session(home)
         exhausted = self._exhausted(group)
         apid = self._next_apid(process, None if exhausted else group)
-        size = await self._ask_permit(process, home, segid, apid, flags)
+        size = await self._ask_permit(process, home, session, segid, apid, flags)
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(GET_ADOPT)
         if exhausted:
@@ -163,14 +163,16 @@ class Getting:
         return home
 
     async def _ask_permit(
-        self, process: Process, home: int, segid: int, apid: int, flags: int
+        self, process: Process, home: int, session: int, segid: int, apid: int, flags: int
     ) -> int:
         request = Get(
             segid, apid, flags, process.uid, list(process.gids), process.cap_ipc_owner
         )
         try:
-            reply = await self._homes.ask(home, request)
+            reply = await self._homes.ask(home, session, request)
         except XpcError as error:
+            if error.ending in (Ending.INTERRUPTED, Ending.TIMED_OUT):
+                raise  # it is there, and only slow
             raise unreachable(home, str(error)) from None
         assert isinstance(reply, GetReply)
         if reply.errno:
@@ -240,10 +242,12 @@ class Getting:
             raise KernelError(errno.ENOENT, imported.gone)
         try:
             reply = await self._homes.ask(
-                imported.home, Attach(permit.apid, number, offset, size)
+                imported.home, imported.incarnation, Attach(permit.apid, number, offset, size)
             )
-        except XpcError as error:
-            raise KernelError(errno.ENOENT, imported.gone or str(error)) from None
+        except XpcError:
+            if imported.gone:
+                raise KernelError(errno.ENOENT, imported.gone) from None
+            raise
         assert isinstance(reply, AttachReply)
         if refused and reply.errno != errno.ENOENT:
             raise KernelError(

@@ -5,13 +5,13 @@ the MEM channel. Callers see no difference except that a message can be lost: Xp
 """
 
 import errno
+from contextlib import suppress
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import EVICT_TELL
 from xpmem_emu.sched import Completion
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, Message
-from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.recall import MEM_CHANNEL
@@ -25,23 +25,24 @@ class Homes:
         self._services = services
         self._exporter = exporter
 
-    async def ask(self, home: int, request: Message, patience: Patience | None = None) -> Message:
-        """The reply of partition `home`. Raises XpcError when there is none in time."""
+    async def ask(self, home: int, session: int, request: Message) -> Message:
+        """The reply of partition `home` in that session. Raises XpcError when there is none in
+        time, or when the caller is killed."""
         if home == self._services.partid:
             return await self._exporter.serve(home, request)
-        reply, _ = await self._services.xpc.call(
-            home, MEM_CHANNEL, request, patience=patience or self._services.fault_patience
+        reply, _ = await self._services.xpc.call_killable(
+            home, MEM_CHANNEL, request, session=session, patience=self._services.fault_patience
         )
         return reply
 
     async def exchange(
-        self, home: int, request: Copy, bulk: Buffer, patience: Patience
+        self, home: int, session: int, request: Copy, bulk: Buffer, patience: Patience
     ) -> tuple[Message, Buffer]:
         """Like ask, for a block transfer: bulk data goes along and comes back."""
         if home == self._services.partid:
             return await self._exporter.serving.copy(home, request, bulk)
-        return await self._services.xpc.call(
-            home, MEM_CHANNEL, request, bulk=bulk, patience=patience
+        return await self._services.xpc.call_killable(
+            home, MEM_CHANNEL, request, session=session, bulk=bulk, patience=patience
         )
 
     def tell(self, home: int, session: int, request: Message) -> Completion[None]:
@@ -74,18 +75,17 @@ class Homes:
     async def _tell(
         self, home: int, session: int, request: Message, done: Completion[None]
     ) -> None:
-        try:
-            if self._services.failpoints.armed:
-                await self._services.failpoints.reach(EVICT_TELL)
-            if self.reachable(home, session):
-                await self.ask(home, request)
-        except XpcError as error:
-            # Lost, and with it everything it knew of us; if it is not, it must be: it would keep
-            # pages pinned for us that it was never told about.
-            if self.reachable(home, session):
-                self._services.xpc.deactivate(home, Reason.TIMEOUT, f"xpmem/home:tell: {error}")
-        finally:
-            done.complete(None)
+        if self._services.failpoints.armed:
+            await self._services.failpoints.reach(EVICT_TELL)
+        if home == self._services.partid:
+            await self._exporter.serve(home, request)
+        else:
+            # The home owes it: what it does not hear of it would keep pinned for us for ever.
+            with suppress(XpcError):  # lost, and with it everything that it knew of us
+                await self._services.xpc.call(
+                    home, MEM_CHANNEL, session, request, patience=self._services.fault_patience
+                )
+        done.complete(None)
 
 
 def unreachable(home: int, why: str) -> KernelError:

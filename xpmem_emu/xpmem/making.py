@@ -11,7 +11,6 @@ from xpmem_emu.failpoints.points import MAKE_SEGMENT
 from xpmem_emu.sched import WaitQueue
 from xpmem_emu.units import PAGE_MASK, TASK_SIZE
 from xpmem_emu.xpc.messages import FindName, FindNameReply
-from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
@@ -85,14 +84,11 @@ class Making:
 
     async def find(self, name: str) -> int:
         """The segid behind a name: this partition first, then every active one (extension)."""
-        xpc = self._services.xpc
-        for home in [self._services.partid, *sorted(xpc.partitions)]:
-            if home != self._services.partid and xpc.incarnation(home) is None:
-                continue
+        for home in [self._services.partid, *sorted(self._services.xpc.partitions)]:
             try:
-                reply = await self._homes.ask(home, FindName(name))
-            except XpcError:
-                continue
+                reply = await self._homes.ask(home, self._homes.session(home), FindName(name))
+            except KernelError:
+                continue  # not active, or it did not answer
             if isinstance(reply, FindNameReply) and reply.segid:
                 return reply.segid
         raise KernelError(

@@ -23,6 +23,7 @@ It does not know why pages go: munmap, reclaim, remove and all the others look a
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
+from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import RECALL_SEND, RECALL_UNPIN
 from xpmem_emu.mm.address_space import AddressSpace
@@ -37,6 +38,9 @@ from xpmem_emu.xpmem.objects import Recall, Segment, ThreadGroup
 from xpmem_emu.xpmem.services import Services
 
 MEM_CHANNEL = 0
+
+Plan = dict[tuple[int, int], list[RecallEntry]]
+"""By holder: partid and session."""
 
 
 class Recalls:
@@ -111,14 +115,16 @@ class Recalls:
     async def _run(self, batch: list[Recall]) -> None:
         self._number += 1
         number = self._number
-        plan: dict[int, list[RecallEntry]] = {}
+        plan: Plan = {}
         for recall in batch:
             for partid, ranges in recall.taken.holders.items():
-                plan.setdefault(partid, []).append(self._entry(recall, ranges))
+                plan.setdefault(self._session(partid), []).append(self._entry(recall, ranges))
         pages = sum(len(recall.taken.frames) for recall in batch)
         if plan:
             self._services.tracer.emit(
-                events.RecallBegin(recall=number, holders=sorted(plan), pages=pages)
+                events.RecallBegin(
+                    recall=number, holders=sorted(partid for partid, _ in plan), pages=pages
+                )
             )
         fenced = await self._tell(plan)
         if self._services.failpoints.armed:
@@ -130,42 +136,56 @@ class Recalls:
         if plan:
             self._services.tracer.emit(events.RecallEnd(recall=number, pages=pages, fenced=fenced))
 
-    async def _tell(self, plan: dict[int, list[RecallEntry]]) -> list[int]:
+    def _session(self, partid: int) -> tuple[int, int]:
+        """A holder with the session in which it holds: its INVALIDATE belongs in no other."""
+        session = self._services.xpc.incarnation(partid)
+        if session is None:
+            raise KernelBug(f"p{partid} holds pages and has no session")
+        return partid, session
+
+    async def _tell(self, plan: Plan) -> list[int]:
         """Send every holder its INVALIDATE, in parallel; the holders that were fenced."""
         fenced: list[int] = []
         done: list[Completion[None]] = []
-        for partid, entries in islice(sorted(plan.items()), 1, None):
+        for holder, entries in islice(sorted(plan.items()), 1, None):
             completion: Completion[None] = Completion(self._services.scheduler)
             done.append(completion)
             self._services.scheduler.spawn(
-                f"xpmem_recall/p{partid}", self._tell_in_thread(partid, entries, fenced, completion)
+                f"xpmem_recall/p{holder[0]}",
+                self._tell_in_thread(*holder, entries, fenced, completion),
             )
-        for partid, entries in islice(sorted(plan.items()), 1):
-            await self._tell_one(partid, entries, fenced)
+        for holder, entries in islice(sorted(plan.items()), 1):
+            await self._tell_one(*holder, entries, fenced)
         for completion in done:
             await completion.wait()
         return sorted(fenced)
 
     async def _tell_in_thread(
-        self, partid: int, entries: list[RecallEntry], fenced: list[int], done: Completion[None]
+        self,
+        partid: int,
+        session: int,
+        entries: list[RecallEntry],
+        fenced: list[int],
+        done: Completion[None],
     ) -> None:
-        await self._tell_one(partid, entries, fenced)
+        await self._tell_one(partid, session, entries, fenced)
         done.complete(None)
 
-    async def _tell_one(self, partid: int, entries: list[RecallEntry], fenced: list[int]) -> None:
+    async def _tell_one(
+        self, partid: int, session: int, entries: list[RecallEntry], fenced: list[int]
+    ) -> None:
+        """A holder acknowledged, or is given up and so fenced: no signal to the thread for which
+        the recall runs, and nothing else that happens here, is a third way out."""
         xpc, patience = self._services.xpc, self._services.recall_patience
-        session = xpc.incarnation(partid)
         failpoints = self._services.failpoints
+        if failpoints.armed and (number := await failpoints.reached(RECALL_SEND)):
+            text = str(said_so(RECALL_SEND, number))
+            xpc.condemn(partid, session, Reason.TIMEOUT, f"xpmem/recall: {text}")
         try:
-            if failpoints.armed and (number := await failpoints.reached(RECALL_SEND)):
-                text = str(said_so(RECALL_SEND, number))
-                raise XpcError(Reason.TIMEOUT, partid, "xpmem/recall", text)
             for message in self._messages(entries):
-                await xpc.call(partid, MEM_CHANNEL, message, patience=patience)
-        except XpcError as error:
+                await xpc.call(partid, MEM_CHANNEL, session, message, patience=patience)
+        except XpcError:
             fenced.append(partid)
-            if session is not None and xpc.is_active(partid, session):
-                xpc.deactivate(partid, Reason.TIMEOUT, f"recall: {error}")
 
     def _messages(self, entries: list[RecallEntry]) -> list[Invalidate]:
         """All entries in one message, unless their ranges are more than the image allows."""

@@ -17,7 +17,6 @@ from functools import partial
 from xpmem_emu.errors import KernelError
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
-from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.blocks import cut, run_abreast
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
@@ -68,16 +67,14 @@ class Transfers:
         """One read (no data) or write at the home of `permit`; what was read."""
         times = self._services.image.deadlines
         total = times.bte_timeout * (1 + times.bte_retries)
-        # One try more than fits into the time: running out of time must not deactivate the peer.
-        patience = Patience(times.bte_timeout, times.bte_retries + 2, total)
+        patience = Patience(times.bte_timeout, 1 + times.bte_retries, total)
         request = Copy(permit.apid, offset, size, bool(data))
         try:
             reply, read = await self._homes.exchange(
-                permit.imported.home, request, data, patience
+                permit.imported.home, permit.imported.incarnation, request, data, patience
             )
         except XpcError as error:
-            number = errno.ETIMEDOUT if error.reason is Reason.TIMEOUT else error.errno
-            raise KernelError(number, f"block transfer: {error.cause}") from None
+            raise KernelError(error.errno, f"block transfer: {error.cause}") from None
         assert isinstance(reply, CopyReply)
         if reply.errno:
             raise KernelError(reply.errno, reply.cause)
