@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
+from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.mm import pte
@@ -233,3 +233,46 @@ def test_atomic_operations_on_cached_memory_are_refused(cluster: SimCluster) -> 
     for task, address in ((world.importer, at), (world.exporter, world.base)):
         amo = calls.Amo(task.pid, address, "add", 1)
         assert outcome_of(lambda t=task, a=amo: t.cluster.call(t.partid, a)) == "EINVAL"
+
+
+@pytest.mark.parametrize("leave", ["detach", "release", "close", "exec"])
+def test_giving_up_an_attachment_leaves_what_took_its_tails_place(
+    cluster: SimCluster, leave: str
+) -> None:
+    world = World(cluster)
+    task, tail = world.importer, AT + PAGE
+    apid = world.permit()
+    at = task.xpmem_attach(apid, 0, 3 * PAGE, AT)
+    task.load(at, 3 * PAGE)
+    task.mprotect(tail, PAGE, calls.PROT_READ)
+    task.munmap(tail, PAGE)
+    own = task.mmap(PAGE, flags=FIXED, address=tail)
+    task.store(own, b"my own data")
+    ways: dict[str, Callable[[], object]] = {
+        "detach": lambda: task.xpmem_detach(at),
+        "release": lambda: task.xpmem_release(apid),
+        "close": lambda: world.do(task, calls.XpmemClose(task.pid)),
+        "exec": lambda: world.do(task, calls.Exec(task.pid)),
+    }
+    ways[leave]()
+    rows = cluster.call(1, calls.Look("tasks")).value
+    assert [row["areas"] for row in rows] == [0 if leave == "exec" else 1]
+    if leave != "exec":
+        assert task.load(own, 11) == b"my own data"
+    cluster.run_for(1_000_000)
+    assert cluster.audit(0)["pins"] == 0
+
+
+def test_detach_leaves_another_attachment_in_the_place_of_its_tail_alone(
+    cluster: SimCluster,
+) -> None:
+    world = World(cluster)
+    task, tail = world.importer, AT + PAGE
+    first = task.xpmem_attach(world.permit(), 0, 2 * PAGE, AT)
+    task.mprotect(tail, PAGE, calls.PROT_READ)
+    second = task.xpmem_attach(world.permit(), 4 * PAGE, PAGE, tail)
+    task.load(second, PAGE)
+    before = len(cluster.trace)
+    task.xpmem_detach(first)
+    assert task.load(second, 8) == b"exporter"
+    assert not [r for r in cluster.trace[before:] if r.name == "xpmem:fault_begin"]

@@ -57,6 +57,7 @@ class AddressSpace:
 
     mmap = mapping.mmap
     munmap = mapping.munmap
+    unmap_areas = mapping.unmap_areas
     mprotect = protect.mprotect
     madvise = advise.madvise
     zap_page_range = advise.zap_page_range

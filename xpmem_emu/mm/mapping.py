@@ -84,6 +84,16 @@ async def munmap(mm: "AddressSpace", address: int, length: int) -> None:
             mm.unmap(gather, start, end, "munmap")
 
 
+async def unmap_areas(
+    mm: "AddressSpace", start: int, end: int, chosen: Callable[[Vma], bool], why: str
+) -> None:
+    """Remove the chosen areas in [start, end), each as a whole. Cannot fail: nothing is cut."""
+    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
+        for vma in mm.vmas.intersecting(start, end):
+            if chosen(vma):
+                mm.unmap(gather, vma.start, vma.end, why)
+
+
 def _check_fixed(request: MapRequest, length: int) -> None:
     require_aligned(request.address)
     if request.address + length > TASK_SIZE:

@@ -102,7 +102,19 @@ class Attachment(Mortal, ABC):
 
     def split(self, vma: Vma, tail: Vma) -> None:
         """The VMA was cut in two; the piece behind the cut loses its attachment."""
-        tail.ops = DeadOps(CUT_OFF)
+        tail.ops = Severed(CUT_OFF, self)
+
+    def owns(self, vma: Vma) -> bool:
+        """Whether this area is the attachment's mapping, or a piece that was cut off from it."""
+        return vma.ops is self or (isinstance(vma.ops, Severed) and vma.ops.attachment is self)
+
+
+class Severed(DeadOps):
+    """A piece of an attachment that shows nothing any more, and is unmapped with it."""
+
+    def __init__(self, reason: str, attachment: Attachment) -> None:
+        super().__init__(reason)
+        self.attachment = attachment
 
 
 @dataclass(eq=False)

@@ -4,11 +4,21 @@ A thread group (tg) is made by opening the device and found by tgid; one that is
 is not found any more. The uid and gid are recorded at open. A process without one gets errno
 2004 from make and get, which the library answers by opening the device again: that is all the
 fork handling there is (facts 1.1, 1.2).
+
+A group is torn down by whoever comes first: close, exec, exit. Everybody else who wants it gone
+waits until it is, and its owner waits for the releases and removes that other calls had begun:
+"somebody is at it" is not "it is done".
+
+    close                               exit, exec or another close
+    | destroy(group), permits, segments | not live any more: wait for the group
+    | a release of a third call: wait   |
+    | torn down, unregistered, wake --->| goes on: nothing of the group is left
 """
 
 import errno
 
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, KernelError
+from xpmem_emu.sched import Scheduler, WaitQueue
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.objects import Process, ThreadGroup
@@ -18,19 +28,27 @@ from xpmem_emu.xpmem.recall import RecallNotifier, Recalls
 class Device:
     """The thread groups of this partition."""
 
-    def __init__(self, recalls: Recalls, exporter: Exporter, importer: Importer) -> None:
+    def __init__(
+        self, scheduler: Scheduler, recalls: Recalls, exporter: Exporter, importer: Importer
+    ) -> None:
+        self._scheduler = scheduler
         self._recalls = recalls
         self._exporter = exporter
         self._importer = importer
-        self._notifiers: dict[int, RecallNotifier] = {}
+        self._notifiers: dict[ThreadGroup, RecallNotifier] = {}
+        """Of every group that is not torn down."""
         self.groups: dict[int, ThreadGroup] = {}
+        """The live ones, by tgid."""
 
     def open(self, process: Process) -> None:
         """Give `process` a thread group and subscribe to its address space; idempotent."""
         if process.pid in self.groups:
             return
         gid = process.gids[0] if process.gids else 0
-        group = ThreadGroup(process.pid, process.uid, gid, process.mm, process.last_uniq)
+        group = ThreadGroup(
+            process.pid, process.uid, gid, process.mm, process.last_uniq,
+            WaitQueue(self._scheduler),
+        )  # fmt: skip
 
         async def release() -> None:
             await self._teardown(group)
@@ -38,15 +56,13 @@ class Device:
         notifier = RecallNotifier(self._recalls, group, release)
         process.mm.notifiers.register(notifier)
         self.groups[process.pid] = group
-        self._notifiers[process.pid] = notifier
+        self._notifiers[group] = notifier
 
     async def close(self, process: Process) -> None:
-        """Flush: release every permit, then remove every segment. No group: nothing to do."""
-        group = self.groups.get(process.pid)
-        if group is not None:
-            notifier = self._notifiers[process.pid]
+        """Flush: release every permit, then remove every segment. No group: nothing to do; one
+        that another call is closing: return when it has."""
+        for group in [group for group in self._notifiers if group.mm is process.mm]:
             await self._teardown(group)
-            group.mm.notifiers.unregister(notifier)
 
     def find(self, tgid: int) -> ThreadGroup | None:
         """The live thread group of a tgid."""
@@ -85,21 +101,26 @@ class Device:
         return group
 
     async def _teardown(self, group: ThreadGroup) -> None:
-        """Permits first, which detaches; then segments, which recalls (facts 1.2)."""
+        """Permits first, which detaches; then segments, which recalls (facts 1.2). Returns when
+        the group is torn down, whoever did it."""
         if not group.live:
+            while group in self._notifiers:
+                await group.changed.wait()
             return
         group.destroy()
         del self.groups[group.tgid]
-        del self._notifiers[group.tgid]
         group.fork_depth = 0
         for permit in list(group.permits.values()):
             if permit.live:
                 await self._importer.release(permit)
-        group.permits.clear()
         for segment in list(group.segments.values()):
             if segment.live:
                 await self._exporter.remove(segment, "its exporter exited")
+        while group.permits or group.segments:  # what other calls had begun to end
+            await group.changed.wait()
         group.torn_down()
+        group.mm.notifiers.unregister(self._notifiers.pop(group))
+        group.changed.wake_all()
 
 
 def no_state(process: Process) -> KernelError:

@@ -97,6 +97,7 @@ class Exporter:
         del segment.group.segments[segment.segid]
         segment.torn_down()
         segment.changed.wake_all()
+        segment.group.changed.wake_all()
         self._services.tracer.emit(events.SegmentRemove(segid=segment.segid, reason=reason))
 
     def count_from(self, sequence: int) -> None:

@@ -103,8 +103,6 @@ class Getting:
         if apid <= 0:
             raise _invalid("an apid is positive")
         permit = self.own_permit(process, apid)
-        group = permit.group
-        del group.permits[apid]
         for told in await self._importer.release(permit):
             await self._until_told(told)
 

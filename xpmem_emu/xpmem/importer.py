@@ -5,12 +5,11 @@ up itself is told to the exporter from a thread of its own, so that no signal an
 can hold the task that detaches. Gaining pages is faults.py.
 """
 
-from xpmem_emu.mm.vma import DeadOps
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment
+from xpmem_emu.xpmem.attachment import Attachment, Severed
 from xpmem_emu.xpmem.extents import Range, intersect, subtract
 from xpmem_emu.xpmem.faults import Faults
 from xpmem_emu.xpmem.home import Homes
@@ -33,7 +32,7 @@ class Importer:
     async def release(self, permit: Permit) -> list[Completion[None]]:
         """Detach everything, then tell the exporter; the caller checked that it may.
 
-        Returns what completes when the exporter knows.
+        Returns, when nothing of the permit is left, what completes when the exporter knows.
         """
         permit.destroy()
         told = [
@@ -41,6 +40,8 @@ class Importer:
             for attachment in list(permit.attachments)
             if attachment.live
         ]
+        while permit.attachments:  # what other calls had begun to detach
+            await permit.group.changed.wait()
         imported = permit.imported
         imported.permits.discard(permit)
         if not imported.gone:
@@ -49,25 +50,30 @@ class Importer:
             )
         self._imports.reap(imported)
         permit.torn_down()
+        del permit.group.permits[permit.apid]
+        permit.group.changed.wake_all()
         return told
 
     async def detach(self, attachment: Attachment) -> Completion[None]:
         """Unmap a live attachment; its pages are given back unless another one shows them.
 
-        Order of facts 1.8: mark, drop the pages, cut the VMA link, unlink, munmap. Returns what
-        completes when the exporter knows.
+        Order of facts 1.8: mark, drop the pages, cut the VMA link, unlink, munmap: of its own
+        areas, whatever the task has put between them. Returns what completes when the exporter
+        knows.
         """
         attachment.destroy()
         mm, imported = attachment.mm, attachment.imported
-        mm.zap_special(attachment.address, attachment.end)
+        dead = Severed("the attachment was detached", attachment)
         for vma in mm.vmas.intersecting(attachment.address, attachment.end):
-            if vma.ops is attachment:
-                vma.ops = DeadOps("the attachment was detached")
-        attachment.permit.attachments.remove(attachment)
+            if attachment.owns(vma):
+                mm.zap_special(vma.start, vma.end)
+                vma.ops = dead
         del imported.attachments[attachment.number]
         told = self._give_back(attachment)
-        await mm.munmap(attachment.address, attachment.end - attachment.address)
+        await mm.unmap_areas(attachment.address, attachment.end, attachment.owns, "detach")
+        attachment.permit.attachments.remove(attachment)
         attachment.torn_down()
+        attachment.permit.group.changed.wake_all()
         self._services.tracer.emit(
             events.AttachmentUnmap(
                 segid=imported.segid, apid=attachment.permit.apid, address=attachment.address

@@ -66,8 +66,11 @@ class ThreadGroup(Mortal):
     gid: int
     mm: AddressSpace
     last_uniq: LastUniq
+    changed: WaitQueue
+    """Woken when an attachment, permit or segment of the group, or the group, is torn down."""
     segments: dict[int, "Segment"] = field(default_factory=dict)
     permits: dict[int, "Permit"] = field(default_factory=dict)
+    """Like segments, in here until they are torn down: who ends the group can wait for them."""
     pinned: int = 0
     """Pages of this exporter pinned by anyone."""
     fork_depth: int = 0
@@ -208,3 +211,4 @@ class Permit(Mortal):
     imported: Imported
     flags: int
     attachments: list["Attachment"] = field(default_factory=list)
+    """Those being detached included, until they are unmapped."""
