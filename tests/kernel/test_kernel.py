@@ -6,9 +6,9 @@ import pytest
 
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
-from xpmem_emu.errors import KernelBug, KernelError, Signalled
+from xpmem_emu.errors import KernelBug, KernelError, Signalled, errno_name
 from xpmem_emu.image import Extensions, Image, Limits
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Failed, Halt, Panic, Request, Tick
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
@@ -177,6 +177,57 @@ def test_shutdown_ends_tasks_leaves_peers_and_halts(cluster: SimCluster) -> None
     assert cluster.now_ns - before < 3 * SECOND
     assert cluster.kernels[0].stopped == Halt("enough")
     assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+
+
+def test_a_shutdown_answers_every_call_and_begins_no_work(cluster: SimCluster) -> None:
+    world = World(cluster)
+    cluster.call(0, breaking.FailpointSet("kernel.call.before_answer", "1*pause"))
+    paused = cluster.submit(0, calls.Spawn())
+    cluster.call(0, breaking.FailpointSet("kernel.task.before_reap", "delay(1ms)"))
+    shutdown, second = (cluster.submit(0, calls.Shutdown()) for _ in range(2))
+    assert outcome_of(lambda: cluster.call(0, calls.Spawn())) == "ESHUTDOWN"
+    assert outcome_of(lambda: cluster.call(0, calls.Mmap(world.exporter.pid, PAGE))) == "ESHUTDOWN"
+    cluster.run_until(lambda: shutdown.ended)
+    assert shutdown.answer() == (None, b"")
+    assert outcome_of(paused.answer) == outcome_of(second.answer) == "ESHUTDOWN"
+    assert cluster.outstanding == []
+
+
+def test_a_kernel_that_stopped_answers_whoever_still_asks(cluster: SimCluster) -> None:
+    cluster.call(0, calls.Shutdown())
+    cluster.submit(1, breaking.CrashKernel())
+    for partid, name in ((0, "ESHUTDOWN"), (1, "EIO")):
+        effects = cluster.kernels[partid].step(cluster.now_ns, Request(7, calls.Status()))
+        (reply,) = effects.replies
+        assert isinstance(reply.outcome, Failed)
+        assert (reply.call_id, errno_name(reply.outcome.errno)) == (7, name)
+
+
+def test_a_call_that_panics_before_it_has_a_thread_is_answered(cluster: SimCluster) -> None:
+    cluster.call(0, breaking.FailpointSet("kernel.call.begin", "panic"))
+    assert outcome_of(lambda: cluster.call(0, calls.Spawn())) == "EIO"
+
+
+def test_who_leaves_root_leaves_its_capability_behind(cluster: SimCluster) -> None:
+    world = World(cluster)
+    segid = world.exporter.xpmem_make(world.base, PAGE, 0o600)
+    root = cluster.spawn(1, uid=0)
+    assert root.xpmem_get(segid)
+    for uid, gids, expected in (
+        (1001, [100], "EACCES"), (1000, [], "ok"), (1001, [0], "EACCES"), (0, [], "ok"),
+    ):  # fmt: skip
+        cluster.call(1, calls.Setuid(root.pid, uid, gids))
+        assert outcome_of(lambda: root.xpmem_get(segid)) == expected, uid
+
+
+def test_a_capability_that_was_given_stays_with_its_task(cluster: SimCluster) -> None:
+    world = World(cluster)
+    segid = world.exporter.xpmem_make(world.base, PAGE, 0o600)
+    pid = cluster.call(1, calls.Spawn(uid=1001, cap_ipc_owner=True)).value
+    capable = SimTask(cluster, 1, pid)
+    capable.xpmem_open()
+    cluster.call(1, calls.Setuid(pid, 1002, []))
+    assert capable.xpmem_get(segid)
 
 
 def test_exec_gives_a_fresh_address_space_and_no_xpmem_state(cluster: SimCluster) -> None:

@@ -69,10 +69,11 @@ class TaskCalls:
         return None, b""
 
     async def _setuid(self, call: Setuid, task: Task, bulk: Buffer) -> "Answer":
-        task.uid, task.gids = call.uid, tuple(call.gids)
+        task.become(call.uid, call.gids)
         return None, b""
 
     async def _shutdown(self, call: Shutdown, task: None, bulk: Buffer) -> "Answer":
+        self._kernel.stopping = True
         ending = list(self._kernel.tasks)
         for each in ending:
             self._kernel.kill(each.pid, SignalInfo(Signal.SIGKILL, call.reason))

@@ -42,7 +42,10 @@ class Dispatcher:
         pid = getattr(call, "pid", 0)
         if not pid or isinstance(call, Exit | Kill):
             return None
-        return self._kernel.tasks.find(pid)
+        task = self._kernel.tasks.find(pid)
+        if task.executing is not None:
+            raise KernelError(errno.EINTR, task.ending(), "wait for the answer of the exec")
+        return task
 
     async def run(self, call: Call, task: Task | None, bulk: Buffer) -> Answer:
         """Carry out `call`. Raises KernelError and Signalled."""

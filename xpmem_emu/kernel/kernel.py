@@ -5,8 +5,9 @@ harnesses hold. It does no I/O, reads no clock and draws no randomness: the same
 same times give the same effects, byte for byte (D1).
 
 A KernelBug, or any exception that nobody foresaw, panics this kernel: it says why and where, tells
-its peers that it goes (facts 3.3, the crash path), answers every outstanding call, and never
-does anything again. No other partition is affected (S11).
+its peers that it goes (facts 3.3, the crash path) and never does anything again. No other
+partition is affected (S11). However a kernel ends, every call is answered, also one that comes
+when it has stopped.
 """
 
 import errno
@@ -19,7 +20,7 @@ from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
-from xpmem_emu.kernel.breaking import Breaking
+from xpmem_emu.kernel.admission import Admission, Purpose
 from xpmem_emu.kernel.calls import Call, Shutdown
 from xpmem_emu.kernel.dispatch import Dispatcher
 from xpmem_emu.kernel.interface import (
@@ -41,7 +42,7 @@ from xpmem_emu.kernel.interface import (
 )
 from xpmem_emu.kernel.tasks import Task, TaskTable
 from xpmem_emu.mm.manager import MemoryManager
-from xpmem_emu.sched import LockDep, Scheduler
+from xpmem_emu.sched import LockDep, Scheduler, Thread
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.messages import RsvdPage
 from xpmem_emu.xpc.reasons import Reason
@@ -66,6 +67,10 @@ class PeerMemory(Protocol):
     def unmap(self, partid: int) -> None:
         """The peer's memory is not used any more."""
         ...
+
+
+class _Halted(Exception):
+    """Leaves the thread that shut the kernel down; nothing runs after it."""
 
 
 class Kernel:
@@ -103,8 +108,11 @@ class Kernel:
         self.tasks = TaskTable(image, self.scheduler, self.tracer, self.memory)
         self._peer_memory = peer_memory
         self._dispatcher = Dispatcher(self)
+        self._admission = Admission(image.limits.threads, self.scheduler)
         self._calls: dict[int, Call] = {}
         self._effects = Effects()
+        self.stopping = False
+        """Whether a shutdown is under way: no work begins any more."""
         self.stopped: Panic | Halt | None = None
         self.booted_ns: int | None = None
         """When the first step happened."""
@@ -122,8 +130,12 @@ class Kernel:
                 self.scheduler.advance(now_ns)
                 self._take(event)
                 self.scheduler.run(now_ns)
+            except _Halted as halted:
+                self._halt(str(halted))
             except Exception as error:
                 self._panic(error)
+        elif isinstance(event, Request):
+            self._reply(event.call_id, self._no_more())
         effects, self._effects = self._effects, Effects()
         effects.trace = self.tracer.drain()
         effects.stopped = self.stopped
@@ -161,34 +173,40 @@ class Kernel:
         self.xpmem.fence.prove_gone(partid, boot, "the process is gone")
 
     def _begin_call(self, request: Request) -> None:
-        limit = self.image.limits.threads
-        if len(self.scheduler.threads) >= limit or self._call_fails(request.call):
-            self._reply(request.call_id, Failed(
-                errno.EAGAIN, f"{limit} threads run, the image's limit", "try again later"
-            ))
-            return
         self._calls[request.call_id] = request.call
+        purpose = Purpose.of(request.call)
+        refusal = self._no_place(purpose)
+        if refusal is not None:
+            self._answer(request.call_id, refusal)
+            return
+        self._admission.enter(purpose)
         op = str(request.call.__struct_config__.tag)
         pid = getattr(request.call, "pid", 0)
-        self.scheduler.spawn(f"{op}/{pid}", self._run_call(request, op, pid))
+        self.scheduler.spawn(f"{op}/{pid}", self._run_call(request, purpose, op, pid))
 
-    def _call_fails(self, call: Call) -> bool:
-        """A failpoint; calls that break and heal pass it, or nothing could be healed."""
-        if not self.failpoints.armed or isinstance(call, Breaking):
-            return False
-        return self.failpoints.failing(CALL_BEGIN) != 0
+    def _no_place(self, purpose: Purpose) -> Failed | None:
+        """Why a call may not begin."""
+        if self.stopping and purpose is Purpose.WORK:
+            return Failed(errno.ESHUTDOWN, f"p{self.partid} is shutting down")
+        failing = purpose is not Purpose.BREAKING and self.failpoints.armed
+        if self._admission.full(purpose) or (failing and self.failpoints.failing(CALL_BEGIN)):
+            return Failed(
+                errno.EAGAIN, f"{self._admission.limit} threads run, the image's limit",
+                "try again later; `failpoint ls` shows whether calls are paused",
+            )  # fmt: skip
+        return None
 
-    async def _run_call(self, request: Request, op: str, pid: int) -> None:
+    async def _run_call(self, request: Request, purpose: Purpose, op: str, pid: int) -> None:
         self.tracer.emit(events.Syscall(pid=pid, op=op))
         outcome = await self._outcome(request)
-        if self.failpoints.armed and not isinstance(request.call, Breaking):
+        held_up = purpose not in (Purpose.BREAKING, Purpose.ENDING)
+        if self.failpoints.armed and held_up:
             await self.failpoints.reach(CALL_ANSWER)
         self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=_name(outcome)))
-        del self._calls[request.call_id]
-        self._reply(request.call_id, outcome)
+        self._admission.leave(purpose)
+        self._answer(request.call_id, outcome)
         if isinstance(request.call, Shutdown) and isinstance(outcome, Done):
-            self.tracer.emit(events.KernelHalt(reason=request.call.reason))
-            self.stopped = Halt(request.call.reason)
+            raise _Halted(request.call.reason)
 
     async def _outcome(self, request: Request) -> Outcome:
         task: Task | None = None
@@ -201,17 +219,24 @@ class Kernel:
                 task.threads[thread] = None
             value, bulk = await self._dispatcher.run(request.call, task, request.bulk)
             return Done(value, bulk)
-        except KernelError as error:
-            if task is not None and task.fate is not None:
-                return Raised(task.fate)
-            return Failed(error.errno, error.cause, error.remedy)
-        except Signalled as signalled:
-            assert task is not None
-            return Raised(self._signal(task, signalled.info))
+        except (KernelError, Signalled) as error:
+            return self._refused(thread, task, error)
         finally:
             if task is not None:
-                task.threads.pop(thread, None)
+                del task.threads[thread]
+                thread.owner = None
                 task.idle.wake_all()
+
+    def _refused(
+        self, thread: Thread, task: Task | None, error: KernelError | Signalled
+    ) -> Outcome:
+        if task is not None and thread.killed:
+            # Whatever it met on its way out: this thread ends, and says nothing of the task.
+            return Raised(task.fate or SignalInfo(Signal.SIGKILL, task.ending()))
+        if isinstance(error, Signalled):
+            assert task is not None
+            return Raised(self._signal(task, error.info))
+        return Failed(error.errno, error.cause, error.remedy)
 
     def _signal(self, task: Task, info: SignalInfo) -> SignalInfo:
         """Deliver a signal to `task`; what its call is told."""
@@ -232,6 +257,10 @@ class Kernel:
     def _reply(self, call_id: int, outcome: Outcome) -> None:
         self._effects.replies.append(Reply(call_id, outcome))
 
+    def _answer(self, call_id: int, outcome: Outcome) -> None:
+        del self._calls[call_id]
+        self._reply(call_id, outcome)
+
     def send(self, partid: int, kind: str, number: int, frames: list[Buffer]) -> None:
         """Transport of XPC: put a message on the interconnect."""
         self._effects.sends.append(Send(partid, kind, number, frames))
@@ -246,12 +275,26 @@ class Kernel:
         module = frame.filename.rpartition("xpmem_emu/")[2]
         place = f"{self.scheduler.thread_name()}: {module}:{frame.lineno} in {frame.name}"
         reason = f"{type(error).__name__}: {error}"
-        self.stopped = Panic(reason, place)
         self.tracer.emit(events.KernelPanic(reason=reason, place=place))
-        for call_id in self._calls:
-            self._reply(call_id, Failed(errno.EIO, f"p{self.partid} panicked: {reason}"))
         self.xpc.crash()
+        self._stop(Panic(reason, place))
+
+    def _halt(self, reason: str) -> None:
+        """Stop for ever, in order: the tasks are gone and the peers know."""
+        self.tracer.emit(events.KernelHalt(reason=reason))
+        self._stop(Halt(reason))
+
+    def _stop(self, stopped: Panic | Halt) -> None:
+        self.stopped = stopped
+        for call_id in list(self._calls):
+            self._answer(call_id, self._no_more())
         self.scheduler.close()
+
+    def _no_more(self) -> Failed:
+        """The answer of a kernel that has stopped."""
+        if isinstance(self.stopped, Panic):
+            return Failed(errno.EIO, f"p{self.partid} panicked: {self.stopped.reason}")
+        return Failed(errno.ESHUTDOWN, f"p{self.partid} has shut down")
 
     # -- partitions come and go --------------------------------------------------------------
 

@@ -4,6 +4,11 @@ A task is an address space with an identity; every call made for it runs as a th
 fatal signal first stops the threads (their killable waits end, their accesses fail), then tears
 the address space down from a thread of the kernel's own, where mmu notifiers release XPMEM's
 state before the pages go (facts 1.2). Nothing a peer does or fails to do can keep a task alive.
+
+exec ends the other threads first, as Linux's de_thread does, so no call ever has two address
+spaces in its hands. They are killed as threads; the task is not. Calls that come while an exec is
+under way would be of the old program and are refused. Places in the table are reserved before
+anything sleeps: a fork under way counts.
 """
 
 import errno
@@ -18,7 +23,7 @@ from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.manager import MemoryManager
-from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue
+from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake
 from xpmem_emu.tables import Machine
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpmem.ids import LastUniq
@@ -71,6 +76,8 @@ class Task:
     state: TaskState = TASK.initial
     threads: dict[Thread, None] = field(default_factory=dict)
     """In the order in which they began: they are killed in this order (D1)."""
+    executing: Thread | None = None
+    """The call that is replacing the address space."""
     fate: SignalInfo | None = None
     """The fatal signal, once there is one."""
     last_signal: SignalInfo | None = None
@@ -79,6 +86,17 @@ class Task:
     def apply(self, event: TaskEvent) -> None:
         """Move along the task table."""
         self.state = TASK.next(self.state, event)
+
+    def ending(self) -> str:
+        """Why a thread of this task was killed, when no signal says it."""
+        which = "is in exec, which ends its other calls" if self.executing else "is exiting"
+        return f"task {self.pid} {which}"
+
+    def become(self, uid: int, gids: Sequence[int]) -> None:
+        """seteuid and setgroups: capabilities go with root and come back with it, as in Linux."""
+        if (self.uid == 0) != (uid == 0):
+            self.cap_ipc_owner = uid == 0
+        self.uid, self.gids = uid, tuple(gids)
 
 
 class TaskTable:
@@ -92,6 +110,8 @@ class TaskTable:
         self._tracer = tracer
         self._memory = memory
         self._tasks: dict[int, Task] = {}
+        self._forking: set[int] = set()
+        """Pids of children that are being made."""
         self._graves: OrderedDict[int, str] = OrderedDict()
         self._last_pid = 0
 
@@ -137,16 +157,42 @@ class TaskTable:
     async def fork(self, parent: Task) -> Task:
         """A copy of `parent` with a copy-on-write address space."""
         pid = self._free_pid()
-        mm = await parent.mm.fork(pid)
+        self._forking.add(pid)
+        try:
+            mm = await parent.mm.fork(pid)
+            if self._me.killed:  # while the copy slept: nobody would know the child
+                await mm.exit_mmap()
+                raise _killed(parent)
+        finally:
+            self._forking.remove(pid)
         return self._add(Task(
             pid, parent.pid, parent.name, parent.uid, parent.gids, parent.cap_ipc_owner,
             parent.handled, mm, WaitQueue(self._scheduler), Completion(self._scheduler),
         ))  # fmt: skip
 
     async def exec(self, task: Task) -> None:
-        """Replace the address space with an empty one; same teardown as at exit."""
-        old, task.mm = task.mm, self._memory.new_address_space(task.pid)
-        await old.exit_mmap()
+        """End the other calls of `task`, then replace the address space with an empty one; same
+        teardown as at exit. Raises KernelError EINTR when killed before there was a new one."""
+        if self._me.killed:
+            raise _killed(task)
+        task.executing = self._me
+        try:
+            for thread in list(task.threads):
+                if thread is not self._me:
+                    self._scheduler.kill(thread)
+            while len(task.threads) > 1:
+                if await task.idle.wait_killable() is Wake.KILLED:
+                    raise _killed(task)
+            old, task.mm = task.mm, self._memory.new_address_space(task.pid)
+            await old.exit_mmap()
+        finally:
+            task.executing = None
+
+    @property
+    def _me(self) -> Thread:
+        thread = self._scheduler.current
+        assert thread is not None
+        return thread
 
     def end(self, task: Task, fate: SignalInfo | None, why: str) -> None:
         """Begin to end `task`; its `gone` completes when it is over. Atomic, idempotent."""
@@ -181,12 +227,16 @@ class TaskTable:
         if self._memory.failpoints.armed:
             self._memory.failpoints.check(TASK_SPAWN)
         limit = self._image.limits.tasks
-        if len(self._tasks) >= limit:
+        if len(self._tasks) + len(self._forking) >= limit:
             raise KernelError(
                 errno.EAGAIN, f"{limit} tasks, the image's limit", "end some, or raise limits.tasks"
             )
         for _ in range(PID_MAX):
             self._last_pid = self._last_pid % PID_MAX + 1
-            if self._last_pid not in self._tasks:
+            if self._last_pid not in self._tasks and self._last_pid not in self._forking:
                 return self._last_pid
         raise KernelError(errno.EAGAIN, "no free pid")
+
+
+def _killed(task: Task) -> KernelError:
+    return KernelError(errno.EINTR, task.ending())
