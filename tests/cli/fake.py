@@ -76,7 +76,9 @@ class FakeTask:
             raise xpmem_error(errno.EINVAL, "segment names are an extension",
                               "set extensions.segment_names in the image")
         self.partition.made += 1
-        segid = Ident(self.partition.partid, 1, self.pid, self.partition.made).pack()
+        segid = Ident(
+            self.partition.partid, self.partition.facts.boot, self.pid, self.partition.made
+        ).pack()
         _, area = self._find(vaddr, 1)
         self.partition.segments[segid] = (self.pid, vaddr, size, permit_value, area.memory)
         return segid
@@ -87,7 +89,10 @@ class FakeTask:
     def xpmem_get(self, segid: int, flags: int) -> int:
         if self.partition.cluster.segment(segid) is None:
             raise xpmem_error(errno.ENOENT, f"no segment {segid:#x}", "xpmem-emu get segments")
-        apid = Ident(self.partition.partid, 1, self.pid, len(self.partition.permits) + 1).pack()
+        apid = Ident(
+            self.partition.partid, self.partition.facts.boot, self.pid,
+            len(self.partition.permits) + 1,
+        ).pack()  # fmt: skip
         self.partition.permits[apid] = segid
         return apid
 
@@ -117,9 +122,15 @@ class FakeTask:
 
 
 @dataclass
+class Facts:
+    boot: int = 7
+
+
+@dataclass
 class FakePartition:
     cluster: "FakeEmulator"
     partid: int
+    facts: Facts = field(default_factory=Facts)
     memory: int = 64 << 20
     made: int = 0
     names_enabled: bool = False
@@ -217,14 +228,22 @@ class FakeEmulator:
         self.running = {f"p{partid}": FakePartition(self, partid) for partid in range(3)}
         self.silent: set[str] = set()
 
-    def connect(self, partition: str, cluster: str) -> FakePartition:
+    def connect(self, partition: str, cluster: str, boot: int = 0) -> FakePartition:
         self.partitions(cluster)
         if partition not in self.running:
             raise xpmem_error(errno.ENOENT, f"cluster {cluster} has no partition {partition}",
                               f"one of {', '.join(self.running)}")
         if partition in self.silent:
             raise xpmem_error(errno.ECONNREFUSED, f"nobody answers at {partition}", "xpmem-emu ps")
-        return self.running[partition]
+        found = self.running[partition]
+        if boot not in (0, found.facts.boot):
+            raise xpmem_error(errno.ESTALE, f"boot {boot} of {partition} is meant", "get tasks")
+        return found
+
+    def reboot(self, partition: str) -> None:
+        """Another boot, with tasks of the same pids."""
+        before = self.running[partition]
+        self.running[partition] = FakePartition(self, before.partid, Facts(before.facts.boot + 1))
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         if cluster != "default":

@@ -127,7 +127,7 @@ def test_held_messages_go_when_they_are_released(live: Live) -> None:
     assert all_active(live)
     handle = live.ok("attach", live.ok("export", "--size", "4K", "--on", "p0"), "--on", "p1")
     name = live.ok("hold", "p0->p1", "--match", "type=FAULT_REPLY")
-    partition, pid, address = handle.split(":")
+    partition, _boot, pid, address = handle.split(":")
     with connect(partition, live.name) as other:
         before = len(in_force(live))
         with ThreadPoolExecutor(1) as pool:
@@ -192,14 +192,13 @@ def test_a_poisoned_frame_kills_who_touches_it(live: Live) -> None:
     handle = live.ok("export", "--size", "4K", "--on", "p0", "-o", "json")
     memory = json.loads(handle)["handle"]
     live.ok("store", memory, "data")
-    partition, pid, address = memory.split(":")
-    walk = json.loads(live.ok("pagetable", partition, pid, address, "-o", "json"))
+    walk = json.loads(live.ok("pagetable", memory, "-o", "json"))
     frame = (int(walk["pte"], 16) >> 12) & ((1 << 38) - 1)
     live.ok("fault", "add", f"poison p0 {frame:#x}")
     outcome = live("load", memory, "1")
     assert outcome.code == 1
     assert "machine check: frame" in outcome.err
-    assert f":{pid} " not in live.ok("task", "ls", "--on", "p0")
+    assert memory.rpartition(":")[0] not in live.ok("task", "ls", "--on", "p0")
 
 
 def test_the_group_explains_itself(shell: Shell) -> None:

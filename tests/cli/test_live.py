@@ -141,12 +141,32 @@ def test_everything_about_it_can_be_looked_at(live: Live) -> None:
         assert "p0" in live.ok("get", kind), kind
     for what in (segid, told["apid"], told["handle"]):
         assert json.loads(live.ok("describe", what, "-o", "json"))["segid"] == segid
-    assert "name:" in live.ok("describe", "p1:1")
+    task = told["handle"].rpartition(":")[0]
+    assert "name:" in live.ok("describe", task)
     assert "seen_by:" in live.ok("describe", "p0")
-    assert live("describe", "p9").code == live("describe", "p0:999").code == 1
-    _, pid, address = told["handle"].split(":")
-    assert "pgd" in live.ok("pagetable", "p1", pid, address)
+    assert live("describe", "p9").code == live("describe", task + "99").code == 1
+    assert "pgd" in live.ok("pagetable", told["handle"])
     assert "xpmem:fault_end" in live.ok("events", "--on", "p1", "--match", "xpmem:*")
+
+
+def test_a_name_of_before_a_reboot_reaches_nobody_after_it(live: Live) -> None:
+    segid = live.ok("export", "--size", "1M", "--on", "p0")
+    told = json.loads(live.ok("attach", segid, "--on", "p1", "-o", "json"))
+    old, task = told["handle"], told["handle"].rpartition(":")[0]
+    live.ok("reboot", "p1")
+    assert wait_until(lambda: live("status").code == 0, 20)
+    same = [live.ok("task", "spawn", "--on", "p1") for _ in range(int(task.rpartition(":")[2]))]
+    fresh = live.ok("task", "mmap", same[-1], "1M")
+    assert old.split(":")[2:] == fresh.split(":")[2:], "the same pid and address, in another boot"
+    for arguments in (
+        ["store", old, "stale"], ["load", old, "5"], ["detach", old], ["task", "kill", task],
+        ["release", told["apid"]], ["attach", segid, "--task", task],
+    ):  # fmt: skip
+        outcome = live(*arguments)
+        assert outcome.code == 1
+        assert "(ESTALE)" in outcome.err
+        assert "try: xpmem-emu get" in outcome.err
+    assert live.ok("load", fresh, "5", "--hex") == "00" * 5
 
 
 def test_detach_release_and_remove_leave_no_pins(live: Live) -> None:

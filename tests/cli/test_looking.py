@@ -29,7 +29,7 @@ def test_get_lists_all_partitions_in_one_table(shell: Shell, segid: str) -> None
 
 def test_get_adds_the_handle_of_an_attachment(shell: Shell, segid: str) -> None:
     (row,) = json.loads(shell.ok("get", "attachments", "-o", "json"))["items"]
-    assert row["handle"] == "p2:1:0x5000"
+    assert row["handle"] == "p2:7:1:0x5000"
     assert row["segid"] == segid
 
 
@@ -104,8 +104,8 @@ def test_describe_finds_an_id_wherever_it_is(shell: Shell, segid: str) -> None:
 
 
 def test_pagetable_shows_the_walk(shell: Shell) -> None:
-    assert "pgd" in shell.ok("pagetable", "p0", "3", "0x5000")
-    assert shell("pagetable", "p0", "3").code == 64
+    assert "pgd" in shell.ok("pagetable", shell.ok("task", "spawn", "--on", "p0") + ":0x5000")
+    assert shell("pagetable", "p0:7:3").code == 64
 
 
 def test_events_are_merged_by_time_and_filtered_by_name(shell: Shell) -> None:
@@ -200,7 +200,7 @@ def test_a_bug_shows_no_traceback_unless_asked(
     [
         ("xpmem-emu get tasks --on p", ["plain,p0", "plain,p1", "plain,p2"]),
         ("xpmem-emu logs p2", ["plain,p2"]),
-        ("xpmem-emu remove 0x", ["plain,0x1010000100001"]),
+        ("xpmem-emu remove 0x", ["plain,0x1070000100001"]),
         ("xpmem-emu --cluster foo logs p", []),
     ],
 )

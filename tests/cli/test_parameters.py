@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from xpmem_emu.cli import parameters
 from xpmem_emu.cli.parameters import Handle, TaskRef
+from xpmem_emu.live.life import BOOT_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -36,35 +37,40 @@ names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,31}", fullmatch=True)
 addresses = st.integers(0, (1 << 64) - 1)
 
 
-@given(names, st.integers(0, 1 << 20), addresses, st.integers(0, 1 << 40))
-def test_a_printed_handle_reads_back(name: str, pid: int, address: int, offset: int) -> None:
-    handle = Handle(name, pid, address, offset)
+@given(names, st.integers(0, BOOT_LIMIT - 1), st.integers(0, 1 << 20), addresses,
+       st.integers(0, 1 << 40))  # fmt: skip
+def test_a_printed_handle_reads_back(
+    name: str, boot: int, pid: int, address: int, offset: int
+) -> None:
+    handle = Handle(TaskRef(name, boot, pid), address, offset)
     assert parameters.handle(str(handle)) == handle
     assert parameters.looks_like_handle(str(handle))
 
 
 def test_a_handle_takes_an_offset_with_a_unit() -> None:
-    assert parameters.handle("p1:12:0x1000+4K").place == 0x2000
-    assert parameters.handle("p1/0x1000") == Handle("p1", 0, 0x1000)
+    assert parameters.handle("p1:178364521345:12:0x1000+4K").place == 0x2000
 
 
 @pytest.mark.parametrize(
-    "text", ["p1", "p1:12", "p1:12:", "p1:x:0x10", "p1:12:0x10+", "p1:12:0x10+zz", "0x10", ""]
+    "text", ["p1", "p1:9:12", "p1:12:", "p1:9:x:0x10", "p1:9:12:0x10+", "p1:9:12:0x10+zz", "0x10",
+             "p1:12:0x10", "p1/0x10", ""]
 )
 def test_an_unreadable_handle_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter):
         parameters.handle(text)
 
 
-@pytest.mark.parametrize("path", ["big.bin", "./p1:2", "dir/file", "C:x", "p1/4096"])
+@pytest.mark.parametrize("path", ["big.bin", "./p1:2", "dir/file", "C:x", "p1/4096", "p1:9:2"])
 def test_file_names_are_not_taken_for_handles(path: str) -> None:
     assert not parameters.looks_like_handle(path)
 
 
-def test_tasks_are_written_as_partition_and_pid() -> None:
-    assert parameters.task("p0:12") == TaskRef("p0", 12)
-    with pytest.raises(click.BadParameter, match="p0:12"):
+def test_tasks_are_written_as_partition_boot_and_pid() -> None:
+    assert parameters.task("p0:178364521345:12") == TaskRef("p0", 178364521345, 12)
+    with pytest.raises(click.BadParameter, match="P:BOOT:PID"):
         parameters.task("12")
+    with pytest.raises(click.BadParameter, match="does not say of which boot"):
+        parameters.task("p0:12")
 
 
 @given(st.integers(1, (1 << 56) - 1))

@@ -19,7 +19,7 @@ def test_a_file_goes_from_one_partition_to_another(shell: Shell, file: Path) -> 
     segid = shell.ok("export", str(file), "--on", "p0")
     assert segid.startswith("0x")
     handle = shell.ok("attach", segid, "--on", "p1")
-    assert handle.startswith("p1:1:0x")
+    assert handle.startswith("p1:7:1:0x")
     outcome = shell("cat", handle, "--size", str(file.stat().st_size))
     assert outcome.raw == file.read_bytes()
 
@@ -52,7 +52,7 @@ def test_what_one_stores_the_other_loads(shell: Shell) -> None:
     segid = shell.ok("export", "--size", "8K", "--on", "p0")
     one = shell.ok("attach", segid, "--on", "p1")
     two = shell.ok("attach", segid, "--on", "p2", "--at", "0x100000")
-    assert two == "p2:1:0x100000"
+    assert two == "p2:7:1:0x100000"
     shell.ok("store", f"{one}+0x10", "héllo")
     assert shell.ok("load", f"{two}+16", "6", "--text") == "héllo"
     shell.ok("store", two, "--hex", "ff 01")
@@ -76,14 +76,39 @@ def test_cp_goes_either_way(shell: Shell, file: Path, tmp_path: Path) -> None:
     assert back.read_bytes() == file.read_bytes()
 
 
-def test_a_handle_without_its_task_is_found_when_it_is_unique(shell: Shell, file: Path) -> None:
-    segid = shell.ok("export", str(file), "--on", "p0")
-    shell.ok("attach", segid, "--on", "p1", "--at", "0x5000")
-    assert shell("cat", "p1/0x5000", "--size", "2").raw == b"\0\1"
-    shell.ok("attach", segid, "--on", "p1", "--at", "0x5000")
-    outcome = shell("cat", "p1/0x5000")
-    assert outcome.code == 1
-    assert "2 tasks have an attachment at p1/0x5000" in outcome.err
+def test_a_name_without_its_boot_is_refused(shell: Shell) -> None:
+    owner = shell.ok("task", "spawn", "--on", "p1")
+    memory = shell.ok("task", "mmap", owner, "4K")
+    for arguments in (
+        ["cat", "p1/0x70000000"], ["load", "p1:1:0x70000000", "1"], ["task", "kill", "p1:1"],
+        ["cp", "p1:1:0x70000000", "file"], ["export", "p1:1:0x70000000", "--size", "4K"],
+        ["describe", "p1:1"], ["pagetable", "p1:1:0x70000000"],
+    ):  # fmt: skip
+        outcome = shell(*arguments)
+        assert outcome.code == 64
+        assert "does not say of which boot it is; write it like P:BOOT:PID" in outcome.err
+    shell.ok("load", memory, "1")
+
+
+def test_names_of_before_a_reboot_are_stale(shell: Shell) -> None:
+    segid = shell.ok("export", "--size", "8K", "--on", "p1")
+    old = json.loads(shell.ok("attach", segid, "--on", "p1", "-o", "json"))
+    task = old["handle"].rpartition(":")[0]
+    shell.emulator.reboot("p1")
+    fresh = shell.ok("task", "mmap", shell.ok("task", "spawn", "--on", "p1"), "8K")
+    for arguments in (
+        ["store", old["handle"], "x"], ["cat", old["handle"]], ["detach", old["handle"]],
+        ["task", "kill", task], ["task", "mmap", task, "4K"], ["describe", task],
+        ["describe", old["handle"]], ["pagetable", old["handle"]], ["remove", segid],
+        ["release", old["apid"]], ["export", old["handle"], "--size", "4K"],
+        ["attach", segid, "--task", task],
+        ["vm", "reclaim", "p1", "--of", old["handle"], "--size", "4K"],
+    ):  # fmt: skip
+        outcome = shell(*arguments)
+        assert outcome.code == 1, arguments
+        assert "(ESTALE)" in outcome.err, arguments
+        assert "; try: " in outcome.err
+    assert shell.ok("load", fresh, "1") == "00"
 
 
 def test_existing_tasks_can_export_and_attach(shell: Shell) -> None:
@@ -164,21 +189,21 @@ def test_an_empty_file_and_a_device_are_no_segments(shell: Shell, tmp_path: Path
         (["export", "--on", "p0"], "Give either a FILE"),
         (["export", "--size", "0", "--on", "p0"], "Give either a FILE"),
         (["export", "--size", "4K"], "Missing option '--on'"),
-        (["export", "p0:1:0x1000"], "write P:PID:ADDRESS and --size"),
+        (["export", "p0:7:1:0x1000"], "give its handle and --size"),
         (["export", "--size", "4Q", "--on", "p0"], "write it like 4096, 64K"),
         (["export", "--size", "4K", "--on", "p0", "--mode", "999"], "octal"),
         (["export", "--size", "4K", "--on", "p 0"], "write it like p0"),
         (["attach", "0x10"], "either --on P for a new task, or --task"),
-        (["attach", "0x10", "--on", "p0", "--task", "p0:1"], "either --on P"),
+        (["attach", "0x10", "--on", "p0", "--task", "p0:7:1"], "either --on P"),
         (["attach", "1x", "--on", "p0"], "not a number"),
-        (["cat", "p1"], "write it like p1:12:0x7f0000"),
+        (["cat", "p1"], "write it like P:BOOT:PID:0xADDR"),
         (["cp", "a", "b"], "is a handle"),
-        (["cp", "p0:1:0x1", "p0:1:0x2"], "the other a file"),
-        (["load", "p0:1:0x1000"], "Missing argument 'SIZE'"),
-        (["store", "p0:1:0x1000"], "Give the bytes once"),
-        (["store", "p0:1:0x1000", "x", "--hex", "00"], "Give the bytes once"),
-        (["store", "p0:1:0x1000", "--hex", "0"], "pairs of hex digits"),
-        (["amo", "p0:1:0x1000", "multiply"], "'multiply' is not one of"),
+        (["cp", "p0:7:1:0x1", "p0:7:1:0x2"], "the other a file"),
+        (["load", "p0:7:1:0x1000"], "Missing argument 'SIZE'"),
+        (["store", "p0:7:1:0x1000"], "Give the bytes once"),
+        (["store", "p0:7:1:0x1000", "x", "--hex", "00"], "Give the bytes once"),
+        (["store", "p0:7:1:0x1000", "--hex", "0"], "pairs of hex digits"),
+        (["amo", "p0:7:1:0x1000", "multiply"], "'multiply' is not one of"),
         (["detach", "--frob"], "No such option"),
         (["release", "0"], "positive"),
     ],

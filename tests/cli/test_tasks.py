@@ -14,7 +14,7 @@ def memory(shell: Shell) -> str:
 
 def test_a_task_is_started_listed_and_killed(shell: Shell) -> None:
     name = shell.ok("task", "spawn", "--on", "p2", "--name", "rank0")
-    assert name == "p2:1"
+    assert name == "p2:7:1"
     assert "rank0" in shell.ok("task", "ls")
     assert "rank0" not in shell.ok("task", "ls", "--on", "p0-1")
     shell.ok("task", "kill", name)
@@ -22,11 +22,11 @@ def test_a_task_is_started_listed_and_killed(shell: Shell) -> None:
 
 
 def test_a_forked_task_has_a_name_of_its_own(shell: Shell) -> None:
-    assert shell.ok("task", "fork", shell.ok("task", "spawn", "--on", "p0")) == "p0:2"
+    assert shell.ok("task", "fork", shell.ok("task", "spawn", "--on", "p0")) == "p0:7:2"
 
 
 def test_a_task_that_is_not_there_is_refused(shell: Shell) -> None:
-    outcome = shell("task", "kill", "p0:9")
+    outcome = shell("task", "kill", "p0:7:9")
     assert outcome.code == 1
     assert outcome.err == "error: task kill (ESRCH): no task 9; try: xpmem-emu task ls\n"
 
@@ -62,7 +62,7 @@ def test_memory_calls_are_made_where_the_handle_points(
 
 def test_mremap_prints_the_new_handle(shell: Shell, memory: str) -> None:
     address = int(memory.rpartition(":")[2], 16)
-    assert shell.ok("task", "mremap", memory, "4K", "8K") == f"p0:1:{address + 0x1000:#x}"
+    assert shell.ok("task", "mremap", memory, "4K", "8K") == f"p0:7:1:{address + 0x1000:#x}"
 
 
 def test_what_the_kernel_does_by_itself(shell: Shell, memory: str) -> None:
@@ -88,11 +88,11 @@ def test_what_the_kernel_does_by_itself(shell: Shell, memory: str) -> None:
     ("arguments", "hint"),
     [
         (["task", "spawn"], "Missing option '--on'"),
-        (["task", "kill", "12"], "write it like p0:12"),
-        (["task", "kill", "p0:1", "--signal", "HUP"], "KILL"),
-        (["task", "mprotect", "p0:1:0x1000", "4K", "rwx"], "none, r, rw"),
-        (["task", "madvise", "p0:1:0x1000", "4K", "willneed"], "'dontneed'"),
-        (["vm", "reclaim", "p1", "--of", "p0:1:0x1000", "--size", "4K"], "p1:PID:ADDR"),
+        (["task", "kill", "12"], "write it like P:BOOT:PID"),
+        (["task", "kill", "p0:7:1", "--signal", "HUP"], "KILL"),
+        (["task", "mprotect", "p0:7:1:0x1000", "4K", "rwx"], "none, r, rw"),
+        (["task", "madvise", "p0:7:1:0x1000", "4K", "willneed"], "'dontneed'"),
+        (["vm", "reclaim", "p1", "--of", "p0:7:1:0x1000", "--size", "4K"], "p1:BOOT:PID:0xADDR"),
         (["vm", "frob"], "No such command"),
     ],
 )

@@ -128,8 +128,10 @@ def test_a_connection_does_not_outlive_the_boot_it_was_made_to(up: Up) -> None:
     with connect("p0", "t") as p0:
         task = p0.spawn()
         cluster.reboot("t", "p0")
-        for _ in range(3):
-            with pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError):
+            task.load(0, 1)
+        for _ in range(2):
+            with pytest.raises(XpmemError, match="is meant"):
                 task.load(0, 1)
 
 
@@ -147,3 +149,19 @@ def test_a_port_where_nobody_listens_refuses_at_once() -> None:
     with pytest.raises(ConnectionRefusedError, match="nobody listens at tcp:"):
         connect("tcp://127.0.0.1:1")
     assert time.monotonic() - begun < CONNECT_TIMEOUT_S / 2
+
+
+def test_who_means_a_boot_that_is_over_is_refused(up: Up) -> None:
+    up(1)
+    with connect("p0", "t") as before:
+        boot = before.facts.boot
+        with connect("p0", "t", boot=boot) as same:
+            assert same.facts.boot == boot
+        cluster.reboot("t", "p0")
+        # Of this connection too: a further line of its own would reach another boot.
+        for ask in (lambda: connect("p0", "t", boot=boot), before._new_line):
+            with pytest.raises(XpmemError) as caught:
+                ask()
+            assert caught.value.errno == errno.ESTALE
+            assert str(boot) in caught.value.cause
+            assert caught.value.remedy

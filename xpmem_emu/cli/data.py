@@ -28,9 +28,10 @@ _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
 def cat(session: Session, handle: Handle, offset: int, size: int | None) -> None:
     """Write the bytes of an attachment to stdout."""
     stdout = sys.stdout.buffer
-    with session.memory(handle.moved(offset)) as (partition, place):
-        length = extent(partition, place) if size is None else size
-        for piece in download(partition.task(place.pid), place.place, length):
+    place = handle.place + offset
+    with session.task(handle.task) as task:
+        length = extent(task, place) if size is None else size
+        for piece in download(task, place, length):
             stdout.write(piece)
 
 
@@ -44,7 +45,7 @@ def cp(session: Session, source: str, target: str, size: int | None) -> None:
     """Copy between a handle and a file here, either way."""
     reading = parameters.looks_like_handle(source)
     if reading == parameters.looks_like_handle(target):
-        raise click.UsageError("One of FROM and TO is a handle (p1:12:0x7f0000), the other a file.")
+        raise click.UsageError("One of FROM and TO is a handle, the other a file.")
     if reading:
         count = _save(session, parameters.handle(source), Path(target), size)
     else:
@@ -53,20 +54,20 @@ def cp(session: Session, source: str, target: str, size: int | None) -> None:
 
 
 def _save(session: Session, handle: Handle, path: Path, size: int | None) -> int:
-    with session.memory(handle) as (partition, place):
-        length = extent(partition, place) if size is None else size
+    with session.task(handle.task) as task:
+        length = extent(task, handle.place) if size is None else size
         with path.open("wb") as file, session.transfer(f"{handle} to {path}", length) as advance:
-            for piece in download(partition.task(place.pid), place.place, length):
+            for piece in download(task, handle.place, length):
                 advance(file.write(piece))
     return length
 
 
 def _restore(session: Session, path: Path, handle: Handle) -> int:
-    with path.open("rb") as file, session.memory(handle) as (partition, place):
+    with path.open("rb") as file, session.task(handle.task) as task:
         pieces = iter(lambda: file.read(PIECE), b"")
         total = path.stat().st_size
         with session.transfer(f"{path} to {handle}", total) as advance:
-            return upload(partition.task(place.pid), place.place, pieces, advance)
+            return upload(task, handle.place, pieces, advance)
 
 
 @click.command(cls=Command)
@@ -79,10 +80,10 @@ def _restore(session: Session, path: Path, handle: Handle) -> int:
 @pass_session
 def load(session: Session, handle: Handle, size: int, style: str, output: Format) -> None:
     """Read SIZE bytes and print them."""
-    with session.memory(handle) as (partition, place):
-        data = b"".join(download(partition.task(place.pid), place.place, size))
+    with session.task(handle.task) as task:
+        data = b"".join(download(task, handle.place, size))
     value = _shown(data, style)
-    result = {"handle": str(place), "size": size, style: value}
+    result = {"handle": str(handle), "size": size, style: value}
     click.echo(value if output.for_people else show_record("load", result, output))
 
 
@@ -102,9 +103,9 @@ def store(session: Session, handle: Handle, text: str | None, digits: str | None
     if (text is None) == (digits is None):
         raise click.UsageError("Give the bytes once: as DATA, or as --hex HEX.")
     data = _unhex(digits) if digits is not None else (text or "").encode()
-    with session.memory(handle) as (partition, place):
-        partition.task(place.pid).store(place.place, data)
-    session.say(f"stored {len(data)} bytes at {place}")
+    with session.task(handle.task) as task:
+        task.store(handle.place, data)
+    session.say(f"stored {len(data)} bytes at {handle}")
 
 
 def _unhex(digits: str) -> bytes:
@@ -125,7 +126,7 @@ def _unhex(digits: str) -> bytes:
 def amo(session: Session, handle: Handle, operation: str, operand: int, compare: int,
         output: Format) -> None:  # fmt: skip
     """Atomic operation on an uncached 64-bit word; prints the word before it."""
-    with session.memory(handle) as (partition, place):
-        before = partition.task(place.pid).amo(place.place, operation, operand, compare)
-    result = {"handle": str(place), "operation": operation, "before": before}
+    with session.task(handle.task) as task:
+        before = task.amo(handle.place, operation, operand, compare)
+    result = {"handle": str(handle), "operation": operation, "before": before}
     click.echo(before if output.for_people else show_record("amo", result, output))

@@ -10,11 +10,11 @@ from contextlib import suppress
 import click
 
 from xpmem_emu.cli import parameters
-from xpmem_emu.cli.arguments import ON_SEVERAL, PARTITION
+from xpmem_emu.cli.arguments import HANDLE, ON_SEVERAL
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import Format, Row, output_option, show_record, show_rows, whole
-from xpmem_emu.cli.parameters import Handle
+from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
 
@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),
     "channels": ("partition", "peer", "channel", "state", "slots_used", "waiting"),
     "pins": ("partition", "pid", "pinned_pages", "quarantined_frames", "importer"),
-    "tasks": ("partition", "pid", "parent", "name", "uid", "state", "resident_pages",
+    "tasks": ("partition", "task", "parent", "name", "uid", "state", "resident_pages",
               "last_signal"),
     "files": ("partition", "name", "size", "cached_pages", "dirty_pages", "mappings"),
 }  # fmt: skip
@@ -42,15 +42,18 @@ def rows_of(session: Session, kind: str, where: Sequence[str] | None) -> list[Ro
     rows: list[Row] = []
     for name, partition in session.survey(where or ()):
         for row in partition.look(kind):
-            rows.append({"partition": name} | row | _handle(name, kind, row))
+            rows.append({"partition": name} | row | _named(name, partition.facts.boot, kind, row))
     return rows
 
 
-def _handle(name: str, kind: str, row: Row) -> dict[str, object]:
+def _named(where: str, boot: int, kind: str, row: Row) -> dict[str, object]:
+    """The name that commands take for what the row is about, where it has one."""
+    if kind == "tasks":
+        return {"task": str(TaskRef(where, boot, whole(row, "pid")))}
     if kind not in _MEMORY:
         return {}
-    place = whole(row, _MEMORY[kind])
-    return {"handle": str(Handle(name, whole(row, "pid"), place))}
+    task = TaskRef(where, boot, whole(row, "pid"))
+    return {"handle": str(Handle(task, whole(row, _MEMORY[kind])))}
 
 
 def show_kind(
@@ -88,7 +91,7 @@ def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
 
 
 @click.command(cls=Command)
-@click.argument("what", metavar="SEGID|APID|P:PID|HANDLE|P")
+@click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P")
 @output_option
 @pass_session
 def describe(session: Session, what: str, output: Format) -> None:
@@ -97,8 +100,8 @@ def describe(session: Session, what: str, output: Format) -> None:
         found = _describe_memory(session, parameters.handle(what))
     elif ":" in what:
         ref = parameters.task(what)
-        with session.connect(ref.partition) as partition:
-            found = {"partition": ref.partition} | partition.describe(str(ref.pid))
+        with session.task(ref) as task:
+            found = {"partition": ref.partition} | task.partition.describe(str(ref.pid))
     elif what[:1].isalpha():
         found = _describe_partition(session, parameters.partition(what))
     else:
@@ -116,12 +119,13 @@ def _describe_ident(session: Session, ident: int) -> Row:
 
 def _describe_memory(session: Session, handle: Handle) -> Row:
     """The attachment or segment that the handle points into."""
-    with session.memory(handle) as (partition, place):
+    with session.task(handle.task) as task:
         for kind, start in _MEMORY.items():
-            for row in partition.look(kind):
-                inside = row[start] <= place.place < row[start] + row["size"]
-                if inside and row["pid"] == place.pid:
-                    return {"partition": place.partition, "kind": kind.removesuffix("s")} | row
+            for row in task.partition.look(kind):
+                inside = row[start] <= handle.place < row[start] + row["size"]
+                if inside and row["pid"] == task.pid:
+                    where = handle.task.partition
+                    return {"partition": where, "kind": kind.removesuffix("s")} | row
     raise CommandFailed(f"{handle} is in no attachment or segment", "xpmem-emu get attachments")
 
 
@@ -138,13 +142,11 @@ def _describe_partition(session: Session, name: str) -> Row:
 
 
 @click.command(cls=Command)
-@PARTITION
-@click.argument("pid", type=parameters.number, metavar="PID")
-@click.argument("address", type=parameters.number, metavar="ADDR")
+@HANDLE
 @output_option
 @pass_session
-def pagetable(session: Session, where: str, pid: int, address: int, output: Format) -> None:
+def pagetable(session: Session, handle: Handle, output: Format) -> None:
     """Walk a task's page table for one address, level by level."""
-    with session.connect(where) as partition:
-        walk = partition.pagetable(pid, address)
+    with session.task(handle.task) as task:
+        walk = task.partition.pagetable(task.pid, handle.place)
     click.echo(show_record("pagetable", walk, output))

@@ -1,4 +1,4 @@
-"""Memory of the cluster as the commands use it: finding what a handle names, copying bytes.
+"""Memory of the cluster as the commands use it: how far it goes, copying bytes.
 
 A copy goes in pieces, so that neither side holds more than one of them and progress can be told.
 It is not atomic: a store by somebody else may fall between two pieces.
@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.parameters import Handle
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition, Task
+    from xpmem_emu.live.client import Task
 
 PIECE = 4 << 20
 """Bytes that travel in one call."""
@@ -34,30 +33,15 @@ def download(task: "Task", address: int, size: int) -> Iterator[bytes]:
         yield task.load(start, min(PIECE, address + size - start))
 
 
-def locate(partition: "Partition", handle: Handle) -> Handle:
-    """`handle` with its task known. Raises CommandFailed when not exactly one task fits."""
-    if handle.pid:
-        return handle
-    owners = [row["pid"] for row in partition.look("attachments")
-              if row["address"] == handle.address]  # fmt: skip
-    if len(owners) != 1:
-        found = f"{len(owners)} tasks have" if owners else "no task has"
-        raise CommandFailed(
-            f"{found} an attachment at {handle}",
-            f"name the task, as in {handle.partition}:PID:{handle.address:#x} "
-            "(xpmem-emu get attachments)",
-        )
-    return handle.of_task(int(owners[0]))
-
-
-def extent(partition: "Partition", handle: Handle) -> int:
-    """Bytes from the handle's place to the end of its attachment or segment. Raises
-    CommandFailed when it lies in neither."""
-    ranges = [(row["pid"], row["address"], row["size"]) for row in partition.look("attachments")]
-    ranges += [(row["pid"], row["vaddr"], row["size"]) for row in partition.look("segments")]
+def extent(task: "Task", place: int) -> int:
+    """Bytes from a place to the end of its attachment or segment. Raises CommandFailed when it
+    lies in neither."""
+    look = task.partition.look
+    ranges = [(row["pid"], row["address"], row["size"]) for row in look("attachments")]
+    ranges += [(row["pid"], row["vaddr"], row["size"]) for row in look("segments")]
     for pid, start, size in ranges:
-        if pid == handle.pid and start <= handle.place < start + size:
-            return int(start + size - handle.place)
+        if pid == task.pid and start <= place < start + size:
+            return int(start + size - place)
     raise CommandFailed(
-        f"{handle} is in no attachment or segment, so its size is not known", "--size"
+        f"{place:#x} is in no attachment or segment, so its size is not known", "--size"
     )

@@ -1,13 +1,17 @@
 """What people type for sizes, times, ids, partitions and memory, as values.
 
 Each function is a click parameter type: text in, value out, and a text that cannot be read is a
-usage error that shows how to write it. Handles name memory: `p1:12:0x7f0000` is that address in
-task 12 of partition p1, `p1/0x7f0000` leaves the task to be found, and `+4K` adds an offset.
+usage error that shows how to write it.
+
+Names carry the boot that they are of: `p1:178364521345:12` is task 12 of that boot of partition p1,
+`p1:178364521345:12:0x7f0000` a handle of its memory, to which `+4K` adds an offset. Pids and
+addresses come again after a reboot, and whoever kept a name must not meet a stranger by it. So a
+name without its boot is refused: nobody could tell whether it was kept.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
 
@@ -21,8 +25,9 @@ T = TypeVar("T")
 
 _PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
 _RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
-_TASK = re.compile(rf"({_PARTITION.pattern}):(\d+)")
-_HANDLE = re.compile(rf"({_PARTITION.pattern})(?::(\d+):|/)(0[xX][0-9a-fA-F]+)(?:\+(\w+))?")
+_TASK = re.compile(rf"({_PARTITION.pattern}):(\d{{1,13}}):(\d{{1,7}})")
+_HANDLE = re.compile(rf"({_TASK.pattern}):(0[xX][0-9a-fA-F]{{1,16}})(?:\+(\w+))?")
+_BOOTLESS = re.compile(rf"({_PARTITION.pattern})(:\d+(:0[xX]\w+)?|/0[xX]\w+)(\+\w+)?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROTECTIONS = {
     "none": calls.PROT_NONE,
@@ -46,22 +51,21 @@ def parameter(read: Callable[[str], T]) -> Callable[[str], T]:
 
 @dataclass(frozen=True, slots=True)
 class TaskRef:
-    """A task of the cluster: `p0:12`."""
+    """A task of one boot of a partition."""
 
     partition: str
+    boot: int
     pid: int
 
     def __str__(self) -> str:
-        return f"{self.partition}:{self.pid}"
+        return f"{self.partition}:{self.boot}:{self.pid}"
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """Memory of the cluster. `pid` 0: the one task that has an attachment at `address`.
-    `offset` is the part after `+`, in bytes."""
+    """Memory of a task. `offset` is the part after `+`, in bytes."""
 
-    partition: str
-    pid: int
+    task: TaskRef
     address: int
     offset: int = 0
 
@@ -70,18 +74,9 @@ class Handle:
         """The address meant, offset included."""
         return self.address + self.offset
 
-    def of_task(self, pid: int) -> "Handle":
-        """The same memory with its task filled in."""
-        return replace(self, pid=pid)
-
-    def moved(self, distance: int) -> "Handle":
-        """The place `distance` bytes further on."""
-        return replace(self, offset=self.offset + distance)
-
     def __str__(self) -> str:
-        owner = f":{self.pid}:" if self.pid else "/"
         plus = f"+{self.offset:#x}" if self.offset else ""
-        return f"{self.partition}{owner}{self.address:#x}{plus}"
+        return f"{self.task}:{self.address:#x}{plus}"
 
 
 def _integer(text: str) -> int:
@@ -169,29 +164,34 @@ def partitions(text: str) -> tuple[str, ...]:
 
 @parameter
 def task(text: str) -> TaskRef:
-    """A task: p0:12."""
+    """A task: p0:178364521345:12."""
     match = _TASK.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a task; write it like p0:12 (see `xpmem-emu task ls`)")
-    return TaskRef(partition(match[1]), int(match[2]))
+        raise ValueError(_misread(text, "task", "P:BOOT:PID, as `xpmem-emu task ls` prints it"))
+    return TaskRef(partition(match[1]), int(match[2]), int(match[3]))
 
 
 @parameter
 def handle(text: str) -> Handle:
-    """Memory: p1:12:0x7f0000, p1/0x7f0000, either with +OFFSET."""
+    """Memory: p1:178364521345:12:0x7f0000, perhaps with +OFFSET."""
     match = _HANDLE.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text!r} is not a handle; write it like p1:12:0x7f0000 or p1/0x7f0000, "
-            "as `xpmem-emu attach` prints it"
+            _misread(text, "handle", "P:BOOT:PID:0xADDR, as `xpmem-emu attach` prints it")
         )
-    offset = size(match[4]) if match[4] else 0
-    return Handle(partition(match[1]), int(match[2] or 0), int(match[3], 0), offset)
+    offset = size(match[6]) if match[6] else 0
+    return Handle(task(match[1]), int(match[5], 0), offset)
+
+
+def _misread(text: str, kind: str, form: str) -> str:
+    if _BOOTLESS.fullmatch(text):
+        return f"{text!r} does not say of which boot it is; write it like {form}"
+    return f"{text!r} is not a {kind}; write it like {form}"
 
 
 def looks_like_handle(text: str) -> bool:
-    """Whether `text` names memory of the cluster rather than a file here."""
-    return _HANDLE.fullmatch(text) is not None
+    """Whether `text` is meant to name memory of the cluster rather than a file here."""
+    return bool(_HANDLE.fullmatch(text) or (_BOOTLESS.fullmatch(text) and "0x" in text.lower()))
 
 
 @parameter

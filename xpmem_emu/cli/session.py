@@ -5,6 +5,7 @@ Every command finds the `Session` in the click context. The session reaches part
 command line.
 """
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,12 +25,12 @@ from rich.progress import (
 )
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.memory import locate
-from xpmem_emu.cli.parameters import Handle
+from xpmem_emu.cli.parameters import TaskRef
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
+from xpmem_emu.xpmem import ids
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition
+    from xpmem_emu.live.client import Partition, Task
     from xpmem_emu.live.cluster import Progress as StepProgress
     from xpmem_emu.live.launcher import Launcher
 
@@ -39,8 +40,9 @@ _SHOW_PROGRESS_AFTER_S = 1.0
 class Emulator(Protocol):
     """How the command line reaches a cluster."""
 
-    def connect(self, partition: str, cluster: str) -> "Partition":
-        """The partition, ready for calls. Raises OSError with cause and remedy."""
+    def connect(self, partition: str, cluster: str, boot: int = 0) -> "Partition":
+        """The partition, ready for calls. `boot`: which one is meant, 0: whichever runs. Raises
+        OSError with cause and remedy."""
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         """Names and partids of the partitions that the cluster was started with. Raises OSError
@@ -50,11 +52,11 @@ class Emulator(Protocol):
 class LiveEmulator:
     """Real partition processes, by way of the client library."""
 
-    def connect(self, partition: str, cluster: str) -> "Partition":
+    def connect(self, partition: str, cluster: str, boot: int = 0) -> "Partition":
         """See Emulator."""
         from xpmem_emu.live.client import connect
 
-        return connect(partition, cluster=cluster)
+        return connect(partition, cluster=cluster, boot=boot)
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         """See Emulator."""
@@ -93,10 +95,30 @@ class Session:
 
         return launcher_of(self.cluster)
 
-    def connect(self, partition: str) -> "Partition":
-        """One partition of this cluster, as a context manager."""
+    def connect(self, partition: str, boot: int = 0) -> "Partition":
+        """One partition of this cluster, as a context manager. `boot`: which one is meant, 0:
+        whichever runs."""
         self.detail(f"connecting to {partition} of cluster {self.cluster}")
-        return self.emulator.connect(partition, self.cluster)
+        return self.emulator.connect(partition, self.cluster, boot)
+
+    @contextmanager
+    def task(self, ref: TaskRef) -> Iterator["Task"]:
+        """The task of that name. Raises OSError ESTALE when it is of another boot than runs."""
+        with self.connect(ref.partition, ref.boot) as partition:
+            yield partition.task(ref.pid)
+
+    @contextmanager
+    def owner(self, ident: int) -> Iterator["Task"]:
+        """The task that a segid or apid is of, as the id itself says. Raises CommandFailed ESTALE
+        when it is of another boot: an id has only a byte of the boot's number."""
+        parts = ids.unpack(ident)
+        with self.connect(name := self.name_of(parts.partid)) as partition:
+            if parts.boot != partition.facts.boot & 0xFF:
+                raise CommandFailed(
+                    f"{ident:#x} is of another boot of {name} than {partition.facts.boot}, which "
+                    "runs now", "xpmem-emu get segments, or get permits", number=errno.ESTALE,
+                )  # fmt: skip
+            yield partition.task(parts.tgid)
 
     def partitions(self, chosen: Sequence[str] = ()) -> Sequence[str]:
         """`chosen`, or all partitions of the cluster. Raises CommandFailed for an unknown one."""
@@ -133,13 +155,6 @@ class Session:
                 yield name, partition
         if failure is not None and not answered:
             raise failure
-
-    @contextmanager
-    def memory(self, handle: Handle) -> Iterator[tuple["Partition", Handle]]:
-        """The handle's partition, and the handle with its task known. Raises CommandFailed when
-        not exactly one task fits."""
-        with self.connect(handle.partition) as partition:
-            yield partition, handle if handle.pid else locate(partition, handle)
 
     @contextmanager
     def transfer(self, label: str, total: int) -> Iterator[Callable[[int], None]]:

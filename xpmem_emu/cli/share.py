@@ -26,7 +26,6 @@ from xpmem_emu.cli.output import Format, Row, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.units import PAGE_SIZE, format_size, page_align_up
-from xpmem_emu.xpmem import ids
 
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition, Task
@@ -42,12 +41,6 @@ def fresh_task(partition: "Partition", name: str) -> Iterator["Task"]:
         with suppress(OSError):  # out of memory has killed it already, or its partition is gone
             task.kill()
         raise
-
-
-def home(session: Session, ident: int) -> TaskRef:
-    """The task that owns a segid or apid; the id says so itself."""
-    parts = ids.unpack(ident)
-    return TaskRef(session.name_of(parts.partid), parts.tgid)
 
 
 # -- export -----------------------------------------------------------------------------------
@@ -85,7 +78,7 @@ def export(session: Session, source: str | None, where: str | None, size: int | 
     \b
     xpmem-emu export big.bin --on p0
     xpmem-emu export --size 8M --on p0
-    xpmem-emu export p0:12:0x7f0000 --size 1M
+    xpmem-emu export "$handle" --size 1M
     """
     terms = Terms(mode, name)
     if source and parameters.looks_like_handle(source):
@@ -105,10 +98,10 @@ def export(session: Session, source: str | None, where: str | None, size: int | 
 
 
 def _export_memory(session: Session, memory: Handle, size: int | None, terms: Terms) -> Row:
-    if not size or not memory.pid:
-        raise click.UsageError("To export memory of a task, write P:PID:ADDRESS and --size.")
-    with session.connect(memory.partition) as partition:
-        return terms.make(partition.task(memory.pid), memory, size)
+    if not size:
+        raise click.UsageError("To export memory of a task, give its handle and --size.")
+    with session.task(memory.task) as task:
+        return terms.make(task, memory, size)
 
 
 def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
@@ -127,7 +120,7 @@ def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
 def _export_fresh(session: Session, where: str, size: int, pieces: Iterator[bytes] | None,
                   terms: Terms) -> dict[str, object]:  # fmt: skip
     with session.connect(where) as partition, fresh_task(partition, "export") as task:
-        memory = Handle(where, task.pid, task.mmap(page_align_up(size)))
+        memory = Handle(_ref(where, task), task.mmap(page_align_up(size)))
         if pieces is not None:
             _require_room(partition, where, size)
             with session.transfer(f"copying to {where}", size) as advance:
@@ -157,7 +150,7 @@ def _random(size: int) -> Iterator[bytes]:
 @click.argument("segment", type=parameters.segment, metavar="SEGID|NAME",
                 shell_complete=completion.segids)
 @on("The importing partition; a new task is made there.")
-@click.option("--task", "owner", type=parameters.task, metavar="P:PID",
+@click.option("--task", "owner", type=parameters.task, metavar="P:BOOT:PID",
               help="Attach in this task rather than in a new one.")
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE",
               help="Where in the segment to begin.")
@@ -174,18 +167,21 @@ def attach(session: Session, segment: int | str, where: str | None, owner: TaskR
            output: Format) -> None:  # fmt: skip
     """Map a segment into a task of another partition; prints the handle of the attachment."""
     if (where is None) == (owner is None):
-        raise click.UsageError("Say where: either --on P for a new task, or --task P:PID.")
-    name = owner.partition if owner else where or ""
+        raise click.UsageError("Say where: either --on P for a new task, or --task P:BOOT:PID.")
+    name, boot = (owner.partition, owner.boot) if owner else (where or "", 0)
     flags = XPMEM_RDONLY if read_only else XPMEM_RDWR
-    with session.connect(name) as partition, _importer(partition, owner) as task:
+    with session.connect(name, boot) as partition, _importer(partition, owner) as task:
         segid = _find(partition, segment)
         apid = task.xpmem_get(segid, flags)
         length = size if size is not None else _rest(partition, apid, offset)
-        address = task.xpmem_attach(apid, offset, length, vaddr=at)
-        handle = Handle(name, task.pid, address)
+        handle = Handle(_ref(name, task), task.xpmem_attach(apid, offset, length, vaddr=at))
     result = {"handle": str(handle), "segid": segid, "apid": apid, "size": length}
     click.echo(handle if output.for_people else show_record("attach", result, output))
     session.say(f"attached {format_size(length)} of {segid:#x}; next: xpmem-emu cat {handle}")
+
+
+def _ref(where: str, task: "Task") -> TaskRef:
+    return TaskRef(where, task.partition.facts.boot, task.pid)
 
 
 @contextmanager
@@ -220,9 +216,9 @@ def _rest(partition: "Partition", apid: int, offset: int) -> int:
 @pass_session
 def detach(session: Session, handle: Handle) -> None:
     """Unmap an attachment; its permit and its task stay."""
-    with session.memory(handle) as (partition, found):
-        partition.task(found.pid).xpmem_detach(found.address)
-    session.say(f"detached {found}")
+    with session.task(handle.task) as task:
+        task.xpmem_detach(handle.address)
+    session.say(f"detached {handle}")
 
 
 @click.command(cls=Command)
@@ -230,9 +226,8 @@ def detach(session: Session, handle: Handle) -> None:
 @pass_session
 def release(session: Session, apid: int) -> None:
     """Give up a permit, and with it all its attachments."""
-    owner = home(session, apid)
-    with session.connect(owner.partition) as partition:
-        partition.task(owner.pid).xpmem_release(apid)
+    with session.owner(apid) as task:
+        task.xpmem_release(apid)
     session.say(f"released {apid:#x}")
 
 
@@ -241,7 +236,6 @@ def release(session: Session, apid: int) -> None:
 @pass_session
 def remove(session: Session, segid: int) -> None:
     """Take a segment back: importers are recalled and get SIGBUS from now on."""
-    owner = home(session, segid)
-    with session.connect(owner.partition) as partition:
-        partition.task(owner.pid).xpmem_remove(segid)
+    with session.owner(segid) as task:
+        task.xpmem_remove(segid)
     session.say(f"removed {segid:#x}")

@@ -4,6 +4,8 @@
 that mappings can be backed by. Commands that make something print its name alone on stdout.
 """
 
+from dataclasses import replace
+
 import click
 
 from xpmem_emu.cli import parameters
@@ -67,7 +69,8 @@ def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ..
     """Start a task that outlives this command; prints its name."""
     with session.connect(where) as partition:
         made = partition.spawn(name=name, uid=uid, gids=list(gids), detached=True)
-    _print_task(session, TaskRef(where, made.pid), output, "started")
+        ref = TaskRef(where, partition.facts.boot, made.pid)
+    _print_task(session, ref, output, "started")
 
 
 @task.command()
@@ -76,8 +79,8 @@ def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ..
 @pass_session
 def kill(session: Session, ref: TaskRef, signal: int) -> None:
     """Send a signal; returns when a killed task is gone."""
-    with session.connect(ref.partition) as partition:
-        partition.task(ref.pid).kill(signal, "xpmem-emu task kill")
+    with session.task(ref) as task:
+        task.kill(signal, "xpmem-emu task kill")
     session.say(f"sent signal {signal} to {ref}")
 
 
@@ -87,8 +90,8 @@ def kill(session: Session, ref: TaskRef, signal: int) -> None:
 @pass_session
 def exit_(session: Session, ref: TaskRef, status: int) -> None:
     """Let a task end by itself; returns when its address space is gone."""
-    with session.connect(ref.partition) as partition:
-        partition.task(ref.pid).exit(status)
+    with session.task(ref) as task:
+        task.exit(status)
     session.say(f"{ref} is gone")
 
 
@@ -98,9 +101,9 @@ def exit_(session: Session, ref: TaskRef, status: int) -> None:
 @pass_session
 def fork(session: Session, ref: TaskRef, output: Format) -> None:
     """Fork a task (copy on write: importers are recalled); prints the child's name."""
-    with session.connect(ref.partition) as partition:
-        child = partition.task(ref.pid).fork()
-    _print_task(session, TaskRef(ref.partition, child.pid), output, "forked")
+    with session.task(ref) as task:
+        child = task.fork()
+    _print_task(session, replace(ref, pid=child.pid), output, "forked")
 
 
 @task.command()
@@ -132,9 +135,9 @@ def mmap(session: Session, ref: TaskRef, size: int, prot: int, file: str, offset
     flags = calls.MAP_SHARED if file else calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
     flags |= calls.MAP_FIXED if at else 0
     flags |= calls.MAP_UNCACHED if uncached else 0
-    with session.connect(ref.partition) as partition:
-        address = partition.task(ref.pid).mmap(size, prot, flags, at, file, offset)
-    _print_memory(Handle(ref.partition, ref.pid, address), size, output)
+    with session.task(ref) as task:
+        address = task.mmap(size, prot, flags, at, file, offset)
+    _print_memory(Handle(ref, address), size, output)
 
 
 @task.command()
@@ -143,9 +146,9 @@ def mmap(session: Session, ref: TaskRef, size: int, prot: int, file: str, offset
 @pass_session
 def munmap(session: Session, handle: Handle, size: int) -> None:
     """Unmap SIZE bytes; importers of these pages are recalled first."""
-    with session.memory(handle) as (partition, place):
-        partition.task(place.pid).munmap(place.place, size)
-    session.say(f"unmapped {size} bytes at {place}")
+    with session.task(handle.task) as task:
+        task.munmap(handle.place, size)
+    session.say(f"unmapped {size} bytes at {handle}")
 
 
 @task.command()
@@ -155,9 +158,9 @@ def munmap(session: Session, handle: Handle, size: int) -> None:
 @pass_session
 def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
     """Change the protection of SIZE bytes."""
-    with session.memory(handle) as (partition, place):
-        partition.task(place.pid).mprotect(place.place, size, prot)
-    session.say(f"protected {size} bytes at {place}")
+    with session.task(handle.task) as task:
+        task.mprotect(handle.place, size, prot)
+    session.say(f"protected {size} bytes at {handle}")
 
 
 @task.command()
@@ -167,9 +170,9 @@ def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
 @pass_session
 def madvise(session: Session, handle: Handle, size: int, advice: str) -> None:
     """Advise about SIZE bytes: drop them, punch them out of their file, or page them out."""
-    with session.memory(handle) as (partition, place):
-        partition.task(place.pid).madvise(place.place, size, _ADVICE[advice])
-    session.say(f"advised {advice} for {size} bytes at {place}")
+    with session.task(handle.task) as task:
+        task.madvise(handle.place, size, _ADVICE[advice])
+    session.say(f"advised {advice} for {size} bytes at {handle}")
 
 
 @task.command()
@@ -184,10 +187,9 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
            output: Format) -> None:  # fmt: skip
     """Resize or move a mapping; prints its new handle."""
     flags = calls.MREMAP_MAYMOVE | (calls.MREMAP_FIXED if target else 0)
-    with session.memory(handle) as (partition, place):
-        task = partition.task(place.pid)
-        address = task.mremap(place.place, old_size, new_size, flags, target)
-    _print_memory(Handle(place.partition, place.pid, address), new_size, output)
+    with session.task(handle.task) as task:
+        address = task.mremap(handle.place, old_size, new_size, flags, target)
+    _print_memory(Handle(handle.task, address), new_size, output)
 
 
 # -- the kernel by itself ---------------------------------------------------------------------
@@ -203,10 +205,12 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
 @pass_session
 def reclaim(session: Session, where: str, pages: int, handle: Handle | None, size: int) -> None:
     """Free frames by swapping out or dropping pages (try_to_unmap); prints how many."""
-    if handle and (handle.partition != where or not handle.pid or not size):
-        raise click.UsageError(f"--of takes a handle {where}:PID:ADDR, and --size.")
-    pid, address = (handle.pid, handle.place) if handle else (0, 0)
-    with session.connect(where) as partition:
+    if handle and (handle.task.partition != where or not size):
+        raise click.UsageError(f"--of takes a handle {where}:BOOT:PID:0xADDR, and --size.")
+    boot, pid, address = (
+        (handle.task.boot, handle.task.pid, handle.place) if handle else (0, 0, 0)
+    )
+    with session.connect(where, boot) as partition:
         click.echo(partition.reclaim(pages, pid, address, size))
 
 
@@ -216,8 +220,8 @@ def reclaim(session: Session, where: str, pages: int, handle: Handle | None, siz
 @pass_session
 def migrate(session: Session, handle: Handle, size: int) -> None:
     """Move the pages of SIZE bytes to other frames; prints how many moved."""
-    with session.memory(handle) as (partition, place):
-        click.echo(partition.task(place.pid).migrate(place.place, size))
+    with session.task(handle.task) as task:
+        click.echo(task.migrate(handle.place, size))
 
 
 @vm.command()

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TypeVar
 
+import msgspec
+
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer
@@ -82,42 +84,47 @@ def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
     return partition, console, keys
 
 
-def new_hello() -> Hello:
-    """A session of this process."""
+def new_hello(boot: int = 0) -> Hello:
+    """A session of this process with that boot of a partition, 0: with whichever runs."""
     program = os.path.basename(sys.argv[0])[:40] if sys.argv else ""
-    return Hello(session=secrets.token_hex(16), client=f"{program or 'python'}[{os.getpid()}]")
+    name = f"{program or 'python'}[{os.getpid()}]"
+    return Hello(session=secrets.token_hex(16), client=name, boot=boot)
 
 
-def connect(partition: str, cluster: str | None = None, *,
+def connect(partition: str, cluster: str | None = None, *, boot: int = 0,
             timeout: float = CALL_TIMEOUT_S) -> Partition:  # fmt: skip
     """Connect to a partition by name, or by its console endpoint (`ipc://`, `tcp://`), before
     which stands whose it is where keys guard it: `p0@tcp://host:7100`.
 
     `cluster`: else `$XPMEM_EMU_CLUSTER`, else `default`. `timeout` in seconds bounds each call.
-    Keys are those of `$XPMEM_EMU_KEYS`, else those that the cluster was started with here.
-    Raises XpmemError.
+    `boot`: which boot is meant (`facts.boot` of an earlier connection), 0: whichever runs. Keys are
+    those of `$XPMEM_EMU_KEYS`, else those that the cluster was started with here. Raises
+    XpmemError, ESTALE when another boot runs than is meant.
     """
     name, endpoint, keys = whereabouts(partition, cluster)
-    return Partition(name, endpoint, timeout=timeout, keys=keys)
+    return Partition(name, endpoint, boot=boot, timeout=timeout, keys=keys)
 
 
 class Partition(PartitionOperations["Task"], Blocking):
     """One session with one boot of one partition."""
 
-    def __init__(self, name: str, endpoint: str, *, timeout: float = CALL_TIMEOUT_S,
-                 keys: str = "") -> None:  # fmt: skip
-        """`keys` is a folder. Raises XpmemError when nobody answers at `endpoint`."""
+    def __init__(self, name: str, endpoint: str, *, boot: int = 0,
+                 timeout: float = CALL_TIMEOUT_S, keys: str = "") -> None:  # fmt: skip
+        """`keys` is a folder. Raises XpmemError when nobody answers at `endpoint`, or not the
+        boot that is meant."""
         self.name = name
         self.endpoint = endpoint
         self.timeout = timeout
-        self._hello = new_hello()
+        hello = new_hello(boot)
         self._lock = threading.Lock()
         self._idle: list[Line] = []
         self._lines = threading.BoundedSemaphore(_LINES_MAX)
         self._closed = threading.Event()
         self._credentials = credentials(name, endpoint, keys)
-        line = Line(endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
+        line = Line(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
         self.facts: BootFacts = line.facts
+        # From now on that boot is meant, by every further line too.
+        self._hello = msgspec.structs.replace(hello, boot=line.facts.boot)
         self._idle.append(line)
         self._heart = threading.Thread(
             target=self._beat, name=f"xpmem-emu heart of {name}", daemon=True
@@ -196,14 +203,10 @@ class Partition(PartitionOperations["Task"], Blocking):
                         self._idle.append(line)
 
     def _new_line(self) -> Line:
-        """Raises XpmemError ECONNRESET when the partition is not the one we connected to."""
+        """Raises XpmemError ESTALE when the partition has rebooted."""
         if self._closed.is_set():
             raise xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
-        line = Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
-        if line.facts.boot != self.facts.boot:
-            line.close()
-            raise xpmem_error(errno.ECONNRESET, f"{self.name} rebooted", "connect again")
-        return line
+        return Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
 
     def _beat(self) -> None:
         """Keep the lease, until closed, or until the partition or the session is gone."""

@@ -42,13 +42,13 @@ _BATCHES_MAX = 64
 _CONNECT_POLL_S = 0.005
 
 
-async def connect_async(partition: str, cluster: str | None = None, *,
+async def connect_async(partition: str, cluster: str | None = None, *, boot: int = 0,
                         timeout: float = CALL_TIMEOUT_S) -> AsyncPartition:  # fmt: skip
     """Connect as `xpmem_emu.connect` does. To be closed, or used with `async with`."""
     name, endpoint, keys = whereabouts(partition, cluster)
     connection = AsyncPartition(name, endpoint, timeout=timeout, keys=keys)
     try:
-        await connection.open()
+        await connection.open(boot)
     except BaseException:
         connection.abandon()
         raise
@@ -120,14 +120,15 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
             with suppress(XpmemError):
                 await self._ask(Request(ident, kind=Ask.UNSUBSCRIBE), CONNECT_TIMEOUT_S)
 
-    async def open(self) -> None:
-        """Say hello. Raises XpmemError when nobody answers in time."""
+    async def open(self, boot: int) -> None:
+        """Say hello to that boot, 0: to whichever runs. Raises XpmemError when nobody answers in
+        time, ESTALE when another boot does."""
         deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
         while not self._dial.connected(0):
             if asyncio.get_running_loop().time() > deadline:
                 raise self._dial.unanswered()
             await asyncio.sleep(_CONNECT_POLL_S)
-        answer = await self._ask(Request(new_hello(), kind=Ask.HELLO), CONNECT_TIMEOUT_S)
+        answer = await self._ask(Request(new_hello(boot), kind=Ask.HELLO), CONNECT_TIMEOUT_S)
         self.facts = convert(answer.value, BootFacts)
         self._heart = asyncio.create_task(self._beat())
 

@@ -98,9 +98,10 @@ class Console:
             return self._done(asker, request, self._facts())
         now_ns = time.monotonic_ns()
         if request.kind == Ask.HELLO:
-            hello = codec.convert(request.body, Hello)
+            hello, facts = codec.convert(request.body, Hello), self._facts()
+            _require_boot(hello, facts)
             self._sessions.hello(now_ns, asker.connection, hello, asker.public)
-            return self._done(asker, request, self._facts())
+            return self._done(asker, request, facts)
         session = self._sessions.heard(now_ns, asker.connection, asker.public)
         if session is None:
             raise KernelError(
@@ -232,3 +233,14 @@ class Console:
         self._flush = None
         if not self._stream.flush():
             self._flush = self._loop.call_later(_FLUSH_RETRY_S, self._flush_events)
+
+
+def _require_boot(hello: Hello, facts: BootFacts) -> None:
+    """Raises KernelError ESTALE: pids, addresses and ids of the boot that is meant may be those of
+    somebody else in this one."""
+    if hello.boot not in (0, facts.boot):
+        raise KernelError(
+            errno.ESTALE, f"boot {hello.boot} of {facts.name} is meant, and boot {facts.boot} "
+            "runs, whose tasks and memory are others",
+            "xpmem-emu get tasks, or get attachments; a program connects again",
+        )  # fmt: skip

@@ -69,6 +69,9 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True):
 
     session: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}$")]
     client: Annotated[str, Meta(max_length=64)]
+    boot: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    """Which boot is meant; 0: whichever runs. A session is with one boot for ever, so all that it
+    asks is meant for that boot and for no later one."""
 
 
 class BootFacts(Struct, frozen=True):
