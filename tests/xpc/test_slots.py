@@ -225,16 +225,32 @@ def test_a_request_that_runs_when_the_peer_is_given_up_finishes_but_is_not_answe
     world.shut_down()
 
 
-def test_threads_of_old_sessions_bound_what_a_peer_can_start_in_new_ones() -> None:
+def test_a_peer_gets_no_session_while_its_old_threads_leave_no_room_for_one() -> None:
+    """Each session's requests never end. The first ones after them still find their threads: what
+    is asked and what is owed alike; there is no fifth session until there is room for it."""
     world = connected(slots=2, disengage_limit=100 * MILLISECOND)
-    hold(world, 1)
-    partition = world[1].xpc.partitions[0]
-    for _ in range(8):
+    node, partition = world[1], world[1].xpc.partitions[0]
+    let_go = hold(world, 1)
+    held = node.echo.work
+
+    async def work(message: Message) -> Message:
+        assert held is not None
+        return answer(message) if isinstance(message, Invalidate) else await held(message)
+
+    node.echo.work = work
+    for session in range(1, 6):
         world.connect()
-        tasks = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(2)]
+        recall = world.owed(0, 1, Invalidate([]))
+        assert world.run_until(lambda task=recall: task.done, MILLISECOND), session
+        stuck = [world.ask(0, 1, patience=STUBBORN) for _ in range(2)]
         world.run(50 * MILLISECOND)
         world[0].xpc.deactivate(1, Reason.TIMEOUT, "test")
-        assert world.run_until(lambda tasks=tasks: all(task.done for task in tasks))
-        world.run(SECOND)
-    assert partition.threads == partition.thread_limit == 8
-    assert world[1].xpc.counters["refused"] > 0
+        assert world.run_until(lambda tasks=stuck: all(task.done for task in tasks))
+    world.run(10 * SECOND)
+    assert partition.threads == 10
+    assert partition.place == "xpc/partition:threads"
+    assert world[1].xpc.counters["refused"] == 0
+    let_go()
+    world.connect()
+    assert partition.threads == 0
+    world.shut_down()

@@ -29,6 +29,7 @@ from xpmem_emu.xpc.messages import (
     RsvdPage,
 )
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpc.xpc import Patience, Xpc
 
 Work = Callable[[Message], Coroutine[Any, Any, Message | tuple[Message, Buffer]]]
@@ -81,7 +82,7 @@ class Echo:
         self.calls.append(("disconnected", partid, reason))
 
     async def received(
-        self, partid: int, message: Message, bulk: Buffer
+        self, requester: Requester, message: Message, bulk: Buffer
     ) -> Message | tuple[Message, Buffer]:
         self.served.append(message)
         if self.work is not None:

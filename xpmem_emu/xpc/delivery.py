@@ -1,10 +1,11 @@
 """One opening of a channel: its two rings, its user, and the kernel threads that serve requests.
 
 A request that is new gets a thread of its own (`xpc03c0-17`: peer, channel, slot). The slots bound
-how many there are; a peer whose old threads outlived their session gets no more than that in all,
-and finds its further requests dropped until they end. A thread is never cancelled: when the
-opening ends under it, its reply is dropped. Facts 3.9, without the idle pool, which saved a
-thread creation that costs nothing here.
+how many there are, for each class its own, so no request ever lacks a thread because of others;
+that threads which outlived their session are not added to without end is `partition`'s business.
+A thread is never cancelled: when the opening ends under it, what it has not done yet it does not
+do (`requester`), and its reply is dropped. Facts 3.9, without the idle pool, which saved a thread
+creation that costs nothing here.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from xpmem_emu.xpc import events
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Buffer, Header
 from xpmem_emu.xpc.messages import Message
-from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpc.slots import SendRing, SlotClass
 from xpmem_emu.xpc.wire import Wire
 
@@ -26,7 +28,6 @@ class Host(Protocol):
 
     threads: int
     """Threads that serve this peer, whatever their session."""
-    thread_limit: int
 
     def changed(self) -> None:
         """Somebody may be waiting for what just happened to a channel."""
@@ -60,13 +61,13 @@ class Opening:
         )
         self.receiver = ReceiveRing(slots * len(SlotClass), generation)
         self.threads = 0
+        self._requester = Requester(wire.peer, wire.remote)
         self._handler = handler
         self._channel = channel
         self._wire = wire
         self._host = host
         self._drained = drained
         self._connected = False
-        self._ended = False
 
     def connect(self) -> None:
         """Tell the user that the channel is open."""
@@ -75,8 +76,8 @@ class Opening:
 
     def end(self, reason: Reason, place: str) -> None:
         """Fail every caller with `reason`, forget all answers; threads run on."""
-        if not self._ended:
-            self._ended = True
+        if self._requester.current:
+            self._requester.end()
             self.sender.end(reason, place)
             self.receiver.forget()
 
@@ -91,7 +92,7 @@ class Opening:
         number, kind = header.number, KIND[type(message)]
         if message.code in REPLY_CODES:
             self.sender.answered(number, message, bulk)
-        elif self._host.threads >= self._host.thread_limit or self._thread_fails():
+        elif self._thread_fails():
             self._refuse(kind, number)
         else:
             arrival = receive_request(self.receiver, self._wire, kind, self._channel, number)
@@ -118,21 +119,29 @@ class Opening:
         )
 
     async def _serve(self, number: int, request: Message, bulk: Buffer) -> None:
-        """A kernel thread: let the user work, then answer if anybody still wants it."""
+        """A kernel thread: let the user work, then answer, as long as anybody wants it."""
+        try:
+            await self._work(number, request, bulk)
+        except XpcError:
+            if self._requester.current:
+                raise
+        self.threads -= 1
+        self._host.threads -= 1
+        if not self._requester.current and not self.threads:
+            self._drained()
+
+    async def _work(self, number: int, request: Message, bulk: Buffer) -> None:
         failpoints = self._wire.local.failpoints
         if failpoints.armed:
             await failpoints.reach(XPC_SERVE)
-        result = await self._handler.received(self._wire.peer, request, bulk)
+        self._requester.require_current()
+        result = await self._handler.received(self._requester, request, bulk)
         if failpoints.armed:
             await failpoints.reach(XPC_REPLY)
+        self._requester.require_current()
         reply, data = result if isinstance(result, tuple) else (result, b"")
         if reply.code != request.reply_code or len(data) > self._wire.local.image.xpc.payload:
             raise KernelBug(f"{KIND[type(reply)]} with {len(data)} bytes for {request}")
-        if not self._ended:
-            packet = self._wire.pack(self._channel, number, reply, data)
-            self.receiver.answer(number, packet)
-            self._wire.send(packet)
-        self.threads -= 1
-        self._host.threads -= 1
-        if self._ended and not self.threads:
-            self._drained()
+        packet = self._wire.pack(self._channel, number, reply, data)
+        self.receiver.answer(number, packet)
+        self._wire.send(packet)

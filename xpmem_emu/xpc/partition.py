@@ -44,7 +44,7 @@ class Partition:
         self.remote = Remote()
         self.session: Session | None = None
         self.threads = 0
-        self.thread_limit = len(SlotClass) * local.image.xpc.slots * len(DATA_CHANNELS)
+        self._capacity = len(SlotClass) * local.image.xpc.slots * len(DATA_CHANNELS)
         self._local = local
         self._epoch = 0
         self._disengage_ns = 0
@@ -64,11 +64,18 @@ class Partition:
     # -- changes of state ------------------------------------------------------------------
 
     def activate(self) -> None:
-        """Start a new epoch towards the peer, if we are INACTIVE and not stopping."""
+        """Start a new epoch towards the peer, if we are INACTIVE and not stopping. Not while the
+        threads of old sessions are more than the slots of one: there are never more than twice
+        as many."""
         if self.state is not ActState.INACTIVE or self._local.stopping:
             return
         if self._epoch == EPOCH_MAX:
             self.reason, self.place = Reason.LACK_OF_RESOURCES, "xpc/partition:epoch"
+            return
+        if self.threads > self._capacity:
+            # A session must find a thread for each of its slots, or what still sleeps for the old
+            # ones could keep a recall of the new one waiting. Discovery tries again.
+            self.reason, self.place = Reason.LACK_OF_RESOURCES, "xpc/partition:threads"
             return
         self._epoch += 1
         self.counters.activations += 1

@@ -18,6 +18,7 @@ from xpmem_emu.xpc import events
 from xpmem_emu.xpc.frame import KIND, Buffer, Header, encode
 from xpmem_emu.xpc.messages import Message, RsvdPage
 from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.requester import Requester
 
 GENERATION_SHIFT = 32
 """Numbers that one slot may use in one opening of a channel: it never comes near them."""
@@ -43,9 +44,10 @@ class ChannelHandler(Protocol):
         """The channel to `partid` is gone and none of its threads runs. Atomic."""
 
     async def received(
-        self, partid: int, message: Message, bulk: Buffer
+        self, requester: Requester, message: Message, bulk: Buffer
     ) -> Message | tuple[Message, Buffer]:
-        """Carry out a request, in a kernel thread of its own; the result is the reply."""
+        """Carry out a request, in a kernel thread of its own; the result is the reply. To be left
+        by `require_current` when the session ends under it."""
 
     def late_reply(self, partid: int, request: Message, reply: Message) -> None:
         """`reply` came after the caller of `request` had given up. Atomic."""
@@ -148,6 +150,11 @@ class Wire:
         self.counters = counters
         self._src_incarnation = mine
         self._dst_incarnation = remote
+
+    @property
+    def remote(self) -> int:
+        """The peer's incarnation in this session."""
+        return self._dst_incarnation
 
     def pack(self, channel: int, number: int, message: Message, bulk: Buffer = b"") -> Packet:
         """`message` with its place in the session. Sends nothing."""

@@ -37,6 +37,7 @@ from xpmem_emu.xpc.messages import (
     Message,
     Release,
 )
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.extents import Extent, Range, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
@@ -65,11 +66,14 @@ class Exporter:
         self.grants = self.firewall.grants
         self.serving = Serving(services, self.firewall)
 
-    async def serve(self, importer: int, request: Message) -> Message:
-        """The answer to one MEM request of partition `importer` (which may be this one)."""
+    async def serve(self, requester: Requester, request: Message) -> Message:
+        """The answer to one MEM request of an importer (which may be this partition). Raises
+        XpcError when its session ended: what sleeps asks again before it does anything."""
+        requester.require_current()
+        importer = requester.partid
         match request:
             case Fault():
-                return await self._fault(importer, request)
+                return await self._fault(requester, request)
             case Get():
                 return self._get(importer, request)
             case Attach():
@@ -204,11 +208,14 @@ class Exporter:
 
     # -- faults ----------------------------------------------------------------------------
 
-    async def _fault(self, importer: int, request: Fault) -> FaultReply:
-        failpoints = self._services.failpoints
+    async def _fault(self, requester: Requester, request: Fault) -> FaultReply:
+        """A grant ends with the session in which it was given, so whoever sees that the one it
+        found is live after a sleep is current."""
+        failpoints, importer = self._services.failpoints, requester.partid
         try:
             if failpoints.armed:
                 await failpoints.reach(FAULT_SERVE)
+            requester.require_current()
             grant = self.grants.get((importer, request.apid))
             if grant is None:
                 raise KernelError(
@@ -236,6 +243,7 @@ class Exporter:
         )
         reply = FaultReply(0, "", segment.sequence, extents)
         if failpoints.armed and (number := await failpoints.reached(FAULT_REPLY)):
+            requester.require_current()
             self.drop(segment, importer, [pages])
             return FaultReply(number, str(said_so(FAULT_REPLY, number)), 0, [])
         return reply

@@ -12,6 +12,7 @@ from xpmem_emu.failpoints.points import EVICT_TELL
 from xpmem_emu.sched import Completion
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, Message
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.recall import MEM_CHANNEL
@@ -24,12 +25,13 @@ class Homes:
     def __init__(self, services: Services, exporter: Exporter) -> None:
         self._services = services
         self._exporter = exporter
+        self._here = Requester(services.partid, services.boot)
 
     async def ask(self, home: int, session: int, request: Message) -> Message:
         """The reply of partition `home` in that session. Raises XpcError when there is none in
         time, or when the caller is killed."""
         if home == self._services.partid:
-            return await self._exporter.serve(home, request)
+            return await self._exporter.serve(self._here, request)
         reply, _ = await self._services.xpc.call_killable(
             home, MEM_CHANNEL, request, session=session, patience=self._services.fault_patience
         )
@@ -78,7 +80,7 @@ class Homes:
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(EVICT_TELL)
         if home == self._services.partid:
-            await self._exporter.serve(home, request)
+            await self._exporter.serve(self._here, request)
         else:
             # The home owes it: what it does not hear of it would keep pinned for us for ever.
             with suppress(XpcError):  # lost, and with it everything that it knew of us

@@ -34,6 +34,7 @@ from xpmem_emu.xpc.messages import (
     Release,
 )
 from xpmem_emu.xpc.reasons import Reason
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.device import Device
@@ -118,20 +119,21 @@ class Xpmem:
         """Nothing to do: partition_down came first and did it all."""
 
     async def received(
-        self, partid: int, message: Message, bulk: Buffer
+        self, requester: Requester, message: Message, bulk: Buffer
     ) -> Message | tuple[Message, Buffer]:
         """The reply to a request of a peer."""
         if isinstance(message, Invalidate):
-            return await self._invalidate(partid, message)
+            return await self._invalidate(requester, message)
         if isinstance(message, Copy):
-            return await self.exporter.serving.copy(partid, message, bulk)
-        return await self.exporter.serve(partid, message)
+            return await self.exporter.serving.copy(requester.partid, message, bulk)
+        return await self.exporter.serve(requester, message)
 
-    async def _invalidate(self, partid: int, message: Invalidate) -> Message:
+    async def _invalidate(self, requester: Requester, message: Invalidate) -> Message:
         failpoints = self._services.failpoints
         if failpoints.armed:
             await failpoints.reach(INVALIDATE_ZAP)
-        acknowledgement = self.importer.invalidate(partid, message)
+        requester.require_current()
+        acknowledgement = self.importer.invalidate(requester.partid, message)
         if failpoints.armed:
             await failpoints.reach(INVALIDATE_ACK)
         return acknowledgement
