@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers check bench sim mutants soak model docs
+.PHONY: help setup demo test containers check bench sim swarms mutants soak model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -49,6 +49,11 @@ check: $(READY) ## lint, types, layers, house rules
 
 sim: $(READY) ## a long campaign of seeded worlds, judged by every checker
 	@$(BIN)/xpmem-emu sim run chaos --seeds 0..9999 --jobs 2
+
+swarms: $(READY) ## 300 worlds of each swarm that is aimed at one kind of thing
+	@failed=; for swarm in partitions/scenarios/chaos-*.toml; do echo "== $$swarm"; \
+	  $(BIN)/xpmem-emu sim run $$swarm --seeds 0..299 --jobs 2 || failed="$$failed $$swarm"; done; \
+	  [ -z "$$failed" ] || { echo "not valid:$$failed" >&2; exit 1; }
 
 mutants: $(READY) ## break the protocol in every known way: each must be caught
 	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2

@@ -16,7 +16,8 @@ from tests.scenario.conftest import SHARED, written
 from xpmem_emu.cli.main import run
 from xpmem_emu.cli.session import Session
 from xpmem_emu.scenario import ground_live
-from xpmem_emu.shipped import shipped_names
+from xpmem_emu.scenario.story import is_story
+from xpmem_emu.shipped import find_toml, shipped_names
 
 COMMAND = (sys.executable, "-m", "xpmem_emu.cli.main")
 
@@ -72,7 +73,9 @@ def test_the_list_explains_every_shipped_scenario_in_a_line(typed: Typed) -> Non
     code, out, _ = typed("--list")
     assert code == 0
     names = [line.split()[0] for line in out.splitlines()[1:]]
-    assert names == [name for name in shipped_names("scenarios") if name != "chaos"]
+    shipped = shipped_names("scenarios")
+    assert names == [name for name in shipped if is_story(find_toml("scenarios", name))]
+    assert not any(name.startswith("chaos") for name in names)
     document = json.loads(typed("--list", "-o", "json")[1])
     assert document["schema"] == "xpmem-emu/scenarios/v1"
     assert all(item["title"] and item["shows"] for item in document["items"])

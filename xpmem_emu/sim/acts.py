@@ -84,7 +84,7 @@ class Acts:
         sure = isinstance(ticket.outcome, Done)
         end = self._clock() if sure else FOREVER
         for region, page, pages in parts:
-            if region.number != UNTRACKED:
+            if region.number != UNTRACKED and region.number not in self._cast.twice:
                 wipe = Wipe(region.number, page, pages, ABSENT, begin, end, sure)
                 self._history.wipes.append(wipe)
 

@@ -80,6 +80,8 @@ class Cast:
     views: dict[int, View] = field(default_factory=dict)
     covered: list[tuple[Actor, int, int]] = field(default_factory=list)
     """(who, first address, end): something else may have been mapped there by now."""
+    twice: set[int] = field(default_factory=set)
+    """Regions whose words are mapped elsewhere as well: they stay when one mapping goes."""
     _lengths: dict[str, int] = field(default_factory=dict)
     """Pages of each file that were never cut off."""
     _written: set[str] = field(default_factory=set)

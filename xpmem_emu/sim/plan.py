@@ -115,7 +115,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: int = 0o666
     flags: int = 2
     """Of a new task, segment and permit."""
-    values: dict[str, int | str | bool] = {}
+    values: dict[str, int | str | bool | list[int]] = {}
     fatal: int = 0
     """The task is killed when this call goes to sleep for the time of that number; 0: it is not."""
 

@@ -151,6 +151,7 @@ class Stage:
             # Two shared mappings of a file have their words in common; what a private one has
             # that nobody wrote through it is not said.
             number = same.number if kind is Kind.FILE else UNTRACKED
+            self.cast.twice.add(same.number)
         elif file:
             self.begin(actor, calls.Creat(file, length))
         address = address_of(operation)
@@ -178,6 +179,8 @@ class Stage:
         if call is None:
             return
         value = _wiped(operation, region)
+        if operation.op is Op.MUNMAP and region.number in self.cast.twice:
+            value = None
         page, pages = operation.page, operation.pages
         if operation.op is Op.TRUNCATE:
             if not self.cast.cut(region, page):

@@ -6,16 +6,25 @@ own and never looks at a running kernel, so a plan is known before its run begin
 
 from collections.abc import Callable, Mapping
 
+from xpmem_emu.sim.workloads.borders import borders
+from xpmem_emu.sim.workloads.calls import calls
 from xpmem_emu.sim.workloads.churn import churn
 from xpmem_emu.sim.workloads.collective import collective
 from xpmem_emu.sim.workloads.counters import counters
+from xpmem_emu.sim.workloads.devices import devices
 from xpmem_emu.sim.workloads.exits import exits
+from xpmem_emu.sim.workloads.extremes import extremes
+from xpmem_emu.sim.workloads.files import files
 from xpmem_emu.sim.workloads.handover import handover
+from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.pressure import pressure
+from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
+from xpmem_emu.sim.workloads.rights import rights
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.sim.workloads.sharing import sharing
 from xpmem_emu.sim.workloads.storm import storm
+from xpmem_emu.sim.workloads.window import window
 
 WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "sharing": sharing,
@@ -27,4 +36,13 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "exits": exits,
     "race": race,
     "handover": handover,
+    "calls": calls,
+    "kills": kills,
+    "borders": borders,
+    "rights": rights,
+    "private": private,
+    "files": files,
+    "extremes": extremes,
+    "devices": devices,
+    "window": window,
 }

@@ -7,6 +7,7 @@ by `pause`; several operations at one time race with each other, which is the po
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import Any
 
 from xpmem_emu.sim.plan import Kind, Knobs, Op, Operation
 from xpmem_emu.units import MILLISECOND
@@ -54,9 +55,13 @@ class Script:
     numbers: "count[int]" = field(default_factory=lambda: count(1))
     operations: list[Operation] = field(default_factory=list)
 
-    def do(self, op: Op, **fields: int | str) -> None:
+    def do(self, op: Op, **fields: Any) -> None:
         """Append an operation at the present time."""
-        self.operations.append(Operation(self.now_ns, op, **fields))  # type: ignore[arg-type]
+        self.operations.append(Operation(self.now_ns, op, **fields))
+
+    def number(self) -> int:
+        """A number that nothing has yet."""
+        return next(self.numbers)
 
     def more(self) -> bool:
         """Whether the budget allows another operation."""
@@ -66,6 +71,10 @@ class Script:
         """Let a random time pass, often none."""
         self.now_ns += self.random.choice(_PAUSES)
 
+    def soon(self, most_ns: int) -> None:
+        """Let less than `most_ns` pass, so that what comes next meets what is under way."""
+        self.now_ns += self.random.randrange(most_ns)
+
     def settle(self) -> None:
         """Let enough time pass for calls without faults to end."""
         self.now_ns += SETTLE_NS
@@ -74,27 +83,30 @@ class Script:
         """Any partition."""
         return self.random.randrange(self.knobs.partitions)
 
-    def spawn(self, partid: int) -> int:
+    def spawn(self, partid: int, uid: int = 0) -> int:
         """A task with the device open."""
         made = next(self.numbers)
-        self.do(Op.SPAWN, made=made, partid=partid)
+        self.do(Op.SPAWN, made=made, partid=partid, uid=uid)
         return made
 
-    def export(self, task: int, pages: int, kind: Kind) -> Export:
+    def export(self, task: int, pages: int, kind: Kind, mode: int = 0o666) -> Export:
         """Map a region and export it."""
         export = Export(task, next(self.numbers), next(self.numbers), pages)
         self.do(Op.MMAP, task=task, made=export.region, pages=pages, detail=kind)
         self.settle()
-        self.do(Op.MAKE, task=task, made=export.segment, region=export.region, pages=pages)
+        self.do(Op.MAKE, task=task, made=export.segment, region=export.region, pages=pages,
+                mode=mode)  # fmt: skip
         return export
 
-    def attach(self, task: int, export: Export, first: int, pages: int) -> Import:
-        """Get and attach part of an export."""
+    def attach(
+        self, task: int, export: Export, first: int, pages: int, flags: int = 2, **place: int
+    ) -> Import:
+        """Get and attach part of an export, at a place of its own or at `beside` and `slot`."""
         made = Import(task, export, next(self.numbers), next(self.numbers), first, pages)
-        self.do(Op.GET, task=task, made=made.permit, segment=export.segment)
+        self.do(Op.GET, task=task, made=made.permit, segment=export.segment, flags=flags)
         self.settle()
         self.do(Op.ATTACH, task=task, made=made.attachment, permit=made.permit,
-                page=first, pages=pages)  # fmt: skip
+                page=first, pages=pages, **place)  # fmt: skip
         return made
 
     def exports(self, tasks: list[int], kinds: tuple[Kind, ...]) -> list[Export]:
@@ -124,9 +136,8 @@ class Script:
         pages = 0
         if self.random.random() < 0.15:
             pages = self.random.randint(1, place.pages - page)
-        where = _where(place)
         self.do(op, task=place.task, page=page, pages=pages,
-                word=self.random.randrange(WORDS), **where)  # fmt: skip
+                word=self.random.randrange(WORDS), **where(place))  # fmt: skip
 
     def part(self, export: Export) -> tuple[int, int]:
         """Some pages of an export: first page and how many."""
@@ -134,7 +145,8 @@ class Script:
         return first, self.random.randint(1, export.pages - first)
 
 
-def _where(place: Place) -> dict[str, int]:
+def where(place: Place) -> dict[str, int]:
+    """The fields of an operation that name a place."""
     if isinstance(place, Import):
         return {"attachment": place.attachment}
     return {"region": place.region}

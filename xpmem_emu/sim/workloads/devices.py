@@ -1,0 +1,63 @@
+"""Block copies between permits and atomic operations on uncached words, of every domain."""
+
+from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.workloads.script import Export, Import, Script
+from xpmem_emu.units import PAGE_SIZE
+
+_AMOS = ("add", "add", "fetch", "swap", "compare_swap")
+
+
+def devices(script: Script) -> None:
+    """Engines copy between what tasks of other partitions export, while pages move and attachments
+    come and go; counters are changed beside it."""
+    random = script.random
+    owners = [script.spawn(script.partition()) for _ in range(2)]
+    engine = script.spawn(script.partition())
+    script.settle()
+    buffers = [script.export(owner, random.randint(1, 6), Kind.SCRATCH) for owner in owners]
+    words = script.export(owners[0], 1, Kind.UNCACHED)
+    script.settle()
+    sides = [script.attach(engine, buffer, 0, buffer.pages) for buffer in buffers]
+    counter = script.attach(engine, words, 0, 1)
+    script.settle()
+    while script.more():
+        roll = random.random()
+        if roll < 0.4:
+            _copy(script, engine, *random.sample(sides, 2))
+        elif roll < 0.8:
+            _count(script, counter, words)
+        elif roll < 0.9:
+            _disturb(script, random.choice(buffers))
+        else:
+            sides[random.randrange(2)] = _again(script, engine, random.choice(buffers))
+        script.pause()
+
+
+def _copy(script: Script, engine: int, source: Import, target: Import) -> None:
+    random = script.random
+    most = min(source.pages, target.pages) * PAGE_SIZE
+    size = random.choice((1, 8, 100, PAGE_SIZE, most, most + 1))
+    script.do(Op.CALL, task=engine, permit=source.permit, into=target.permit, detail="xpmem_copy",
+              values={"src_offset": random.choice((0, 0, 8, PAGE_SIZE)),
+                      "dst_offset": random.choice((0, 0, 1, PAGE_SIZE)), "size": size})  # fmt: skip
+
+
+def _count(script: Script, counter: Import, words: Export) -> None:
+    random = script.random
+    word = random.randrange(2)
+    detail = "add" if word == 0 else random.choice(_AMOS)
+    if random.random() < 0.2:
+        script.do(Op.AMO, task=words.task, region=words.region, word=word, detail=detail)
+    else:
+        script.do(Op.AMO, task=counter.task, attachment=counter.attachment, word=word,
+                  detail=detail)  # fmt: skip
+
+
+def _disturb(script: Script, buffer: Export) -> None:
+    page, pages = script.part(buffer)
+    op = script.random.choice((Op.MIGRATE, Op.PAGEOUT, Op.DONTNEED, Op.MUNMAP, Op.REMAP, Op.REMAP))
+    script.do(op, task=buffer.task, region=buffer.region, page=page, pages=pages)
+
+
+def _again(script: Script, engine: int, buffer: Export) -> Import:
+    return script.attach(engine, buffer, 0, buffer.pages)

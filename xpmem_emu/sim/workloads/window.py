@@ -1,0 +1,32 @@
+"""Neighbours in a window of read-ahead: what was asked for is answered, whatever they do."""
+
+from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.workloads.script import Script
+
+_MOVES = (Op.REMAP, Op.DONTNEED, Op.MIGRATE, Op.MUNMAP)
+
+
+def window(script: Script) -> None:
+    """Importers touch one page while others of the same segment are replaced again and again."""
+    random = script.random
+    owner = script.spawn(script.partition())
+    users = [script.spawn(script.partition()) for _ in range(random.randint(1, 3))]
+    script.settle()
+    export = script.export(owner, random.randint(4, 16), Kind.PRIVATE)
+    script.settle()
+    script.do(Op.STORE, task=owner, region=export.region, pages=export.pages)
+    views = [script.attach(user, export, 0, export.pages) for user in users]
+    script.settle()
+    while script.more():
+        touched = random.randrange(export.pages)
+        others = [page for page in range(export.pages) if page != touched]
+        for view in random.sample(views, random.randint(1, len(views))):
+            script.do(random.choice((Op.LOAD, Op.STORE)), task=view.task, page=touched,
+                      attachment=view.attachment)  # fmt: skip
+        for _ in range(random.randint(2, 8)):
+            script.soon(300_000)
+            script.do(random.choice(_MOVES), task=owner, region=export.region, pages=1,
+                      page=random.choice(others))  # fmt: skip
+        script.pause()
+        script.do(Op.DONTNEED, task=owner, region=export.region, page=touched, pages=1)
+        script.pause()
