@@ -8,7 +8,7 @@ from xpmem_emu.sim.killing import hunt
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.swarm import Swarm
 
-SLOW = {"evict_overtakes_fault", "reclaim_held"}
+SLOW = {"evict_overtakes_fault", "reclaim_held", "pending_is_silence"}
 """These need more seeds than a test has time for; `make mutants` hunts them."""
 LIMIT = 60
 

@@ -69,6 +69,12 @@ MUTANTS = {
                 memory.reclaim_held),
         _mutant("deaf_faults", "an unanswered request never gives up", "L1 L3 S10",
                 messages.deaf_faults),
+        _mutant("interrupted_expels", "a killed caller takes the peer for dead", "S12",
+                messages.interrupted_expels),
+        _mutant("pending_is_silence", "PENDING is no sign of life", "S12",
+                messages.pending_is_silence),
+        _mutant("heart_stops", "most heartbeats are not taken for progress", "S12",
+                messages.heart_stops),
     )
 }  # fmt: skip
 

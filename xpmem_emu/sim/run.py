@@ -75,10 +75,8 @@ class Run:
             plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan),
             plan.knobs.image_of,
         )  # fmt: skip
-        self.watch.scene.cluster = self.cluster
+        self.watch.follow(self.cluster)
         self.cluster.latency_ns = latency_of(plan)
-        self.cluster.crashed = self.watch.crashed
-        self.cluster.resumed = self.watch.bounds.resumed
         self.stage = Stage(self.cluster, Fatal(self.cluster, self._killed).arm)
         self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0

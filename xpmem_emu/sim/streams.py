@@ -13,7 +13,7 @@ import msgspec
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
 from xpmem_emu.sim.checkers import Scene, Violation
-from xpmem_emu.sim.checkers.base import Checker, Handler
+from xpmem_emu.sim.checkers.base import Checker, Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.claims import Claims
 from xpmem_emu.sim.checkers.containment import Containment
@@ -24,7 +24,6 @@ from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.merging import Merge, Step, by_partition
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
-from xpmem_emu.xpc.events import PartitionState
 
 JUDGED: Mapping[str, str] = {
     "S2": "no frame is freed while an importer maps it",
@@ -102,8 +101,9 @@ class _Court:
             Identity(self.scene), Once(self.scene), self._bounds,
         ]  # fmt: skip
         self._handlers: dict[type[Event], list[Handler]] = {}
-        for checker in self._checkers:
-            for kind, handler in checker.handlers().items():
+        listeners: list[Listener] = [self.scene, *self._checkers]
+        for listener in listeners:
+            for kind, handler in listener.handlers().items():
                 self._handlers.setdefault(kind, []).append(handler)
         self._calls: dict[int, int] = {}
         """Calls under way on each partition."""
@@ -141,10 +141,7 @@ class _Court:
             case KernelBoot():
                 self.boots += 1
                 self._calls[partid] = 0
-                self.scene.sessions.booted(partid, event)
             case Syscall():
                 self._calls[partid] += 1
             case SyscallDone():
                 self._calls[partid] -= 1
-            case PartitionState():
-                self.scene.sessions.changed(partid, event, self.scene.moment)

@@ -11,17 +11,17 @@ from typing import TypeVar
 import msgspec
 
 from xpmem_emu.image import Image
-from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.kernel.interface import Effects, Event, Receive
+from xpmem_emu.kernel.calls import Shutdown
+from xpmem_emu.kernel.interface import Effects, Event, ProcessGone, Receive, Request
 from xpmem_emu.sim.checkers import Checker, Scene, all_checkers
-from xpmem_emu.sim.checkers.base import Handler
+from xpmem_emu.sim.checkers.base import Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.pins import Pins
+from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.sometimes import Sometimes
 from xpmem_emu.trace import Event as TraceEvent
 from xpmem_emu.trace import Record
-from xpmem_emu.xpc.events import PartitionState
 
 C = TypeVar("C", bound=Checker)
 _encode = msgspec.msgpack.Encoder().encode
@@ -36,6 +36,12 @@ class Watch:
         self._ends = [
             each.stepped for each in self.checkers if type(each).stepped is not Checker.stepped
         ]
+        self._askers = [
+            each for each in self.checkers if type(each).asked is not Checker.asked
+        ]
+        self._answerers = [
+            each for each in self.checkers if type(each).answered is not Checker.answered
+        ]
         self.bounds = self._one(Bounds)
         self.pins = self._one(Pins)
         self.sometimes = Sometimes()
@@ -43,11 +49,15 @@ class Watch:
         self._identity = self._one(Identity)
         self._hash = blake2b(digest_size=16)
         self._handlers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
-        for checker in self.checkers:
-            for kind, handler in checker.handlers().items():
+        listeners: list[Listener] = [self.scene, *self.checkers, self.sometimes]
+        for listener in listeners:
+            for kind, handler in listener.handlers().items():
                 self._handlers[kind].append(handler)
-        for kind, handler in self.sometimes.handlers().items():
-            self._handlers[kind].append(handler)
+
+    def follow(self, cluster: SimCluster) -> None:
+        """The cluster whose observer this is has booted: from now on look at it as well."""
+        self.scene.cluster = cluster
+        cluster.crashed, cluster.resumed = self.crashed, self.resumed
 
     @property
     def digest(self) -> str:
@@ -55,44 +65,60 @@ class Watch:
         return self._hash.hexdigest()
 
     def arriving(self, partid: int, event: Event) -> None:
-        """Observer: note the frame that the step takes."""
-        self._identity.frame = bytes(event.frames[0]) if isinstance(event, Receive) else b""
+        """Observer: note the frame, the call or the proof that the step takes."""
+        self._identity.frame = b""
+        if isinstance(event, Receive):
+            self._identity.frame = bytes(event.frames[0])
+        elif isinstance(event, Request):
+            if isinstance(event.call, Shutdown):
+                self.scene.leaving.add(partid)
+            for checker in self._askers:
+                checker.asked(partid, event)
+        elif isinstance(event, ProcessGone):
+            self.scene.proofs.add((partid, event.partid, event.boot))
 
     def stepped(self, partid: int, effects: Effects) -> None:
-        """Observer: one step's events, then its end."""
+        """Observer: one step's events and answers, then its end."""
         scene = self.scene
         if scene.cluster is not None:
             scene.now_ns, scene.moment = scene.cluster.now_ns, scene.cluster.steps
-        if not effects.trace:
-            return
-        self._hash.update(_joined(effects.trace))
-        self.events += len(effects.trace)
-        for record in effects.trace:
-            self._told(partid, record)
-        for end in self._ends:
-            end(partid)
+        if effects.trace:
+            self._hash.update(_joined(effects.trace))
+            self.events += len(effects.trace)
+            for record in effects.trace:
+                self._told(partid, record)
+        for reply in effects.replies:
+            for checker in self._answerers:
+                checker.answered(partid, reply)
+        if effects.trace:
+            for end in self._ends:
+                end(partid)
 
     def crashed(self, partid: int) -> None:
         """The process of a partition vanished."""
+        self.scene.injuries.went_down(self.scene.now_ns, partid)
         for checker in self.checkers:
             checker.crashed(partid)
 
+    def resumed(self, partid: int, stopped_ns: int) -> None:
+        """A partition goes on after it was stopped."""
+        if self.scene.cluster is not None:
+            self.scene.now_ns = self.scene.cluster.now_ns
+        self.scene.injuries.stood_still(self.scene.now_ns, partid, stopped_ns)
+        for checker in self.checkers:
+            checker.resumed(partid, stopped_ns)
+
     def take(self, record: Record) -> None:
         """A record that comes from no kernel: about a fault."""
+        if self.scene.cluster is not None:
+            self.scene.now_ns = self.scene.cluster.now_ns
         self._hash.update(_encode(record))
         self.events += 1
         self._told(record.partid, record)
 
     def _told(self, partid: int, record: Record) -> None:
         event = record.event
-        kind = type(event)
-        if kind is PartitionState:
-            assert isinstance(event, PartitionState)
-            self.scene.sessions.changed(partid, event, self.scene.moment)
-        elif kind is KernelBoot:
-            assert isinstance(event, KernelBoot)
-            self.scene.sessions.booted(partid, event)
-        handlers = self._handlers.get(kind)
+        handlers = self._handlers.get(type(event))
         if handlers is not None:
             self.scene.clock_ns = record.time_ns
             self.sometimes.thread = record.thread

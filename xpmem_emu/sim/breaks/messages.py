@@ -7,6 +7,9 @@ from unittest.mock import patch
 from xpmem_emu.xpc import control, xpc
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
+from xpmem_emu.xpc.messages import Pending
+from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.remote import Remote
 from xpmem_emu.xpc.slots import SendRing
 
 
@@ -37,3 +40,39 @@ def no_dedup() -> AbstractContextManager[Any]:
 def deaf_faults() -> AbstractContextManager[Any]:
     """An attempt that got no answer is neither repeated nor given up."""
     return patch.object(SendRing, "_expire", lambda self, flight: None)
+
+
+def interrupted_expels() -> AbstractContextManager[Any]:
+    """A caller that is killed while it waits takes the peer for dead."""
+    call = xpc.Xpc.call
+
+    async def hasty(self: xpc.Xpc, partid: int, *given: Any, **named: Any) -> Any:
+        try:
+            return await call(self, partid, *given, **named)
+        except XpcError as error:
+            if error.reason is Reason.INTERRUPTED:
+                self.deactivate(partid, Reason.TIMEOUT, f"recall: {error}")
+            raise
+
+    return patch.object(xpc.Xpc, "call", hasty)
+
+
+def pending_is_silence() -> AbstractContextManager[Any]:
+    """That a peer works on a request does not count as a sign of life."""
+    answered = SendRing.answered
+
+    def deaf(self: SendRing, number: int, message: Any, bulk: Any) -> None:
+        if not isinstance(message, Pending):
+            answered(self, number, message, bulk)
+
+    return patch.object(SendRing, "answered", deaf)
+
+
+def heart_stops() -> AbstractContextManager[Any]:
+    """Of ten heartbeats one is taken for progress."""
+    beat = Remote.beat
+
+    def dull(self: Remote, value: int, offline: bool) -> bool:
+        return value % 10 == 0 and beat(self, value, offline)
+
+    return patch.object(Remote, "beat", dull)

@@ -2,17 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from xpmem_emu.fabric.events import FaultBegin, FaultEnd, FaultHit, StoodStill
+from xpmem_emu.failpoints.events import FailpointHit
 from xpmem_emu.image import Image
+from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
+from xpmem_emu.kernel.interface import Reply, Request
+from xpmem_emu.sim.checkers.injuries import Injuries
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.trace import Event
+from xpmem_emu.xpc.events import PartitionState
 
 VIOLATIONS_MAX = 20
 """More of one run are not collected: the first one is the one to look at."""
+
+
+Handler = Callable[[int, Any], None]
+"""(partition, event of the type it is registered for)."""
+Handlers = Mapping[type[Event], Handler]
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -34,6 +45,13 @@ class Scene:
 
     image: Image
     sessions: Sessions = field(default_factory=Sessions)
+    injuries: Injuries = field(default_factory=Injuries)
+    boots: dict[int, int] = field(default_factory=dict)
+    """The newest boot of each partition."""
+    proofs: set[tuple[int, int, int]] = field(default_factory=set)
+    """(who was told, partition, boot of it that the harness saw end)."""
+    leaving: set[int] = field(default_factory=set)
+    """Partitions that somebody told to shut down."""
     violations: list[Violation] = field(default_factory=list)
     cluster: SimCluster | None = None
     """Known once all kernels have booted; before that nothing is shared."""
@@ -43,14 +61,51 @@ class Scene:
     moment: int = 0
     """Number of the present step."""
 
+    def handlers(self) -> Handlers:
+        """What the scene itself hears of, before any checker does."""
+        return {
+            PartitionState: self._partition, KernelBoot: self._booted, KernelPanic: self._down,
+            KernelHalt: self._down, FaultHit: self._hit, FailpointHit: self._acted,
+            FaultBegin: self._fault_begins, FaultEnd: self._fault_ends, StoodStill: self._still,
+        }  # fmt: skip
+
+    def _partition(self, partid: int, event: PartitionState) -> None:
+        self.sessions.changed(partid, event, self.moment)
+
+    def _booted(self, partid: int, event: KernelBoot) -> None:
+        self.sessions.booted(partid, event)
+        self.boots[partid] = event.boot
+        self.leaving.discard(partid)
+        self.injuries.booted(self.now_ns, partid)
+
+    def _down(self, partid: int, event: Event) -> None:
+        self.injuries.went_down(self.now_ns, partid)
+
+    def _hit(self, partid: int, event: FaultHit) -> None:
+        self.injuries.hit(self.now_ns, event)
+
+    def _acted(self, partid: int, event: FailpointHit) -> None:
+        self.injuries.acted(self.now_ns, partid, event)
+
+    def _fault_begins(self, partid: int, event: FaultBegin) -> None:
+        self.injuries.begun(self.now_ns, event)
+
+    def _fault_ends(self, partid: int, event: FaultEnd) -> None:
+        self.injuries.ended(self.now_ns, event)
+
+    def _still(self, partid: int, event: StoodStill) -> None:
+        self.injuries.stood_still(self.now_ns, partid, event.late_ns)
+
+    def unwell(self, partid: int, since_ns: int) -> bool:
+        """Whether it was not itself at any time since, or is stopped now."""
+        stopped = self.cluster is not None and self.cluster.hung(partid)
+        return stopped or self.injuries.unwell(partid, since_ns)
+
     def report(self, invariant: str, partid: int, text: str) -> None:
         """Note a violation."""
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(invariant, partid, self.now_ns, text))
 
-
-Handler = Callable[[int, Any], None]
-"""(partition, event of the type it is registered for)."""
 
 
 class Checker:
@@ -59,12 +114,28 @@ class Checker:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Handlers:
         """What looks at which event."""
         return {}
+
+    def asked(self, partid: int, request: Request) -> None:
+        """`partid` is about to take a call."""
+
+    def answered(self, partid: int, reply: Reply) -> None:
+        """Its answer, in the step that gave it and after the events of that step."""
 
     def stepped(self, partid: int) -> None:
         """A step of `partid` with at least one event ended; raw memory is as it left it."""
 
     def crashed(self, partid: int) -> None:
         """The process of `partid` vanished."""
+
+    def resumed(self, partid: int, stopped_ns: int) -> None:
+        """`partid` goes on after it was stopped for so long."""
+
+
+class Listener(Protocol):
+    """Whatever hears events of a run."""
+
+    def handlers(self) -> Handlers:
+        """What looks at which event."""
