@@ -60,6 +60,8 @@ class Scene:
     """What the clock of the partition of the present event shows, where that may differ."""
     moment: int = 0
     """Number of the present step."""
+    _known_ns: dict[int, int] = field(default_factory=dict)
+    """How far clocks were ahead of the world when last a fault began or ended."""
 
     def handlers(self) -> Handlers:
         """What the scene itself hears of, before any checker does."""
@@ -76,6 +78,7 @@ class Scene:
         self.sessions.booted(partid, event)
         self.boots[partid] = event.boot
         self.leaving.discard(partid)
+        self._known_ns.pop(partid, None)
         self.injuries.booted(self.now_ns, partid)
 
     def _down(self, partid: int, event: Event) -> None:
@@ -88,18 +91,33 @@ class Scene:
         self.injuries.acted(self.now_ns, partid, event)
 
     def _fault_begins(self, partid: int, event: FaultBegin) -> None:
+        self._note_clocks()
         self.injuries.begun(self.now_ns, event)
 
     def _fault_ends(self, partid: int, event: FaultEnd) -> None:
+        self._note_clocks()
         self.injuries.ended(self.now_ns, event)
 
     def _still(self, partid: int, event: StoodStill) -> None:
         self.injuries.stood_still(self.now_ns, partid, event.late_ns)
 
     def unwell(self, partid: int, since_ns: int) -> bool:
-        """Whether it was not itself at any time since, or is stopped now."""
-        stopped = self.cluster is not None and self.cluster.hung(partid)
-        return stopped or self.injuries.unwell(partid, since_ns)
+        """Whether it was not itself at any time since, or is stopped now, or its clock has just
+        jumped: of that the kernel knows before anybody is told."""
+        cluster = self.cluster
+        if cluster is not None and (
+            cluster.hung(partid) or self._ahead_ns(partid) != self._known_ns.get(partid, 0)
+        ):
+            return True
+        return self.injuries.unwell(partid, since_ns)
+
+    def _ahead_ns(self, partid: int) -> int:
+        clock = None if self.cluster is None else self.cluster.clocks.get(partid)
+        return 0 if clock is None else clock.kernel_ns(self.now_ns) - self.now_ns
+
+    def _note_clocks(self) -> None:
+        if self.cluster is not None:
+            self._known_ns = {partid: self._ahead_ns(partid) for partid in self.cluster.clocks}
 
     def report(self, invariant: str, partid: int, text: str) -> None:
         """Note a violation."""

@@ -7,7 +7,8 @@ When a partition ends an ACTIVE session, something that was done to the run must
   being sent or read, as fall into it for certain;
 * TIMEOUT: a request, or a recall, is without an answer, and without a PENDING, for as long as the
   image says, and of each attempt the request or its answer was hit;
-* or one of the two was, within that time, not itself (see `injuries`).
+* or one of the two was, within that time, not itself (see `injuries`), or a failpoint said that
+  the time was up.
 
 Whatever else ends a session is a violation: a call that was interrupted, a message that its own
 receiver refuses, a number that ran out. Requests and answers are known from send and receive
@@ -32,8 +33,8 @@ _ANSWERS = frozenset({
 })  # fmt: skip
 _UNSENT = frozenset({"xpc.wire.send", "xpc.receive"})
 """Points at which a message is lost on either side."""
-_UNASKED = frozenset({"xpc.call.begin", "xpc.slot.claim", "xpmem.recall.before_send"})
-"""Points at which a recall is not even sent."""
+_OUT_OF_TIME = frozenset({"xpc.slot.claim", "xpmem.recall.before_send"})
+"""Points whose failing stands for a deadline that passed, which nobody need wait for."""
 _UNSERVED = frozenset({"xpc.serve.thread"})
 _SLOWS = ("delay", "pause")
 _BOOT_SHIFT = 16
@@ -166,6 +167,9 @@ class Expulsions(Checker):
         return lost >= max(1, xpc.heartbeat_check // xpc.heartbeat_interval - 1)
 
     def _silent(self, partid: int, peer: int) -> bool:
+        now = self.scene.injuries.shots(partid, self.scene.now_ns)
+        if any(shot.point in _OUT_OF_TIME for shot in now):
+            return True
         asked = list(self._asked.get((partid, peer), {}).values())
         asked += [
             each for (home, _), (holders, each) in self._recalls.items()
@@ -189,7 +193,4 @@ class Expulsions(Checker):
         for shot in injuries.shots(peer, since):
             slow = asked.kind == "INVALIDATE" and shot.action.startswith(_SLOWS)
             hurts += shot.point in _UNSENT or shot.point in _UNSERVED or slow
-        if hurts >= asked.attempts:
-            return True
-        unasked = (shot.point in _UNASKED for shot in injuries.shots(partid, since))
-        return asked.kind == "INVALIDATE" and any(unasked)
+        return hurts >= asked.attempts
