@@ -4,11 +4,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from xpmem_emu.sched import Wake
 from xpmem_emu.xpc import control, xpc
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import Pending
-from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.patience import Obligation
 from xpmem_emu.xpc.remote import Remote
 from xpmem_emu.xpc.slots import SendRing
 
@@ -43,18 +44,14 @@ def deaf_faults() -> AbstractContextManager[Any]:
 
 
 def interrupted_expels() -> AbstractContextManager[Any]:
-    """A caller that is killed while it waits takes the peer for dead."""
-    call = xpc.Xpc.call
+    """A caller that is killed while it waits takes the peer for silent."""
 
-    async def hasty(self: xpc.Xpc, partid: int, *given: Any, **named: Any) -> Any:
-        try:
-            return await call(self, partid, *given, **named)
-        except XpcError as error:
-            if error.reason is Reason.INTERRUPTED:
-                self.deactivate(partid, Reason.TIMEOUT, f"recall: {error}")
-            raise
+    async def mortal(self: Obligation, on: Any, until_ns: int | None) -> Wake:
+        why = await on.wait_killable(until_ns)
+        silent = why is Wake.KILLED and self is Obligation.OWED
+        return Wake.TIMEOUT if silent else why
 
-    return patch.object(xpc.Xpc, "call", hasty)
+    return patch.object(Obligation, "sleep", mortal)
 
 
 def pending_is_silence() -> AbstractContextManager[Any]:

@@ -37,6 +37,8 @@ _OUT_OF_TIME = frozenset({"xpc.slot.claim", "xpmem.recall.before_send"})
 """Points whose failing stands for a deadline that passed, which nobody need wait for."""
 _UNSERVED = frozenset({"xpc.serve.thread"})
 _SLOWS = ("delay", "pause")
+_OWED = frozenset({"EVICT", "DETACH", "RELEASE"})
+"""What a peer must have done within the longest wait, whatever it says meanwhile."""
 _BOOT_SHIFT = 16
 
 
@@ -50,6 +52,8 @@ class _Asked:
     clock_ns: int
     limit_ns: int
     attempts: int
+    sent_ns: int
+    """When it was first sent; `now_ns` is when the peer last said that it works on it."""
 
 
 class Expulsions(Checker):
@@ -64,6 +68,7 @@ class Expulsions(Checker):
         times, xpc = scene.image.deadlines, scene.image.xpc
         self._fault = times.fault_attempt * times.fault_tries, times.fault_tries
         self._recall = times.recall_attempt * times.recall_tries, times.recall_tries
+        self._wait_max_ns = times.fault_wait_max
         self._admin = xpc.control_attempt * xpc.control_tries, xpc.control_tries
 
     def handlers(self) -> Mapping[type[Event], Handler]:
@@ -104,7 +109,9 @@ class Expulsions(Checker):
         if event.kind != "PENDING":
             asked.pop(key, None)
         elif key in asked and asked[key].kind != "INVALIDATE":  # a recall waits no longer for that
+            sent_ns = asked[key].sent_ns
             asked[key] = self._begun(asked[key].kind, *key)
+            asked[key].sent_ns = sent_ns
 
     def _recall_begins(self, partid: int, event: RecallBegin) -> None:
         begun = self._begun("INVALIDATE", -1, -1)
@@ -117,7 +124,8 @@ class Expulsions(Checker):
         limit = self._admin if channel == ADMIN else self._fault
         if kind == "INVALIDATE":
             limit = self._recall
-        return _Asked(kind, number, self.scene.now_ns, self._clock_ns(), *limit)
+        now_ns = self.scene.now_ns
+        return _Asked(kind, number, now_ns, self._clock_ns(), *limit, now_ns)
 
     def _clock_ns(self) -> int:
         clock_ns = self.scene.clock_ns
@@ -180,6 +188,10 @@ class Expulsions(Checker):
     def _silent_for(self, partid: int, peer: int, asked: _Asked) -> bool:
         now_ns, injuries = self.scene.now_ns, self.scene.injuries
         since = asked.now_ns
+        if asked.kind in _OWED and now_ns - asked.sent_ns >= self._wait_max_ns and any(
+            shot.action.startswith(_SLOWS) for shot in injuries.shots(peer, asked.sent_ns)
+        ):
+            return True
         if max(now_ns - since, self._clock_ns() - asked.clock_ns) < asked.limit_ns:
             return False
         if self.scene.unwell(partid, since) or self.scene.unwell(peer, since):
