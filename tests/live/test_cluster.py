@@ -86,14 +86,6 @@ def test_up_works_after_everything_was_killed(up: Up) -> None:
     assert {one.pid for one in state.partitions}.isdisjoint(one.pid for one in dead.partitions)
 
 
-def test_up_ends_a_partition_that_no_state_names(up: Up) -> None:
-    """A launcher that dies between starting a process and recording it leaves such a one."""
-    orphan = up(1).partitions[0]
-    (run_folder("t") / "cluster.json").unlink()
-    up(1)
-    assert not alive(orphan.pid)
-
-
 def test_down_spares_a_process_that_merely_got_the_pid_of_a_partition(up: Up) -> None:
     state = up(1)
     kill_all(state)

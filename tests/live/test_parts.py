@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import life
-from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.console_wire import EventBatch, Hello
-from xpmem_emu.live.life import LifeLock, gone_up_to, life_path, living
 from xpmem_emu.live.paths import make_own_folder, run_folder
 from xpmem_emu.live.sessions import Sessions
 from xpmem_emu.live.stream import Stream
@@ -22,99 +19,6 @@ from xpmem_emu.trace import Record
 from .fake_kernel import TaskBorn
 
 Refusal = Callable[..., KernelError]
-
-
-# -- arenas -----------------------------------------------------------------------------------
-
-
-def peer_memory(folder: Path, partid: int, boot: int = 1) -> ArenaMemory:
-    return ArenaMemory(folder, partid, boot, lambda *_: None)
-
-
-def test_a_peer_sees_what_the_owner_writes_and_the_other_way_round(tmp_path: Path) -> None:
-    arena = Arena(tmp_path, 0, 7, 8192)
-    view = peer_memory(tmp_path, 1).map(0, 7, peer_memory(tmp_path, 0, 7).describe())
-    arena.view[0:2] = b"hi"
-    view[4096:4100] = b"back"
-    assert (bytes(view[0:2]), bytes(arena.view[4096:4100])) == (b"hi", b"back")
-
-
-def test_a_mapping_outlives_the_file(tmp_path: Path) -> None:
-    arena = Arena(tmp_path, 0, 7, 4096)
-    arena.view[0:4] = b"kept"
-    peer = peer_memory(tmp_path, 1)
-    view = peer.map(0, 7, peer_memory(tmp_path, 0, 7).describe())
-    arena.remove()
-    peer.unmap(0)
-    assert bytes(view[0:4]) == b"kept"
-
-
-def test_a_new_boot_never_uses_the_arena_of_an_old_one(tmp_path: Path) -> None:
-    old = Arena(tmp_path, 0, 7, 4096)
-    old.view[0:3] = b"old"
-    new = Arena(tmp_path, 0, 8, 4096)
-    assert bytes(new.view[0:3]) == bytes(3)
-    assert not old.path.exists()
-
-
-@pytest.mark.parametrize("descriptor", ["", "../../etc/passwd", "0" * 32 + "/p0.7.arena"])
-def test_a_descriptor_of_another_folder_is_refused(
-    tmp_path: Path, descriptor: str, refusal: Refusal
-) -> None:
-    Arena(tmp_path, 0, 7, 4096)
-    assert refusal(peer_memory(tmp_path, 1).map, 0, 7, descriptor).errno == errno.EXDEV
-
-
-def test_a_descriptor_fits_into_the_reserved_page(tmp_path: Path) -> None:
-    assert len(peer_memory(tmp_path, 255, (1 << 40) - 1).describe()) <= 240
-
-
-def test_an_arena_that_is_gone_is_a_refusal(tmp_path: Path, refusal: Refusal) -> None:
-    descriptor = peer_memory(tmp_path, 0, 7).describe()
-    assert refusal(peer_memory(tmp_path, 1).map, 0, 7, descriptor).errno == errno.ENOENT
-
-
-# -- life files -------------------------------------------------------------------------------
-
-
-def test_boot_numbers_increase_even_within_one_second(tmp_path: Path) -> None:
-    boots = []
-    for _ in range(3):
-        lock = LifeLock(tmp_path, 4)
-        boots.append(lock.boot)
-        lock.release()
-    assert boots == sorted(set(boots))
-
-
-def test_256_boots_in_a_row_have_ids_of_their_own_whenever_they_happen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bytes_of_ids = []
-    for number in range(256):
-        monkeypatch.setattr(life.time, "time", lambda at=number * 2.56: 1e9 + at)
-        lock = LifeLock(tmp_path, 4)
-        bytes_of_ids.append(lock.boot & 0xFF)
-        lock.release()
-    assert len(set(bytes_of_ids)) == 256
-
-
-def test_a_partition_lives_once(tmp_path: Path, refusal: Refusal) -> None:
-    LifeLock(tmp_path, 4)
-    error = refusal(LifeLock, tmp_path, 4)
-    assert error.errno == errno.EEXIST
-    assert f"pid {os.getpid()}" in error.cause
-
-
-def test_only_the_end_of_a_process_proves_that_it_is_gone(tmp_path: Path) -> None:
-    assert gone_up_to(tmp_path, 4) == 0
-    life = LifeLock(tmp_path, 4)
-    assert gone_up_to(tmp_path, 4) == life.boot - 1
-    living_now = living(life_path(tmp_path, 4))
-    assert living_now is not None
-    assert living_now.pid == os.getpid()
-    life.release()
-    assert gone_up_to(tmp_path, 4) == life.boot
-    assert living(life_path(tmp_path, 4)) is None
 
 
 # -- folders ----------------------------------------------------------------------------------

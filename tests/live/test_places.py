@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.live.conftest import Home, fake_spec
@@ -137,8 +138,8 @@ def test_the_files_of_a_partition_that_cannot_be_seen_are_left_alone(
     make_own_folder(arena_folder("t"))
     path = life_path(arena_folder("t"), 0)
     with path.open("w") as file:
-        nobody = Life(boot=1, pid=(1 << 22) + 1, started=1)
-        file.write(json.dumps({"boot": nobody.boot, "pid": nobody.pid, "started": nobody.started}))
+        nobody = Life(boot=1, pid=(1 << 22) + 1, started=1, first=1)
+        file.write(msgspec.json.encode(nobody).decode())
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         error = refusal(cluster.up, fake_spec())

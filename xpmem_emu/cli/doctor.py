@@ -18,9 +18,10 @@ from xpmem_emu.cli.output import Format, output_option, show_rows
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
+from xpmem_emu.live.descriptors import open_files
 from xpmem_emu.live.keys import KeyFolder
-from xpmem_emu.live.life import living
 from xpmem_emu.live.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, arena_folder, run_folder, run_root
+from xpmem_emu.live.strays import listed, missing_files, strays_of
 from xpmem_emu.units import format_size
 
 _LONGEST_SOCKET = "p255.console"
@@ -101,21 +102,33 @@ def _socket_paths(session: Session) -> Iterator[Finding]:
                   "a shorter --cluster name, or XDG_RUNTIME_DIR=/tmp/x")  # fmt: skip
 
 
-def _leftovers(_session: Session) -> Iterator[Finding]:
+def _leftovers(session: Session) -> Iterator[Finding]:
     """Partitions that live though no cluster's state names them, and clusters that are dead."""
     from xpmem_emu.live.cluster import ps
 
-    for folder in sorted(run_root().glob("*")):
+    names = {folder.name for folder in run_root().glob("*")}
+    arenas = arena_folder(session.cluster).parent
+    names |= {file.name.partition("/")[0] for file in open_files(arenas)}
+    for name in sorted(names):
         try:
-            named = {one.pid for one in ps(folder.name) if one.state != "dead"}
+            alive = any(one.state != "dead" for one in ps(name))
         except KernelError:
-            named = set()
-        lives = (living(path) for path in arena_folder(folder.name).glob("*.life"))
-        strays = [life.pid for life in lives if life and life.pid not in named]
-        if strays or not named:
-            pids = ", ".join(map(str, strays)) or "none"
-            yield Finding("leftovers", Health.NOTE, f"cluster {folder.name} is not running whole; "
-                          f"stray processes: {pids}", f"xpmem-emu down --cluster {folder.name}")
+            alive = False
+        strays = strays_of(name)
+        if strays or not alive:
+            yield Finding("leftovers", Health.NOTE, f"cluster {name} is not running whole; "
+                          f"stray processes: {listed(strays) or 'none'}",
+                          f"xpmem-emu down --cluster {name}")  # fmt: skip
+
+
+def _names(session: Session) -> Iterator[Finding]:
+    """Files that a cleaner took the names of while partitions live."""
+    missing = missing_files(session.cluster)
+    detail = (f"no such file: {', '.join(map(str, missing))}; their partitions live, "
+              "memory goes on, and here they still find each other, but no other container does")
+    yield _judged("names of files", not missing, detail if missing else "all there",
+                  "xpmem-emu down, then up; against cleaners: loginctl enable-linger, or another "
+                  "XPMEM_EMU_ARENAS")  # fmt: skip
 
 
 def _memory(_session: Session) -> Iterator[Finding]:
@@ -140,7 +153,8 @@ def _partitions(session: Session) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
-    _python, _zeromq, _keys, _memory, _arenas, _socket_paths, _leftovers, _partitions,
+    _python, _zeromq, _keys, _memory, _arenas, _socket_paths, _leftovers, _names,
+    _partitions,
 )  # fmt: skip
 
 

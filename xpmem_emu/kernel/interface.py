@@ -39,6 +39,8 @@ class ProcessGone(msgspec.Struct, frozen=True):
 
     partid: int
     boot: int
+    pid: int = 0
+    """As its host knew it, for people; 0: not known."""
 
 
 Event = Receive | Request | Tick | ProcessGone

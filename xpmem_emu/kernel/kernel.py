@@ -161,16 +161,16 @@ class Kernel:
                 self.xpc.receive(frames)
             case Request():
                 self._begin_call(event)
-            case ProcessGone(partid=partid, boot=boot):
-                self._process_gone(partid, boot)
+            case ProcessGone(partid=partid, boot=boot, pid=pid):
+                self._process_gone(partid, boot, f"process {pid}" if pid else "the process")
 
-    def _process_gone(self, partid: int, boot: int) -> None:
+    def _process_gone(self, partid: int, boot: int, process: str) -> None:
         """The process of that boot has ended. A session with it ends now: if it ended later, its
         frames would go into quarantine when the proof has come and gone."""
         session = self.xpc.incarnation(partid)
         if session is not None and session >> EPOCH_BITS == boot:
             self.xpc.deactivate(partid, Reason.PARTITION_DOWN, "its process is gone")
-        self.xpmem.fence.prove_gone(partid, boot, "the process is gone")
+        self.xpmem.fence.prove_gone(partid, boot, f"{process} is gone")
 
     def _begin_call(self, request: Request) -> None:
         self._calls[request.call_id] = request.call

@@ -5,7 +5,11 @@ able to share memory directly. A boot never reuses an arena: new boot, new file.
 is allocated at boot, so that a full tmpfs is an error then and not a SIGBUS of the emulator later.
 
 A peer's descriptor is never parsed or used as a path: it must equal the one that we would write
-for that partition and boot. Unmapping drops our reference; the mapping ends with the last view.
+for that partition and boot.
+
+Names of files can be taken away by a cleaner while their owners live. So the arena of a peer that
+was mapped once is kept until the peer's process is proven gone or another boot of it is mapped, and
+rejoining takes no name; a peer met for the first time is found at the processes that hold its file.
 """
 
 import errno
@@ -13,9 +17,11 @@ import mmap
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live.descriptors import lost_file
 from xpmem_emu.units import format_size
 
 
@@ -60,9 +66,10 @@ class ArenaMemory:
         """`met(partid, boot)` hears of each peer whose arena was mapped."""
         self._met = met
         self._folder = folder
-        self._token = _folder_token(folder)
+        self._token, self._token_fd = _folder_token(folder)
         self._own = self._descriptor(partid, boot)
-        self._mapped: dict[int, memoryview] = {}
+        self._kept: dict[int, tuple[int, memoryview]] = {}
+        """Arenas of peers that may come back, with their boots."""
 
     def describe(self) -> str:
         """Descriptor of our own arena, for peers."""
@@ -76,44 +83,67 @@ class ArenaMemory:
                 errno.EXDEV, f"the memory of p{partid} is not in our arena folder",
                 "let both use one arena folder, or give them different domains",
             )  # fmt: skip
-        path = self._folder / arena_name(partid, boot)
-        try:
-            view = _map_existing(path)
-        except OSError as error:
-            raise KernelError(
-                error.errno or errno.EIO, f"{path} cannot be mapped: {error.strerror}"
-            ) from None
-        self._mapped[partid] = view
+        kept, view = self._kept.get(partid, (0, memoryview(b"")))
+        if kept != boot:
+            view = _map_existing(self._folder / arena_name(partid, boot))
+            self._kept[partid] = boot, view
         self._met(partid, boot)
         return view
 
     def unmap(self, partid: int) -> None:
-        """Forget the mapping of a peer's arena, if there is one."""
-        self._mapped.pop(partid, None)
+        """See PeerMemory. The process may come back, so its arena is kept until `gone`."""
+
+    def gone(self, partid: int, boot: int) -> None:
+        """The process of that boot has ended; the mapping ends with the last view of it."""
+        if self._kept.get(partid, (0, None))[0] == boot:
+            del self._kept[partid]
+
+    def close(self) -> None:
+        """Hold the folder's token no longer."""
+        os.close(self._token_fd)
 
     def _descriptor(self, partid: int, boot: int) -> str:
         return f"{self._token}/{arena_name(partid, boot)}"
 
 
 def _map_existing(path: Path) -> memoryview:
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    """Raises KernelError with the errno of the file system."""
     try:
-        if os.fstat(fd).st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it belongs to another user")
-        return memoryview(mmap.mmap(fd, 0))
-    finally:
-        os.close(fd)
+        fd = _open_existing(path)
+        try:
+            if os.fstat(fd).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it belongs to another user")
+            return memoryview(mmap.mmap(fd, 0))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError(
+            error.errno or errno.EIO, f"{path} cannot be mapped: {error.strerror}",
+            "xpmem-emu doctor says whether it is still there",
+        ) from None  # fmt: skip
 
 
-def _folder_token(folder: Path) -> str:
-    """A text that names this folder and no other, whatever path each container sees it at."""
+def _open_existing(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        held = lost_file(path)
+        if held is None:
+            raise
+        return os.open(held, os.O_RDWR)
+
+
+def _folder_token(folder: Path) -> tuple[str, int]:
+    """A text that names this folder and no other, whatever path each container sees it at, and the
+    descriptor of the file that has it. One whose names were taken away keeps it, through the
+    processes that hold that file."""
     path = folder / "token"
-    mine = folder / f"token.{uuid.uuid4().hex}"
-    mine.write_text(uuid.uuid4().hex)
-    try:
-        os.link(mine, path)
-    except FileExistsError:
-        pass
-    finally:
+    if not path.exists():
+        held = lost_file(path)
+        mine = folder / f"token.{uuid.uuid4().hex}"
+        mine.write_text(held.read_text() if held else uuid.uuid4().hex)
+        with suppress(FileExistsError):
+            os.link(mine, path)
         mine.unlink()
-    return path.read_text()
+    fd = os.open(path, os.O_RDONLY)
+    return os.pread(fd, 64, 0).decode(), fd

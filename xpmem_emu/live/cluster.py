@@ -5,7 +5,8 @@
     boot    starts one partition of a running cluster again; `crash`, `hang`, `resume` break it
 
 A cluster is a folder and nothing more: no daemon watches it. All changes hold the cluster's lock.
-What a crash left behind (dead pids, sockets, arenas) is cleaned by the next `up`.
+What a crash left behind (dead pids, sockets, arenas) is cleaned by the next `up`; what lives, with
+or without a name, is never started a second time.
 """
 
 import errno
@@ -24,7 +25,7 @@ from xpmem_emu.live import partition as partition_process
 from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.life import living, start_ticks
+from xpmem_emu.live.life import living, require_dead, start_ticks
 from xpmem_emu.live.partition import KernelFactory, PartitionConfig, require_guarded
 from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
 from xpmem_emu.live.places import places
@@ -46,6 +47,7 @@ from xpmem_emu.live.state import (
     read_state,
     write_state,
 )
+from xpmem_emu.live.strays import listed, strays_of
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, load_image
 
 UP_TIMEOUT_S = 60.0
@@ -99,15 +101,20 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
 
 
 def _refuse_running(cluster: str) -> None:
+    """Raises KernelError EEXIST when any partition of it lives, also one that no state names: its
+    launcher died too early, or its run folder was taken away."""
     try:
-        state = read_state(cluster)
+        state = read_state(cluster).partitions
     except KernelError:
-        return
-    alive = [one.name for one in state.partitions if process_of(one.pid, one.started)]
-    if alive:
+        state = []
+    alive = [one.name for one in state if process_of(one.pid, one.started)]
+    strays = strays_of(cluster)
+    if alive or strays:
+        unnamed = f"{listed(strays)}, which nothing in {run_folder(cluster)} names"
+        who = [*alive, *([unnamed] if strays else [])]
         raise KernelError(
-            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
-            "xpmem-emu down first, or another --cluster",
+            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(who)})",
+            f"xpmem-emu --cluster {cluster} down first, or another --cluster",
         )  # fmt: skip
 
 
@@ -208,7 +215,7 @@ def _active_peers(status: dict[str, Any]) -> set[int]:
 def down(cluster: str, progress: Progress = no_progress) -> None:
     """End every process of `cluster`, then remove its sockets, arenas, logs and folders. Raises
     KernelError ENOENT when there is no such cluster."""
-    if not run_folder(cluster).is_dir():
+    if not run_folder(cluster).is_dir() and not strays_of(cluster):
         read_state(cluster)
     with locked(cluster):
         _take_down(cluster, progress)
@@ -219,12 +226,15 @@ def _take_down(cluster: str, progress: Progress) -> None:
         partitions = read_state(cluster).partitions
     except KernelError:
         partitions = []
+    strays = strays_of(cluster)
     names = {one.pid: one.name for one in partitions}
+    names |= {one.life.pid: f"partition {one.partid}" for one in strays}
+    total = len(names)
 
     def ended(pid: int) -> None:
-        progress(len(partitions) - len(names) + 1, len(partitions), f"{names.pop(pid)} ended")
+        progress(total - len(names) + 1, total, f"{names.pop(pid)} ended")
 
-    end(partitions, ended)
+    end([*partitions, *(one.life for one in strays)], ended)
     _clean(cluster)
     # We hold the lock: who waits for it sees that its folder is gone and makes a new one.
     shutil.rmtree(arena_folder(cluster), ignore_errors=True)
@@ -232,16 +242,11 @@ def _take_down(cluster: str, progress: Progress) -> None:
 
 
 def _clean(cluster: str) -> None:
-    """End processes that hold a life file of `cluster` though no state names them (their launcher
-    died between start and record), and remove all files. Raises KernelError EEXIST when one holds
-    on: it lives where we cannot see it, in another container, and its files are not ours to take.
+    """Remove all files of a cluster without processes. Raises KernelError EEXIST when one has its
+    life file: it lives where we cannot see it, in another container, and that is not ours to take.
     """
     arenas = arena_folder(cluster)
     for path in arenas.glob("*.life"):
-        life = living(path)
-        process = process_of(life.pid, life.started) if life else None
-        if process is not None:
-            end_now([process])
         if living(path):
             raise KernelError(
                 errno.EEXIST, f"{path} belongs to a partition of another container",
@@ -286,6 +291,7 @@ def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionS
             raise KernelError(
                 errno.EEXIST, f"{name} runs (pid {old.pid})", f"xpmem-emu reboot {name}"
             )
+        require_dead(Path(state.arena_folder), old.partid)
         config = msgspec.json.decode(Path(old.config).read_bytes(), type=PartitionConfig)
         new = _start(state, config)
         write_state(state.including(new))
@@ -328,7 +334,6 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
     log goes to stderr. Clients and `ps` of this host find it. Result: the exit code. Raises
     KernelError."""
     with locked(spec.name) as folder:
-        make_own_folder(arena_folder(spec.name))
         config = {one.name: one for one in _configs(spec, folder)}.get(name)
         if config is None:
             names = ", ".join(one.name for one in spec.partitions)
@@ -336,6 +341,8 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
                 errno.ENOENT, f"the topology has no partition {name}", f"one of {names}"
             )
         require_guarded(config)
+        # Before anything is recorded: if another process is this partition, it stays recorded.
+        require_dead(arena_folder(spec.name), config.partid)
         try:
             state = read_state(spec.name)
         except KernelError:

@@ -96,9 +96,9 @@ class Driver:
         """A message arrived from a peer."""
         self._step(Receive(frames))
 
-    def gone(self, partid: int, boot: int) -> None:
-        """The process of that boot of a peer is proven gone."""
-        self._step(ProcessGone(partid, boot))
+    def gone(self, partid: int, boot: int, pid: int) -> None:
+        """The process of that boot of a peer was seen to end."""
+        self._step(ProcessGone(partid, boot, pid))
 
     def call(self, call: Call, bulk: Buffer, answer: Answer) -> None:
         """Ask the kernel; `answer` gets the outcome exactly once, perhaps before this returns."""

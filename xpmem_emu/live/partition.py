@@ -37,9 +37,10 @@ from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.faults import LiveFaults
 from xpmem_emu.live.keys import KeyFolder
-from xpmem_emu.live.life import LifeLock, LifeWatch
+from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import new_socket
+from xpmem_emu.live.paths import make_own_folder
 from xpmem_emu.live.stream import Stream
 from xpmem_emu.live.topology import is_tcp, load_image
 from xpmem_emu.trace import Record
@@ -104,6 +105,7 @@ class Harness:
         self._end: Panic | Halt | None = None
         image = load_image(config.image, domain=config.domain, memory=config.memory)
         folder = Path(config.arena_folder)
+        make_own_folder(folder)
         life = LifeLock(folder, config.partid)
         stack.callback(life.release)
         self._boot, self._image = life.boot, image
@@ -111,13 +113,15 @@ class Harness:
         stack.callback(self._arena.remove)
         self._loop = uvloop.new_event_loop()
         stack.callback(self._loop.close)
-        self._watch = LifeWatch(self._loop, folder, lambda *gone: self._driver.gone(*gone))
+        self._watch = LifeWatch(self._loop, folder, self._process_gone)
         stack.callback(self._watch.close)
+        self._peer_memory = ArenaMemory(folder, config.partid, life.boot, self._watch.met)
+        stack.callback(self._peer_memory.close)
         kernel = boot_kernel(
             partid=config.partid, boot=life.boot, image=image, arena=self._arena.view,
             swap=memoryview(mmap.mmap(-1, image.memory.swap or mmap.PAGESIZE)),
             peers=sorted(config.peers),
-            peer_memory=ArenaMemory(folder, config.partid, life.boot, self._watch.met),
+            peer_memory=self._peer_memory,
         )  # fmt: skip
         self._driver = Driver(self._loop, kernel, self)
         stack.callback(self._driver.close)
@@ -180,6 +184,11 @@ class Harness:
         self._loop.call_later(_LAST_WORDS_S, self._loop.stop)
 
     # -- parts -----------------------------------------------------------------------------
+
+    def _process_gone(self, partid: int, life: Life) -> None:
+        log.info("process gone", peer=partid, boot=life.boot, pid=life.pid, started=life.started)
+        self._peer_memory.gone(partid, life.boot)
+        self._driver.gone(partid, life.boot, life.pid)
 
     def _shut_down(self, reason: str) -> None:
         self._driver.call(Shutdown(reason=reason), b"", lambda _outcome: None)

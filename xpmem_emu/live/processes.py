@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live.life import Life
 from xpmem_emu.live.state import PartitionState, process_of
 
 END_PATIENCE_S = 8.0
@@ -27,7 +28,7 @@ def spawn(command: Sequence[str], log: Path) -> int:
         ).pid  # fmt: skip
 
 
-def end(partitions: Sequence[PartitionState], ended: Callable[[int], None]) -> None:
+def end(partitions: Sequence[PartitionState | Life], ended: Callable[[int], None]) -> None:
     """SIGTERM, patience, SIGKILL; `ended` hears of each pid. A stopped process is continued: it
     could not hear otherwise."""
     found = [process_of(one.pid, one.started) for one in partitions]

@@ -1,0 +1,116 @@
+"""Folders of a cluster that are taken away while it runs, and processes that nothing names."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live import cluster
+from xpmem_emu.live.client import Partition, connect
+from xpmem_emu.live.life import LifeLock
+from xpmem_emu.live.paths import arena_folder, run_folder
+from xpmem_emu.live.state import read_state
+from xpmem_emu.live.topology import ClusterSpec, numbered
+
+from .conftest import Home, Up, fake_spec
+from .fake_kernel import FakeKernel
+from .keyed import eventually
+from .loops import IMAGE
+from .test_cluster import alive
+
+pytestmark = pytest.mark.live
+
+Refusal = Callable[..., KernelError]
+PAGE = 4096
+
+
+@pytest.mark.parametrize("what", ["state", "run folder", "both folders"])
+def test_up_never_starts_a_second_set_beside_partitions_that_live(
+    up: Up, refusal: Refusal, home: Home, what: str
+) -> None:
+    orphan = up(1).partitions[0]
+    if what == "state":
+        # As a launcher does that dies between starting a process and recording it.
+        (run_folder("t") / "cluster.json").unlink()
+    else:
+        shutil.rmtree(run_folder("t"))
+    if what == "both folders":
+        shutil.rmtree(arena_folder("t"))
+    error = refusal(up, 1)
+    assert error.errno == errno.EEXIST
+    assert f"partition 0 (pid {orphan.pid})" in error.cause
+    assert "--cluster t down" in error.remedy
+    assert alive(orphan.pid)
+    cluster.down("t")
+    assert not alive(orphan.pid)
+    assert home.leftovers() == []
+    up(1)
+
+
+def states(name: str) -> set[str]:
+    """How a partition is with its peers."""
+    with connect(name, "t") as partition:
+        return {peer["state"] for peer in partition.status()["peers"].values()}
+
+
+def all_active() -> bool:
+    return all(states(name) == {"ACTIVE"} for name in ("p0", "p1", "p2"))
+
+
+def require_shared(home: Partition, away: str) -> None:
+    """A page of `home` is written to from `away`."""
+    with connect(away, "t") as other:
+        exporter, importer = home.spawn(), other.spawn()
+        address = exporter.mmap(PAGE)
+        apid = importer.xpmem_get(exporter.xpmem_make(address, PAGE))
+        importer.store(importer.xpmem_attach(apid, 0, PAGE), away.encode())
+        assert exporter.load(address, len(away)) == away.encode()
+
+
+def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(
+    home: Home,
+) -> None:
+    cluster.up(ClusterSpec("t", numbered(3), IMAGE), timeout_s=30)
+    with connect("p0", "t") as p0:
+        shutil.rmtree(arena_folder("t"))
+        require_shared(p0, "p1")
+        cluster.hang("t", "p1")
+        eventually(lambda: "INACTIVE" in states("p0"))
+        cluster.resume("t", "p1")
+        eventually(all_active)
+        require_shared(p0, "p1")
+        cluster.reboot("t", "p2")
+        eventually(all_active)
+        require_shared(p0, "p2")
+        cluster.crash("t", "p1")
+        cluster.boot("t", "p1")
+        eventually(all_active)
+        require_shared(p0, "p1")
+        assert p0.audit()["quarantined"] == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_boot_over_a_stopped_process_is_refused_and_changes_nothing(
+    up: Up, refusal: Refusal, lost: bool
+) -> None:
+    before = up(2)
+    stopped = before.partition("p1").pid
+    cluster.hang("t", "p1")
+    if lost:
+        shutil.rmtree(arena_folder("t"))
+        os.mkdir(arena_folder("t"), 0o700)
+    for boot in (
+        lambda: cluster.boot("t", "p1"),
+        lambda: cluster.boot_one(fake_spec(2), "p1", FakeKernel),
+        lambda: LifeLock(arena_folder("t"), 1),
+    ):
+        error = refusal(boot)
+        assert error.errno == errno.EEXIST
+        assert f"pid {stopped}" in error.cause
+        assert read_state("t") == before
+    cluster.resume("t", "p1")
+    with connect("p1", "t") as p1:
+        assert p1.facts.pid == stopped
