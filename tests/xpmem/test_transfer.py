@@ -1,6 +1,8 @@
 """Block transfers, and answers of a home partition that make no sense."""
 
+import tracemalloc
 from collections.abc import Callable
+from itertools import islice, pairwise
 
 import pytest
 
@@ -8,6 +10,7 @@ from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.xpc.messages import Fault, FaultReply, Message
+from xpmem_emu.xpmem.blocks import Blocks
 from xpmem_emu.xpmem.exporter import Exporter
 
 SIZE = PAGES * PAGE
@@ -28,6 +31,31 @@ def test_a_transfer_moves_bytes_between_partitions_and_maps_nothing(cluster: Sim
     copy(world, world.permit(), target, SIZE)
     assert local.load(base, SIZE) == b"exporter" * (SIZE // 8)
     assert [cluster.audit(partid)["pins"] for partid in (0, 1)] == [0, 0]
+
+
+def test_blocks_are_cut_between_words_and_cover_the_range() -> None:
+    for offset, size, step in ((0, 8, 8), (5, 100, 16), (16, 32, 16), (15, 2, 16), (0, 1 << 46, 8)):
+        blocks = Blocks(offset, size, step)
+        first = list(islice(blocks, 20))
+        assert first[0][0] == offset
+        assert all(a + n == b and b % step == 0 for (a, n), (b, _) in pairwise(first))
+        if len(blocks) <= 20:
+            assert sum(first[-1]) == offset + size
+            assert len(first) == len(blocks)
+
+
+def test_a_huge_transfer_ends_at_its_first_hole(cluster: SimCluster) -> None:
+    world = World(cluster)
+    everything = world.exporter.xpmem_make(0, (1 << 64) - 1, 0o666)
+    source, target = (world.importer.xpmem_get(everything) for _ in range(2))
+    before = len(cluster.trace)
+    tracemalloc.start()
+    assert outcome_of(lambda: copy(world, source, target, 1 << 46)) == "EFAULT"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sends = [record for record in cluster.trace[before:] if record.name == "xpc:send"]
+    assert len(sends) < 20
+    assert peak < 16 << 20
 
 
 def test_the_permits_and_ranges_of_a_transfer_are_checked(cluster: SimCluster) -> None:

@@ -4,11 +4,14 @@ A bulk access that asked for block after block would wait a round trip for each;
 for everything at once would take every slot from everybody else. So a fixed number of threads
 takes the blocks in order. Whoever waits can be killed at once; what is under way then ends
 without it, because the peer may still carry it out.
+
+A block exists when a thread takes it, not before: a transfer of a terabyte that fails at its
+first page costs what one of a page costs.
 """
 
 import errno
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import pairwise
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.sched import Completion, Scheduler, Wake
@@ -20,24 +23,44 @@ ABREAST = 4
 """Blocks of one access under way at a time; each still waits for a slot like everybody."""
 _WORD = 8
 
-Job = Callable[[], Awaitable[None]]
+Job = Callable[[int, int], Awaitable[None]]
+"""Carries out the block at an offset, of a size."""
 
 
-def cut(services: Services, offset: int, size: int) -> list[tuple[int, int]]:
-    """(offset, size) of the blocks of a range. Cuts lie between words, so none is torn."""
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The blocks of a range: (offset, size) of each. Cuts lie between words, so none is torn."""
+
+    offset: int
+    size: int
+    step: int
+
+    def __len__(self) -> int:
+        end = self.offset + self.size
+        return -(-end // self.step) - self.offset // self.step
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        at, end = self.offset, self.offset + self.size
+        while at < end:
+            cut = min((at // self.step + 1) * self.step, end)
+            yield at, cut - at
+            at = cut
+
+
+def blocks_of(services: Services, offset: int, size: int) -> Blocks:
+    """The blocks of a range that is not empty, each as large as a message of the image."""
     step = max(min(BLOCK, services.image.xpc.payload) // _WORD, 1) * _WORD
-    cuts = range((offset // step + 1) * step, offset + size, step)
-    bounds = [offset, *cuts, offset + size]
-    return [(lo, hi - lo) for lo, hi in pairwise(bounds)]
+    return Blocks(offset, size, step)
 
 
-async def run_abreast(scheduler: Scheduler, name: str, jobs: Sequence[Job]) -> None:
-    """Run all `jobs`; when one fails, begin no other, and raise the failure that comes first in
-    their order once none is under way. Raises KernelError EINTR when the caller is killed."""
-    if len(jobs) == 1:
-        await jobs[0]()
+async def run_abreast(scheduler: Scheduler, name: str, blocks: Blocks, job: Job) -> None:
+    """Do `job` for each of `blocks`; when one fails, begin no other, and raise the failure that
+    comes first in their order once none is under way. Raises KernelError EINTR when the caller
+    is killed."""
+    if len(blocks) == 1:
+        await job(blocks.offset, blocks.size)
         return
-    crew = _Crew(scheduler, jobs)
+    crew = _Crew(scheduler, blocks, job)
     for number in range(crew.working):
         scheduler.spawn(f"{name}-{number}", crew.work())
     if await crew.done.wait_killable() is Wake.KILLED:
@@ -50,20 +73,22 @@ async def run_abreast(scheduler: Scheduler, name: str, jobs: Sequence[Job]) -> N
 class _Crew:
     """The threads of one call."""
 
-    def __init__(self, scheduler: Scheduler, jobs: Sequence[Job]) -> None:
+    def __init__(self, scheduler: Scheduler, blocks: Blocks, job: Job) -> None:
         self.done: Completion[None] = Completion(scheduler)
         self.failures: dict[int, KernelError | Signalled] = {}
+        """By the offset of the block."""
         self.stopped = False
-        self.working = min(ABREAST, len(jobs))
-        self._jobs = iter(enumerate(jobs))
+        self.working = min(ABREAST, len(blocks))
+        self._blocks = iter(blocks)
+        self._job = job
 
     async def work(self) -> None:
-        """Take jobs until there is none, or no need of more."""
-        for number, job in self._jobs:
+        """Take blocks until there is none, or no need of more."""
+        for offset, size in self._blocks:
             try:
-                await job()
+                await self._job(offset, size)
             except (KernelError, Signalled) as error:
-                self.failures[number] = error
+                self.failures[offset] = error
             if self.failures or self.stopped:
                 break
         self.working -= 1

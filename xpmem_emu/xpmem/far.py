@@ -13,7 +13,6 @@ Atomic operations go the same way inside and across domains: module.py.
 """
 
 import errno
-from functools import partial
 
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.engine import said_so
@@ -26,7 +25,7 @@ from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import FarAttachment
-from xpmem_emu.xpmem.blocks import cut, run_abreast
+from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.services import Services
 
@@ -57,18 +56,18 @@ class Far:
     ) -> None:
         attachment.require_usable(vma, address)
         start = address - attachment.address + (attachment.pages[0] << PAGE_SHIFT)
-        blocks = [
-            partial(
-                self._block, attachment, vma, address + at - start,
-                Copy(attachment.permit.apid, at, size, write), data[at - start : at - start + size],
-            )
-            for at, size in cut(self._services, start, len(data))
-        ]  # fmt: skip
+        blocks = blocks_of(self._services, start, len(data))
+
+        async def carry(at: int, size: int) -> None:
+            request = Copy(attachment.permit.apid, at, size, write)
+            part = data[at - start : at - start + size]
+            await self._block(attachment, vma, address + at - start, request, part)
+
         outcome = "abandoned"
         self.under_way += 1
         try:
             await run_abreast(
-                self._services.scheduler, f"xpmem_far/p{attachment.imported.home}", blocks
+                self._services.scheduler, f"xpmem_far/p{attachment.imported.home}", blocks, carry
             )
             outcome = "done"
         except Signalled as signalled:

@@ -12,13 +12,12 @@ shared helper was written for: the source permit may be read, the destination pe
 """
 
 import errno
-from functools import partial
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.xpc import Patience, XpcError
-from xpmem_emu.xpmem.blocks import cut, run_abreast
+from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
 from xpmem_emu.xpmem.getting import Getting
 from xpmem_emu.xpmem.home import Homes
@@ -52,11 +51,12 @@ class Transfers:
                     f"offset {offset:#x} + size {size:#x} is outside of the segment's "
                     f"{permit.imported.size:#x} bytes",
                 )
-        blocks = [
-            partial(self._copy_block, (read, at), (write, at - source[1] + target[1]), count)
-            for at, count in cut(self._services, source[1], size)
-        ]
-        await run_abreast(self._services.scheduler, "xpmem_copy", blocks)
+        blocks = blocks_of(self._services, source[1], size)
+
+        async def carry(at: int, count: int) -> None:
+            await self._copy_block((read, at), (write, at - source[1] + target[1]), count)
+
+        await run_abreast(self._services.scheduler, "xpmem_copy", blocks, carry)
 
     async def _copy_block(
         self, source: tuple[Permit, int], target: tuple[Permit, int], size: int
