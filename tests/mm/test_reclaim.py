@@ -17,6 +17,7 @@ from xpmem_emu.mm import (
     store,
 )
 from xpmem_emu.mm.events import FramesFree, Migrate, Reclaim, SwapOut
+from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import Client, Rig
@@ -303,3 +304,39 @@ def test_frames_in_quarantine_are_not_taken_for_free_memory(make_rig) -> None:
     assert rig.audit()["swap_in_use"] == 15
     rig.memory.frames.release_quarantined(frames)
     assert rig.load(mm, at, 15 * PAGE_SIZE) == pattern(15)
+
+
+class Insistent(Client):
+    """A notifier that takes its time and keeps the pins it has."""
+
+    async def invalidate_range_sync(self, mm, start: int, end: int) -> None:
+        await self.rig.scheduler.sleep_until(self.rig.scheduler.now_ns + 10)
+
+
+@pytest.mark.parametrize("allocators", [1, 2, 3, 5])
+def test_allocators_that_can_reclaim_nothing_give_up_instead_of_waiting_for_each_other(
+    make_rig, allocators: int
+) -> None:
+    rig = make_rig(frames=32, swap=0)
+    mm = rig.space()
+    address = rig.map(mm, 31 + allocators)
+    rig.store(mm, address, b"x" * 31 * PAGE_SIZE)
+    Insistent(rig).attach(mm)
+    rig.memory.frames.pin(numbers(1, 31))
+    fresh = [address + (31 + each) * PAGE_SIZE for each in range(allocators)]
+    begun = []
+    for place in fresh:
+        begun.append(rig.start(load(mm, place, 1)))
+        rig.scheduler.run(rig.scheduler.now_ns + 3)
+    for _ in range(100):
+        if (deadline := rig.scheduler.next_deadline_ns()) is not None:
+            rig.scheduler.run(deadline)
+    assert all(each.done for each in begun)
+    for each in begun:
+        with pytest.raises(Signalled, match="out of memory"):
+            _ = each.value
+    rig.memory.frames.unpin(numbers(1, 31))
+    for _ in range(100):
+        if (deadline := rig.scheduler.next_deadline_ns()) is not None:
+            rig.scheduler.run(deadline)
+    mm.notifiers.registered.clear()

@@ -19,8 +19,11 @@ from xpmem_emu.mm.pte import PARTID_SHIFT
 from xpmem_emu.mm.reclaim import CLUSTER, by_inode, reclaim
 from xpmem_emu.mm.rmap import ReverseMap
 from xpmem_emu.mm.swap import SwapArea
-from xpmem_emu.sched import LockDep, Scheduler, WaitQueue
+from xpmem_emu.sched import LockDep, Mutex, Scheduler, WaitQueue
 from xpmem_emu.trace import Tracer
+
+POISONED_MAX = 4096
+"""Every access looks at each of them."""
 
 
 class MemoryManager:
@@ -48,6 +51,7 @@ class MemoryManager:
         self.swap = SwapArea(swap)
         self.rmap = ReverseMap(self.frames, scheduler, lockdep)
         self.files = FileTable(self, image.memory.files, image.limits.files)
+        self._direct_reclaim = Mutex(scheduler, lockdep, "direct_reclaim")
         self.changed = WaitQueue(scheduler)
         """Woken whenever entries stop being BUSY and whenever frames may have been freed."""
         self.address_spaces: dict[int, AddressSpace] = {}
@@ -71,15 +75,17 @@ class MemoryManager:
         del self.address_spaces[mm.number]
 
     def poison(self, home: int, frame: int) -> None:
-        """Frame `frame` of partition `home` went bad. Raises KernelError EINVAL."""
+        """Frame `frame` of partition `home` went bad. Raises KernelError EINVAL, ENOSPC."""
+        self.physical.require_frame(home, frame)
+        if len(self.physical.poisoned) >= POISONED_MAX:
+            raise KernelError(errno.ENOSPC, f"{POISONED_MAX} frames are poisoned, heal some")
         if home == self.partid:
-            if not 0 < frame < self.frames.total:
-                raise KernelError(errno.EINVAL, f"p{home} has no frame {frame:#x}")
             self.frames.poison(frame)
         self.physical.poisoned.add(home << PARTID_SHIFT | frame)
 
     def unpoison(self, home: int, frame: int) -> None:
-        """The frame is good again."""
+        """The frame is good again. Raises KernelError EINVAL."""
+        self.physical.require_frame(home, frame)
         if home == self.partid:
             self.frames.unpoison(frame)
         self.physical.poisoned.discard(home << PARTID_SHIFT | frame)
@@ -100,8 +106,17 @@ class MemoryManager:
         """
         if self.failpoints.armed:
             await self.failpoints.reach(FRAMES_ALLOCATE)
+        if self.frames.free == 0:
+            # One at a time: what reclaims wakes who waits, so two that wait for a third would
+            # wake each other for as long as it takes.
+            async with self._direct_reclaim:
+                await self._until_free(min(wanted, CLUSTER))
+                return self.frames.allocate(min(wanted, self.frames.free))
+        return self.frames.allocate(min(wanted, self.frames.free))
+
+    async def _until_free(self, wanted: int) -> None:
         while self.frames.free == 0:
-            if await reclaim(self, min(wanted, CLUSTER)) or self.frames.free:
+            if await reclaim(self, wanted) or self.frames.free:
                 continue
             if self.operations == 0:
                 raise KernelError(
@@ -109,4 +124,3 @@ class MemoryManager:
                     "raise memory.size or memory.swap of the image",
                 )  # fmt: skip
             await self.changed.wait()
-        return self.frames.allocate(min(wanted, self.frames.free))
