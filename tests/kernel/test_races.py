@@ -161,7 +161,7 @@ def settle(task: SimTask) -> None:
     task.cluster.run_for(300_000)
 
 
-@pytest.mark.parametrize("second", ["close"])
+@pytest.mark.parametrize("second", ["close", "exec", "exit"])
 @pytest.mark.parametrize("first", ["close", "remove"])
 def test_who_ends_a_group_waits_for_what_others_had_begun_to_end(
     actor: Actor, first: str, second: str

@@ -194,6 +194,25 @@ def test_moving_an_attachment_leaves_a_dead_area(rig: Rig) -> None:
     assert mm.find_vma(at) is None
 
 
+@pytest.mark.parametrize("offset", [0, 1, 8, PAGE_SIZE - 8])
+@pytest.mark.parametrize("size", [1, 8])
+def test_an_access_is_judged_by_the_areas_that_it_touches(
+    rig: Rig, offset: int, size: int
+) -> None:
+    mm, ops, at = attach(rig)
+    rig.store(mm, at, b"abcdefgh" * (4 * PAGE_SIZE // 8))
+    mm.cut_area(at + PAGE_SIZE)
+    mm.cut_area(at + 2 * PAGE_SIZE)
+    for vma in mm.vmas:  # all entries are there still; only the second page's area is alive
+        vma.ops = ops if vma.start == at + PAGE_SIZE else DeadOps("a dead neighbour")
+    inside = at + PAGE_SIZE + offset
+    rig.store(mm, inside, b"z" * size)
+    assert rig.load(mm, inside, size) == b"z" * size
+    over = PAGE_SIZE - offset + 1
+    assert sigbus(rig, load(mm, inside, over)) == "a dead neighbour"
+    assert sigbus(rig, load(mm, at, 1)) == "a dead neighbour"
+
+
 def test_a_cut_link_ends_accesses_even_where_entries_are_left(rig: Rig) -> None:
     mm, _, at = attach(rig)
     rig.load(mm, at, 1)

@@ -13,6 +13,8 @@ from xpmem_emu.kernel.calls import U64, Call
 PointName = Annotated[str, Meta(max_length=64)]
 BoundName = Annotated[str, Meta(max_length=32)]
 Home = Annotated[int, Meta(ge=0, le=255)]
+LocalFrame = Annotated[int, Meta(ge=1, lt=1 << 38)]
+STRAIN_END = 1 << 40
 
 
 class Breaking(Call, frozen=True):
@@ -49,14 +51,14 @@ class Poison(Breaking, frozen=True):
     Every partition that can reach it must be told. Result: None."""
 
     home: Home
-    frame: U64
+    frame: LocalFrame
 
 
 class Unpoison(Breaking, frozen=True):
     """The frame is good again. Result: None."""
 
     home: Home
-    frame: U64
+    frame: LocalFrame
 
 
 class Strain(Breaking, frozen=True):
@@ -65,7 +67,7 @@ class Strain(Breaking, frozen=True):
     below it. Result: None. EINVAL for another bound."""
 
     bound: BoundName
-    value: Annotated[int, Meta(ge=0, lt=1 << 40)]
+    value: Annotated[int, Meta(ge=0, lt=STRAIN_END)]
 
 
 class CrashKernel(Breaking, frozen=True, tag="panic"):

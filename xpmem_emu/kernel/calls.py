@@ -2,16 +2,17 @@
 
 The console decodes client bytes straight into these types, so nothing reaches the kernel
 unchecked; the simulator and the tests build them by hand. The result type of each call is given
-in its docstring. Sizes, offsets and addresses are bytes. `pid` names the task that makes the
-call; a call for an unknown pid fails with ESRCH.
+in its docstring. Sizes, offsets and addresses are bytes. `pid` names the caller; ESRCH if unknown.
 """
 
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+UID_END = (1 << 32) - 1  # (uid_t) -1 is nobody's
 # MessagePack carries integers from -2^63 to 2^64-1, so these are 64 bits wide by construction.
 U64 = Annotated[int, Meta(ge=0)]
+Uid = Annotated[int, Meta(ge=0, lt=UID_END)]
 S64 = int
 Pid = Annotated[int, Meta(ge=0, lt=1 << 20)]
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -45,8 +46,8 @@ class Spawn(Call, frozen=True):
     """
 
     name: MaybeName = ""
-    uid: U64 = 0
-    gids: Annotated[list[U64], Meta(max_length=64)] = []
+    uid: Uid = 0
+    gids: Annotated[list[Uid], Meta(max_length=64)] = []
     cap_ipc_owner: bool | None = None
     handled: list[int] = field(default_factory=lambda: [7, 11])
 
@@ -82,8 +83,8 @@ class Setuid(Call, frozen=True):
     """Changes effective uid and groups. Result: None."""
 
     pid: Pid
-    uid: U64
-    gids: Annotated[list[U64], Meta(max_length=64)] = []
+    uid: Uid
+    gids: Annotated[list[Uid], Meta(max_length=64)] = []
 
 
 # -- memory -----------------------------------------------------------------------------------
@@ -391,8 +392,7 @@ AnyCall = (
     | Creat | Unlink | Pwrite | Pread | Truncate | Writeback | Reclaim | Migrate
     | XpmemVersion | XpmemOpen | XpmemClose | XpmemMake | XpmemRemove | XpmemGet | XpmemRelease
     | XpmemAttach | XpmemDetach | XpmemCopy | XpmemForkBegin | XpmemForkEnd | XpmemFind
-    | XpmemTunable
-    | Look | Describe | Pagetable | Status | Audit | Shutdown
+    | XpmemTunable | Look | Describe | Pagetable | Status | Audit | Shutdown
 )  # fmt: skip
 """Every call: the type that a console request is decoded to."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelBug, KernelError
 from xpmem_emu.kernel.breaking import (
+    STRAIN_END,
     CrashKernel,
     FailpointClear,
     FailpointResume,
@@ -61,14 +62,22 @@ class BreakingCalls:
         return self._failpoints.rows(), b""
 
     async def _poison(self, call: Poison, task: None, bulk: Buffer) -> "Answer":
+        self._require_partition(call.home)
         self._memory.poison(call.home, call.frame)
         return None, b""
 
     async def _unpoison(self, call: Unpoison, task: None, bulk: Buffer) -> "Answer":
+        self._require_partition(call.home)
         self._memory.unpoison(call.home, call.frame)
         return None, b""
 
+    def _require_partition(self, home: int) -> None:
+        if home != self._kernel.partid and home not in self._kernel.xpc.partitions:
+            raise KernelError(errno.EINVAL, f"this machine has no partition p{home}")
+
     async def _strain(self, call: Strain, task: None, bulk: Buffer) -> "Answer":
+        if not 0 <= call.value < STRAIN_END:
+            raise KernelError(errno.EINVAL, f"{call.value:#x} is beyond every bound")
         match call.bound:
             case "pin_limit":
                 self._kernel.xpmem.exporter.pin_limit = call.value

@@ -21,6 +21,7 @@ from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.failpoints.points import TASK_REAP, TASK_SPAWN
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
+from xpmem_emu.kernel.calls import UID_END
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.manager import MemoryManager
 from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake
@@ -93,7 +94,9 @@ class Task:
         return f"task {self.pid} {which}"
 
     def become(self, uid: int, gids: Sequence[int]) -> None:
-        """seteuid and setgroups: capabilities go with root and come back with it, as in Linux."""
+        """seteuid and setgroups: capabilities go with root and come back with it, as in Linux.
+        Raises KernelError EINVAL."""
+        _require_ids(uid, gids)
         if (self.uid == 0) != (uid == 0):
             self.cap_ipc_owner = uid == 0
         self.uid, self.gids = uid, tuple(gids)
@@ -142,6 +145,7 @@ class TaskTable:
         self, name: str, uid: int, gids: Sequence[int], cap_ipc_owner: bool, handled: Iterable[int]
     ) -> Task:
         """A task with an empty address space. Raises KernelError EAGAIN, EINVAL."""
+        _require_ids(uid, gids)
         fatal_only = {Signal.SIGKILL, Signal.SIGTERM}
         signals = frozenset(handled)
         if not signals <= {Signal.SIGBUS, Signal.SIGSEGV}:
@@ -236,6 +240,12 @@ class TaskTable:
             if self._last_pid not in self._tasks and self._last_pid not in self._forking:
                 return self._last_pid
         raise KernelError(errno.EAGAIN, "no free pid")
+
+
+def _require_ids(uid: int, gids: Sequence[int]) -> None:
+    for number in (uid, *gids):
+        if not 0 <= number < UID_END:
+            raise KernelError(errno.EINVAL, f"{number:#x} is no uid or gid")
 
 
 def _killed(task: Task) -> KernelError:

@@ -103,8 +103,9 @@ async def _reach(
     mm: "AddressSpace", address: int, size: int, write: bool
 ) -> list[memoryview] | Vma:
     """As `reach`, but gives the area whose FarOps must carry the access."""
-    if address + size > TASK_SIZE:
+    if address >= TASK_SIZE:
         raise Signalled(SignalInfo(Signal.SIGSEGV, "beyond the end of user space", address))
+    size = min(size, TASK_SIZE - address)  # what lies before the end is accessed, as everywhere
     need = np.uint64(PRESENT | WRITE if write else PRESENT)
     first = address >> PAGE_SHIFT
     count = min(((address + size - 1) >> PAGE_SHIFT) - first + 1, _WINDOW)
@@ -123,7 +124,9 @@ async def _reach(
 
 def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memoryview]:
     if pte.has(ptes, SPECIAL).any():
-        _check_special(mm, address, address + (len(ptes) << PAGE_SHIFT))
+        # Exactly what is touched: the area behind the last byte may be dead, and is not asked.
+        walked = ((address >> PAGE_SHIFT) + len(ptes)) << PAGE_SHIFT
+        _check_special(mm, address, min(address + size, walked))
     views: list[memoryview] = []
     skip = address & PAGE_MASK
     try:

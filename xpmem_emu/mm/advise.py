@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm.gather import Gather
-from xpmem_emu.mm.ranges import aligned_range, require_alive, require_covered
+from xpmem_emu.mm.ranges import WORDS_END, aligned_range, require_alive, require_covered
 from xpmem_emu.mm.reclaim import reclaim_range
 from xpmem_emu.mm.vma import Vma, VmaFlags
-from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.units import PAGE_SHIFT, page_align_up
 
 if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
@@ -29,11 +29,13 @@ class Advice(IntEnum):
 
 async def madvise(mm: "AddressSpace", address: int, length: int, advice: int) -> None:
     """DONTNEED drops pages, REMOVE makes a hole in the shared object behind them, PAGEOUT
-    reclaims them. Raises EINVAL (unaligned, unknown advice; DONTNEED on PFNMAP, REMOVE on
-    anything but shared memory), ENOMEM (a hole), ESRCH."""
+    reclaims them. Raises EINVAL (unaligned, unknown advice, a range that wraps; DONTNEED on
+    PFNMAP, REMOVE where no file is), EACCES (REMOVE where stores do not reach the object), ENOMEM
+    (a hole), ESRCH."""
     if advice not in tuple(Advice):
         raise KernelError(errno.EINVAL, f"advice {advice} is unknown")
-    start, end = aligned_range(address, length, errno.EINVAL)
+    wraps = address + page_align_up(length) >= WORDS_END
+    start, end = aligned_range(address, length, errno.EINVAL if wraps else errno.ENOMEM)
     if start == end:
         return
     if advice == Advice.DONTNEED:
@@ -73,8 +75,10 @@ async def _remove(mm: "AddressSpace", start: int, end: int) -> None:
         require_covered(mm, start, end)
         areas = mm.vmas.intersecting(start, end)
         for vma in areas:
-            if vma.inode is None or not vma.shared:
-                raise KernelError(errno.EINVAL, f"area {vma} is not shared memory")
+            if vma.inode is None:
+                raise KernelError(errno.EINVAL, f"there is no file behind area {vma}")
+            if not (vma.shared and vma.writable):
+                raise KernelError(errno.EACCES, f"area {vma} may not change what is behind it")
         holes = [_hole(vma, max(start, vma.start), min(end, vma.end)) for vma in areas]
         for vma, (index, count) in zip(areas, holes, strict=True):
             assert vma.inode is not None

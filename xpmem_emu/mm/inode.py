@@ -24,6 +24,7 @@ from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Mkclean, Truncate
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers, paired_runs, runs
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.ranges import require_offset
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Mutex
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, page_align_up
@@ -128,13 +129,18 @@ class Inode:
     # -- contents ----------------------------------------------------------------------------
 
     async def pread(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes at `offset`; short at the end of the file."""
+        """Up to `size` bytes at `offset`; short at the end of the file. Raises EINVAL."""
+        require_offset(offset, "offset")
         async with self.mutex:
             size = max(min(size, self.size - offset), 0)
             return b"".join(span.tobytes() for span in self._spans(offset, size))
 
     async def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write at `offset`, extending the file. Raises EFBIG, ENOSPC, ENOENT (deleted)."""
+        """Write at `offset`, extending the file; no bytes change nothing, wherever. Raises EINVAL,
+        EFBIG, ENOSPC, ENOENT (deleted)."""
+        require_offset(offset, "offset")
+        if not len(data):
+            return
         async with self.mutex:
             if offset + len(data) > self.size:
                 self._extend(offset + len(data))
@@ -142,9 +148,8 @@ class Inode:
             for span in self._spans(offset, len(data)):
                 span[:] = rest[: len(span)]
                 rest = rest[len(span) :]
-            if data:
-                touched = slice(offset >> PAGE_SHIFT, ((offset + len(data) - 1) >> PAGE_SHIFT) + 1)
-                self.dirty[touched] |= self.frames[touched] != 0
+            touched = slice(offset >> PAGE_SHIFT, ((offset + len(data) - 1) >> PAGE_SHIFT) + 1)
+            self.dirty[touched] |= self.frames[touched] != 0
 
     def _spans(self, offset: int, size: int) -> Iterator[npt.NDArray[np.uint8]]:
         """The bytes of the file as writable views, cache over disk. Only the bytes asked for:
@@ -172,7 +177,9 @@ class Inode:
 
     async def truncate(self, size: int) -> None:
         """Cut or extend the file. Mappings beyond the new end are torn down, private copies
-        included; accesses there are SIGBUS from now on (T23). Raises EFBIG, ENOSPC, ENOENT."""
+        included; accesses there are SIGBUS from now on (T23). Raises EINVAL, EFBIG, ENOSPC,
+        ENOENT."""
+        require_offset(size, "size")
         async with self.mutex:
             if size >= self.size:
                 self._extend(size)

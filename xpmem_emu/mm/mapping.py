@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
-from xpmem_emu.mm.ranges import aligned_range, require_aligned, require_alive
+from xpmem_emu.mm.ranges import OFFSET_END, aligned_range, require_aligned, require_alive
 from xpmem_emu.mm.vma import Prot, Vma, VmaFlags, VmaOps
 from xpmem_emu.mm.vma_list import MMAP_MIN
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align_up
@@ -46,9 +46,9 @@ class MapRequest:
 async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
     """Map memory; returns its address.
 
-    Raises EINVAL (length 0, unaligned), EPERM (fixed below mmap_min_addr), ENOMEM (no room, too
-    many areas, disk full for shared memory), ENOENT (the file was deleted), ESRCH, and whatever
-    `request.check` raises.
+    Raises EINVAL (length 0, unaligned), EOVERFLOW (offsets beyond those of a file), EPERM (fixed
+    below mmap_min_addr), ENOMEM (no room, too many areas, disk full for shared memory), ENOENT (the
+    file was deleted), ESRCH, and whatever `request.check` raises.
     """
     length = page_align_up(request.length)
     if length == 0:
@@ -57,6 +57,8 @@ async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
         raise KernelError(errno.EINVAL, f"file offset {request.offset:#x} is not page aligned")
     if length > TASK_SIZE:
         raise KernelError(errno.ENOMEM, f"{length:#x} bytes do not fit into user space")
+    if request.inode is not None and request.offset + length > OFFSET_END:
+        raise KernelError(errno.EOVERFLOW, f"no file reaches to {request.offset + length:#x}")
     if request.fixed:
         _check_fixed(request, length)
     async with mm.mmap_lock.write():
@@ -95,9 +97,9 @@ async def unmap_areas(
 
 
 def _check_fixed(request: MapRequest, length: int) -> None:
-    require_aligned(request.address)
     if request.address + length > TASK_SIZE:
         raise KernelError(errno.ENOMEM, f"{request.address:#x} is beyond the end of user space")
+    require_aligned(request.address)
     if request.address < MMAP_MIN:
         raise KernelError(errno.EPERM, f"nothing may be mapped below {MMAP_MIN:#x}")
 

@@ -47,6 +47,14 @@ class PhysicalMemory:
         """Whether the frames of `partid` are reachable."""
         return partid in self._windows
 
+    def require_frame(self, partid: int, frame: int) -> None:
+        """Raise KernelError EINVAL when `partid` has no such frame: where its memory is reachable
+        its size says so, elsewhere the frame number must at least be one."""
+        window = self._windows.get(partid)
+        end = LOCAL_MASK + 1 if window is None else len(window) >> PAGE_SHIFT
+        if not 0 < frame < end:  # frame 0 is reserved
+            raise KernelError(errno.EINVAL, f"p{partid} has no frame {frame:#x}")
+
     def view(self, gpfn: int, count: int) -> memoryview:
         """The bytes of `count` frames from `gpfn` on. Raises KernelError EFAULT, MachineCheck."""
         if self.poisoned:

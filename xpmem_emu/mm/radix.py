@@ -79,7 +79,7 @@ class RadixTree(Generic[L]):
         steps: list[tuple[int, bool]] = []
         node: _Node = self._root
         for shift in _INTERIOR_SHIFTS:
-            slot = page >> shift & LEAF_MASK
+            slot = page >> shift & (LEAF_MASK if steps else -1)
             steps.append((slot, slot in node))
             if slot not in node:
                 break

@@ -13,10 +13,10 @@ import numpy as np
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm.gather import Gather
-from xpmem_emu.mm.ranges import aligned_range, require_aligned, require_alive
+from xpmem_emu.mm.ranges import aligned_length, aligned_range, require_aligned, require_alive
 from xpmem_emu.mm.vma import DeadOps, Vma, VmaFlags
 from xpmem_emu.mm.vma_list import MMAP_MIN
-from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE, page_align_up
+from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
 
 if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
@@ -44,7 +44,7 @@ async def mremap(
     Raises EINVAL (unaligned, a length of 0, FIXED without MAYMOVE, overlap), EPERM (target below
     mmap_min_addr), EFAULT (not one area; growing a DONTEXPAND or PFNMAP area), ENOMEM, ESRCH.
     """
-    old, new = page_align_up(old_length), page_align_up(new_length)
+    old, new = aligned_length(old_length), aligned_length(new_length)
     _check(address, old, new, flags, new_address)
     async with mm.mmap_lock.write():
         require_alive(mm)
@@ -67,11 +67,12 @@ async def mremap(
 
 
 def _check(address: int, old: int, new: int, flags: int, new_address: int) -> None:
-    aligned_range(address, old, errno.EFAULT)
     if flags not in (Remap.NONE, Remap.MAYMOVE, Remap.MAYMOVE | Remap.FIXED):
         raise KernelError(errno.EINVAL, f"flags {flags:#x}: MAYMOVE (1), with it FIXED (2)")
+    require_aligned(address)
     if not (old and new):
         raise KernelError(errno.EINVAL, "remapping of length 0")
+    aligned_range(address, old, errno.EFAULT)
     if not flags & Remap.FIXED:
         return
     require_aligned(new_address)

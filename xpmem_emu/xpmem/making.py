@@ -52,12 +52,12 @@ class Making:
             raise _invalid("a segment of no bytes")
         self._may_name(name)
         group = self._device.mine(process)
-        if (vaddr + size) % (1 << 64) > TASK_SIZE:
-            if size != MAXADDR_SIZE:
-                raise _invalid(f"{vaddr:#x} + {size:#x} is beyond the user address space")
-            size = TASK_SIZE - vaddr
+        if size == MAXADDR_SIZE and vaddr == 0:
+            size = TASK_SIZE
         if vaddr & PAGE_MASK or size & PAGE_MASK:
             raise _invalid(f"vaddr {vaddr:#x} and size {size:#x} must be whole pages")
+        if vaddr + size > TASK_SIZE:  # no sum here wraps, as some did in the historical driver
+            raise _invalid(f"{vaddr:#x} + {size:#x} is beyond the user address space")
         return self._register(group, vaddr, size, permit_value, name)
 
     async def remove(self, process: Process, segid: int) -> None:
