@@ -1,6 +1,7 @@
 """A partition whose fence moves nothing away, to prove that the fence loop can see."""
 
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,11 +11,11 @@ from xpmem_emu.xpmem.extents import Vector
 from xpmem_emu.xpmem.fence import Fence
 
 
-def nothing(fence: Fence, session: tuple[int, int]) -> Vector:
+def nothing(fence: Fence, vectors: Iterable[Vector]) -> Vector:
     """In place of the frames that are still in use."""
     return np.zeros(0, dtype=np.int64)
 
 
 if __name__ == "__main__":
-    Fence._live = nothing  # type: ignore[method-assign]
+    Fence._in_use = nothing  # type: ignore[method-assign]
     sys.exit(main(Kernel, sys.argv[1:]))

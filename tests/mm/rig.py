@@ -116,6 +116,8 @@ class Client:
         self.watched = watched
         """An address whose entry and frame are looked at in each call."""
         self.calls: list[tuple[str, int, int]] = []
+        self.ended: list[tuple[int, int, int]] = []
+        """(start, end, operations that owe something) at each end."""
         self.seen: list[tuple[str, bool, bool]] = []
         """(call, entry usable, frame still in use) at each call."""
         self.pins: list[np.ndarray] = []
@@ -149,6 +151,11 @@ class Client:
         pins, self.pins = self.pins, []
         for frames in pins:
             self.rig.memory.unpin(frames)
+
+    async def invalidate_range_end(self, mm: AddressSpace, start: int, end: int) -> None:
+        self.rig.scheduler.might_sleep()
+        self.ended.append((start, end, self.rig.memory.operations))
+        self._look("end", mm)
 
     async def release(self, mm: AddressSpace) -> None:
         self.calls.append(("release", 0, 0))

@@ -76,6 +76,9 @@ class Storm:
         for page in range((start - self.at) // PAGE_SIZE, (end - self.at) // PAGE_SIZE):
             self.drop(page)
 
+    async def invalidate_range_end(self, mm: AddressSpace, start: int, end: int) -> None:
+        await self.rig.scheduler.reschedule()
+
     async def release(self, mm: AddressSpace) -> None:
         for page in list(self.held):
             self.drop(page)

@@ -89,7 +89,7 @@ def test_the_pfn_table_behaves_like_a_dictionary(steps: list[tuple[str, int, int
             for holder in range(3):
                 held = {page for page in pages if holder in model.get(page, ())}
                 assert pages_of(taken.holders.get(holder, [])) == held
-                assert set(taken.frames_of(holder).tolist()) == {1000 + page for page in held}
+                assert set(taken.held_by(holder)[1].tolist()) == {1000 + page for page in held}
             for page in pages:
                 model.pop(page, None)
     assert table.pages == len(model)

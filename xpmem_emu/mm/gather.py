@@ -10,6 +10,10 @@ sleeping half runs: sync the notifiers, and only then give back the references (
                                   <------------ acknowledged, reference dropped
     put the frame: it may be free now
 
+A holder that did not answer was given up, and may be about to store into a page that stays in use.
+So the block ends, with no reference held any more, by waiting until that holder's way to the page
+is cut (`Notifier.invalidate_range_end`). Only then does the caller's operation return.
+
 What a Gather owes is counted in `manager.operations`, which is zero when the kernel is quiet.
 """
 
@@ -31,6 +35,7 @@ class Gather:
     def __init__(self, manager: "MemoryManager") -> None:
         self.manager = manager
         self._told: dict[AddressSpace, tuple[int, int]] = {}
+        self._changed: list[tuple[AddressSpace, int, int]] = []
         self._frames: list[Frames] = []
 
     async def __aenter__(self) -> "Gather":
@@ -46,12 +51,14 @@ class Gather:
         await self.finish()
         self.manager.operations -= 1
         self.manager.changed.wake_all()
+        await self._end()
 
     def invalidate(self, mm: "AddressSpace", start: int, end: int) -> None:
         """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock."""
         if mm.notifiers.registered:
             low, high = self._told.get(mm, (start, end))
             self._told[mm] = min(low, start), max(high, end)
+            self._changed.append((mm, start, end))
             mm.notifiers.invalidate_range(mm, start, end)
 
     def invalidate_pages(self, mm: "AddressSpace", vpns: Frames) -> None:
@@ -79,3 +86,9 @@ class Gather:
         collected, self._frames = self._frames, []
         for frames in collected:
             self.manager.frames.put(frames)
+
+    async def _end(self) -> None:
+        """Wait until nobody who was given up can reach what the operation left in use. Nothing is
+        owed or held any more, because what cuts that way needs the frames idle, and memory."""
+        for mm, start, end in self._changed:
+            await mm.notifiers.invalidate_range_end(mm, start, end)

@@ -108,8 +108,10 @@ class Inode:
         return inside
 
     def replace(self, gather: Gather, indices: Frames, frames: Frames) -> None:
-        """Cached pages have moved to other frames."""
+        """Cached pages have moved to other frames. What moved away from a lost holder is dirty: it
+        may have stored there after the last writeback, unseen."""
         self._allocator.get(frames)
+        self.dirty[indices] |= self._allocator.quarantined[self.frames[indices]] > 0
         gather.collect(self.frames[indices])
         self.frames[indices] = frames
 
@@ -237,15 +239,15 @@ class Inode:
 
     async def writeback(self) -> int:
         """Write dirty pages to disk, after page_mkclean of each (T23). Returns how many."""
-        async with self.mutex:
+        # The mutex ends first: what the gather waits for last may need somebody who waits for it.
+        async with Gather(self._manager) as gather, self.mutex:
             indices = np.flatnonzero(self.dirty)
             frames = self.frames[indices]
-            async with Gather(self._manager) as gather:
-                self._allocator.get(frames)
-                gather.collect(frames)
-                self._mkclean(gather, indices)
-                await gather.sync()
-                self._write_blocks(indices)
+            self._allocator.get(frames)
+            gather.collect(frames)
+            self._mkclean(gather, indices)
+            await gather.sync()
+            self._write_blocks(indices)
             return len(indices)
 
     def _mkclean(self, gather: Gather, indices: Frames) -> None:

@@ -62,9 +62,12 @@ async def exit_mmap(mm: "AddressSpace") -> None:
     """End the address space: first the notifiers let go, then everything is unmapped, then
     freed. Called once; accesses that still run are killed."""
     mm.dead = True
+    clients = tuple(mm.notifiers.registered)
     await mm.notifiers.release(mm)
     if mm.manager.failpoints.armed:
         await mm.manager.failpoints.reach(EXIT_UNMAP)
     async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
         mm.unmap(gather, 0, TASK_SIZE, "exit")
     mm.manager.forget_address_space(mm)
+    for client in clients:  # of a file or a forked child: what outlives the address space
+        await client.invalidate_range_end(mm, 0, TASK_SIZE)

@@ -5,6 +5,8 @@ in the critical section that clears or weakens the entries and before it does; i
 the work. `invalidate_range_sync` is called with no spinlock held (the mmap_lock may be), may
 sleep, and is complete when it returns: from then on nobody reaches the old frames, and the
 references that the client held on them are gone. Only clients that hold references need it.
+`invalidate_range_end` is called last, when the operation holds no reference and owes nothing any
+more: a client may wait there for what needs the frames idle. A killed thread does not wait.
 
 A client sees at least one sync that covers a range after every invalidate of that range; one
 sync may cover several invalidates. It must tolerate a sync of a range it was never told of,
@@ -27,6 +29,9 @@ class Notifier(Protocol):
 
     async def invalidate_range_sync(self, mm: "AddressSpace", start: int, end: int) -> None:
         """Return when nothing learned from the old entries of [start, end) is in use."""
+
+    async def invalidate_range_end(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Return when whoever did not let go of the pages of [start, end) cannot reach them."""
 
     async def release(self, mm: "AddressSpace") -> None:
         """The address space ends; give up everything. Called once, before pages are freed."""
@@ -60,6 +65,11 @@ class NotifierChain:
         for notifier in tuple(self.registered):
             if notifier in self.registered:
                 await notifier.invalidate_range_sync(mm, start, end)
+
+    async def invalidate_range_end(self, mm: "AddressSpace", start: int, end: int) -> None:
+        """Wait for every client in turn."""
+        for notifier in tuple(self.registered):
+            await notifier.invalidate_range_end(mm, start, end)
 
     async def release(self, mm: "AddressSpace") -> None:
         """Release every client; the chain is empty afterwards."""

@@ -19,20 +19,29 @@ import errno
 
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, KernelError
 from xpmem_emu.sched import Scheduler, WaitQueue
+from xpmem_emu.units import TASK_SIZE
 from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.importer import Importer
+from xpmem_emu.xpmem.notifier import RecallNotifier
 from xpmem_emu.xpmem.objects import Process, ThreadGroup
-from xpmem_emu.xpmem.recall import RecallNotifier, Recalls
+from xpmem_emu.xpmem.recall import Recalls
 
 
 class Device:
     """The thread groups of this partition."""
 
     def __init__(
-        self, scheduler: Scheduler, recalls: Recalls, exporter: Exporter, importer: Importer
+        self,
+        scheduler: Scheduler,
+        recalls: Recalls,
+        fence: Fence,
+        exporter: Exporter,
+        importer: Importer,
     ) -> None:
         self._scheduler = scheduler
         self._recalls = recalls
+        self._fence = fence
         self._exporter = exporter
         self._importer = importer
         self._notifiers: dict[ThreadGroup, RecallNotifier] = {}
@@ -53,7 +62,7 @@ class Device:
         async def release() -> None:
             await self._teardown(group)
 
-        notifier = RecallNotifier(self._recalls, group, release)
+        notifier = RecallNotifier(self._recalls, self._fence, group, release)
         process.mm.notifiers.register(notifier)
         self.groups[process.pid] = group
         self._notifiers[group] = notifier
@@ -63,6 +72,7 @@ class Device:
         that another call is closing: return when it has."""
         for group in [group for group in self._notifiers if group.mm is process.mm]:
             await self._teardown(group)
+            await self._fence.passed(group, 0, TASK_SIZE)
 
     def find(self, tgid: int) -> ThreadGroup | None:
         """The live thread group of a tgid."""
@@ -84,6 +94,7 @@ class Device:
                 self._recalls.begin(segment, (0, segment.pages))
         for segment in list(group.segments.values()):
             await self._recalls.settle(group, segment.vaddr, segment.vaddr + segment.size)
+            await self._fence.passed(group, segment.vaddr, segment.vaddr + segment.size)
 
     def fork_end(self, process: Process) -> None:
         """Let importers fault again."""

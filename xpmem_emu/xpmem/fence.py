@@ -10,6 +10,21 @@ wake an hour later in the middle of a store. For every frame that it could write
   retired frame. A page that is in other hands just then - reclaim that gives it back, a fork whose
   recall failed and that shares it with a child - is tried again until no live page is left there.
 
+Whoever took pages away (mprotect, fork, munmap, remove...) returns only then: `passed` is the end
+of the recall. It waits there and not in the recall itself, because the migration recalls the page
+from its healthy holders, and moves nothing that an operation holds or keeps BUSY:
+
+    mprotect                       fence of the lost holder
+    begin; settle: given up -----> quarantine, migrate: BUSY, settle (waits for our recall)
+    unpin; the recall is over ---> nobody holds the page: copied, entries point to the copy
+    passed: no live page there <---
+
+So a fence waits for recalls, transits and memory, none of which waits for a fence: transits have
+no such end (`Transit`), and a gather is not counted as an operation any more when it gets there. Of
+the locks that are held meanwhile, the mmap_lock is not needed to migrate, and the mutex of a file
+only by who pins pages under it; writeback, which leaves pages in use, drops it before. Bounded: a
+fence that cannot move a page kills who uses it, and a killed thread waits no longer.
+
 Quarantined frames return to the allocator on proof only: the harness saw that very process end, or
 that very process came back in a newer session, which it enters only after it dropped everything.
 A newer boot is no proof: its process says nothing about another one, which may be stopped and still
@@ -17,6 +32,8 @@ map everything. Nor is any clock.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,11 +42,13 @@ from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.migrate import migrate_frames
 from xpmem_emu.mm.reclaim import in_page_cache
+from xpmem_emu.sched import WaitQueue, Wake
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.extents import Vector
-from xpmem_emu.xpmem.objects import Segment
+from xpmem_emu.xpmem.objects import Segment, ThreadGroup
 from xpmem_emu.xpmem.services import Services
 
 RECALLS_MAX = 4
@@ -41,13 +60,31 @@ Session = tuple[int, int]
 """(partid, session incarnation)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Frames that a lost importer may write, and at which pages of their owner they were then."""
+
+    group: ThreadGroup
+    vpns: Vector
+    frames: Vector
+
+    def within(self, group: ThreadGroup, start: int, end: int) -> Vector:
+        """Those that were in [start, end) of the owner's address space."""
+        if group is not self.group:
+            return self.frames[:0]
+        first, last = start >> PAGE_SHIFT, (end + PAGE_MASK) >> PAGE_SHIFT
+        return self.frames[(self.vpns >= first) & (self.vpns < last)]
+
+
 class Fence:
     """Quarantined frames of one exporting partition, by the session that could write them."""
 
     def __init__(self, services: Services, exporter: Exporter) -> None:
         self._services = services
         self._exporter = exporter
-        self._quarantine: dict[Session, list[Vector]] = defaultdict(list)
+        self._quarantine: dict[Session, list[Exposed]] = defaultdict(list)
+        self._moved = WaitQueue(services.scheduler)
+        """Woken when a fence made an attempt, and when a session is proven gone."""
 
     def begin(self, importer: int, incarnation: int, reason: str) -> None:
         """Partition `importer` is lost. Atomic; the migration follows in a thread of its own."""
@@ -80,13 +117,24 @@ class Fence:
             each for each in self._quarantine if each[0] == importer and first <= each[1] <= last
         ]:
             frames = self._count(session)
-            for vector in self._quarantine.pop(session):
-                self._services.memory.frames.release_quarantined(vector)
+            for exposed in self._quarantine.pop(session):
+                self._services.memory.frames.release_quarantined(exposed.frames)
             self._services.tracer.emit(
                 events.QuarantineEmpty(
                     importer=importer, incarnation=session[1], frames=frames, proof=proof
                 )
             )
+        self._moved.wake_all()
+
+    async def passed(self, group: ThreadGroup, start: int, end: int) -> None:
+        """Return when no lost importer can reach a live page by what it held of [start, end) of
+        `group`, or when the caller is killed. The caller holds no reference to a frame."""
+        while len(self._in_use(
+            each.within(group, start, end)
+            for session in self._quarantine.values() for each in session
+        )):  # fmt: skip
+            if await self._moved.wait_killable() is Wake.KILLED:
+                return
 
     def quarantined(self) -> dict[Session, int]:
         """How many frames are retired because of which session."""
@@ -97,20 +145,22 @@ class Fence:
         now, and what they were for may well leave the page where it is."""
         importer = session[0]
         for recall in segment.recalls:
-            self._keep(session, recall.taken.frames_of(importer))
+            self._keep(session, segment, *recall.taken.held_by(importer))
             recall.taken.holders.pop(importer, None)
         ranges = segment.table.held_by(importer, 0, segment.pages)
         for page, count in ranges:
-            self._keep(session, frames_of(segment, page, count))
+            self._keep(session, segment, numbers(page, count), frames_of(segment, page, count))
         self._exporter.drop(segment, importer, ranges)
 
-    def _keep(self, session: Session, frames: Vector) -> None:
+    def _keep(self, session: Session, segment: Segment, pages: Vector, frames: Vector) -> None:
         if len(frames):
             self._services.memory.frames.quarantine(frames)
-            self._quarantine[session].append(frames)
+            self._quarantine[session].append(
+                Exposed(segment.group, segment.first_vpn + pages, frames)
+            )
 
     def _count(self, session: Session) -> int:
-        return sum(len(vector) for vector in self._quarantine.get(session, ()))
+        return sum(len(exposed.frames) for exposed in self._quarantine.get(session, ()))
 
     async def _migrate(self, session: Session) -> None:
         """Ends when no live page is on a frame of the session, or the session is proven gone."""
@@ -128,6 +178,7 @@ class Fence:
             except KernelError as error:
                 why = f"no frames to move its memory out of reach of a lost partition: {error}"
                 self._kill_users(live, why)
+            self._moved.wake_all()
             if len(self._live(session)):
                 # Asleep, not waiting for a change: two fences that fail would wake each other.
                 await scheduler.sleep_until(scheduler.now_ns + patience_ns // RETRIES)
@@ -137,8 +188,10 @@ class Fence:
 
     def _live(self, session: Session) -> Vector:
         """The frames of the session that somebody still uses."""
+        return self._in_use(exposed.frames for exposed in self._quarantine.get(session, ()))
+
+    def _in_use(self, vectors: Iterable[Vector]) -> Vector:
         memory = self._services.memory
-        vectors = self._quarantine.get(session, ())
         frames = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *vectors]))
         mapped = memory.frames.mapcount[frames] > 0
         live: Vector = frames[mapped | in_page_cache(memory, frames)]

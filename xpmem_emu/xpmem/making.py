@@ -14,6 +14,7 @@ from xpmem_emu.xpc.messages import FindName, FindNameReply
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, Ident, unpack
 from xpmem_emu.xpmem.objects import Process, Segment, ThreadGroup
@@ -27,11 +28,12 @@ class Making:
     """The exporter's calls."""
 
     def __init__(
-        self, services: Services, device: Device, exporter: Exporter, homes: Homes
+        self, services: Services, device: Device, exporter: Exporter, fence: Fence, homes: Homes
     ) -> None:
         self._services = services
         self._device = device
         self._exporter = exporter
+        self._fence = fence
         self._homes = homes
 
     def make(
@@ -81,6 +83,7 @@ class Making:
         if segment is None or not segment.live:
             raise _no_segment(segid)
         await self._exporter.remove(segment, "the exporter removed the segment")
+        await self._fence.passed(segment.group, segment.vaddr, segment.vaddr + segment.size)
 
     async def find(self, name: str) -> int:
         """The segid behind a name: this partition first, then every active one (extension)."""

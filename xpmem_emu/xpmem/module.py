@@ -68,8 +68,10 @@ class Xpmem:
         self.far = Far(services, self.homes)
         self.importer = Importer(services, self.homes, self.faults, self.imports)
         self.fence = Fence(services, self.exporter)
-        self.device = Device(services.scheduler, self.recalls, self.exporter, self.importer)
-        self.making = Making(services, self.device, self.exporter, self.homes)
+        self.device = Device(
+            services.scheduler, self.recalls, self.fence, self.exporter, self.importer
+        )
+        self.making = Making(services, self.device, self.exporter, self.fence, self.homes)
         self.getting = Getting(
             services, self.device, self.importer, self.imports, self.faults, self.far, self.homes
         )

@@ -44,13 +44,13 @@ class Taken:
     frames: Vector
     holders: dict[int, list[Range]]
 
-    def frames_of(self, partid: int) -> Vector:
-        """The frames of the pages that `partid` held."""
+    def held_by(self, partid: int) -> tuple[Vector, Vector]:
+        """The pages that `partid` held, and their frames."""
         mask = np.zeros(len(self.pages), dtype=np.bool_)
         for page, count in self.holders.get(partid, ()):
             lo, hi = np.searchsorted(self.pages, (page, page + count))
             mask[lo:hi] = True
-        return self.frames[mask]
+        return self.pages[mask], self.frames[mask]
 
 
 class PfnTable:

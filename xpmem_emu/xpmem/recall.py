@@ -8,7 +8,8 @@ Two phases, after the thread's own conclusion (T11, T12):
 * `settle` - may sleep, after all spinlocks are dropped: one INVALIDATE per holder for everything
   begun, all in parallel; wait for every acknowledgement, each until its deadline. A holder that
   does not answer is deactivated, which fences it (fence.py). Only then are the frames unpinned,
-  and only after that may the caller's gather free them (T15).
+  and only after that may the caller's gather free them (T15). What stays in use although a holder
+  was given up is `Fence.passed`'s business.
 
         exporter                                 importer
         | munmap: begin, sequence 7 -> 8
@@ -20,13 +21,12 @@ Two phases, after the thread's own conclusion (T11, T12):
 It does not know why pages go: munmap, reclaim, remove and all the others look alike here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import islice
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import RECALL_SEND, RECALL_UNPIN
-from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 from xpmem_emu.xpc.messages import Invalidate, RecallEntry
@@ -215,28 +215,3 @@ def pages_of(segment: Segment, start: int, end: int) -> Range | None:
     last = (end + PAGE_MASK) >> PAGE_SHIFT
     found = intersect((segment.first_vpn, segment.pages), (first, last - first))
     return found and (found[0] - segment.first_vpn, found[1])
-
-
-class RecallNotifier:
-    """Subscribes a thread group's recalls to its address space (T7, T12)."""
-
-    def __init__(
-        self, recalls: Recalls, group: ThreadGroup, release: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._recalls = recalls
-        self._group = group
-        self._release = release
-
-    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
-        """Atomic: begin the recall of every segment that overlaps."""
-        for segment in self._group.segments.values():
-            if segment.live and (pages := pages_of(segment, start, end)) is not None:
-                self._recalls.begin(segment, pages)
-
-    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
-        """May sleep: complete when nobody can reach the range any more."""
-        await self._recalls.settle(self._group, start, end)
-
-    async def release(self, mm: AddressSpace) -> None:
-        """The address space dies: everything that hangs on it goes first."""
-        await self._release()

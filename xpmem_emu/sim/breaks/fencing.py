@@ -11,12 +11,12 @@ from xpmem_emu.xpmem.fence import Fence
 
 def no_quarantine() -> AbstractContextManager[Any]:
     """No reference is taken on the frames of a lost importer."""
-    return patch.object(Fence, "_keep", lambda self, session, frames: None)
+    return patch.object(Fence, "_keep", lambda self, *where: None)
 
 
 def no_migration() -> AbstractContextManager[Any]:
     """The fence finds nothing to move."""
-    return patch.object(Fence, "_live", lambda self, session: np.zeros(0, dtype=np.int64))
+    return patch.object(Fence, "_in_use", lambda self, vectors: np.zeros(0, dtype=np.int64))
 
 
 def quarantine_without_proof() -> AbstractContextManager[Any]:
