@@ -58,6 +58,9 @@ swarms: $(READY) ## 300 worlds of each swarm that is aimed at one kind of thing
 mutants: $(READY) ## break the protocol in every known way: each must be caught
 	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2
 
+explore: $(READY) ## every schedule of the small worlds with at most two deviations
+	@$(BIN)/xpmem-emu sim explore all --deviations 2 --jobs 2
+
 soak: $(READY) ## real processes: 100 fences in the middle of a store, 200 rounds of breaking
 	@$(BIN)/python -m tests.live.fence_loop --rounds 100
 	@$(BIN)/python -m tests.live.kill_loop --rounds 200

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xpmem_emu.cli.commands import Command, Group
+from xpmem_emu.cli.exploring import explore_worlds
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml
@@ -51,6 +52,9 @@ _runs = click.option("--runs", type=click.Path(path_type=Path), default=Path("ru
 @click.group(cls=Group)
 def sim() -> None:
     """Simulate seeded worlds full of faults, and judge every invariant."""
+
+
+sim.add_command(explore_worlds)
 
 
 @sim.command(cls=Command)

@@ -204,5 +204,7 @@ class Expulsions(Checker):
         hurts += sum(shot.point in _UNSENT for shot in injuries.shots(partid, since))
         for shot in injuries.shots(peer, since):
             slow = asked.kind == "INVALIDATE" and shot.action.startswith(_SLOWS)
+            if slow and shot.action.startswith("pause"):
+                return True  # for as long as nobody resumes it: all attempts
             hurts += shot.point in _UNSENT or shot.point in _UNSERVED or slow
         return hurts >= asked.attempts

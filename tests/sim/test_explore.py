@@ -1,0 +1,122 @@
+"""Exploring small worlds: nothing is found where nothing is broken, and what is broken is found."""
+
+from collections.abc import Callable
+
+import pytest
+
+from xpmem_emu.kernel.interface import Done, Failed
+from xpmem_emu.sim.explore.choices import Deviation, Replay, format_line, parse_line
+from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.schedule import Schedule
+from xpmem_emu.sim.explore.search import Explored, explore, retell, run_once
+from xpmem_emu.sim.explore.tree import Branch, States, run_tree
+from xpmem_emu.sim.explore.world import World
+from xpmem_emu.sim.explore.worlds import WORLDS
+
+SMALLEST = "far-remove"
+"""The world with the fewest schedules."""
+
+
+def explored(name: str, deviations: int, mutant: str = "", jobs: int = 1) -> Explored:
+    *_, (whole, done, total) = explore(WORLDS[name], deviations, jobs, mutant)
+    assert done == total
+    return whole
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_world_holds_with_one_deviation(name: str) -> None:
+    whole = explored(name, 1)
+    assert not whole.tally.errors, whole.tally.errors[0].text
+    assert not whole.tally.found, whole.tally.found[0]
+    assert whole.tally.schedules[1] >= 10
+
+
+def test_the_smallest_world_holds_with_two_deviations() -> None:
+    whole = explored(SMALLEST, 2, jobs=2)
+    assert not whole.tally.errors + whole.tally.found
+    assert whole.complete
+    assert whole.tally.schedules[2] > 100
+
+
+def test_without_the_valid_check_the_race_is_found_with_one_deviation_and_only_then() -> None:
+    whole = explored("inflight-race", 2, mutant="install_invalid")
+    first, = whole.violations
+    assert (first.invariant, first.deviations) == ("S4", 1)
+    told = retell(WORLDS["inflight-race"], first.line, "install_invalid")
+    assert told.invariants[0] == "S4"
+    assert "FAULT_REPLY p0->p1" in told.deviations[0]
+    assert not retell(WORLDS["inflight-race"], first.line).violations
+
+
+@pytest.mark.parametrize(("mutant", "world", "invariants"), [
+    ("no_quarantine", "fence-wake", {"S7", "S2"}),
+    ("free_before_ack", "two-recalls", {"S1", "S2"}),
+    ("ack_before_zap", "inflight-race", {"S1", "S2", "S4"}),
+    ("quarantine_without_proof", "boot-over", {"S7", "S2"}),
+])  # fmt: skip
+def test_a_broken_protocol_is_found_in_the_world_that_is_about_it(
+    mutant: str, world: str, invariants: set[str]
+) -> None:
+    whole = explored(world, 2, mutant)
+    assert {found.invariant for found in whole.violations} & invariants
+
+
+def test_a_schedule_done_again_is_the_same_event_for_event() -> None:
+    line = "1:stop,5:wake1"
+    first, second = (retell(WORLDS["fence-wake"], line) for _ in range(2))
+    assert first == second
+    assert not first.missed
+    assert first.digest != retell(WORLDS["fence-wake"], "1:stop").digest
+
+
+class Noted(States):
+    """States that are noted and never said to have been seen, or said as usual."""
+
+    def __init__(self, visit: Callable[["Noted", int, int], bool]) -> None:
+        super().__init__()
+        self.all: set[int] = set()
+        self._visit = visit
+
+    def visit(self, fingerprint: int, left: int) -> bool:
+        self.all.add(fingerprint)
+        return self._visit(self, fingerprint, left)
+
+
+@pytest.mark.parametrize("name", [SMALLEST, "two-recalls"])
+def test_what_is_cut_leads_to_nothing_new(name: str) -> None:
+    world = WORLDS[name]
+    cutting = Noted(lambda self, fingerprint, left: States.visit(self, fingerprint, left))
+    whole = Noted(lambda self, fingerprint, left: False)
+    depth = 2 if name == SMALLEST else 1
+    tallies = [run_tree(lambda chooser: run_once(world, chooser), Branch((), depth), states)
+               for states in (cutting, whole)]  # fmt: skip
+    assert cutting.all == whole.all
+    assert tallies[0].cut[depth] > 0
+    assert tallies[0].events < tallies[1].events
+    assert not tallies[1].cut[depth]
+
+
+def outcomes(world: World, line: str) -> dict[str, object]:
+    ground = Ground(world)
+    schedule = Schedule(ground, Replay(parse_line(line)))
+    schedule.run()
+    ends = {text: type(ticket.outcome) for text, ticket in ground.tickets.items()}
+    ground.close()
+    return ends
+
+
+def test_a_killed_task_is_told_so_and_the_world_goes_on() -> None:
+    world = WORLDS["kill-recall"]
+    usual = outcomes(world, "")
+    assert set(usual.values()) == {Done}
+    killed = outcomes(world, "2:kill1")
+    assert killed["protect task 1 region 1 page 1 pages 1 detail read"] is Failed
+    assert killed["load task 3 attachment 9"] is Done
+
+
+def test_lines_are_read_as_they_are_written() -> None:
+    deviations = [Deviation(14, "drop"), Deviation(22, "kill1")]
+    assert parse_line(format_line(deviations)) == deviations
+    assert parse_line("") == []
+    with pytest.raises(ValueError, match="'14' is not POINT:CHOICE"):
+        parse_line("14,22:kill1")
