@@ -15,8 +15,10 @@ SWARMS = [
     name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))
 ]
 SEEDS = range(15)
-BROKEN = {"chaos", "chaos-calls"}
-"""`chaos` has a test of its own; close still races with exec."""
+BROKEN = {"chaos", "chaos-domains", "chaos-private"}
+"""`chaos` has a test of its own; an access looks at the area behind it, and a poisoned page of a
+task panics its kernel."""
+
 
 
 @pytest.mark.timeout(120)

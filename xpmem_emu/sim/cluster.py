@@ -118,9 +118,9 @@ class SimCluster:
 
     # -- partitions --------------------------------------------------------------------------
 
-    def boot(self, partid: int) -> Kernel:
-        """Boot a partition with a new, higher incarnation and fresh memory."""
-        boot = self._boots[partid] = self._boots.get(partid, 0) + 1
+    def boot(self, partid: int, past: int = 0) -> Kernel:
+        """Boot a partition anew, with a higher number than ever and than `past`."""
+        boot = self._boots[partid] = max(self._boots.get(partid, 0), past) + 1
         memory = self._memory.partition(partid, boot, self.image.memory.size)
         kernel = Kernel(
             partid=partid,

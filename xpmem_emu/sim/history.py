@@ -79,6 +79,11 @@ class History:
     accesses: list[Access] = field(default_factory=list)
     wipes: list[Wipe] = field(default_factory=list)
 
+    def forget(self, regions: set[int]) -> None:
+        """Leave out what concerns these regions."""
+        if regions:
+            self.accesses = [each for each in self.accesses if each.word.region not in regions]
+
     def by_word(self) -> dict[Word, list[Access]]:
         """The operations of each word that was touched, wipes included."""
         words: dict[Word, list[Access]] = defaultdict(list)

@@ -3,12 +3,14 @@
 Each kind of fault draws from a stream of its own, and many runs have none of a kind: losing
 messages alone finds other things than losing everything. Nothing here puts a fault up.
 
-Failpoints only delay for less than any deadline, or fail: one that pauses would break the bounds
-L1 and L2 by itself.
+Failpoints only delay for less than any deadline, or fail, unless a swarm is made for pauses and
+panics: then the judges are told of each.
 """
 
 from collections.abc import Callable, Iterator
 from random import Random
+
+from msgspec.structs import replace
 
 from xpmem_emu.failpoints import POINTS, Context, Point
 from xpmem_emu.sim.plan import Fault, Knobs, Trouble
@@ -48,6 +50,11 @@ def draw_faults(swarm: Swarm, stream: Stream, knobs: Knobs, end: int) -> list[Fa
         faults += _poison(stream("poison"), knobs, end)
     if counts.random() < 0.25:
         faults += _failpoints(swarm, stream("failpoints"), knobs, end)
+    supersedes = stream("supersede")
+    for n in range(supersedes.randint(*bounds.supersedes)):
+        faults.append(_supersede(swarm, supersedes, knobs, end, f"supersede-{n}"))
+    if bounds.pauses or bounds.panics:
+        faults += _halts(swarm, stream("pauses"), knobs, end)
     return sorted(faults, key=lambda fault: fault.at_ns)
 
 
@@ -65,7 +72,7 @@ def _rule(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fa
     verdict = random.choice(_MESSAGE)
     low, high = swarm.faults.probability
     probability = low * (high / low) ** random.random()
-    kind = random.choice(_KINDS)
+    kind = random.choice(swarm.faults.kinds or _KINDS)
     if kind:
         probability = random.uniform(probability, 0.9)  # one kind alone is rare enough
     words = [_link(random, knobs), verdict]
@@ -146,6 +153,13 @@ def _hang(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fa
     )  # fmt: skip
 
 
+def _supersede(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
+    hang = _hang(swarm, random, knobs, end, name)
+    return replace(
+        hang, trouble=Trouble.SUPERSEDE, proof_ns=random.choice((0, 0, 1_000_000, 100_000_000))
+    )
+
+
 def _clock(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
     who = f"p{random.randrange(knobs.partitions)}"
     text = random.choice((
@@ -187,6 +201,20 @@ def _failpoints(swarm: Swarm, random: Random, knobs: Knobs, end: int) -> Iterato
             at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
             text = f"{where}:{point.name}={100 * share:g}%{_action(random, point)}"
             yield Fault(point.name, at_ns, until_ns, text=text)
+
+
+def _halts(swarm: Swarm, random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
+    """Threads that stand still at a point for some time, and kernels that panic there."""
+    for point in POINTS.values():
+        if point.context is not Context.SLEEPS:
+            continue
+        where = f"p{random.randrange(knobs.partitions)}:{point.name}"
+        at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
+        pause = f"{random.randint(1, 4)}*pause"
+        if random.random() < swarm.faults.pauses:
+            yield Fault(f"pause-{point.name}", at_ns, until_ns, text=f"{where}={pause}")
+        elif random.random() < swarm.faults.panics:
+            yield Fault(f"panic-{point.name}", at_ns, until_ns, text=f"{where}=1*panic")
 
 
 def _action(random: Random, point: Point) -> str:

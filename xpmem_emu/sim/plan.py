@@ -8,6 +8,7 @@ A plan says nothing about what should come of it.
 """
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -126,6 +127,7 @@ class Trouble(StrEnum):
     FAULT = "fault"
     CRASH = "crash"
     HANG = "hang"
+    SUPERSEDE = "supersede"
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,7 +135,9 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
     A FAULT is what `text` says, in the grammar of `fabric.grammar`. A CRASH kills partition
     `partid`, which boots again at `until_ns`; the harness proves it gone after `proof_ns`, 0:
-    never. A HANG stops `partid` and wakes it at `until_ns`, in the middle of a store.
+    never. A HANG stops `partid` and wakes it at `until_ns`, in the middle of a store. A SUPERSEDE
+    boots another process over a stopped one; the first wakes in the middle of a store at
+    `until_ns` and ends, which the harness proves after `proof_ns`.
     """
 
     name: str
@@ -143,6 +147,26 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
     partid: int = -1
     proof_ns: int = 0
+
+
+class Forgery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message that partition `src` makes up at `at_ns`; one that does is malicious, and what it
+    does itself is not judged any more.
+
+    `body` has the fields of message `kind`, with references as in `forging`. A request gets a
+    number `number` after the newest of `src`, an answer that of a request which `dst` sent so
+    many requests ago. `times`: it is sent so often, with ids and numbers counting up. `newer`: it
+    claims to be of an incarnation so much higher.
+    """
+
+    at_ns: int
+    src: int
+    dst: int
+    kind: str
+    body: list[Any]
+    number: int = 0
+    times: int = 1
+    newer: int = 0
 
 
 class Knobs(msgspec.Struct, frozen=True):
@@ -162,6 +186,12 @@ class Knobs(msgspec.Struct, frozen=True):
     domains: str = ""
     """A letter for each partition: its coherence domain. Empty: all are of one."""
     readonly_attach: bool = False
+    threads: int = 4096
+    tasks: int = 1024
+    permits: int = 4096
+    attachments: int = 4096
+    ranges: int = 32768
+    """Limits of the image."""
 
     def image_of(self, partid: int) -> Image:
         """What one partition boots."""
@@ -179,7 +209,11 @@ class Knobs(msgspec.Struct, frozen=True):
             memory=Memory(
                 Bytes(self.frames * PAGE_SIZE), Bytes(self.swap_pages * PAGE_SIZE), Bytes(8 << 20)
             ),
-            limits=Limits(inflight_faults=self.inflight),
+            limits=Limits(
+                inflight_faults=self.inflight, threads=self.threads, tasks=self.tasks,
+                permits_per_task=self.permits, attachments_per_task=self.attachments,
+                recall_ranges_per_message=self.ranges,
+            ),
             faults=Faults(self.after, self.before, self.batch, self.collisions),
             xpc=Xpc(
                 slots=self.slots, payload=Bytes(1 << 16), discovery_interval=ms(50),
@@ -218,7 +252,13 @@ class Plan(msgspec.Struct, frozen=True):
     """How long the safety phase lasts."""
     fifo: list[int] = []
     """Partitions whose kernels run threads in order; the others draw."""
+    forgeries: list[Forgery] = []
     version: int = PLAN_VERSION
+
+    @property
+    def malicious(self) -> frozenset[int]:
+        """Partitions that make messages up."""
+        return frozenset(forgery.src for forgery in self.forgeries)
 
     def describe(self) -> str:
         """One line: what was drawn."""
@@ -226,10 +266,11 @@ class Plan(msgspec.Struct, frozen=True):
             f"{name}={value}" for name, value in msgspec.structs.asdict(self.knobs).items()
         )
         troubles = ", ".join(fault.text or fault.name for fault in self.faults) or "none"
+        forged = "".join(f"; p{partid} is malicious" for partid in sorted(self.malicious))
         return (
             f"plan v{self.version} {self.scenario} seed {self.seed}: {knobs}; "
             f"workloads {', '.join(self.workloads)}; {len(self.operations)} operations; "
-            f"faults {troubles}"
+            f"faults {troubles}{forged}"
         )
 
 

@@ -18,6 +18,7 @@ from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.fatal import Fatal
+from xpmem_emu.sim.forging import references
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Stuck
@@ -77,6 +78,7 @@ class Run:
         )  # fmt: skip
         self.watch.follow(self.cluster)
         self.cluster.latency_ns = latency_of(plan)
+        self.watch.scene.injuries.forgers |= plan.malicious
         self.stage = Stage(self.cluster, Fatal(self.cluster, self._killed).arm)
         self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
@@ -87,6 +89,7 @@ class Run:
         """Run to the end and judge."""
         self.cluster.run_for(self.plan.load_ns)
         self.troubles.heal()
+        self.watch.scene.injuries.forgers.clear()
         if self._converges() and self._calls_end():
             self._read_again()
             self._end_tasks()
@@ -94,6 +97,7 @@ class Run:
             self.watch.pins.settled()
             self.watch.bounds.settled()
         self._late_stores()
+        self.stage.history.forget(self._open_to_forgers())
         self.undecided = check_memory(self.watch.scene, self.stage.history)
         return self._result()
 
@@ -118,6 +122,19 @@ class Run:
         for store, moment in self.troubles.landed:
             if sessions.gave_up(store.home, store.view.actor.partid, store.begin, moment):
                 self.watch.sometimes.reach("fenced_importer_woke_in_store")
+
+    def _open_to_forgers(self) -> set[int]:
+        """Regions of malicious partitions, and those that one of them asked a permit for: it may
+        write there as it likes. Whatever else is in memory must be right."""
+        evil, cast = self.plan.malicious, self.stage.cast
+        regions = {each.number for each in cast.regions.values() if each.actor.partid in evil}
+        regions |= {each.segment.region for each in cast.permits.values()
+                    if each.actor.partid in evil}  # fmt: skip
+        for forgery in self.plan.forgeries:
+            for what, number in references(forgery):
+                if what == "segment" and number in cast.segments:
+                    regions.add(cast.segments[number].region)
+        return regions
 
     # -- liveness --------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Makes a failing plan small: deletes what is not needed for the same invariant to fail.
 
-First faults, then operations in halving chunks, then scheduling choices, jitter and partitions'
-image knobs are left alone but threads run in order where that keeps the failure. A smaller plan
-counts only when it breaks an invariant that the first one broke.
+First faults and what malicious partitions say, then operations, each in halving chunks, then
+scheduling choices and jitter; the image is left alone. A smaller plan counts only when it breaks
+an invariant that the first one broke.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +34,7 @@ def shrink(plan: Plan, progress: Progress = lambda plan: None) -> Plan:
     while before != plan:
         before = plan
         plan = _faults(plan, fails)
+        plan = _forgeries(plan, fails)
         plan = _operations(plan, fails)
         plan = _choices(plan, fails)
     return plan
@@ -42,6 +43,11 @@ def shrink(plan: Plan, progress: Progress = lambda plan: None) -> Plan:
 def _faults(plan: Plan, fails: Fails) -> Plan:
     kept = _without(plan.faults, lambda faults: fails(replace(plan, faults=faults)))
     return replace(plan, faults=kept)
+
+
+def _forgeries(plan: Plan, fails: Fails) -> Plan:
+    kept = _without(plan.forgeries, lambda rest: fails(replace(plan, forgeries=rest)))
+    return replace(plan, forgeries=kept)
 
 
 def _operations(plan: Plan, fails: Fails) -> Plan:

@@ -30,6 +30,16 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collisions: Bounds = (0, 4)
     inflight: Bounds = (1, 32)
     operations: Bounds = (60, 240)
+    threads: Bounds = (4096, 4096)
+    tasks: Bounds = (1024, 1024)
+    permits: Bounds = (4096, 4096)
+    attachments: Bounds = (4096, 4096)
+    ranges: Bounds = (32768, 32768)
+    """Limits of the image."""
+    domains: str = ""
+    """Letters of which each partition draws its coherence domain; empty: one for all."""
+    readonly_attach: float = 0.0
+    """With which probability the image has that extension."""
 
 
 class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +68,16 @@ class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failpoints: float = 0.25
     """With which probability each failpoint is armed, in a run that arms any, and fires."""
     probability: tuple[float, float] = (0.01, 0.5)
+    kinds: tuple[str, ...] = ()
+    """Types of messages that rules are about; empty: those that matter most."""
+    supersedes: Bounds = (0, 0)
+    """Processes that are stopped, and others booted over them."""
+    malicious: Bounds = (0, 0)
+    """Partitions that make messages up."""
+    pauses: float = 0.0
+    """With which probability each failpoint that may sleep pauses a few threads for some time."""
+    panics: float = 0.0
+    """With which probability each failpoint panics its kernel once."""
 
 
 class Swarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

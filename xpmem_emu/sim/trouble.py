@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from xpmem_emu.fabric.faults import Fault as Known
@@ -11,8 +12,9 @@ from xpmem_emu.fabric.rules import Rule, Verdict
 from xpmem_emu.kernel.interface import Send
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.sim.forger import Forger
 from xpmem_emu.sim.late import LateStore, begin_stores, land
-from xpmem_emu.sim.plan import Fault, Plan, Trouble
+from xpmem_emu.sim.plan import Fault, Forgery, Plan, Trouble
 from xpmem_emu.sim.stage import Stage
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND
@@ -29,6 +31,15 @@ HELD_NS = 300 * MILLISECOND
 """How long after healing the messages arrive that were held then."""
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """A stopped process over which another one booted: what it wakes to, and when its end is
+    proven after that, 0: when all is healed."""
+
+    stores: list[LateStore]
+    proof_ns: int
+
+
 class Troubles:
     """The faults of one run. `injected` counts by kind what really happened."""
 
@@ -42,11 +53,15 @@ class Troubles:
         self._up: dict[str, Known] = {}
         self._since_ns: dict[str, int] = {}
         self._late: dict[int, list[LateStore]] = {}
+        self._stopped: dict[tuple[int, int], _First] = {}
+        """By (partid, boot): processes over which another one was booted."""
         self._unproven: list[tuple[int, int]] = []
         """(partid, boot) of processes that ended, and nobody was told."""
         self._recent: deque[tuple[int, Send]] = deque(maxlen=RECENT)
         self._cluster.tap = self._note
         self.injected: Counter[str] = Counter()
+        self._malicious = plan.malicious
+        self._forger = Forger(cluster, stage.cast, plan.forgeries, self._forged)
         self.landed: list[tuple[LateStore, int]] = []
         """Stores that landed late, and at which step."""
         for fault in plan.faults:
@@ -55,14 +70,18 @@ class Troubles:
     def heal(self) -> None:
         """End everything that is still on: stopped ones wake, dead ones boot and are proven gone,
         faults go. What was held comes later, when there are new sessions already."""
+        for (partid, boot), first in list(self._stopped.items()):
+            self._end_first(partid, boot, first)
         for partid in self._cluster.partids:
             self._wake(partid)
             self._boot(partid)
+        self._forger.end()
         for partid, kernel in list(self._cluster.kernels.items()):
-            if kernel.stopped is not None:
+            if kernel.stopped is not None or partid in self._malicious:
                 self._unproven.append((partid, self._cluster.boot_of(partid)))
                 self._cluster.crash(partid)
-                self._boot(partid)
+                # Whoever claimed to be a later boot is heard again only when it is one.
+                self._cluster.boot(partid, self._forger.claimed(partid))
         for partid, boot in list(self._unproven):
             self._prove(partid, boot)
         for name, fault in list(self._up.items()):
@@ -80,6 +99,8 @@ class Troubles:
                 self._crash(fault)
             case Trouble.HANG if fault.partid in self._cluster.kernels:
                 self._hang(fault)
+            case Trouble.SUPERSEDE if fault.partid in self._cluster.kernels:
+                self._supersede(fault)
 
     # -- faults of the grammar -------------------------------------------------------------
 
@@ -100,7 +121,11 @@ class Troubles:
 
     # -- messages from the past ------------------------------------------------------------
 
+    def _forged(self, forgery: Forgery) -> None:
+        self.injected["forgery"] += forgery.times
+
     def _note(self, src: int, message: Send) -> None:
+        self._forger.note(src, message)
         if message.kind in _NUMBERED:
             self._recent.append((src, message))
 
@@ -118,9 +143,8 @@ class Troubles:
     # -- partitions ------------------------------------------------------------------------
 
     def _crash(self, fault: Fault) -> None:
-        self.injected["crash"] += 1
+        self.injured(fault)
         self._late.pop(fault.partid, None)
-        self._replay_later(fault)
         boot = self._cluster.boot_of(fault.partid)
         self._cluster.crash(fault.partid)
         self._unproven.append((fault.partid, boot))
@@ -138,18 +162,58 @@ class Troubles:
             self._cluster.boot(partid)
 
     def _hang(self, fault: Fault) -> None:
+        if self._stop(fault):
+            self._cluster.at(fault.until_ns, lambda: self._wake(fault.partid))
+
+    def _stop(self, fault: Fault) -> bool:
+        """Stop a partition in the middle of stores; False when it is stopped already."""
         if self._cluster.hung(fault.partid):
-            return
-        self.injected["hang"] += 1
-        self._replay_later(fault)
+            return False
+        self.injured(fault)
         self._late[fault.partid] = begin_stores(self._cluster, self._stage, fault.partid)
         self._cluster.hang(fault.partid)
-        self._cluster.at(fault.until_ns, lambda: self._wake(fault.partid))
+        return True
+
+    def injured(self, fault: Fault) -> None:
+        """Count what happens to a partition; what it last said comes again when it is over."""
+        self.injected[fault.trouble.value] += 1
+        self._replay_later(fault)
 
     def _wake(self, partid: int) -> None:
         if not self._cluster.hung(partid):
             return
-        for store in self._late.pop(partid, []):
+        self._land(self._late.pop(partid, []))
+        self._cluster.resume(partid)
+
+    def _land(self, stores: list[LateStore]) -> None:
+        for store in stores:
             land(self._cluster, self._stage, store)
             self.landed.append((store, self._cluster.steps))
-        self._cluster.resume(partid)
+
+    # -- a process over another ------------------------------------------------------------
+
+    def _supersede(self, fault: Fault) -> None:
+        """Stopped now; half of the time later another process boots over it."""
+        if self._stop(fault):
+            middle_ns = (fault.at_ns + fault.until_ns) // 2
+            self._cluster.at(middle_ns, lambda: self._boot_over(fault))
+
+    def _boot_over(self, fault: Fault) -> None:
+        if not self._cluster.hung(fault.partid):
+            return
+        self.injected["boot_over_stopped"] += 1
+        stores = self._late.pop(fault.partid, [])
+        boot = self._cluster.supersede(fault.partid)
+        first = self._stopped[fault.partid, boot] = _First(stores, fault.proof_ns)
+        self._cluster.at(fault.until_ns, lambda: self._end_first(fault.partid, boot, first))
+
+    def _end_first(self, partid: int, boot: int, first: "_First") -> None:
+        """The first process wakes, its stores land, and it sees that it is not wanted."""
+        if self._stopped.pop((partid, boot), None) is None:
+            return
+        self._land(first.stores)
+        self._cluster.end_superseded(partid, boot)
+        self._unproven.append((partid, boot))
+        if first.proof_ns:
+            when_ns = self._cluster.now_ns + first.proof_ns
+            self._cluster.at(when_ns, lambda: self._prove(partid, boot))

@@ -49,10 +49,14 @@ class Watch:
         self._identity = self._one(Identity)
         self._hash = blake2b(digest_size=16)
         self._handlers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
+        self._of_forgers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
+        """The same for partitions that make messages up: what they say is judged by nobody."""
         listeners: list[Listener] = [self.scene, *self.checkers, self.sometimes]
         for listener in listeners:
             for kind, handler in listener.handlers().items():
                 self._handlers[kind].append(handler)
+                if listener is self.scene:
+                    self._of_forgers[kind].append(handler)
 
     def follow(self, cluster: SimCluster) -> None:
         """The cluster whose observer this is has booted: from now on look at it as well."""
@@ -72,8 +76,9 @@ class Watch:
         elif isinstance(event, Request):
             if isinstance(event.call, Shutdown):
                 self.scene.leaving.add(partid)
-            for checker in self._askers:
-                checker.asked(partid, event)
+            if partid not in self.scene.injuries.forgers:
+                for checker in self._askers:
+                    checker.asked(partid, event)
         elif isinstance(event, ProcessGone):
             self.scene.proofs.add((partid, event.partid, event.boot))
 
@@ -87,9 +92,10 @@ class Watch:
             self.events += len(effects.trace)
             for record in effects.trace:
                 self._told(partid, record)
-        for reply in effects.replies:
-            for checker in self._answerers:
-                checker.answered(partid, reply)
+        if partid not in scene.injuries.forgers:
+            for reply in effects.replies:
+                for checker in self._answerers:
+                    checker.answered(partid, reply)
         if effects.trace:
             for end in self._ends:
                 end(partid)
@@ -118,7 +124,8 @@ class Watch:
 
     def _told(self, partid: int, record: Record) -> None:
         event = record.event
-        handlers = self._handlers.get(type(event))
+        judged = partid not in self.scene.injuries.forgers
+        handlers = (self._handlers if judged else self._of_forgers).get(type(event))
         if handlers is not None:
             self.scene.clock_ns = record.time_ns
             self.sometimes.thread = record.thread

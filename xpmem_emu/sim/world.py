@@ -5,11 +5,15 @@ what the others draw alone. The result is a plan; nothing here runs it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import Random
 
+from msgspec.structs import replace
+
+from xpmem_emu.sim.forging import draw_forgeries
 from xpmem_emu.sim.mishaps import draw_faults
-from xpmem_emu.sim.plan import Knobs, Link, Operation, Plan
+from xpmem_emu.sim.plan import Forgery, Knobs, Link, Operation, Plan
 from xpmem_emu.sim.swarm import Bounds, Swarm
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.workloads.script import Script
@@ -26,7 +30,7 @@ def stream(seed: int, name: str) -> Random:
 
 def draw(swarm: Swarm, seed: int) -> Plan:
     """The plan of a seed."""
-    knobs = _knobs(swarm, stream(seed, "knobs"))
+    knobs = _limits(swarm, stream(seed, "limits"), _knobs(swarm, stream(seed, "knobs")))
     names = _mix(swarm, stream(seed, "mix"))
     operations = _programs(swarm, seed, knobs, names)
     load_ns = stream(seed, "load").randint(*swarm.times.bounds_ns("load"))
@@ -37,18 +41,13 @@ def draw(swarm: Swarm, seed: int) -> Plan:
         operations=operations,
         faults=draw_faults(swarm, lambda name: stream(seed, f"faults/{name}"), knobs, end),
         load_ns=end,
+        forgeries=_forgeries(swarm, seed, knobs, operations, end),
         fifo=[p for p in range(knobs.partitions) if stream(seed, f"fifo/{p}").random() < 0.2],
     )  # fmt: skip
 
 
 def _knobs(swarm: Swarm, random: Random) -> Knobs:
-    sizes = swarm.sizes
-
-    def geometric(bounds: Bounds) -> int:
-        """Small ones as likely as large ones."""
-        low, high = bounds
-        return min(high, int(low * (high / low) ** random.random()))
-
+    sizes, geometric = swarm.sizes, partial(_geometric, random)
     window = random.randint(*sizes.window), random.randint(*sizes.window)
     return Knobs(
         partitions=geometric(sizes.partitions), frames=geometric(sizes.frames),
@@ -57,6 +56,38 @@ def _knobs(swarm: Swarm, random: Random) -> Knobs:
         collisions=random.randint(*sizes.collisions), inflight=geometric(sizes.inflight),
         scale=random.choice((1, 1, 2)),
     )  # fmt: skip
+
+
+def _geometric(random: Random, bounds: Bounds) -> int:
+    """Small ones as likely as large ones."""
+    low, high = bounds
+    return min(high, int(low * (high / low) ** random.random()))
+
+
+def _limits(swarm: Swarm, random: Random, knobs: Knobs) -> Knobs:
+    """What is the same in most worlds."""
+    sizes, geometric = swarm.sizes, partial(_geometric, random)
+    return replace(
+        knobs, threads=geometric(sizes.threads), tasks=geometric(sizes.tasks),
+        permits=geometric(sizes.permits), attachments=geometric(sizes.attachments),
+        ranges=geometric(sizes.ranges),
+        domains="".join(random.choices(sizes.domains, k=knobs.partitions)) if sizes.domains else "",
+        readonly_attach=random.random() < sizes.readonly_attach,
+    )  # fmt: skip
+
+
+def _forgeries(
+    swarm: Swarm, seed: int, knobs: Knobs, operations: list[Operation], end: int
+) -> list[Forgery]:
+    number = stream(seed, "malice").randint(*swarm.faults.malicious)
+    forged = [
+        forgery
+        for n in range(number)
+        for forgery in draw_forgeries(
+            stream(seed, f"malice/{n}"), operations, knobs.partitions, START_NS, end
+        )
+    ]
+    return sorted(forged, key=lambda forgery: forgery.at_ns)
 
 
 def _links(swarm: Swarm, random: Random, knobs: Knobs) -> list[Link]:

@@ -1,15 +1,17 @@
 """L1 every fault ends within its bound, L2 every recall does.
 
 The bound is the image's: for a fault its longest wait, for a recall all attempts with the time
-to fence. Time in which the partition itself was stopped does not count, because it could not act;
-live partitions tell it themselves. A clock that a fault makes fast, slow or jump excuses either
-way: what counts is the smaller of the time that passed and of what its own clock showed.
+to fence. Time in which the partition itself was stopped, or a thread of it was paused at a
+failpoint, does not count, because it could not act; live partitions tell it themselves. A clock
+that a fault makes fast, slow or jump excuses either way: what counts is the smaller of the time
+that passed and of what its own clock showed.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from xpmem_emu.fabric.events import StoodStill
+from xpmem_emu.failpoints.events import FailpointClear, FailpointHit
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
@@ -46,12 +48,16 @@ class Bounds(Checker):
         self._recall_ns = 2 * times.recall_attempt * times.recall_tries
         self._faults: dict[tuple[int, int], _Begun] = {}
         self._recalls: dict[tuple[int, int], _Begun] = {}
+        self._paused: dict[tuple[int, str], int] = {}
+        """(partition, failpoint) -> since when threads are paused there."""
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Begins and ends."""
         return {
             KernelBoot: self._booted,
             StoodStill: self._stood_still,
+            FailpointHit: self._acted,
+            FailpointClear: self._cleared,
             events.FaultBegin: self._fault_begins,
             events.FaultEnd: self._fault_ends,
             events.RecallBegin: self._recall_begins,
@@ -87,6 +93,15 @@ class Bounds(Checker):
 
     def _stood_still(self, partid: int, event: StoodStill) -> None:
         self.resumed(partid, event.late_ns)
+
+    def _acted(self, partid: int, event: FailpointHit) -> None:
+        if "pause" in event.action:
+            self._paused.setdefault((partid, event.point), self.scene.now_ns)
+
+    def _cleared(self, partid: int, event: FailpointClear) -> None:
+        since_ns = self._paused.pop((partid, event.point), None)
+        if since_ns is not None:
+            self.resumed(partid, self.scene.now_ns - since_ns)
 
     def _fault_begins(self, partid: int, event: events.FaultBegin) -> None:
         self._faults[partid, event.fault] = self._now()

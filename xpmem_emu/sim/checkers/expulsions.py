@@ -203,6 +203,8 @@ class Expulsions(Checker):
         )
         hurts += sum(shot.point in _UNSENT for shot in injuries.shots(partid, since))
         for shot in injuries.shots(peer, since):
+            if asked.kind == "INVALIDATE" and shot.action == "pause":
+                return True  # its thread stands still, for all attempts
             slow = asked.kind == "INVALIDATE" and shot.action.startswith(_SLOWS)
             if slow and shot.action.startswith("pause"):
                 return True  # for as long as nobody resumes it: all attempts

@@ -67,7 +67,8 @@ class Injuries:
 
     def acted(self, now_ns: int, partid: int, event: FailpointHit) -> None:
         """A failpoint acted."""
-        self._shots[partid].append(Shot(now_ns, event.point, event.action))
+        action = event.action.lstrip("0123456789.%*")  # what it did, not how often it may
+        self._shots[partid].append(Shot(now_ns, event.point, action))
 
     def begun(self, now_ns: int, event: FaultBegin) -> None:
         """A fault is in force: of those that hit no messages, clocks and paces matter here."""

@@ -77,14 +77,17 @@ class Mappings(Checker):
         fenced, self._fenced = self._fenced, []
         if cluster is None:
             return
+        forgers = self.scene.injuries.forgers
         for importer, kernel in cluster.kernels.items():
+            if importer in forgers:
+                continue
             if not (homes or importer in importers):
                 continue
             entries = foreign(kernel)
             if not len(entries.frames):
                 continue
             for home in np.unique(entries.homes).tolist():
-                if home in homes or importer in importers:
+                if home not in forgers and (home in homes or importer in importers):
                     self._check(importer, kernel, home, entries.of(home))
             self._check_freed(importer, kernel, entries, freed)
             for home, lost in fenced:
