@@ -1,4 +1,4 @@
-"""Clusters of two partitions over tcp, guarded by keys or by nothing."""
+"""Clusters over tcp, guarded by keys or by nothing."""
 
 import json
 import threading
@@ -57,6 +57,18 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
+def many_partitions(keys: Path | None, count: int) -> ClusterState:
+    """p0, p1, ... with everything tcp."""
+    ports = free_ports(2 * count)
+    return _up(keys, tuple(
+        PartitionSpec(
+            f"p{number}", number, endpoint=f"tcp://127.0.0.1:{ports[number]}",
+            console=f"tcp://127.0.0.1:{ports[count + number]}",
+        )
+        for number in range(count)
+    ))  # fmt: skip
+
+
 def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> ClusterState:
     """p0 and p1 with everything tcp. `reached`: where p1 reaches p0 if not where it listens."""
     own, second, *consoles = free_ports(4)
@@ -74,13 +86,18 @@ def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> C
                           listen=f"tcp://127.0.0.1:{listening}"),
             specs[1],
         )  # fmt: skip
+    return _up(keys, specs)
+
+
+def _up(keys: Path | None, specs: tuple[PartitionSpec, ...]) -> ClusterState:
     spec = ClusterSpec("keyed", specs, memory=16 * MEBIBYTE, keys=str(keys or ""),
                        insecure=keys is None)  # fmt: skip
     return cluster.up(spec, timeout_s=40)
 
 
-def make_keys(path: Path) -> KeyFolder:
-    """A folder with the keys of p0, p1 and an operator."""
+def make_keys(path: Path, partitions: int = 2) -> KeyFolder:
+    """A folder with the keys of p0, p1, ... and an operator."""
     folder = KeyFolder(path)
-    folder.make({"p0": Peer(0), "p1": Peer(1), "operator": OPERATOR})
+    folder.make({f"p{number}": Peer(number) for number in range(partitions)}
+                | {"operator": OPERATOR})  # fmt: skip
     return folder

@@ -43,7 +43,15 @@ class ProcessGone(msgspec.Struct, frozen=True):
     """As its host knew it, for people; 0: not known."""
 
 
-Event = Receive | Request | Tick | ProcessGone
+class Forged(msgspec.Struct, frozen=True):
+    """Partition `partid`, known by its key, sent a message in the name of another, which was
+    dropped. It cannot be trusted with a session."""
+
+    partid: int
+    claimed: int
+
+
+Event = Receive | Request | Tick | ProcessGone | Forged
 
 # -- effects ----------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from xpmem_emu.kernel.interface import (
     Effects,
     Event,
     Failed,
+    Forged,
     Halt,
     LinkDown,
     Outcome,
@@ -163,6 +164,11 @@ class Kernel:
                 self._begin_call(event)
             case ProcessGone(partid=partid, boot=boot, pid=pid):
                 self._process_gone(partid, boot, f"process {pid}" if pid else "the process")
+
+            case Forged(partid=partid, claimed=claimed):
+                if partid in self.xpc.partitions:
+                    place = f"it sent a message in the name of p{claimed}"
+                    self.xpc.deactivate(partid, Reason.INVALID_PARTID, place)
 
     def _process_gone(self, partid: int, boot: int, process: str) -> None:
         """The process of that boot has ended. A session with it ends now: if it ended later, its

@@ -23,6 +23,7 @@ from xpmem_emu.kernel.interface import (
     Effects,
     Event,
     Failed,
+    Forged,
     Halt,
     LinkDown,
     Outcome,
@@ -99,6 +100,10 @@ class Driver:
     def gone(self, partid: int, boot: int, pid: int) -> None:
         """The process of that boot of a peer was seen to end."""
         self._step(ProcessGone(partid, boot, pid))
+
+    def forged(self, partid: int, claimed: int) -> None:
+        """A peer spoke in the name of another."""
+        self._step(Forged(partid, claimed))
 
     def call(self, call: Call, bulk: Buffer, answer: Answer) -> None:
         """Ask the kernel; `answer` gets the outcome exactly once, perhaps before this returns."""

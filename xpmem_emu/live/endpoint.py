@@ -1,10 +1,10 @@
 """The XPC endpoint of one partition: a ROUTER that receives, one DEALER per peer that sends.
 
 It moves frames and reads of them only who sent them, to compare that with the key that they came
-by: a partition speaks for itself and for nobody else. It never blocks and never queues beyond its
-bound: a message that finds its queue full, or its peer not connected, is dropped and counted,
-because retransmission is the business of XPC. A link that goes down takes its queue with it (T19:
-what was meant for a dead partition must not reach its successor).
+by: a partition speaks for itself and for nobody else, or loses its session. It never blocks and
+never queues beyond its bound: a message that finds its queue full, or its peer not connected, is
+dropped and counted, because retransmission is the business of XPC. A link that goes down takes its
+queue with it (T19: what was meant for a dead partition must not reach its successor).
 """
 
 import asyncio
@@ -46,15 +46,16 @@ class XpcEndpoint:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop,
                  listen: str, peers: Mapping[int, str], *, queue: int, message_max: int,
                  deliver: Callable[[list[Buffer]], None], door: Door | None,
-                 ) -> None:  # fmt: skip
+                 forged: Callable[[int, int], None]) -> None:  # fmt: skip
         """Starts to listen; `deliver` gets the frames of each message. `door` guards what is
-        tcp. Raises KernelError."""
+        tcp; `forged` hears of a partition that spoke in the name of another. Raises KernelError."""
         self.traffic = Traffic()
         self._context = context
         self._peers = dict(peers)
         self._queue = queue
         self._message_max = message_max
         self._deliver = deliver
+        self._forged = forged
         self._links: dict[int, zmq.Socket[bytes]] = {}
         self._shown_to: dict[int, str] = {}
         """Public keys of the peers whose links are guarded."""
@@ -133,6 +134,8 @@ class XpcEndpoint:
             self._door.refuse(Side.PEERS, self._door.roster.why_not(public), claims=source)
         elif owner != source:
             self._door.refuse(Side.PEERS, f"the key is of partition {owner}", claims=source)
+            if source is not None:
+                self._forged(owner, source)
         else:
             self.traffic.received += 1
             self._deliver(frames[2:])

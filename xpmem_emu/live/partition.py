@@ -212,7 +212,7 @@ class Harness:
             context, self._loop, self._config.listen, self._config.peers,
             # A full window of requests and of answers on each of two channels.
             queue=4 * xpc.slots, message_max=xpc.payload + codec.MAX_BYTES,
-            deliver=self._driver.receive, door=self._door,
+            deliver=self._driver.receive, door=self._door, forged=self._driver.forged,
         )  # fmt: skip
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:

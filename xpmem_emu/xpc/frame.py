@@ -106,18 +106,18 @@ def seal(array: bytes) -> bytes:
     return array + crc32(array).to_bytes(SEAL_SIZE)
 
 
-def claimed_source(frame: Buffer) -> int:
-    """The partid that frame 0 says it comes from, read without judging the rest; -1 when it
+def claimed_source(frame: Buffer) -> int | None:
+    """The partid that frame 0 says it comes from, read without judging the rest; None when it
     cannot be read."""
     head = msgpack.Unpacker()
     head.feed(bytes(frame[:16]))
     try:
         if head.read_array_header() < 3:
-            return -1
+            return None
         _, _, source = head.unpack(), head.unpack(), head.unpack()
     except Exception:
-        return -1
-    return source if type(source) is int else -1
+        return None
+    return source if type(source) is int else None
 
 
 def decode(frames: Sequence[Buffer], bulk_max: int = BULK_MAX) -> tuple[Header, Message, Buffer]:
