@@ -180,3 +180,22 @@ def test_what_is_owed_in_a_session_that_is_over_is_not_asked_in_the_next() -> No
     node.xpc.condemn(1, session, Reason.TIMEOUT, "for what it did in the old session")
     assert world.all_active()
     world.shut_down()
+
+
+def test_a_peer_that_closes_its_channel_still_owes_what_it_was_asked() -> None:
+    """An outcome that left both the session and the holder as they are would be the worst."""
+    world = connected()
+    let_go = hold(world, 1)
+    task = world.owed(0, 1, Invalidate([]))
+    world.run(MILLISECOND)
+    closing = world[1].spawn(world[1].xpc.unregister(0))
+    world.run(100 * MILLISECOND)
+    assert not task.done
+    let_go()
+    assert world.run_until(lambda: closing.done and task.done)
+    assert ending(task) is Ending.NOT_SENT
+    assert world[0].xpc.incarnation(1) is None
+    assert "not_taken" in world[0].xpc.partitions[1].place
+    world[1].xpc.register(0, world[1].echo)
+    world.connect()
+    world.shut_down()

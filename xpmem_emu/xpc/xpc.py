@@ -188,7 +188,8 @@ class Xpc:
         """Have `partid` do what it owes us in `session`, and wait, whatever happens here.
 
         No signal ends it. Ends with the answer, or with an XpcError and that session over: a peer
-        that does not take or do it within `patience` is given up.
+        that does not take or do it within `patience` is given up. Sent again when the channel
+        was closed under it, so it must be harmless to do twice while the caller waits.
         """
         partition = self._reachable(partid, channel, b"")
         owed = terms(Obligation.OWED, patience, self._local.now_ns)
@@ -196,8 +197,6 @@ class Xpc:
             try:
                 return (await self._ask(partition, channel, session, request, b"", owed))[0]
             except XpcError as error:
-                if error.ending is not Ending.NOT_SENT:
-                    raise
                 if self._local.now_ns >= owed.give_up_ns:
                     self.condemn(partid, session, Reason.TIMEOUT, f"xpc/xpc:not_taken: {error}")
                 if not self.is_active(partid, session):
