@@ -4,6 +4,7 @@ Used by XPC frames and by the console. Decoding is two steps on purpose: msgpack
 bytes may build, msgspec checks it against the type that the receiver expects.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgpack
@@ -42,3 +43,19 @@ def convert(value: object, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise BadMessage(str(error)) from None
+
+
+def misfit(value: msgspec.Struct) -> str:
+    """In what way a Struct that was built by hand is not what its type says; empty when it is."""
+    kind = type(value)
+    read = _READERS.get(kind)
+    if read is None:
+        read = _READERS[kind] = msgspec.msgpack.Decoder(kind).decode
+    try:
+        read(msgspec.msgpack.encode(value))
+    except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeError) as error:
+        return str(error)
+    return ""
+
+
+_READERS: dict[type[msgspec.Struct], Callable[[bytes], msgspec.Struct]] = {}

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -55,7 +56,7 @@ class Limits(_Section, frozen=True):
     attachments_per_task: Positive = 4096
     threads: Positive = 4096
     inflight_faults: Positive = 256
-    recall_ranges_per_message: Positive = 32768
+    recall_ranges_per_message: Annotated[int, Meta(ge=1, le=RANGES_MAX)] = 32768
 
 
 class Faults(_Section, frozen=True):
@@ -164,11 +165,13 @@ def _check(image: Image) -> None:
     memory, faults = image.memory, image.faults
     if memory.size % PAGE_SIZE or memory.size < 16 * PAGE_SIZE:
         raise ImageError(f"memory.size: {memory.size} is not at least 16 whole pages")
-    if memory.frames >= 1 << 38:
-        raise ImageError(f"memory.size: {memory.size} is more than 2^38 frames")
+    if memory.frames > PAGES_MAX:
+        raise ImageError(f"memory.size: {memory.size} is more than {PAGES_MAX} frames")
     if memory.swap % PAGE_SIZE:
         raise ImageError(f"memory.swap: {memory.swap} is not whole pages")
     if faults.after + faults.before >= 96:
         raise ImageError("faults.after: after + before must stay below 96 (facts 1.10)")
+    if not PAGE_SIZE <= image.xpc.payload <= PAYLOAD_MAX:
+        raise ImageError(f"xpc.payload: must be {PAGE_SIZE} to {PAYLOAD_MAX} bytes")
     if image.xpc.heartbeat_check <= image.xpc.heartbeat_interval:
         raise ImageError("xpc.heartbeat_check: must be longer than xpc.heartbeat_interval")

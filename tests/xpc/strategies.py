@@ -28,6 +28,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     if hint is int:
         return integers(meta)
+    if hint is str and meta.pattern:
+        return st.from_regex(meta.pattern).filter(lambda text: len(text) <= (meta.max_length or 0))
     if hint is str:
         return st.text(max_size=meta.max_length)
     return structs(hint)

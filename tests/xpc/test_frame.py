@@ -1,13 +1,20 @@
 """The codec: exactly what encode can produce is accepted, anything else is a BadMessage."""
 
+import errno
+
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from tests.xpc.golden import GOLDEN, HEADERS
 from tests.xpc.strategies import structs
 from xpmem_emu.codec import BadMessage
+from xpmem_emu.errors import KernelBug, KernelError
+from xpmem_emu.fields import RANGES_MAX
+from xpmem_emu.image import Image
+from xpmem_emu.xpc.discovery import make_page
 from xpmem_emu.xpc.frame import (
     FIRST_ADMIN_CODE,
     FIRST_DATA_CODE,
@@ -19,7 +26,23 @@ from xpmem_emu.xpc.frame import (
     encode,
     seal,
 )
-from xpmem_emu.xpc.messages import MESSAGES, Ack, Copy, Fault, Get, Heartbeat, Message, Pending
+from xpmem_emu.xpc.messages import (
+    ENTRIES_MAX,
+    MESSAGES,
+    Ack,
+    Amo,
+    Copy,
+    Detach,
+    Fault,
+    FindName,
+    Get,
+    GetReply,
+    Heartbeat,
+    Invalidate,
+    Message,
+    Pending,
+    RecallEntry,
+)
 
 incarnations = st.integers(0, (1 << 63) - 1)
 
@@ -37,6 +60,14 @@ def headers(draw: st.DrawFn, kind: type[Message]) -> Header:
         draw(st.sampled_from(channels)),
         draw(st.integers(0, (1 << 63) - 1)) if numbered else 0,
     )
+
+
+def by_hand(header: Header, message: Message) -> bytes:
+    """The frame of a message that `encode` refuses."""
+    return seal(msgpack.packb([
+        VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
+        header.channel, header.number, list(astuple(message)),
+    ]))  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MESSAGES.values(), ids=lambda kind: kind.__name__)
@@ -143,4 +174,33 @@ def test_a_list_longer_than_its_type_allows_is_refused() -> None:
     get = Get(1, 2, 0, 3, [0] * 64, False)
     assert decode([encode(header, get)])[1] == get
     with pytest.raises(BadMessage):
-        decode([encode(header, Get(1, 2, 0, 3, [0] * 65, False))])
+        decode([by_hand(header, Get(1, 2, 0, 3, [0] * 65, False))])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Get(1, 2, 0, 1 << 63, [], False),
+        Get(1, 2, 0, 3, [0] * 65, False),
+        GetReply(0, "", -4096),
+        GetReply(0, "x" * 241, 0),
+        Amo(1, 0, 0, 1 << 64, 0),
+        Fault(1, 2, 3, (1 << 20) + 1),
+        Detach(1, 2, [(0, 1)] * (RANGES_MAX + 1)),
+        Invalidate([RecallEntry(1, 2, [(0, 0)])]),
+        Invalidate([RecallEntry(1, 2, [(0, 1)])] * (ENTRIES_MAX + 1)),
+        FindName("\ud800"),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_its_own_receiver_would_drop_is_the_senders_bug(message: Message) -> None:
+    """It would be sent again and again, and the silence taken for a dead peer."""
+    with pytest.raises(KernelBug, match="no receiver would accept"):
+        encode(Header(1, 2, 3, 0, 4), message)
+
+
+@pytest.mark.parametrize(("boot", "arena"), [(1, "a" * 241), (1 << 47, "a")])
+def test_a_reserved_page_that_nobody_would_accept_does_not_boot(boot: int, arena: str) -> None:
+    with pytest.raises(KernelError, match="reserved page of p3") as refused:
+        make_page(3, boot, Image(), arena)
+    assert refused.value.errno == errno.EINVAL

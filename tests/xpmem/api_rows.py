@@ -56,6 +56,8 @@ MAKE: list[Row] = [
     ("vaddr unaligned", "EINVAL", lambda w: make(w, w.base + 1, SIZE)),
     ("size unaligned", "EINVAL", lambda w: make(w, w.base, SIZE - 1)),
     ("MAXADDR from elsewhere than 0 (quirk)", "EINVAL", lambda w: make(w, w.base, MAXADDR)),
+    ("MAXADDR from beyond the end", "EINVAL", lambda w: make(w, TASK_SIZE + PAGE, MAXADDR)),
+    ("MAXADDR from the end", "EINVAL", lambda w: make(w, TASK_SIZE, MAXADDR)),
     ("near the top, wrapping", "EINVAL", lambda w: make(w, MAXADDR - 1, PAGE)),
     ("no uniq left", "EBUSY", exhausted_segids),
     ("a name without the extension", "EINVAL", lambda w: make(w, w.base, SIZE, name="field")),

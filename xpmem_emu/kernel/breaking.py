@@ -8,11 +8,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from xpmem_emu.kernel.calls import U64, Call
+from xpmem_emu.fields import U64, Partid
+from xpmem_emu.kernel.calls import Call
 
 PointName = Annotated[str, Meta(max_length=64)]
 BoundName = Annotated[str, Meta(max_length=32)]
-Home = Annotated[int, Meta(ge=0, le=255)]
 LocalFrame = Annotated[int, Meta(ge=1, lt=1 << 38)]
 STRAIN_END = 1 << 40
 
@@ -50,14 +50,14 @@ class Poison(Breaking, frozen=True):
     """Frame `frame` of partition `home` went bad: whoever touches it gets a machine check (T17).
     Every partition that can reach it must be told. Result: None."""
 
-    home: Home
+    home: Partid
     frame: LocalFrame
 
 
 class Unpoison(Breaking, frozen=True):
     """The frame is good again. Result: None."""
 
-    home: Home
+    home: Partid
     frame: LocalFrame
 
 

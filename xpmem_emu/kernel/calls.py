@@ -1,22 +1,16 @@
 """What can be asked of a kernel from outside: one typed Struct per operation.
 
-The console decodes client bytes straight into these types, so nothing reaches the kernel
-unchecked; the simulator and the tests build them by hand. The result type of each call is given
-in its docstring. Sizes, offsets and addresses are bytes. `pid` names the caller; ESRCH if unknown.
+What fits into these types fits into whatever message it ends up in (`fields`). The console decodes
+client bytes straight into them; a call that was built by hand the kernel checks (`codec.misfit`).
+The result type of each call is given in its docstring. Sizes, offsets and addresses are bytes.
+`pid` names the task that makes the call; a call for an unknown pid fails with ESRCH.
 """
 
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-UID_END = (1 << 32) - 1  # (uid_t) -1 is nobody's
-# MessagePack carries integers from -2^63 to 2^64-1, so these are 64 bits wide by construction.
-U64 = Annotated[int, Meta(ge=0)]
-Uid = Annotated[int, Meta(ge=0, lt=UID_END)]
-S64 = int
-Pid = Annotated[int, Meta(ge=0, lt=1 << 20)]
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
-MaybeName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z0-9._-]*$")]
+from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, Uid
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
@@ -47,7 +41,7 @@ class Spawn(Call, frozen=True):
 
     name: MaybeName = ""
     uid: Uid = 0
-    gids: Annotated[list[Uid], Meta(max_length=64)] = []
+    gids: Gids = []
     cap_ipc_owner: bool | None = None
     handled: list[int] = field(default_factory=lambda: [7, 11])
 
@@ -84,7 +78,7 @@ class Setuid(Call, frozen=True):
 
     pid: Pid
     uid: Uid
-    gids: Annotated[list[Uid], Meta(max_length=64)] = []
+    gids: Gids = []
 
 
 # -- memory -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
+from xpmem_emu import codec
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled, errno_name
 from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
@@ -181,7 +182,8 @@ class Kernel:
     def _begin_call(self, request: Request) -> None:
         self._calls[request.call_id] = request.call
         purpose = Purpose.of(request.call)
-        refusal = self._no_place(purpose)
+        wrong = codec.misfit(request.call)
+        refusal = Failed(errno.EINVAL, wrong) if wrong else self._no_place(purpose)
         if refusal is not None:
             self._answer(request.call_id, refusal)
             return

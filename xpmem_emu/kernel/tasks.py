@@ -19,9 +19,9 @@ from enum import Enum
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.failpoints.points import TASK_REAP, TASK_SPAWN
+from xpmem_emu.fields import UID_END
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
-from xpmem_emu.kernel.calls import UID_END
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.manager import MemoryManager
 from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake

@@ -26,8 +26,8 @@ import zmq.auth
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import Partid
 from xpmem_emu.live.paths import KEY_VARIABLE
-from xpmem_emu.xpc.messages import Partid
 
 ALLOW_FILE = "allow.json"
 PRIVATE_FOLDER = "private"

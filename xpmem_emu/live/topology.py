@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import Partid
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
-from xpmem_emu.xpc.messages import Partid
 
 PartitionName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
 Endpoint = Annotated[str, Meta(pattern=r"^$|^(ipc|tcp)://.+")]

@@ -6,8 +6,11 @@ any time, and both the question and the answer may be lost. Facts 3.2, where dis
 because the hardware says who is there.
 """
 
+import errno
 from collections.abc import Iterable
 
+from xpmem_emu import codec
+from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.frame import VERSION_MAJOR, VERSION_MINOR
@@ -20,8 +23,9 @@ MAX_PARTITIONS = 256
 
 
 def make_page(partid: int, boot: int, image: Image, arena: str) -> RsvdPage:
-    """The reserved page of this partition."""
-    return RsvdPage(
+    """The reserved page of this partition. Raises KernelError EINVAL for one that no peer would
+    accept: a partition that boots with it would never be seen by anybody."""
+    page = RsvdPage(
         version_major=VERSION_MAJOR,
         version_minor=VERSION_MINOR,
         partid=partid,
@@ -31,6 +35,9 @@ def make_page(partid: int, boot: int, image: Image, arena: str) -> RsvdPage:
         arena=arena,
         frames=image.memory.frames,
     )
+    if wrong := codec.misfit(page):
+        raise KernelError(errno.EINVAL, f"the reserved page of p{partid}: {wrong}")
+    return page
 
 
 def check_page(page: RsvdPage, *, sender: int, boot: int, me: int) -> Reason:

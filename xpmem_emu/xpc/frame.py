@@ -7,11 +7,11 @@ of a message that has any follows as frame 1, without a copy and without a check
 carries is memory, not protocol. `decode` accepts exactly what `encode` can produce:
 version, type, every range, the channel a type belongs to, the length of the body and the size of
 the bulk are checked before anybody sees the message, and `BadMessage` is all that ever comes out
-of bad bytes. Nothing here knows about sessions: whether the incarnations are current is judged
-by `partition`.
+of bad bytes; `encode` produces nothing that `decode` would not accept. Nothing here knows about
+sessions: whether the incarnations are current is judged by `partition`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from typing import Annotated, Any
@@ -24,16 +24,9 @@ from msgspec.structs import astuple
 
 from xpmem_emu import codec
 from xpmem_emu.codec import BadMessage
-from xpmem_emu.xpc.messages import (
-    MESSAGES,
-    Ack,
-    Incarnation,
-    Message,
-    Natural,
-    Partid,
-    Pending,
-    wire_name,
-)
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.fields import PAYLOAD_MAX, Incarnation, Natural, Partid
+from xpmem_emu.xpc.messages import MESSAGES, Ack, Message, Pending, wire_name
 
 Buffer = bytes | bytearray | memoryview
 
@@ -41,8 +34,6 @@ VERSION_MAJOR, VERSION_MINOR = 3, 0
 """The version of the historical reserved page; the major part gates, the minor extends."""
 VERSION = VERSION_MAJOR << 4 | VERSION_MINOR
 SEAL_SIZE = 4
-BULK_MAX = 1 << 24
-"""Most bytes of bulk that any image may allow."""
 
 
 class ChannelNumber(IntEnum):
@@ -79,6 +70,14 @@ class _Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     body: list[Any]
 
 
+def _reader(kind: type[Message]) -> Callable[[bytes], object]:
+    fields = [(field.name, field.type) for field in msgspec.structs.fields(_Frame)]
+    typed = msgspec.defstruct(
+        kind.__name__, [*fields[:-1], ("body", kind)], array_like=True, forbid_unknown_fields=True
+    )
+    return msgspec.msgpack.Decoder(typed).decode
+
+
 KIND: dict[type[Message], str] = {kind: wire_name(kind) for kind in MESSAGES.values()}
 """Wire name of each message type: what traces and fault rules call it."""
 REPLY_CODES = frozenset(kind.reply_code for kind in MESSAGES.values() if kind.reply_code) | {
@@ -91,14 +90,24 @@ FIRST_ADMIN_CODE, FIRST_DATA_CODE = 10, 32
 
 _pack = msgpack.Packer(default=astuple).pack
 _read = msgspec.msgpack.Decoder(_Frame).decode
+_accept = {kind: _reader(kind) for kind in MESSAGES.values()}
+"""By type of message: reads a frame that carries it, as its receiver would."""
 
 
 def encode(header: Header, message: Message) -> bytes:
-    """Frame 0 of `message`."""
-    return seal(_pack((
-        VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
-        header.channel, header.number, astuple(message),
-    )))  # fmt: skip
+    """Frame 0 of `message`. KernelBug when its own receiver would not accept it: a frame that is
+    dropped as bad for ever would look like a dead peer."""
+    try:
+        array = _pack((
+            VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
+            header.channel, header.number, astuple(message),
+        ))  # fmt: skip
+        _accept[type(message)](array)
+    except Exception as error:
+        kind = KIND[type(message)]
+        raise KernelBug(f"{kind} that no receiver would accept: {error}") from None
+    assert len(array) <= codec.MAX_BYTES
+    return seal(array)
 
 
 def seal(array: bytes) -> bytes:
@@ -120,7 +129,7 @@ def claimed_source(frame: Buffer) -> int | None:
     return source if type(source) is int else None
 
 
-def decode(frames: Sequence[Buffer], bulk_max: int = BULK_MAX) -> tuple[Header, Message, Buffer]:
+def decode(frames: Sequence[Buffer], bulk_max: int = PAYLOAD_MAX) -> tuple[Header, Message, Buffer]:
     """Header, message and bulk (empty when there is none) of untrusted frames.
 
     `bulk_max` is the most bytes of bulk that the receiver accepts. Raises BadMessage.

@@ -5,24 +5,34 @@ are append-only. Fields are validated against these types before anything else l
 Behaviour lives elsewhere: control messages in `xpc`, MEM messages in `xpmem`.
 
 Partid in 0..255; segid, apid as in design page 3 (at most 56 bits); pages are 4 KiB page numbers
-counted from the start of the segment; frames are frame numbers of the home partition.
+counted from the start of the segment; frames are frame numbers of the home partition. What a field
+may hold is declared in `fields`, which callers' arguments are checked against, too.
 """
 
 from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-Partid = Annotated[int, Meta(ge=0, le=255)]
-Incarnation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Ident = Annotated[int, Meta(gt=0, lt=1 << 56)]
-Count = Annotated[int, Meta(ge=0, le=(1 << 36) - 1)]
-Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Word = Annotated[int, Meta(ge=0)]
-Code = Annotated[int, Meta(ge=0, le=0xFFFF)]
-Text = Annotated[str, Meta(max_length=240)]
-Name = Annotated[str, Meta(max_length=128)]
-PageRange = tuple[Count, Annotated[int, Meta(ge=1, le=(1 << 36) - 1)]]
-"""(first page, number of pages)."""
+from xpmem_emu.fields import (
+    PAYLOAD_MAX,
+    S64,
+    U64,
+    WINDOW_MAX,
+    Boot,
+    Code,
+    Gids,
+    Ident,
+    Name,
+    Natural,
+    Page,
+    Partid,
+    Ranges,
+    Text,
+    Uid,
+)
+
+ENTRIES_MAX = 4096
+"""Most segments of which one INVALIDATE speaks."""
 
 
 class Message(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -51,14 +61,14 @@ class RsvdPage(Message, frozen=True):
     version_major: Annotated[int, Meta(ge=0, le=255)]
     version_minor: Annotated[int, Meta(ge=0, le=255)]
     partid: Partid
-    boot: Incarnation
+    boot: Boot
     """Boot incarnation: a new value at each boot, always increasing, 0 = page not set."""
     max_partitions: Annotated[int, Meta(ge=1, le=256)]
-    domain: Name
+    domain: Annotated[str, Meta(max_length=128)]
     """Coherence domain (T22)."""
     arena: Text
     """How partitions of the same domain find this partition's memory; opaque here."""
-    frames: Count
+    frames: Page
 
 
 class ActivateReq(Message, frozen=True):
@@ -101,7 +111,7 @@ class OpenRequest(Message, frozen=True):
     code: ClassVar[int] = 10
     reply_code: ClassVar[int] = 15
     channel: Annotated[int, Meta(ge=0, le=7)]
-    entry_size: Annotated[int, Meta(ge=1, le=1 << 24)]
+    entry_size: Annotated[int, Meta(ge=1, le=PAYLOAD_MAX)]
     local_nentries: Annotated[int, Meta(ge=1, le=4096)]
 
 
@@ -164,8 +174,8 @@ class Get(Message, frozen=True):
     apid: Ident
     """Chosen by the importer's thread group; names the permit from now on."""
     flags: Annotated[int, Meta(ge=0, le=3)]
-    uid: Natural
-    gids: Annotated[list[Natural], Meta(max_length=64)]
+    uid: Uid
+    gids: Gids
     cap_ipc_owner: bool
 
 
@@ -175,7 +185,7 @@ class GetReply(Message, frozen=True):
     code: ClassVar[int] = 33
     errno: Code
     cause: Text
-    size: Word
+    size: U64
 
 
 class Release(Message, frozen=True):
@@ -194,8 +204,8 @@ class Attach(Message, frozen=True):
     apid: Ident
     attachment: Natural
     """Chosen by the importer, unique within its incarnation."""
-    offset: int
-    size: Word
+    offset: S64
+    size: U64
 
 
 class AttachReply(Message, frozen=True):
@@ -213,7 +223,7 @@ class Detach(Message, frozen=True):
     reply_code: ClassVar[int] = 15
     apid: Ident
     attachment: Natural
-    evicted: Annotated[list[PageRange], Meta(max_length=4096)]
+    evicted: Ranges
 
 
 class Fault(Message, frozen=True):
@@ -222,12 +232,12 @@ class Fault(Message, frozen=True):
     code: ClassVar[int] = 38
     reply_code: ClassVar[int] = 39
     apid: Ident
-    touched: Count
-    page: Count
+    touched: Page
+    page: Page
     count: Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
-Extent = tuple[Count, Natural, Annotated[int, Meta(ge=1, le=1 << 20)], Annotated[int, Meta(ge=0)]]
+Extent = tuple[Page, Natural, Annotated[int, Meta(ge=1, le=1 << 20)], Annotated[int, Meta(ge=0)]]
 """(first page, first frame, number of pages, flags: 1 = uncached)."""
 
 EXTENT_UNCACHED = 1
@@ -240,7 +250,7 @@ class FaultReply(Message, frozen=True):
     errno: Code
     cause: Text
     sequence: Natural
-    extents: Annotated[list[Extent], Meta(max_length=65536)]
+    extents: Annotated[list[Extent], Meta(max_length=WINDOW_MAX)]
 
 
 class RecallEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -248,7 +258,7 @@ class RecallEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 
     segid: Ident
     sequence: Natural
-    ranges: Annotated[list[PageRange], Meta(max_length=65536)]
+    ranges: Ranges
     going_away: Text = ""
 
 
@@ -257,7 +267,7 @@ class Invalidate(Message, frozen=True):
 
     code: ClassVar[int] = 40
     reply_code: ClassVar[int] = 41
-    entries: Annotated[list[RecallEntry], Meta(max_length=4096)]
+    entries: Annotated[list[RecallEntry], Meta(max_length=ENTRIES_MAX)]
 
 
 class InvalidateAck(Message, frozen=True):
@@ -272,7 +282,7 @@ class Evict(Message, frozen=True):
     code: ClassVar[int] = 42
     reply_code: ClassVar[int] = 15
     segid: Ident
-    ranges: Annotated[list[PageRange], Meta(max_length=65536)]
+    ranges: Ranges
 
 
 class Copy(Message, frozen=True):
@@ -283,7 +293,7 @@ class Copy(Message, frozen=True):
     has_bulk: ClassVar[bool] = True
     apid: Ident
     offset: Natural
-    size: Annotated[int, Meta(ge=1, le=1 << 24)]
+    size: Annotated[int, Meta(ge=1, le=PAYLOAD_MAX)]
     write: bool
 
 
@@ -305,8 +315,8 @@ class Amo(Message, frozen=True):
     offset: Natural
     operation: Annotated[int, Meta(ge=0, le=15)]
     """A value of `AmoOperation`."""
-    operand: Word
-    compare: Word
+    operand: U64
+    compare: U64
 
 
 class AmoReply(Message, frozen=True):
@@ -315,7 +325,7 @@ class AmoReply(Message, frozen=True):
     code: ClassVar[int] = 46
     errno: Code
     cause: Text
-    before: Word
+    before: U64
 
 
 class FindName(Message, frozen=True):

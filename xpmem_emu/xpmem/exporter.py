@@ -18,6 +18,7 @@ import errno
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
+from xpmem_emu.fields import WINDOW_MAX, text
 from xpmem_emu.mm.gup import pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.units import PAGE_SHIFT
@@ -229,12 +230,14 @@ class Exporter:
             pages = intersect((request.page, request.count), (0, segment.pages))
             if pages is None or intersect((request.touched, 1), pages) is None:
                 raise KernelError(errno.EINVAL, "the page is outside of the segment")
+            if pages[1] > WINDOW_MAX:  # more than an answer carries: read ahead less
+                pages = (request.touched, min(WINDOW_MAX, sum(pages) - request.touched))
             await self._make_known(grant, request.touched, pages)
             extents = segment.table.hold(importer, *pages)
             if self._services.memory.frames.bad:
                 extents = self._without_bad(segment, importer, request.touched, extents)
         except KernelError as error:
-            return FaultReply(error.errno, error.cause[:240], 0, [])
+            return FaultReply(error.errno, text(error.cause), 0, [])
         self._services.tracer.emit(
             events.FaultServe(
                 segid=segment.segid, importer=importer, page=pages[0], pages=total(extents),
@@ -245,7 +248,7 @@ class Exporter:
         if failpoints.armed and (number := await failpoints.reached(FAULT_REPLY)):
             requester.require_current()
             self.drop(segment, importer, [pages])
-            return FaultReply(number, str(said_so(FAULT_REPLY, number)), 0, [])
+            return FaultReply(number, text(str(said_so(FAULT_REPLY, number))), 0, [])
         return reply
 
     def _without_bad(

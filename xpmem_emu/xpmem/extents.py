@@ -16,7 +16,7 @@ Extent = tuple[int, int, int, int]
 
 UNCACHED = 1
 
-__all__ = ["UNCACHED", "Extent", "Mask", "Range", "Vector", "extents", "intersect", "merge",
+__all__ = ["UNCACHED", "Extent", "Mask", "Range", "Vector", "cut", "extents", "intersect", "merge",
            "overlaps", "subtract", "total"]
 
 
@@ -60,6 +60,11 @@ def subtract(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
         if page < end:
             left.append((page, end - page))
     return left
+
+
+def cut(ranges: list[Range], most: int) -> list[list[Range]]:
+    """The same ranges in parts of at most `most`; one empty part when there are none."""
+    return [ranges[at : at + most] for at in range(0, len(ranges), most)] or [ranges]
 
 
 def intersect(one: Range, other: Range) -> Range | None:

@@ -20,21 +20,24 @@ record that an invalidation marked; no wait without a deadline; every wait is ki
 """
 
 import errno
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_INSTALL, FAULT_SEND
+from xpmem_emu.fields import RANGES_MAX
 from xpmem_emu.mm.pte import LOCAL_MASK
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
-from xpmem_emu.xpc.messages import Detach, Evict, Fault, FaultReply
+from xpmem_emu.xpc.messages import Evict, Fault, FaultReply, Message
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import Extent, Range, intersect, overlaps, subtract
+from xpmem_emu.xpmem.extents import Extent, Range, cut, intersect, overlaps, subtract
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.imports import Imports
 from xpmem_emu.xpmem.install import install, install_known
@@ -103,17 +106,22 @@ class Faults:
         shown = [attachment.pages for attachment in imported.attachments.values()]
         unseen = subtract(ranges, shown)
         if unseen:
-            self.give_back(imported, unseen, Evict(imported.segid, unseen))
+            self.give_back(imported, unseen, partial(Evict, imported.segid))
 
     def give_back(
-        self, imported: Imported, ranges: list[Range], message: Evict | Detach
+        self, imported: Imported, ranges: list[Range], message: Callable[[list[Range]], Message]
     ) -> Completion[None]:
-        """Forget `ranges` and send the message that says so; completed when it is consumed."""
+        """Forget `ranges` and send the `message` that says so, after EVICTs of what it does not
+        carry; completed when they are consumed."""
         evictions = [Eviction(span) for span in ranges]
         for span in ranges:
             imported.table.take(*span)
         imported.evictions += evictions
-        told = self._homes.tell(imported.home, imported.incarnation, message)
+        *parts, last = cut(ranges, RANGES_MAX)
+        told = self._homes.tell(
+            imported.home, imported.incarnation,
+            *(Evict(imported.segid, part) for part in parts), message(last),
+        )  # fmt: skip
         done: Completion[None] = Completion(self._services.scheduler)
         self._services.scheduler.spawn(
             "xpmem_evict", self._finish(imported, evictions, told, done)

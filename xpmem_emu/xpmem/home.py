@@ -5,6 +5,7 @@ the MEM channel. Callers see no difference except that a message can be lost: Xp
 """
 
 import errno
+from collections.abc import Sequence
 from contextlib import suppress
 
 from xpmem_emu.errors import KernelError
@@ -47,15 +48,16 @@ class Homes:
             home, MEM_CHANNEL, request, session=session, bulk=bulk, patience=patience
         )
 
-    def tell(self, home: int, session: int, request: Message) -> Completion[None]:
-        """Send `request` from a thread of its own, so that no signal to the caller can end it.
+    def tell(self, home: int, session: int, *requests: Message) -> Completion[None]:
+        """Send `requests`, one after the other, from a thread of their own, so that no signal to
+        the caller can end it.
 
-        Completed when the home partition consumed it, or is lost. A session that ended needs no
+        Completed when the home partition consumed them, or is lost. A session that ended needs no
         telling: its pages were given back when it ended.
         """
         done: Completion[None] = Completion(self._services.scheduler)
         self._services.scheduler.spawn(
-            f"xpmem_tell/p{home}", self._tell(home, session, request, done)
+            f"xpmem_tell/p{home}", self._tell(home, session, requests, done)
         )
         return done
 
@@ -75,19 +77,23 @@ class Homes:
         return self._services.xpc.is_active(home, session)
 
     async def _tell(
-        self, home: int, session: int, request: Message, done: Completion[None]
+        self, home: int, session: int, requests: Sequence[Message], done: Completion[None]
     ) -> None:
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(EVICT_TELL)
+        with suppress(XpcError):  # lost, and with it everything that it knew of us
+            for request in requests:
+                await self._owed(home, session, request)
+        done.complete(None)
+
+    async def _owed(self, home: int, session: int, request: Message) -> None:
+        """The home owes it to listen: what it does not hear of it would keep pinned for us."""
         if home == self._services.partid:
             await self._exporter.serve(self._here, request)
         else:
-            # The home owes it: what it does not hear of it would keep pinned for us for ever.
-            with suppress(XpcError):  # lost, and with it everything that it knew of us
-                await self._services.xpc.call(
-                    home, MEM_CHANNEL, session, request, patience=self._services.fault_patience
-                )
-        done.complete(None)
+            await self._services.xpc.call(
+                home, MEM_CHANNEL, session, request, patience=self._services.fault_patience
+            )
 
 
 def unreachable(home: int, why: str) -> KernelError:

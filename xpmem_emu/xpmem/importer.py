@@ -5,6 +5,8 @@ up itself is told to the exporter from a thread of its own, so that no signal an
 can hold the task that detaches. Gaining pages is faults.py.
 """
 
+from functools import partial
+
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
@@ -85,7 +87,7 @@ class Importer:
         imported = attachment.imported
         shown = [other.pages for other in imported.attachments.values()]
         unseen = subtract([attachment.pages], shown)
-        message = Detach(attachment.permit.apid, attachment.number, unseen)
+        message = partial(Detach, attachment.permit.apid, attachment.number)
         return self._faults.give_back(imported, unseen, message)
 
     # -- losing pages ----------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """xpmem_make, xpmem_remove: the exporter's calls, with every check in its historical order.
 
-Facts 1.4 and 1.5, "modern". Nothing checks that a range is mapped, and making costs nothing per
-page: pages are looked at when somebody touches them.
+Facts 1.4 and 1.5, "modern", except that MAXADDR_SIZE from beyond the address space is refused: the
+driver makes a segment of almost 2^64 bytes there. Nothing checks that a range is mapped, and making
+costs nothing per page: pages are looked at when somebody touches them.
 """
 
 import errno

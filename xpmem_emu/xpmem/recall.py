@@ -24,12 +24,14 @@ It does not know why pages go: munmap, reclaim, remove and all the others look a
 from collections.abc import Callable
 from itertools import islice
 
+from msgspec.structs import replace
+
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import RECALL_SEND, RECALL_UNPIN
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
-from xpmem_emu.xpc.messages import Invalidate, RecallEntry
+from xpmem_emu.xpc.messages import ENTRIES_MAX, Invalidate, RecallEntry
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
@@ -188,21 +190,19 @@ class Recalls:
             fenced.append(partid)
 
     def _messages(self, entries: list[RecallEntry]) -> list[Invalidate]:
-        """All entries in one message, unless their ranges are more than the image allows."""
+        """All entries in one message, unless they or their ranges are more than it carries."""
         most = self._services.image.limits.recall_ranges_per_message
         messages: list[list[RecallEntry]] = [[]]
         room = most
         for entry in entries:
             ranges = entry.ranges
             while ranges:
-                if not room:
+                if not room or len(messages[-1]) == ENTRIES_MAX:
                     messages.append([])
                     room = most
                 part, ranges = ranges[:room], ranges[room:]
                 room -= len(part)
-                messages[-1].append(
-                    RecallEntry(entry.segid, entry.sequence, part, entry.going_away)
-                )
+                messages[-1].append(replace(entry, ranges=part))
         return [Invalidate(message) for message in messages if message]
 
     def _entry(self, recall: Recall, ranges: list[Range]) -> RecallEntry:

@@ -20,6 +20,7 @@ import errno
 
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.points import SERVE_ACCESS
+from xpmem_emu.fields import text
 from xpmem_emu.mm.access import reach, walk_word
 from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic, require_uncached
 from xpmem_emu.mm.gup import TRIES_MAX, usable_area
@@ -32,8 +33,6 @@ from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.objects import Grant, Segment
 from xpmem_emu.xpmem.services import Services
-
-CAUSE_MAX = 240
 
 
 class Serving:
@@ -154,5 +153,5 @@ def _area(segment: Segment, address: int, write: bool) -> Vma:
 def _refusal(error: KernelError | Signalled) -> tuple[int, str]:
     """Errno and cause for the reply. EIO is a machine check of the memory itself (T17)."""
     if isinstance(error, KernelError):
-        return error.errno, error.cause[:CAUSE_MAX]
-    return errno.EIO if error.info.forced else errno.EFAULT, error.info.reason[:CAUSE_MAX]
+        return error.errno, text(error.cause)
+    return errno.EIO if error.info.forced else errno.EFAULT, text(error.info.reason)
