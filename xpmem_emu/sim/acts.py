@@ -38,8 +38,10 @@ class Acts:
         accesses: Accesses,
         begin: Begin,
         clock: Callable[[], int],
+        reach: Callable[[str], None],
     ) -> None:
-        """`clock` gives the number of the present step."""
+        """`clock` gives the number of the present step; `reach` is told of situations."""
+        self._reach = reach
         self._cast = cast
         self._history = history
         self._accesses = accesses
@@ -116,6 +118,7 @@ class Acts:
         try:
             call = _decode(_encode(fields | operation.values), type=kind)
         except (OverflowError, msgspec.ValidationError):
+            self._reach("argument_of_no_type")
             return
         bulk = bytes([operation.made % 251 + 1]) * operation.size
         self._begin(actor, call, bulk if operation.detail in _WITH_BULK else b"")

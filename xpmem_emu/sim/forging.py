@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from xpmem_emu.sim.plan import Forgery, Op, Operation
-from xpmem_emu.xpc.frame import FIRST_DATA_CODE
+from xpmem_emu.xpc.frame import FIRST_DATA_CODE, REPLY_CODES
 from xpmem_emu.xpc.messages import MESSAGE_NAMES
 
 _SESSION = tuple(name for name, kind in MESSAGE_NAMES.items() if kind.code < FIRST_DATA_CODE)
@@ -59,6 +59,20 @@ def references(forgery: Forgery) -> Iterator[tuple[str, int]]:
     for value in forgery.body:
         if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
             yield found[1], int(found[2])
+
+
+def situation(forgery: Forgery) -> str:
+    """What a forgery tries."""
+    if forgery.newer:
+        return "forged_claim"
+    if forgery.times > 1:
+        return "forged_flood"
+    if forgery.kind == "HEARTBEAT" and forgery.body[0] >= 1 << 62:
+        return "forged_heartbeat"
+    if forgery.kind in ("EVICT", "DETACH", "RELEASE"):
+        return "forged_give_back"
+    answer = MESSAGE_NAMES[forgery.kind].code in REPLY_CODES
+    return "forged_answer" if answer else "forged_request"
 
 
 # -- bodies ------------------------------------------------------------------------------------

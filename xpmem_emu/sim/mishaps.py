@@ -46,7 +46,7 @@ def draw_faults(swarm: Swarm, stream: Stream, knobs: Knobs, end: int) -> list[Fa
         faults += [make(swarm, random, knobs, end, f"{name}-{n}") for n in range(number)]
     if counts.random() < 0.06:
         faults += _crash_loop(stream("loop"), knobs, end)
-    if counts.random() < 0.12:
+    if counts.random() < bounds.poisons:
         faults += _poison(stream("poison"), knobs, end)
     if counts.random() < 0.25:
         faults += _failpoints(swarm, stream("failpoints"), knobs, end)

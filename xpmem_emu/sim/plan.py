@@ -222,7 +222,7 @@ class Knobs(msgspec.Struct, frozen=True):
             ),
             deadlines=Deadlines(
                 fault_attempt=ms(25), fault_tries=3, fault_wait_max=ms(400),
-                recall_attempt=ms(30), recall_tries=2,
+                recall_attempt=ms(30), recall_tries=2, bte_timeout=ms(30),
             ),
             extensions=Extensions(readonly_attach=self.readonly_attach),
         )  # fmt: skip

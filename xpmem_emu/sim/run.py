@@ -20,6 +20,7 @@ from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.forging import references
 from xpmem_emu.sim.plan import Op, Operation, Plan
+from xpmem_emu.sim.sometimes import AIMED
 from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.sim.trouble import Troubles
@@ -79,7 +80,9 @@ class Run:
         self.watch.follow(self.cluster)
         self.cluster.latency_ns = latency_of(plan)
         self.watch.scene.injuries.forgers |= plan.malicious
-        self.stage = Stage(self.cluster, Fatal(self.cluster, self._killed).arm)
+        reach = self.watch.sometimes.reach
+        fatal = Fatal(self.cluster, lambda partid, thread: reach("killed_in_call"))
+        self.stage = Stage(self.cluster, fatal.arm, reach)
         self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:
@@ -96,7 +99,7 @@ class Run:
             self._use_again()
             self.watch.pins.settled()
             self.watch.bounds.settled()
-        self._late_stores()
+        self._tell_situations()
         self.stage.history.forget(self._open_to_forgers())
         self.undecided = check_memory(self.watch.scene, self.stage.history)
         return self._result()
@@ -114,14 +117,13 @@ class Run:
             outcomes=_sorted(self.stage.outcomes), undecided_words=self.undecided,
         )  # fmt: skip
 
-    def _killed(self, partid: int, thread: str) -> None:
-        self.watch.sometimes.reach("killed_in_call")
-
-    def _late_stores(self) -> None:
+    def _tell_situations(self) -> None:
         sessions = self.watch.scene.sessions
         for store, moment in self.troubles.landed:
             if sessions.gave_up(store.home, store.view.actor.partid, store.begin, moment):
                 self.watch.sometimes.reach("fenced_importer_woke_in_store")
+        for name in self.troubles.injected.keys() & AIMED.keys():
+            self.watch.sometimes.reach(name)
 
     def _open_to_forgers(self) -> set[int]:
         """Regions of malicious partitions, and those that one of them asked a permit for: it may

@@ -24,6 +24,7 @@ from xpmem_emu.sim.cast import (
     View,
     address_of,
 )
+from xpmem_emu.sim.deeds import Deeds
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.ticket import Ticket
@@ -40,6 +41,7 @@ _MAP_FLAGS = {
     Kind.SCRATCH: _PRIVATE,
 }
 _FILES = (Kind.FILE, Kind.COPY)
+_NOTHING = Operation(0, Op.SPAWN)
 Made = Callable[[int], None]
 Fatal = Callable[[int, str, int], None]
 """Kill the task of the next call on a partition, named as its thread is, at its nth sleep."""
@@ -72,20 +74,27 @@ class Stage:
     """The tasks of one run."""
 
     def __init__(
-        self, cluster: StageCluster, fatal: Fatal = lambda partid, thread, nth: None
+        self,
+        cluster: StageCluster,
+        fatal: Fatal = lambda partid, thread, nth: None,
+        reach: Callable[[str], None] = lambda situation: None,
     ) -> None:
+        """`reach` is told of situations."""
         self._cluster = cluster
         self._fatal = fatal
-        self._fatal_now = 0
-        """At which sleep the calls of the present operation kill their task."""
+        self._now = _NOTHING
+        """The operation that is being performed."""
         self.cast = Cast()
+        self._deeds = Deeds(self.cast, reach)
         self.history = History()
         self.outcomes: Counter[str] = Counter()
         """How calls ended: `store ok`, `load SIGBUS`."""
         self.accesses = Accesses(
             self.cast, self.history, self.begin, lambda: cluster.steps
         )
-        acts = Acts(self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps)
+        acts = Acts(
+            self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps, reach
+        )
         self._do: dict[Op, Callable[[Operation, Actor], None]] = {
             Op.FORK: self._fork, Op.MMAP: self._mmap, Op.MAKE: self._make, Op.GET: self._get,
             Op.ATTACH: self._attach, Op.DETACH: self._detach, Op.RELEASE: self._release,
@@ -95,7 +104,11 @@ class Stage:
 
     def perform(self, operation: Operation) -> None:
         """Start one operation."""
-        self._fatal_now = operation.fatal
+        self._now = operation
+        self._perform(operation)
+        self._now = _NOTHING
+
+    def _perform(self, operation: Operation) -> None:
         if operation.op is Op.SPAWN:
             self._spawn(operation)
             return
@@ -273,8 +286,9 @@ class Stage:
         if self._cluster.boot_of(actor.partid) != actor.boot:
             return
         name = str(call.__struct_config__.tag)
-        if self._fatal_now:
-            self._fatal(actor.partid, f"{name}/{actor.pid}", self._fatal_now)
+        operation = self._now
+        if operation.fatal:
+            self._fatal(actor.partid, f"{name}/{actor.pid}", operation.fatal)
 
         def ended(ticket: Ticket) -> None:
             if self._cluster.panicked(actor.partid):
@@ -282,6 +296,7 @@ class Stage:
             self.outcomes[f"{name} {how_ended(ticket)}"] += 1
             if then is not None:
                 then(ticket)
+            self._deeds.ended(operation, actor, call, ticket)
             if made is not None and isinstance(ticket.outcome, Done):
                 made(ticket.outcome.value)
 

@@ -72,6 +72,8 @@ class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Types of messages that rules are about; empty: those that matter most."""
     supersedes: Bounds = (0, 0)
     """Processes that are stopped, and others booted over them."""
+    poisons: float = 0.12
+    """With which probability frames of one partition go bad."""
     malicious: Bounds = (0, 0)
     """Partitions that make messages up."""
     pauses: float = 0.0

@@ -10,6 +10,7 @@ from xpmem_emu.fabric.faults import PaceFault
 from xpmem_emu.fabric.grammar import parse_fault, renamed, stem
 from xpmem_emu.fabric.rules import Rule, Verdict
 from xpmem_emu.kernel.interface import Send
+from xpmem_emu.sim import forging
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.faults import SimFaults
 from xpmem_emu.sim.forger import Forger
@@ -123,6 +124,7 @@ class Troubles:
 
     def _forged(self, forgery: Forgery) -> None:
         self.injected["forgery"] += forgery.times
+        self.injected[forging.situation(forgery)] += 1
 
     def _note(self, src: int, message: Send) -> None:
         self._forger.note(src, message)
@@ -211,6 +213,7 @@ class Troubles:
         """The first process wakes, its stores land, and it sees that it is not wanted."""
         if self._stopped.pop((partid, boot), None) is None:
             return
+        self.injected["first_process_woke_in_store"] += len(first.stores)
         self._land(first.stores)
         self._cluster.end_superseded(partid, boot)
         self._unproven.append((partid, boot))

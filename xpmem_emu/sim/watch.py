@@ -19,6 +19,7 @@ from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.races import Races
 from xpmem_emu.sim.sometimes import Sometimes
 from xpmem_emu.trace import Event as TraceEvent
 from xpmem_emu.trace import Record
@@ -51,7 +52,8 @@ class Watch:
         self._handlers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
         self._of_forgers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
         """The same for partitions that make messages up: what they say is judged by nobody."""
-        listeners: list[Listener] = [self.scene, *self.checkers, self.sometimes]
+        races = Races(self.scene, self.sometimes)
+        listeners: list[Listener] = [self.scene, *self.checkers, self.sometimes, races]
         for listener in listeners:
             for kind, handler in listener.handlers().items():
                 self._handlers[kind].append(handler)

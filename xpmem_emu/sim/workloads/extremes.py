@@ -10,8 +10,9 @@ from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 _TOP = 1 << 64
 _NUMBERS = (
     0, 1, 7, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 36,
-    TASK_SIZE - PAGE_SIZE, TASK_SIZE, TASK_SIZE + PAGE_SIZE, 1 << 47, (1 << 63) - PAGE_SIZE,
-    (1 << 63) - 1, 1 << 63, _TOP - (1 << 47), _TOP - 2 * PAGE_SIZE, _TOP - PAGE_SIZE, _TOP - 2,
+    1 << 38 | 5, (1 << 40) - 1, TASK_SIZE - PAGE_SIZE, TASK_SIZE, TASK_SIZE + PAGE_SIZE, 1 << 47,
+    (1 << 63) - PAGE_SIZE, (1 << 63) - 1, 1 << 63, _TOP - (1 << 47), _TOP - 2 * PAGE_SIZE,
+    _TOP - PAGE_SIZE, _TOP - 2,
     _TOP - 1, -1, -PAGE_SIZE, -(1 << 63),
 )  # fmt: skip
 _CALLS: dict[str, tuple[str, ...]] = {
@@ -26,9 +27,9 @@ _CALLS: dict[str, tuple[str, ...]] = {
     "zap_page_range": ("address", "length"), "migrate": ("address", "length"),
     "creat": ("size",), "pwrite": ("offset",), "pread": ("offset",), "truncate": ("size",),
     "reclaim": ("pages",), "setuid": ("uid",), "kill": ("signal",), "exit": ("status",),
-    "strain": ("value",), "poison": ("frame",), "pagetable": ("address",),
+    "strain": ("value",), "shutdown": (), "poison": ("frame",), "pagetable": ("address",),
 }  # fmt: skip
-_RARELY = ("kill", "exit", "setuid", "poison", "strain")
+_RARELY = ("kill", "exit", "setuid", "shutdown")
 _FIXED: dict[str, dict[str, Any]] = {
     "xpmem_tunable": {"name": "faults_after"}, "creat": {"file": "x"}, "pwrite": {"file": "x"},
     "pread": {"file": "x", "size": PAGE_SIZE}, "truncate": {"file": "x"}, "load": {"size": 64},
@@ -62,8 +63,10 @@ def _say(script: Script, export: Export, view: Import, other: Import) -> None:
     if call in _RARELY and random.random() < 0.7:
         return
     names = _CALLS[call]
-    said = random.sample(names, random.randint(1, len(names)))
+    said = random.sample(names, random.randint(min(1, len(names)), len(names)))
     values: dict[str, Any] = {name: random.choice(_NUMBERS) for name in said}
+    if call == "poison":
+        values["frame"] = random.choice([n for n in _NUMBERS if n > 1 << 32])
     if call == "xpmem_copy":
         values["size"] = min(values.get("size", 1), _COPY_MAX)
     values |= _FIXED.get(call, {})
