@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm.extents import numbers
-from xpmem_emu.xpmem.extents import extents, intersect, merge, overlaps, subtract
+from xpmem_emu.xpmem.extents import (
+    READ_ONLY,
+    UNCACHED,
+    extents,
+    intersect,
+    merge,
+    overlaps,
+    subtract,
+)
 from xpmem_emu.xpmem.ids import ID_MAX, Ident, unpack
 from xpmem_emu.xpmem.pfn_table import PfnTable
 
@@ -70,7 +78,7 @@ def test_the_pfn_table_behaves_like_a_dictionary(steps: list[tuple[str, int, int
     for what, who, start, count in steps:
         first, pages = BASE + start, range(BASE + start, BASE + start + count)
         if what == "hold":
-            surplus = table.record(first, numbers(1000 + first, count), uncached=False)
+            surplus = table.record(first, numbers(1000 + first, count), 0)
             assert sorted(surplus) == [1000 + page for page in pages if page in model]
             table.hold(who, first, count)
             for page in pages:
@@ -104,23 +112,33 @@ def test_the_pfn_table_behaves_like_a_dictionary(steps: list[tuple[str, int, int
 
 def test_a_known_page_never_gets_another_frame() -> None:
     table = PfnTable()
-    table.record(7, numbers(100, 1), uncached=False)
+    table.record(7, numbers(100, 1), 0)
     with pytest.raises(KernelBug, match="S4"):
-        table.record(7, numbers(101, 1), uncached=False)
+        table.record(7, numbers(101, 1), 0)
 
 
-def test_extents_are_cut_where_frames_or_caching_change() -> None:
-    pages = np.array([0, 1, 2, 3, 10], dtype=np.int64)
-    frames = np.array([5, 6, 9, 10, 11], dtype=np.int64)
-    uncached = np.array([False, False, False, True, True])
-    assert extents(pages, frames, uncached) == [
-        (0, 5, 2, 0), (2, 9, 1, 0), (3, 10, 1, 1), (10, 11, 1, 1),
+def test_extents_are_cut_where_frames_caching_or_rights_change() -> None:
+    pages = np.array([0, 1, 2, 3, 10, 11], dtype=np.int64)
+    frames = np.array([5, 6, 9, 10, 11, 12], dtype=np.int64)
+    flags = np.array([0, 0, 0, UNCACHED, UNCACHED, READ_ONLY], dtype=np.uint8)
+    assert extents(pages, frames, flags) == [
+        (0, 5, 2, 0), (2, 9, 1, 0), (3, 10, 1, 1), (10, 11, 1, 1), (11, 12, 1, 2),
     ]  # fmt: skip
+
+
+def test_a_page_that_is_forgotten_forgets_its_flags() -> None:
+    table = PfnTable()
+    for forget in (lambda: table.take(7, 1), lambda: table.drop(3, 7, 1)):
+        table.record(7, numbers(100, 1), READ_ONLY)
+        table.hold(3, 7, 1)
+        assert table.flags_of(7) == READ_ONLY
+        forget()
+        assert table.flags_of(7) == 0
 
 
 def test_a_table_of_the_whole_address_space_costs_only_what_is_known() -> None:
     table = PfnTable()
-    table.record((1 << 35) + 3, numbers(9, 2), uncached=True)
+    table.record((1 << 35) + 3, numbers(9, 2), UNCACHED)
     table.hold(4, 0, 1 << 36)
     assert table.extents(0, 1 << 36) == [((1 << 35) + 3, 9, 2, 1)]
     assert table.take(0, 1 << 36).holders == {4: [((1 << 35) + 3, 2)]}

@@ -35,6 +35,8 @@ class PinnedRun:
     first_vpn: int
     frames: Frames
     uncached: bool
+    writable: bool
+    """Its owner may store there: copy on write is broken, and a page of a file is dirty."""
 
     def __contains__(self, vpn: int) -> bool:
         return 0 <= vpn - self.first_vpn < len(self.frames)
@@ -160,7 +162,8 @@ def _pin_present(mm: "AddressSpace", first: int, count: int) -> list[PinnedRun]:
             if taken:
                 frames = pte.frame_field(ptes[at : at + taken]) & pte.LOCAL_MASK
                 mm.manager.frames.pin(frames)
-                found.append(PinnedRun(start + at, frames, bool(vma.flags & VmaFlags.UNCACHED)))
+                uncached = bool(vma.flags & VmaFlags.UNCACHED)
+                found.append(PinnedRun(start + at, frames, uncached, vma.writable))
             at += max(taken, 1)
     return found
 

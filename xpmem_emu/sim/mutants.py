@@ -47,6 +47,8 @@ MUTANTS = {
                 fencing.no_quarantine),
         _mutant("no_migration", "live pages stay where a lost importer can write", "S7 S8",
                 fencing.no_migration),
+        _mutant("read_only_ignored", "stores reach what the exporter may only read", "S5",
+                sharing.read_only_ignored),
         _mutant("quarantine_without_proof", "quarantine ends as soon as it began", "S7 S2",
                 fencing.quarantine_without_proof),
         _mutant("accept_old_incarnation", "frames of earlier sessions are accepted", "S6",

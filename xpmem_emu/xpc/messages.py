@@ -238,9 +238,11 @@ class Fault(Message, frozen=True):
 
 
 Extent = tuple[Page, Natural, Annotated[int, Meta(ge=1, le=1 << 20)], Annotated[int, Meta(ge=0)]]
-"""(first page, first frame, number of pages, flags: 1 = uncached)."""
+"""(first page, first frame, number of pages, flags: 1 uncached, 2 read-only)."""
 
 EXTENT_UNCACHED = 1
+EXTENT_READ_ONLY = 2
+"""The exporter itself may not store there, or the page is shared with a file or a child."""
 
 
 class FaultReply(Message, frozen=True):

@@ -122,11 +122,11 @@ class MappedAttachment(Attachment):
     """Inside the coherence domain: special entries lead to the home's frames."""
 
     access = "direct"
-    resolve: Callable[["MappedAttachment", Vma, int], Awaitable[None]]
+    resolve: Callable[["MappedAttachment", Vma, int, bool], Awaitable[None]]
 
     async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
         """Ask the home for frames."""
-        await self.resolve(self, vma, address)
+        await self.resolve(self, vma, address, write)
 
     def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
         """SIGBUS when the home partition is lost."""

@@ -19,7 +19,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
 from xpmem_emu.fields import WINDOW_MAX, text
-from xpmem_emu.mm.gup import pin_pages
+from xpmem_emu.mm.gup import PinnedRun, pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
@@ -40,7 +40,7 @@ from xpmem_emu.xpc.messages import (
 )
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.extents import Extent, Range, intersect, subtract, total
+from xpmem_emu.xpmem.extents import READ_ONLY, UNCACHED, Extent, Range, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.ids import unpack
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
@@ -330,7 +330,7 @@ class Exporter:
             self._recalls.pin(segment, run.frames)
             surplus = run.frames
             if usable:
-                surplus = segment.table.record(run.first_vpn - base, run.frames, run.uncached)
+                surplus = segment.table.record(run.first_vpn - base, run.frames, _flags(run))
             self._recalls.unpin(segment, surplus)
         return usable
 
@@ -342,3 +342,7 @@ class Exporter:
                 errno.ENOMEM, f"{segment.group.pinned} pages of the exporter are pinned, its limit"
             )
         return pages if pages[1] <= room else (touched, 1)
+
+
+def _flags(run: PinnedRun) -> int:
+    return (UNCACHED if run.uncached else 0) | (0 if run.writable else READ_ONLY)

@@ -7,29 +7,35 @@ carry it. The arithmetic on single vectors is mm's; here is what needs ranges as
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from xpmem_emu.mm.extents import Frames as Vector
 from xpmem_emu.mm.extents import Mask
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
 
 Range = tuple[int, int]
 Extent = tuple[int, int, int, int]
 
-UNCACHED = 1
+Flags = npt.NDArray[np.uint8]
+"""Per page: UNCACHED, READ_ONLY."""
 
-__all__ = ["UNCACHED", "Extent", "Mask", "Range", "Vector", "cut", "extents", "intersect", "merge",
-           "overlaps", "subtract", "total"]
+UNCACHED = EXTENT_UNCACHED
+READ_ONLY = EXTENT_READ_ONLY
+
+__all__ = ["READ_ONLY", "UNCACHED", "Extent", "Flags", "Mask", "Range", "Vector", "cut", "extents",
+           "intersect", "merge", "overlaps", "subtract", "total"]
 
 
-def extents(pages: Vector, frames: Vector, uncached: Mask) -> list[Extent]:
-    """The extents of ascending `pages` on `frames`: cut where either is not contiguous."""
+def extents(pages: Vector, frames: Vector, flags: Flags) -> list[Extent]:
+    """The extents of ascending `pages` on `frames`: cut where either is not contiguous, or where
+    flags differ."""
     if not len(pages):
         return []
-    breaks = (np.diff(pages) != 1) | (np.diff(frames) != 1) | (np.diff(uncached.view(np.int8)) != 0)
+    breaks = (np.diff(pages) != 1) | (np.diff(frames) != 1) | (flags[1:] != flags[:-1])
     cuts = np.flatnonzero(breaks) + 1
     starts = np.concatenate(([0], cuts))
     counts = np.diff(np.concatenate((starts, [len(pages)])))
-    flags = np.where(uncached[starts], UNCACHED, 0)
-    columns = (pages[starts], frames[starts], counts, flags)
+    columns = (pages[starts], frames[starts], counts, flags[starts])
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 

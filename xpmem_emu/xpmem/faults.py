@@ -37,7 +37,15 @@ from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import Extent, Range, cut, intersect, overlaps, subtract
+from xpmem_emu.xpmem.extents import (
+    READ_ONLY,
+    Extent,
+    Range,
+    cut,
+    intersect,
+    overlaps,
+    subtract,
+)
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.imports import Imports
 from xpmem_emu.xpmem.install import install, install_known
@@ -59,10 +67,13 @@ class Faults:
         self.after = services.image.faults.after
         self.before = services.image.faults.before
 
-    async def resolve(self, attachment: MappedAttachment, vma: Vma, address: int) -> None:
+    async def resolve(
+        self, attachment: MappedAttachment, vma: Vma, address: int, write: bool
+    ) -> None:
         """Bring in the page behind `address` and its neighbourhood.
 
-        Raises Signalled (SIGBUS with the reason; SIGKILL when killed while waiting) and
+        Raises Signalled (SIGBUS with the reason, a store to what the exporter may only read among
+        them; SIGKILL when killed while waiting) and
         KernelError EAGAIN when invalidations kept crossing the answers (facts 2.4).
         """
         imported = attachment.imported
@@ -71,6 +82,9 @@ class Faults:
         collisions = 0
         while True:
             attachment.require_usable(vma, address)
+            # Known as read-only, it is: the exporter's mprotect that changes it recalls it first.
+            if write and imported.table.flags_of(page) & READ_ONLY:
+                raise attachment.sigbus(address, f"the exporter may only read page {page}")
             if install_known(self._services, attachment, page, self._batch):
                 return
             if imported.busy((page, 1)):

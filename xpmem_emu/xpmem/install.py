@@ -2,7 +2,9 @@
 
 Atomic, and only from frames that are good now: straight from a valid answer or from the table
 of what this partition holds. The VMA is looked up again, because it may have changed while the
-fault slept.
+fault slept. An entry is writable when both sides may store there: this attachment, and the exporter
+itself. What the exporter may only read can be a page of a file or one that it shares with a forked
+child: a store must not get there (S5).
 """
 
 from xpmem_emu.mm import pte
@@ -10,7 +12,7 @@ from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import UNCACHED, Extent, Range, intersect
+from xpmem_emu.xpmem.extents import READ_ONLY, UNCACHED, Extent, Range, intersect
 from xpmem_emu.xpmem.services import Services
 
 
@@ -23,7 +25,7 @@ def install(
     """
     table = attachment.imported.table
     for first, frame, count, flags in extents:
-        table.record(first, numbers(frame, count), bool(flags & UNCACHED))
+        table.record(first, numbers(frame, count), flags & (UNCACHED | READ_ONLY))
     return _map(services, attachment, page, extents)
 
 
@@ -47,7 +49,6 @@ def _map(services: Services, attachment: MappedAttachment, page: int, extents: l
         return 0
     mapped = (attachment.page_at(vma.start), (vma.end - vma.start) >> PAGE_SHIFT)
     base = attachment.imported.home << pte.PARTID_SHIFT
-    access = pte.WRITE if vma.writable else 0
     installed = []
     ptes = 0
     for extent in extents:
@@ -56,8 +57,9 @@ def _map(services: Services, attachment: MappedAttachment, page: int, extents: l
             continue
         first, frame, count, flags = part
         gpfns = numbers(base + frame, count)
-        extra = pte.UNCACHED if flags & UNCACHED else 0
-        ptes += mm.insert_special(vma, attachment.vpn_of(first), gpfns, access | extra)
+        access = pte.WRITE if vma.writable and not flags & READ_ONLY else 0
+        access |= pte.UNCACHED if flags & UNCACHED else 0
+        ptes += mm.insert_special(vma, attachment.vpn_of(first), gpfns, access)
         installed.append(part)
     services.tracer.emit(
         events.PageInstall(

@@ -18,7 +18,7 @@ import numpy as np
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm.extents import runs
 from xpmem_emu.mm.radix import LEAF_SIZE, PAGE_NUMBER_BITS, RadixTree
-from xpmem_emu.xpmem.extents import Extent, Mask, Range, Vector, extents
+from xpmem_emu.xpmem.extents import Extent, Flags, Mask, Range, Vector, extents
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
@@ -32,7 +32,7 @@ class PfnLeaf:
     """512 consecutive pages."""
 
     frames: Vector = field(default_factory=lambda: np.zeros(LEAF_SIZE, dtype=np.int64))
-    uncached: Mask = field(default_factory=_mask)
+    flags: Flags = field(default_factory=lambda: np.zeros(LEAF_SIZE, dtype=np.uint8))
     holders: dict[int, Mask] = field(default_factory=dict)
 
 
@@ -74,7 +74,12 @@ class PfnTable:
         ]
         return np.concatenate([_NOTHING, *found])
 
-    def record(self, page: int, frames: Vector, uncached: bool) -> Vector:
+    def flags_of(self, page: int) -> int:
+        """The flags of one page; 0 when it is not known."""
+        leaf = self._radix.find(page)
+        return 0 if leaf is None else int(leaf.flags[page % LEAF_SIZE])
+
+    def record(self, page: int, frames: Vector, flags: int) -> Vector:
         """Make a run of pages known. Returns the frames of pages that were known already, which
         the caller pinned once too often."""
         surplus = [_NOTHING]
@@ -89,7 +94,7 @@ class PfnTable:
                 raise KernelBug(f"pages at {page + done} are known with other frames (S4)")
             surplus.append(new[~absent])
             there[absent] = new[absent]
-            leaf.uncached[lo : lo + size][absent] = uncached
+            leaf.flags[lo : lo + size][absent] = flags
             self.pages += int(absent.sum())
             done += size
         return np.concatenate(surplus)
@@ -103,13 +108,13 @@ class PfnTable:
 
     def extents(self, page: int, count: int) -> list[Extent]:
         """The known pages of a range with their frames."""
-        pages, frames, uncached = [_NOTHING], [_NOTHING], [_NOTHING.astype(np.bool_)]
+        pages, frames, flags = [_NOTHING], [_NOTHING], [_NOTHING.astype(np.uint8)]
         for base, leaf, lo, hi in self._leaves(page, count):
             index = lo + np.flatnonzero(leaf.frames[lo:hi])
             pages.append(base + index)
             frames.append(leaf.frames[index])
-            uncached.append(leaf.uncached[index])
-        return extents(np.concatenate(pages), np.concatenate(frames), np.concatenate(uncached))
+            flags.append(leaf.flags[index])
+        return extents(np.concatenate(pages), np.concatenate(frames), np.concatenate(flags))
 
     def take(self, page: int, count: int) -> Taken:
         """Forget a range; what was known and who held it."""
@@ -126,6 +131,7 @@ class PfnTable:
                     holders.setdefault(partid, []).append(base + lo + held)
                     mask[lo:hi] = False
             part[:] = 0
+            leaf.flags[lo:hi] = 0
         taken = Taken(
             np.concatenate(pages),
             np.concatenate(frames),
@@ -149,6 +155,7 @@ class PfnTable:
             orphans = (part != 0) & ~held
             freed.append(part[orphans].copy())
             part[orphans] = 0
+            leaf.flags[lo:hi][orphans] = 0
         vector = np.concatenate(freed)
         self._forget(page, count, len(vector))
         return vector

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from xpmem_emu.mm.atomic import atomic
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
-from xpmem_emu.xpmem import serving
+from xpmem_emu.xpmem import install, serving
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.ids import Ident
 from xpmem_emu.xpmem.importer import Importer
@@ -152,3 +152,8 @@ def stale_ids() -> AbstractContextManager[Any]:
         return self.partid << 48 | 1 << 40 | self.tgid << 20 | self.uniq
 
     return patch.object(Ident, "pack", pack)
+
+
+def read_only_ignored() -> AbstractContextManager[Any]:
+    """Entries are writable although the exporter may only read the page."""
+    return patch.object(install, "READ_ONLY", 0)

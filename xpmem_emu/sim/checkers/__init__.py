@@ -8,6 +8,7 @@ that it must catch (`sim/mutants`).
 from xpmem_emu.sim.checkers.base import Checker, Scene, Violation
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.containment import Containment
+from xpmem_emu.sim.checkers.exposure import Exposure
 from xpmem_emu.sim.checkers.expulsions import Expulsions
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.installs import Installs
@@ -23,5 +24,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
     """Every checker that watches the stream."""
     return [
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
-        Once(scene), Bounds(scene), Expulsions(scene),
+        Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene),
     ]  # fmt: skip

@@ -3,8 +3,9 @@
 A page may be mapped to the frame that its home served for it, as long as no recall of that page
 that came after has been acknowledged by the importer. While one is on its way to the importer the
 entry is still right: the home waits for its acknowledgement. With no recall on its way, the home's
-own page table must have that very frame there, writable if the importer may write and the
-exporter might too (a frame that a forked child shares is not); this part needs the kernels.
+own page table must have that very frame there, and an entry that lets the importer store is right
+only where the home's own does: a page of a file that the exporter may only read, or one that a
+forked child shares, is nobody's to change through an attachment. This part needs the kernels.
 """
 
 from collections import defaultdict
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
-from xpmem_emu.sim.checkers.raw import RESIDENT, WRITE, entry, writable_area
+from xpmem_emu.sim.checkers.raw import RESIDENT, WRITE, entry, stored_into
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 from xpmem_emu.xpmem import events
@@ -138,8 +139,25 @@ class Installs(Checker):
         word = entry(kernel, made.tgid, vpn)
         if word is None or not word & RESIDENT or word >> 12 & ((1 << 38) - 1) != frame:
             self.scene.report("S4", partid, f"{where}: the home has {word or 0:#x} there")
-        elif not word & WRITE and writable_area(kernel, made.tgid, vpn):
+        elif not word & WRITE and self._may_store(partid, segid, frame):
             self.scene.report("S5", partid, f"{where}: the exporter itself may not write it now")
+
+    def _may_store(self, importer: int, segid: int, frame: int) -> bool:
+        """Whether an entry of the importer is writable, unless another segment has that frame."""
+        home = segid >> 48
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(importer)
+        others = (
+            good
+            for (other, who), served in self._served.items()
+            if who == importer and other != segid and other >> 48 == home
+            for good, _ in served.values()
+        )
+        return (
+            kernel is not None
+            and frame in stored_into(kernel, home).tolist()
+            and frame not in others
+        )
 
 
 def _pages(ranges: list[tuple[int, int]]) -> Iterator[int]:

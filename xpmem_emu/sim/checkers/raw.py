@@ -50,10 +50,13 @@ def entry(kernel: Kernel, pid: int, vpn: int) -> int | None:
     return found
 
 
-def writable_area(kernel: Kernel, pid: int, vpn: int) -> bool:
-    """Whether the task may store to the page as far as its area says."""
+def stored_into(kernel: Kernel, home: int) -> Vector:
+    """The frames of another kernel that some entry of this one lets a task store into."""
+    found = [_NOTHING]
     for mm in kernel.memory.address_spaces.values():
-        vma = mm.vmas.find(vpn << 12) if mm.pid == pid else None
-        if vma is not None:
-            return bool(vma.prot & 2)
-    return False
+        words = mm.page_table.entries(0, _PAGES)[1]
+        foreign_writable = np.uint64(SPECIAL | WRITE)
+        gpfns = words[(words & foreign_writable) == foreign_writable] >> np.uint64(FRAME_SHIFT)
+        numbers = gpfns.astype(np.int64)
+        found.append(numbers[numbers >> PARTID_SHIFT == home] & ((1 << PARTID_SHIFT) - 1))
+    return np.unique(np.concatenate(found))

@@ -1,0 +1,40 @@
+"""The judge of what calls promise of a lost importer sees one that returns before its fence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.clusters import SMALL
+from tests.xpmem.world import PAGE, PAGES, World
+from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.kernel.calls import Call
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.watch import Watch
+from xpmem_emu.xpmem.fence import Fence
+
+CALLS: dict[str, Callable[[World], Call]] = {
+    "mprotect": lambda w: calls.Mprotect(w.exporter.pid, w.base, PAGES * PAGE, calls.PROT_READ),
+    "fork": lambda w: calls.Fork(w.exporter.pid),
+}
+
+
+@pytest.mark.parametrize("hasty", [False, True])
+@pytest.mark.parametrize("why", CALLS)
+def test_a_call_that_returns_before_its_fence_is_seen(
+    monkeypatch: pytest.MonkeyPatch, why: str, hasty: bool
+) -> None:
+    async def at_once(self: Fence, *where: Any) -> None:
+        return
+
+    if hasty:
+        monkeypatch.setattr(Fence, "passed", at_once)
+    watch = Watch(SMALL)
+    watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
+    cluster.run_until_active()
+    world = World(cluster)
+    world.importer.store(world.attached(), bytes(PAGES * PAGE))
+    cluster.call(0, breaking.FailpointSet("xpmem.fence.before_migrate", "1*delay(5ms)"))
+    cluster.hang(1)
+    world.do(world.exporter, CALLS[why](world))
+    assert {found.invariant for found in watch.scene.violations} == ({"S7"} if hasty else set())
