@@ -19,6 +19,7 @@ from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.sim.watch import Watch
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND, PAGE_SHIFT
+from xpmem_emu.xpc.reasons import Reason
 
 SIGKILL = 9
 Moment = tuple[int | None, ...]
@@ -153,6 +154,12 @@ class Ground:
     def crash(self, partid: int) -> None:
         """The process of a partition vanishes."""
         self.cluster.crash(partid)
+
+    def give_up(self, partid: int, peer: int) -> None:
+        """A partition gives another one up, which had stood still for a moment."""
+        self.watch.scene.injuries.stood_still(self.cluster.now_ns, peer, 1)
+        self.cluster.kernels[partid].xpc.deactivate(peer, Reason.NO_HEARTBEAT, "the world says so")
+        self.cluster.poke(partid)
 
     def kill(self, task: int) -> None:
         """A task is killed."""

@@ -22,7 +22,6 @@ from xpmem_emu.sim.explore.world import (
     small_image,
 )
 from xpmem_emu.sim.plan import Op
-from xpmem_emu.xpc.reasons import Reason
 
 LAST_WORD = 2
 """The tracked word that stopped partitions store into."""
@@ -45,13 +44,6 @@ def _released_permit_shows_nothing(ground: Ground) -> Iterator[Complaint]:
 
 
 # -- what happens from outside --------------------------------------------------------------------
-
-
-def _leave_session(ground: Ground) -> None:
-    """p1 gives p0 up, which had stood still for a moment."""
-    ground.watch.scene.injuries.stood_still(ground.cluster.now_ns, 0, 1)
-    ground.cluster.kernels[1].xpc.deactivate(0, Reason.NO_HEARTBEAT, "the world says so")
-    ground.cluster.poke(1)
 
 
 def _look(ground: Ground) -> None:
@@ -185,7 +177,8 @@ _SESSION_CHANGE = World(
         Program("detacher", 1, (
             act(Op.DETACH, task=2, attachment=1),
             act(Op.GET, task=2, segment=9, made=8),
-            outside("p1 gives p0 up", _leave_session, after="load task 2 attachment 1"),
+            outside("p1 gives p0 up", lambda ground: ground.give_up(1, 0),
+                    after="load task 2 attachment 1"),
         )),
         Program("later", 1, (
             in_session(act(Op.SPAWN, partid=1, made=3, after="p1 gives p0 up")),
