@@ -44,7 +44,7 @@ def test_a_document_has_the_counts_of_each_depth(capsys: pytest.CaptureFixture[s
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == "xpmem-emu/explore/v1"
     world, = said["worlds"]
-    assert (world["verdict"], world["complete"], world["schedules"]) == ("valid", True, [1, 20])
+    assert (world["verdict"], world["complete"], world["schedules"]) == ("valid", True, [1, 53])
 
 
 @pytest.mark.parametrize(("arguments", "why"), [

@@ -1,9 +1,9 @@
 """Counter-examples of the model, done on the real kernels.
 
-A trail of spin is a text, one line for each thing that happened. `read_trail` makes a small world of
-it - who does what - and the order in which messages arrive, calls begin and what is lost. `Follow`
-takes at each point of a schedule the option that leads there; the deviations that it took are a
-line that `sim explore` would replay.
+A trail of spin is a text, one line for each thing that happened. `read_trail` makes of it a small
+world - who does what - and the order in which messages arrive, calls begin and what is lost.
+`Follow` takes at each point of a schedule the option that leads there; the deviations that it took
+are a line that `sim explore` would replay.
 """
 
 import re

@@ -13,7 +13,7 @@ from xpmem_emu.sim.explore.tree import Branch, States, run_tree
 from xpmem_emu.sim.explore.world import World
 from xpmem_emu.sim.explore.worlds import WORLDS
 
-SMALLEST = "far-remove"
+SMALLEST = "boot-over"
 """The world with the fewest schedules."""
 
 

@@ -100,7 +100,10 @@ _FENCE_WAKE = World(
             outside("somebody looks at page 0", _look),
             act(Op.LOAD, task=1, region=1, word=LAST_WORD),
         )),
+        Program("lost", 1, (act(Op.STORE, task=2, attachment=1),)),
+        Program("healthy", 2, (act(Op.STORE, task=3, attachment=2, page=1),)),
     ),
+    finale=(act(Op.MUNMAP, task=1, region=1, page=1, pages=1),),
     stops=(1,),
     crashes=(1,),
     picks=(0,),
@@ -161,6 +164,11 @@ _EXEC_CLOSE = World(
         Program("importer", 1, (
             act(Op.STORE, task=2, attachment=1), act(Op.LOAD, task=2, attachment=1),
         )),
+        Program("attacher", 1, (
+            act(Op.GET, task=2, segment=1, made=2),
+            act(Op.ATTACH, task=2, permit=2, pages=1, made=2),
+            act(Op.LOAD, task=2, attachment=2),
+        )),
     ),
     kills=(1,),
     picks=(0,),
@@ -198,12 +206,18 @@ _SESSION_CHANGE = World(
 _FAR_REMOVE = World(
     name="far-remove",
     gist="an importer of another domain stores while the segment is removed",
-    setup=(*exporting(1), *importing(2, 1), operation(Op.STORE, task=1, region=1)),
+    setup=(
+        *exporting(1), *importing(2, 1), *importing(3, 1, n=2),
+        operation(Op.STORE, task=1, region=1),
+    ),
     images=(small_image("A"), small_image("B")),
     programs=(
         Program("importer", 1, (
             act(Op.STORE, task=2, attachment=1), act(Op.LOAD, task=2, attachment=1),
             act(Op.STORE, task=2, attachment=1, label="again"),
+        )),
+        Program("other", 1, (
+            act(Op.STORE, task=3, attachment=2), act(Op.DETACH, task=3, attachment=2),
         )),
         Program("exporter", 0, (
             act(Op.LOAD, task=1, region=1), act(Op.REMOVE, task=1, segment=1),
@@ -245,7 +259,10 @@ _KILL_RECALL = World(
     ),
     programs=(
         Program("exporter", 0, (act(Op.MUNMAP, task=1, region=1, pages=1),)),
-        Program("forker", 0, (act(Op.PROTECT, task=1, region=1, page=1, pages=1, detail="read"),)),
+        Program("protecter", 0, (
+            act(Op.PROTECT, task=1, region=1, page=1, pages=1, detail="read"),
+            act(Op.FORK, task=1, made=5),
+        )),
         Program("importer", 1, (act(Op.STORE, task=2, attachment=1, page=1),)),
         Program("bystander", 1, (act(Op.LOAD, task=3, attachment=9),)),
     ),
