@@ -36,6 +36,8 @@ _UNSENT = frozenset({"xpc.wire.send", "xpc.receive"})
 _OUT_OF_TIME = frozenset({"xpc.slot.claim", "xpmem.recall.before_send"})
 """Points whose failing stands for a deadline that passed, which nobody need wait for."""
 _UNSERVED = frozenset({"xpc.serve.thread"})
+_SERVES = frozenset({"xpc.serve.before_handler", "xpc.serve.before_reply"})
+"""Points at which an attempt that arrived may wait: only a later one is told so."""
 _SLOWS = ("delay", "pause")
 _OWED = frozenset({"EVICT", "DETACH", "RELEASE"})
 """What a peer must have done within the longest wait, whatever it says meanwhile."""
@@ -205,8 +207,8 @@ class Expulsions(Checker):
         for shot in injuries.shots(peer, since):
             if asked.kind == "INVALIDATE" and shot.action == "pause":
                 return True  # its thread stands still, for all attempts
-            slow = asked.kind == "INVALIDATE" and shot.action.startswith(_SLOWS)
-            if slow and shot.action.startswith("pause"):
-                return True  # for as long as nobody resumes it: all attempts
+            slow = shot.action.startswith(_SLOWS) and (
+                asked.kind == "INVALIDATE" or shot.point in _SERVES
+            )
             hurts += shot.point in _UNSENT or shot.point in _UNSERVED or slow
         return hurts >= asked.attempts
