@@ -61,9 +61,10 @@ mutants: $(READY) ## break the protocol in every known way: each must be caught
 explore: $(READY) ## every schedule of the small worlds with at most two deviations
 	@$(BIN)/xpmem-emu sim explore all --deviations 2 --jobs 2
 
-soak: $(READY) ## real processes: 100 fences in the middle of a store, 200 rounds of breaking
+soak: $(READY) ## real processes: fences inside a store, breaking under load, crowded tasks
 	@$(BIN)/python -m tests.live.fence_loop --rounds 100
 	@$(BIN)/python -m tests.live.kill_loop --rounds 200
+	@$(BIN)/python -m tests.live.crowd_loop --rounds 100
 
 model: ## search every order of a small world with spin
 	@models/check

@@ -50,6 +50,19 @@ def test_no_answer_in_time_is_an_unknown_outcome() -> None:
     assert outcome(Refused(errno.ETIMEDOUT, "p1 did not answer", "")) == ExitCode.UNKNOWN
 
 
+def test_a_partition_that_shuts_down_is_not_taken_for_a_closed_pipe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class ShutDown(Refused, BrokenPipeError):
+        """What Python makes of ESHUTDOWN."""
+
+    error = ShutDown(errno.ESHUTDOWN, "p0 has shut down", "xpmem-emu ps")
+    assert outcome(error) == ExitCode.FAILED
+    assert capsys.readouterr().err == (
+        "error: attach (ESHUTDOWN): p0 has shut down; try: xpmem-emu ps\n"
+    )
+
+
 def test_a_signal_tells_page_segment_partition_and_reason() -> None:
     text = str(explain(TaskGotSigBus(), "load"))
     assert text == (

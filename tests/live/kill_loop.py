@@ -17,12 +17,17 @@ from random import Random
 import click
 
 from tests.live.load import Client, Market
-from tests.live.loops import IMAGE, Broken, patiently, require, running, verdict
+from tests.live.loops import (
+    IMAGE,
+    active,
+    patiently,
+    require,
+    require_balance,
+    running,
+    verdict,
+)
 from xpmem_emu import connect
 from xpmem_emu.live import cluster
-from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.processes import log_tail
-from xpmem_emu.live.state import read_state
 from xpmem_emu.live.topology import load_image
 from xpmem_emu.sim.streams import Ending, Judgement
 
@@ -77,7 +82,7 @@ class KillLoop:
         self.broken[kind] += 1
         self._kinds[kind]()
         self._heal()
-        patiently(active, f"round {number}, {kind}: all active again")
+        patiently(lambda: active(NAME), f"round {number}, {kind}: all active again")
 
     def _any(self) -> str:
         return self._rng.choice(NAMES)
@@ -126,36 +131,6 @@ class KillLoop:
                 partition.fault_reset()
 
 
-def active() -> bool:
-    """Whether every partition is active with every other. Raises Broken when one is dead."""
-    state = read_state(NAME)
-    for row in cluster.ps(NAME):
-        tail = log_tail(state.partition(row.name))
-        require(row.state != "dead", f"{row.name} died by itself:\n{tail}")
-    found = cluster.status(NAME).values()
-    return all(
-        peer["state"] == "ACTIVE" for row in found for peer in row.get("peers", NOBODY).values()
-    )
-
-
-NOBODY = {"": {"state": "it does not answer"}}
-
-
-def leftovers() -> dict[str, dict[str, int]]:
-    """What is still in use on partitions where nobody has a task any more."""
-    fixed = {"mm_frames_total", "calls", "xpc_remembered"}
-    found = {}
-    for name in NAMES:
-        try:
-            with connect(name, NAME) as partition:
-                counts = partition.audit()
-        except XpmemError as error:
-            counts = {str(error): 1}
-        if left := {key: n for key, n in counts.items() if n and key not in fixed}:
-            found[name] = left
-    return found
-
-
 def kill_loop(rounds: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Tally:
     """All rounds, then the balance. Raises Broken."""
     with running(NAME, len(NAMES)):
@@ -178,10 +153,7 @@ def kill_loop(rounds: int, seed: int, say: Callable[[str], None] = lambda text: 
         wrong = [text for client in clients for text in client.wrong]
         wrong += [f"{client.name} hangs" for client in clients if client.is_alive()]
         require(not wrong, "\n".join(wrong[:10]))
-        try:
-            patiently(lambda: not leftovers(), "everything is given back")
-        except Broken as broken:
-            raise Broken(f"{broken}: {leftovers()}") from None
+        require_balance(NAME)
         judgement = verdict(NAME, Ending.AT_REST)
     require(not judgement.violations, "\n".join(map(str, judgement.violations)))
     outcomes = sum((client.outcomes for client in clients), Counter[str]())

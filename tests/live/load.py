@@ -59,13 +59,15 @@ class Client(threading.Thread):
     """Visits one partition again and again until `stop`. `outcomes` counts how calls ended."""
 
     def __init__(self, cluster: str, partition: str, market: Market, seed: str,
-                 stop: threading.Event) -> None:  # fmt: skip
+                 stop: threading.Event, hands: int = 1) -> None:  # fmt: skip
+        """`hands`: how many calls of one task there may be at a time."""
         super().__init__(daemon=True, name=f"client of {partition} {seed}")
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._cluster, self._where, self._market = cluster, partition, market
         self._rng = Random(seed)
         self._stop_now = stop
+        self._hands = hands
         self._acts: list[Callable[[Doings], object]] = [
             self._map, self._make, self._attach, self._attach, self._load, self._load,
             self._store, self._store, self._store, self._amo, self._detach, self._release,
@@ -102,19 +104,37 @@ class Client(threading.Thread):
     def _visit(self) -> None:
         with connect(self._where, self._cluster, timeout=BOUND_S) as partition:
             doings = [Doings(partition.spawn()) for _ in range(2)]
-            for _ in range(VISIT_CALLS):
-                if self._stop_now.is_set():
-                    return
-                each = self._rng.choice(doings)
-                act = self._rng.choice(self._acts)
-                if not self._timed(act.__name__[1:], partial(act, each)):
-                    partition.boot_facts()  # raises when it is not there any more
-                if self._rng.random() < 0.05:
-                    doings[doings.index(each)] = self._next(partition, each)
+            others = [
+                threading.Thread(target=self._timed, args=("hand", partial(self._work, partition,
+                                 doings)), daemon=True)
+                for _ in range(self._hands - 1)
+            ]  # fmt: skip
+            for other in others:
+                other.start()
+            try:
+                self._work(partition, doings)
+            finally:
+                for other in others:
+                    other.join()
+
+    def _work(self, partition: Partition, doings: list[Doings]) -> None:
+        """Let the tasks do something; another hand may do the same with them just now, and end one
+        that is in the middle of a call."""
+        for _ in range(VISIT_CALLS):
+            if self._stop_now.is_set():
+                return
+            index = self._rng.randrange(len(doings))
+            each, act = doings[index], self._rng.choice(self._acts)
+            if not self._timed(act.__name__[1:], partial(act, each)):
+                partition.boot_facts()  # raises when it is not there any more
+            if self._rng.random() < 0.05:
+                doings[index] = self._next(partition, each)
 
     def _next(self, partition: Partition, old: Doings) -> Doings:
         """Another task in place of this one, which ends in one of the ways there are."""
-        ends: list[Callable[[], None]] = [old.task.exit, old.task.kill, old.task.xpmem_close]
+        ends: list[Callable[[], None]] = [
+            old.task.exit, old.task.kill, old.task.kill, old.task.xpmem_close, old.task.execve,
+        ]  # fmt: skip
         end = self._rng.choice(ends)
         self._timed(end.__name__, end)
         return Doings(partition.spawn())

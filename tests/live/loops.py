@@ -15,8 +15,11 @@ from pathlib import Path
 
 import psutil
 
+from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
+from xpmem_emu.live.failures import XpmemError
+from xpmem_emu.live.processes import log_tail
 from xpmem_emu.live.state import read_state
 from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
 from xpmem_emu.sim.streams import Ending, Judgement, judge
@@ -52,12 +55,13 @@ def folders() -> Iterator[None]:
 
 
 @contextmanager
-def running(name: str, partitions: int, command: tuple[str, ...] = ()) -> Iterator[None]:
+def running(name: str, partitions: int, command: tuple[str, ...] = (),
+            image: str = IMAGE) -> Iterator[None]:  # fmt: skip
     """A cluster of that name with event logs; at its end nothing may be left of it."""
     with folders():
         try:
             spec = ClusterSpec(
-                name, numbered(partitions), IMAGE, event_log=True, command=command
+                name, numbered(partitions), image, event_log=True, command=command
             )
             cluster.up(spec, timeout_s=BOUND_S)
             yield
@@ -70,10 +74,52 @@ def running(name: str, partitions: int, command: tuple[str, ...] = ()) -> Iterat
         require(not left and not alive, f"left behind: {left} {alive}")
 
 
-def verdict(name: str, ending: Ending) -> Judgement:
+def streams(name: str) -> list[Path]:
+    """The event logs of a cluster."""
+    return sorted(Path(read_state(name).run_folder).glob("*.events.jsonl"))
+
+
+def verdict(name: str, ending: Ending, image: str = IMAGE) -> Judgement:
     """What the streams of a cluster, which may still run, say."""
-    folder = Path(read_state(name).run_folder)
-    return judge(sorted(folder.glob("*.events.jsonl")), load_image(IMAGE), ending)
+    return judge(streams(name), load_image(image), ending)
+
+
+def active(name: str) -> bool:
+    """Whether every partition is active with every other. Raises Broken when one is dead."""
+    state = read_state(name)
+    for row in cluster.ps(name):
+        tail = log_tail(state.partition(row.name))
+        require(row.state != "dead", f"{row.name} died by itself:\n{tail}")
+    found = cluster.status(name).values()
+    return all(
+        peer["state"] == "ACTIVE" for row in found for peer in row.get("peers", NOBODY).values()
+    )
+
+
+NOBODY = {"": {"state": "it does not answer"}}
+
+
+def leftovers(name: str) -> dict[str, dict[str, int]]:
+    """What is still in use on partitions where nobody has a task any more."""
+    fixed = {"mm_frames_total", "calls", "xpc_remembered"}
+    found = {}
+    for one in read_state(name).partitions:
+        try:
+            with connect(one.name, name) as partition:
+                counts = partition.audit()
+        except XpmemError as error:
+            counts = {str(error): 1}
+        if left := {key: n for key, n in counts.items() if n and key not in fixed}:
+            found[one.name] = left
+    return found
+
+
+def require_balance(name: str) -> None:
+    """Everything is given back, now or soon. Raises Broken."""
+    try:
+        patiently(lambda: not leftovers(name), "everything is given back")
+    except Broken as broken:
+        raise Broken(f"{broken}: {leftovers(name)}") from None
 
 
 def require(good: bool, otherwise: str) -> None:

@@ -145,13 +145,14 @@ def guard(work: Callable[[], object], command: Callable[[], str], debug: Callabl
         sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
-    except BrokenPipeError:
-        _abandon_stdout()
-        return ExitCode.PIPE_CLOSED
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except Exception as error:
+        # A partition that shuts down (ESHUTDOWN) is one too, and says why.
+        if isinstance(error, BrokenPipeError) and not hasattr(error, "cause"):
+            _abandon_stdout()
+            return ExitCode.PIPE_CLOSED
         if debug():
             traceback.print_exc()
         failure = explain(error, command())

@@ -195,7 +195,7 @@ class Kernel:
     def _no_place(self, purpose: Purpose) -> Failed | None:
         """Why a call may not begin."""
         if self.stopping and purpose is Purpose.WORK:
-            return Failed(errno.ESHUTDOWN, f"p{self.partid} is shutting down")
+            return Failed(errno.ESHUTDOWN, f"p{self.partid} is shutting down", "xpmem-emu ps")
         failing = purpose is not Purpose.BREAKING and self.failpoints.armed
         if self._admission.full(purpose) or (failing and self.failpoints.failing(CALL_BEGIN)):
             return Failed(
@@ -302,7 +302,7 @@ class Kernel:
         """The answer of a kernel that has stopped."""
         if isinstance(self.stopped, Panic):
             return Failed(errno.EIO, f"p{self.partid} panicked: {self.stopped.reason}")
-        return Failed(errno.ESHUTDOWN, f"p{self.partid} has shut down")
+        return Failed(errno.ESHUTDOWN, f"p{self.partid} has shut down", "xpmem-emu ps")
 
     # -- partitions come and go --------------------------------------------------------------
 
