@@ -51,6 +51,17 @@ def test_many_lost_additions_are_told_apart_by_nobody() -> None:
     assert judge([*lost, load(30, 31, 99)]) is Answer.NO
 
 
+def test_what_may_have_happened_and_changed_nothing_costs_nothing() -> None:
+    lost = [
+        Access(WORD, Verb.COMPARE_SWAP, 2 * n, FOREVER, 100 + n, compare=99, sure=False)
+        for n in range(1, 30)
+    ]
+    counted = [add(10 * n, 10 * n + 15, n - 1) for n in range(1, 30)]
+    seen = [load(400, 401, 29), load(500, 501, 128)]
+    assert judge([*lost, *counted], budget=200) is Answer.YES
+    assert judge([*lost, *counted, *seen], budget=200) is Answer.NO
+
+
 def test_a_spent_budget_is_not_an_answer() -> None:
     swaps = [Access(WORD, Verb.SWAP, 1, 100, value, seen=value % 3) for value in range(1, 20)]
     assert judge(swaps, budget=2) is Answer.UNKNOWN

@@ -134,6 +134,8 @@ class _Search:
                 continue
             if result == value and each.sure and each.verb is Verb.LOAD:
                 return [(done | 1 << i, value)]
+            if result == value and not each.sure:
+                continue  # as if it had not happened, which is allowed
             if needed is not None and each.sure and not {value, result} & needed:
                 return [(done | 1 << i, result)]  # neither what goes nor what comes is missed
             (likely if each.sure else states).append((done | 1 << i, result))
