@@ -1,14 +1,29 @@
 """Bytes of peers are never trusted: receive() counts, traces and drops; it never raises."""
 
+import random
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xpc.golden import GOLDEN
 from tests.xpc.strategies import structs
-from tests.xpc.world import World
-from xpmem_emu.units import SECOND
+from tests.xpc.world import Node, World, hold, image
+from xpmem_emu.units import MILLISECOND, SECOND
+from xpmem_emu.xpc import channel
+from xpmem_emu.xpc.admin import BACKLOG_MAX
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE, FIRST_DATA_CODE, Header, encode
-from xpmem_emu.xpc.messages import MESSAGES, Ack, FindName, FindNameReply, InvalidateAck, Pending
+from xpmem_emu.xpc.messages import (
+    MESSAGES,
+    Ack,
+    CloseRequest,
+    Evict,
+    FindName,
+    FindNameReply,
+    InvalidateAck,
+    OpenRequest,
+    Pending,
+)
 
 
 @settings(max_examples=40)
@@ -101,3 +116,50 @@ def test_a_new_number_in_a_slot_that_is_still_busy_is_a_bad_frame() -> None:
     assert [message.name for message in world[0].echo.served] == ["0"]
     assert world[0].xpc.counters["bad_frames"] == 1
     world.shut_down()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_table_outgrows_the_image_whatever_a_peer_sends(seed: int) -> None:
+    """Requests that never end, with any number and in any session that it has."""
+    draw = random.Random(f"flood {seed}")
+    world = World(2, config=image(slots=2, disengage_limit=100 * MILLISECOND))
+    world.connect()
+    hold(world, 0)
+    node, partition = world[0], world[0].xpc.partitions[1]
+    capacity = 2 * 2 * 2  # slots, classes, channels
+    for step in range(2000):
+        number = draw.choice([0, 0, 1, 2])
+        control = draw.choice([OpenRequest(1, 4 << 20, 2), CloseRequest(0, 9), Ack(), Pending()])
+        message = control if number == 2 else draw.choice([FindName("x"), Evict(1, []), Ack()])
+        header = Header(
+            1, partition.remote.seen, partition.mine, number, draw.choice([step, step % 16, 1])
+        )
+        node.xpc.receive([encode(header, message)])
+        if not step % 7:
+            world.run(50 * MILLISECOND)
+        audit = node.xpc.audit()
+        assert audit["threads"] <= 2 * capacity, (seed, step)
+        assert audit["remembered"] <= capacity + 1, (seed, step)
+        assert audit["admin"] <= 1 + BACKLOG_MAX, (seed, step)
+        assert len(node.scheduler.threads) <= 2 * capacity + 5, (seed, step)
+    assert partition.counters.activations > 1
+
+
+def test_a_channel_that_is_opened_again_and_again_ends_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each opening has its own numbers, and numbers have 63 bits."""
+    monkeypatch.setattr(channel, "OPENINGS_MAX", 3)
+    world = World(2)
+    world.connect()
+    for _ in range(3):
+        closed = world[1].spawn(world[1].xpc.unregister(0))
+        assert world.run_until(lambda task=closed: task.done)
+        world[1].xpc.register(0, world[1].echo)
+        world.connect()
+    assert [place for place in places(world[0]) if place == "xpc/channel:openings"] != []
+    world.shut_down()
+
+
+def places(node: Node) -> list[str]:
+    return [getattr(record.event, "place", "") for record in node.names("xpc:partition")]

@@ -1,8 +1,12 @@
 """Only the counter is progress."""
 
+import pytest
+
 from tests.xpc.world import World, image
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
+from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.messages import Heartbeat
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.remote import Remote
 
@@ -101,3 +105,22 @@ def test_heartbeats_are_not_in_the_event_stream() -> None:
     assert [node.tracer.count for node in world.nodes.values()] == counts
     assert sum(kind == "HEARTBEAT" for _, _, kind in world.sent) > 150
     world.shut_down()
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(
+    offline: bool,
+) -> None:
+    """Damaged or forged, no later value is larger, so nothing looks like progress any more."""
+    world = World(2)
+    world.connect()
+    partition = world[0].xpc.partitions[1]
+    header = Header(1, partition.remote.seen, partition.mine, 2, 0)
+    beat = Heartbeat((1 << 63) - 1, offline, ActState.ACTIVE, True)
+    world[0].xpc.receive([encode(header, beat)])
+    world[1].xpc.deactivate(0, Reason.TIMEOUT, "test") if offline else world.run(SECOND)
+    assert world.run_until(lambda: partition.counters.activations == 2 and world.all_active())
+    world.run(10 * SECOND)
+    assert partition.counters.activations == 2
+    world[1].stopped = True
+    assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, SECOND)

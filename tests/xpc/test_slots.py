@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.xpc.world import World, answer, connected, hold, image, reason
+from tests.xpc.world import World, answer, connected, ending, hold, image, reason
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import Header, encode
@@ -18,7 +18,7 @@ from xpmem_emu.xpc.messages import (
     Message,
 )
 from xpmem_emu.xpc.patience import Patience
-from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.slots import Outcome
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet
 
@@ -253,4 +253,33 @@ def test_a_peer_gets_no_session_while_its_old_threads_leave_no_room_for_one() ->
     let_go()
     world.connect()
     assert partition.threads == 0
+    world.shut_down()
+
+
+def test_a_slot_whose_numbers_are_used_up_ends_its_session_and_the_next_begins_anew() -> None:
+    world = connected(slots=2)
+    world[0].xpc.number_from(1 << 50)
+    asked = [world.ask(0, 1, f"{each}") for each in range(2)]  # one last number for each slot
+    assert world.run_until(lambda: all(task.done for task in asked))
+    assert [task.error for task in asked] == [None, None]
+    task = world.ask(0, 1)
+    assert world.run_until(lambda: task.done)
+    assert ending(task) is Ending.NOT_SENT
+    assert world[0].xpc.partitions[1].place == "xpc/slots:numbers"
+    world.connect()
+    task = world.ask(0, 1)
+    assert world.run_until(lambda: task.done)
+    assert task.result == (FindNameReply(3), b"")
+    world.shut_down()
+
+
+@pytest.mark.parametrize("number", [1 << 31, 1 << 32, (1 << 40) - 1])
+def test_numbers_may_be_strained_as_far_as_the_command_allows(number: int) -> None:
+    world = connected(slots=2)
+    world[0].xpc.number_from(number)
+    for _ in range(30):
+        task = world.ask(0, 1)
+        assert world.run_until(lambda task=task: task.done)
+        assert task.error is None
+    assert world[0].xpc.partitions[1].counters.activations == 1
     world.shut_down()

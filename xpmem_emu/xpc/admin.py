@@ -44,7 +44,7 @@ class Admin:
             classes=1,
             generation=0,
             late_reply=lambda request, reply: None,
-            give_up=lambda place: deactivate(Reason.TIMEOUT, place),
+            give_up=deactivate,
         )
         self._receiver = ReceiveRing(slots=1, generation=0)
         self._backlog: deque[Message] = deque()

@@ -35,7 +35,7 @@ from xpmem_emu.xpc.messages import (
     OpenRequest,
 )
 from xpmem_emu.xpc.reasons import Reason, reason_of
-from xpmem_emu.xpc.wire import Wire
+from xpmem_emu.xpc.wire import OPENINGS_MAX, Wire
 
 
 class ChannelState(Enum):
@@ -192,6 +192,9 @@ class Channel:
         if asked.entry_size != xpc.payload:
             self._refused = True
             self.disconnect(Reason.UNEQUAL_MSG_SIZES)
+            return
+        if self._openings == OPENINGS_MAX:  # its numbers would be more than 63 bits
+            self._host.deactivate(Reason.LACK_OF_RESOURCES, "xpc/channel:openings")
             return
         slots = min(xpc.slots, asked.local_nentries)
         self.opening = Opening(

@@ -57,7 +57,7 @@ class Opening:
             classes=len(SlotClass),
             generation=generation,
             late_reply=lambda request, reply: handler.late_reply(wire.peer, request, reply),
-            give_up=lambda place: host.deactivate(Reason.TIMEOUT, place),
+            give_up=host.deactivate,
         )
         self.receiver = ReceiveRing(slots * len(SlotClass), generation)
         self.threads = 0

@@ -30,6 +30,7 @@ class Remote:
     let_go: bool = False
     """It said, or proved, that it holds nothing of the session any more."""
     heartbeat: int = 0
+    """Its last value in its present incarnation: progress is a larger one."""
     checked: int = -1
     """The heartbeat at the last check."""
     offline: bool = False
@@ -38,7 +39,9 @@ class Remote:
     def renew(self, incarnation: int) -> None:
         """It showed a newer incarnation: what was known of the old one does not hold."""
         if incarnation >> EPOCH_BITS != self.seen >> EPOCH_BITS:
-            self.page, self.heartbeat, self.offline = None, 0, False
+            self.page = None
+        # A value from before may be anything, and must not hide the ones that are to come.
+        self.heartbeat, self.offline = 0, False
         self.seen = incarnation
         self.act_state = ActState.INACTIVE
         self.knows_us = False

@@ -79,15 +79,16 @@ class SendRing:
         classes: int,
         generation: int,
         late_reply: Callable[[Message, Message], None],
-        give_up: Callable[[str], None],
+        give_up: Callable[[Reason, str], None],
     ) -> None:
-        """`slots` in each of `classes`; `give_up` ends the session, at this place."""
+        """`slots` in each of `classes`; `give_up` ends the session."""
         self._wire = wire
         self._scheduler = wire.local.scheduler
         self._channel = channel
         self.slots = total = slots * classes
         """Of all classes together."""
         first = total * (generation << GENERATION_SHIFT)
+        self._end = total * (generation + 1 << GENERATION_SHIFT)
         self._next = [first + slot for slot in range(total)]
         self._free = [deque(range(slots * c, slots * (c + 1))) for c in range(classes)]
         self._waiting: list[deque[Completion[int]]] = [deque() for _ in range(classes)]
@@ -108,9 +109,8 @@ class SendRing:
 
     def number_from(self, number: int) -> None:
         """Let later requests have at least this number, as far as one opening has numbers."""
-        end = (self._next[0] // self.slots >> GENERATION_SHIFT) + 1 << GENERATION_SHIFT
-        k = min(-(-number // self.slots), end - 1)
-        self._next = [max(old, slot + k * self.slots) for slot, old in enumerate(self._next)]
+        first = min(-(-number // self.slots) * self.slots, self._end - self.slots)
+        self._next = [max(old, first + slot) for slot, old in enumerate(self._next)]
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -123,6 +123,7 @@ class SendRing:
         slot = await self._claim(slot_class(type(request)), terms)
         if terms.obligation is Obligation.OWED:
             terms = terms.from_now(self._scheduler.now_ns)
+        self._require_number(slot)
         answer: RemoteAnswer[Outcome] = RemoteAnswer(self._scheduler)
         flight = self._launch(slot, request, bulk, terms, answer.complete)
         why = await terms.obligation.sleep(answer, terms.give_up_ns)
@@ -144,7 +145,9 @@ class SendRing:
         slots = slot_class(type(request)) if len(self._free) > 1 else SlotClass.DEMAND
         if not self._free[slots]:
             raise self._error(Ending.NOT_SENT, Reason.NO_WAIT, "xpc/slots:post")
-        self._launch(self._free[slots].popleft(), request, bulk, terms, notify)
+        slot = self._free[slots].popleft()
+        self._require_number(slot)
+        self._launch(slot, request, bulk, terms, notify)
 
     async def _claim(self, slots: SlotClass, terms: Terms) -> int:
         if self._ended is not None:
@@ -165,6 +168,14 @@ class SendRing:
             queue.remove(granted)
             raise self._error(Ending.NOT_SENT, Reason.TIMEOUT, "xpc/slots:no_slot")
         return granted.value
+
+    def _require_number(self, slot: int) -> None:
+        """A slot whose numbers are used up takes its session with it; the next one begins anew.
+        Raises XpcError NOT_SENT."""
+        if self._next[slot] < self._end:
+            return
+        self._give_up(Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
+        raise self._error(Ending.NOT_SENT, Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
 
     def _launch(
         self,
@@ -257,7 +268,7 @@ class SendRing:
 
     def _send_again(self, flight: Flight) -> None:
         if flight.notify is not None and flight.attempts >= flight.terms.patience.tries:
-            self._give_up("xpc/slots:silent")
+            self._give_up(Reason.TIMEOUT, "xpc/slots:silent")
             return
         flight.attempts += 1
         flight.attempt_end_ns = self._scheduler.now_ns + flight.terms.patience.attempt_ns
@@ -268,7 +279,7 @@ class SendRing:
         if flight.notify is None:
             return
         if flight.terms.obligation is Obligation.OWED:
-            self._give_up("xpc/slots:overdue")
+            self._give_up(Reason.TIMEOUT, "xpc/slots:overdue")
             return
         notify, flight.notify = flight.notify, None
         notify(self._error(Ending.TIMED_OUT, Reason.TIMEOUT, "xpc/slots:wait_max"))

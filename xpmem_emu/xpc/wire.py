@@ -20,8 +20,11 @@ from xpmem_emu.xpc.messages import Message, RsvdPage
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.requester import Requester
 
-GENERATION_SHIFT = 32
-"""Numbers that one slot may use in one opening of a channel: it never comes near them."""
+GENERATION_SHIFT = 40
+"""Bits of how often one slot may be used in one opening of a channel. A session ends before a slot
+is used more often."""
+OPENINGS_MAX = 1 << 10
+"""Openings of one channel in one session. With at most 2^13 slots a number has 63 bits."""
 
 
 class Transport(Protocol):
