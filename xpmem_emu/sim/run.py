@@ -94,6 +94,7 @@ class Run:
         self.troubles.heal()
         self.watch.scene.injuries.forgers.clear()
         if self._converges() and self._calls_end():
+            self.watch.shadow.settled()
             self._read_again()
             self._end_tasks()
             self._use_again()

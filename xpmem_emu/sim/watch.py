@@ -18,6 +18,7 @@ from xpmem_emu.sim.checkers.base import Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.pins import Pins
+from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.races import Races
 from xpmem_emu.sim.sometimes import Sometimes
@@ -45,6 +46,7 @@ class Watch:
         ]
         self.bounds = self._one(Bounds)
         self.pins = self._one(Pins)
+        self.shadow = self._one(Shadow)
         self.sometimes = Sometimes()
         self.events = 0
         self._identity = self._one(Identity)
@@ -64,6 +66,7 @@ class Watch:
         """The cluster whose observer this is has booted: from now on look at it as well."""
         self.scene.cluster = cluster
         cluster.crashed, cluster.resumed = self.crashed, self.resumed
+        cluster.scribbled = self.shadow.scribbled
 
     @property
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from xpmem_emu.sim.checkers.mappings import Mappings
 from xpmem_emu.sim.checkers.once import Once
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.checkers.sessions import Sessions
+from xpmem_emu.sim.checkers.shadow import Shadow
 
 __all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers"]
 
@@ -24,5 +25,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
     """Every checker that watches the stream."""
     return [
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
-        Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene),
+        Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
     ]  # fmt: skip

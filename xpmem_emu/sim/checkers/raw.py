@@ -8,7 +8,7 @@ import numpy.typing as npt
 from xpmem_emu.kernel.kernel import Kernel
 
 Vector = npt.NDArray[np.int64]
-PRESENT, WRITE, SPECIAL, RESIDENT = 0x1, 0x2, 0x20, 0x1 | 0x80 | 0x100
+PRESENT, WRITE, SPECIAL, SWAP, RESIDENT = 0x1, 0x2, 0x20, 0x40, 0x1 | 0x80 | 0x100
 FRAME_SHIFT, PARTID_SHIFT = 12, 38
 _PAGES = 1 << 36
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -48,6 +48,17 @@ def entry(kernel: Kernel, pid: int, vpn: int) -> int | None:
         if mm.pid == pid:
             found = mm.page_table.walk(vpn)
     return found
+
+
+def page_bytes(kernel: Kernel, pid: int, vpn: int) -> bytes | None:
+    """What is on a task's page, in memory or on swap; None when nothing is there yet."""
+    word = entry(kernel, pid, vpn)
+    if not word or word & SPECIAL:
+        return None
+    if word & RESIDENT:
+        frame = word >> FRAME_SHIFT & (1 << PARTID_SHIFT) - 1
+        return bytes(kernel.memory.frames.pages[frame])
+    return bytes(kernel.memory.swap._pages[word >> FRAME_SHIFT]) if word & SWAP else None
 
 
 def stored_into(kernel: Kernel, home: int) -> Vector:

@@ -1,0 +1,368 @@
+"""Loads, stores and atomic operations: what may come of them (S13) and what they see (S14).
+
+For each page of an access the model says whether it is allowed, never allowed, or not known. An
+access through an attachment may always fail - its home may be lost - but never succeed where the
+exporter has nothing. A store that failed may be there or not; one from another partition that got
+no answer may still land.
+"""
+
+import errno
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from xpmem_emu.errors import Signal
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate, Span
+from xpmem_emu.sim.shadow.files import cut, tail
+from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
+from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+
+Report = Callable[[str, str], None]
+"""(invariant, text)."""
+RIGHTS, CONTENTS = "S13", "S14"
+_READ, _WRITE = 1, 2
+_WORD = 8
+_COPY_MAX = 1 << 24
+_MASK = (1 << 64) - 1
+
+
+class Leave(Enum):
+    """Whether a page may be accessed."""
+
+    YES = "yes"
+    PERHAPS = "its home decides"
+    UNKNOWN = "unknown"
+    SEGV = "nothing there, or no right"
+    BUS = "nothing behind it"
+
+
+class Part(NamedTuple):
+    """The bytes [low, high) of a page, as the access found it at its begin."""
+
+    vpn: int
+    low: int
+    high: int
+    at: int
+    home: Task | None
+    """Whose page it really is."""
+    page: Page | None
+    cell: Cell | None
+    write: Span | None
+    claim: Span | None
+    fresh: bool
+    """The first store to a private page of a file."""
+
+
+class Accesses:
+    """Judges accesses of one world."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        machines: dict[int, Machine],
+        segments: dict[int, Segment],
+        step: Callable[[], int],
+        bound: Callable[[int, int, int, int], bool],
+    ) -> None:
+        """`bound`: whether two partitions were in session from one step to another."""
+        self._clock = clock
+        self._machines = machines
+        self._segments = segments
+        self._step = step
+        self._bound = bound
+
+    # -- the calls -------------------------------------------------------------------------
+
+    def load(self, at: Machine, task: Task, call: calls.Load, report: Report) -> Finish:
+        """Bytes as they are."""
+        begin = self._clock.now
+        pieces = cut(call.address, call.size)
+
+        def finish(outcome: Outcome | None) -> None:
+            if not self._quiet(task, call.address, call.size, begin):
+                return
+            self._judge(at, task, pieces, outcome, begin, _READ, report, "load")
+            if not isinstance(outcome, Done):
+                return
+            for vpn, low, high, place in pieces:
+                cell, end = self.readable(at, task, vpn, begin)
+                seen = bytes(outcome.bulk[place : place + min(high, end) - low])
+                wrong = cell.differs(low, seen, begin) if cell is not None and low < end else ""
+                if wrong:
+                    report(CONTENTS, f"task {task.pid} loads page {vpn:#x}: {wrong}")
+
+        return finish
+
+    def store(
+        self, at: Machine, task: Task, call: calls.Store, data: bytes, report: Report
+    ) -> Finish:
+        """Bytes put there."""
+        begin = self._clock.now
+        pieces = cut(call.address, len(data))
+        parts = [self._claimed(task, *piece) for piece in pieces]
+
+        def finish(outcome: Outcome | None) -> None:
+            quiet = self._quiet(task, call.address, len(data), begin)
+            if quiet:
+                self._judge(at, task, pieces, outcome, begin, _WRITE, report, "store")
+            for part in parts:
+                fate = self._fate(at, part, outcome, len(parts))
+                self._settle(task, part, data, fate if quiet else _unsure(fate), begin)
+
+        return finish
+
+    def amo(self, at: Machine, task: Task, call: calls.Amo, report: Report) -> Finish:
+        """One word, of uncached memory."""
+        begin = self._clock.now
+        low = call.address & PAGE_MASK
+        piece = call.address >> PAGE_SHIFT, low, low + _WORD, 0
+        if call.address % _WORD:
+            return _ignored
+        part = self._claimed(task, *piece)
+
+        def finish(outcome: Outcome | None) -> None:
+            quiet = self._quiet(task, call.address, _WORD, begin)
+            if quiet:
+                self._judge(at, task, [piece], outcome, begin, _WRITE, report, "atomic operation")
+            fate = self._fate(at, part, outcome, 1)
+            if isinstance(outcome, Failed):
+                definite = part.page is None or part.page.attached is None
+                definite = definite or outcome.errno in (errno.EINVAL, errno.ENOENT, errno.EACCES)
+                fate = Fate.NOTHING if definite else Fate.LOOSE
+            value = b""
+            if isinstance(outcome, Done) and isinstance(outcome.value, int):
+                value = _after(call, outcome.value).to_bytes(_WORD, "little")
+                if quiet:
+                    self._judge_word(at, task, part, outcome.value, begin, report)
+            self._settle(task, part, value, fate if quiet else _unsure(fate), begin)
+
+        return finish
+
+    def copy(self, at: Machine, task: Task, call: calls.XpmemCopy) -> Finish:
+        """A block transfer: what it leaves at its target is not modelled."""
+        begin = self._clock.now
+        permit = at.permits.get(call.dst_apid)
+        segment = None if permit is None else self._segments.get(permit.segid)
+        home = None if segment is None else self._machines.get(segment.home)
+        target = None if home is None or segment is None else home.tasks.get(segment.pid)
+        if target is None or segment is None or call.size > _COPY_MAX:
+            return _ignored
+        first = (segment.first_vpn << PAGE_SHIFT) + call.dst_offset
+        parts = [self._claimed(target, *piece) for piece in cut(first, call.size)]
+
+        def finish(outcome: Outcome | None) -> None:
+            fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
+            for part in parts:
+                self._settle(target, part, b"", fate, begin)
+
+        return finish
+
+    # -- whose page it is ------------------------------------------------------------------
+
+    def _behind(self, task: Task, vpn: int) -> tuple[Task | None, int, Page | None]:
+        """The task whose page it really is, its number there, and the page."""
+        page = task.pages.get(vpn)
+        if page is None or page.attached is None:
+            return task, vpn, page
+        machine = self._machines.get(page.attached.segment.home)
+        home = None if machine is None else machine.tasks.get(page.attached.segment.pid)
+        return home, page.vpn, None if home is None else home.pages.get(page.vpn)
+
+    def _claimed(self, task: Task, vpn: int, low: int, high: int, place: int) -> Part:
+        """Enter a store that begins."""
+        now, oldest = self._clock.now, self._clock.oldest
+        home, number, page = self._behind(task, vpn)
+        claim = None if home is None else home.stores.begin(now, number, number + 1, oldest)
+        cell, write, fresh = None, None, False
+        if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
+            fresh = page.kind is Kind.PRIVATE and page.cell is None and page.file is not None
+            cell = page.own(now)
+            write = cell.writes.begin(now, low, high, oldest)
+        return Part(vpn, low, high, place, home, task.pages.get(vpn), cell, write, claim, fresh)
+
+    def _settle(
+        self, task: Task, part: Part, data: bytes, fate: Fate, begin: int
+    ) -> None:
+        now = self._clock.now
+        if part.cell is not None and part.write is not None:
+            piece = data[part.at : part.at + part.high - part.low]
+            part.cell.finish(part.write, now, piece, fate)
+            if part.fresh:
+                self._blur_copied(task, part, fate, begin)
+        page = self._behind(task, part.vpn)[2]
+        known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
+        if fate not in (Fate.DONE, Fate.NOTHING) and page is not None and known:
+            page.own(now).blur(part.low, part.high)
+        if part.claim is not None and fate is not Fate.LOOSE:
+            part.claim.end = now
+
+    def _blur_copied(self, task: Task, part: Part, fate: Fate, begin: int) -> None:
+        """The page was copied from the file at some time since."""
+        assert part.cell is not None
+        if fate is not Fate.DONE:
+            part.cell.blur(0, PAGE_SIZE)
+            return
+        page = self._behind(task, part.vpn)[2]
+        source = page.file.cells.get(page.index) if page is not None and page.file else None
+        for span in source.writes.crossing(begin, 0, PAGE_SIZE) if source is not None else ():
+            part.cell.blur(span.low, min(span.high, part.low) if span.low < part.low else span.high)
+
+    def scribbled(self, task: Task, address: int, size: int) -> None:
+        """Bytes were stored past every call: nobody knows them."""
+        for vpn, low, high, _ in cut(address, size):
+            page = self._behind(task, vpn)[2]
+            if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
+                page.own(self._clock.now).blur(low, high)
+
+    # -- judgements ------------------------------------------------------------------------
+
+    def _quiet(self, task: Task, address: int, size: int, begin: int) -> bool:
+        """Whether nothing changed under the access, as far as the task itself goes."""
+        low, high = address >> PAGE_SHIFT, (address + size + PAGE_MASK) >> PAGE_SHIFT
+        return not (task.wild or task.dying or task.areas.crossing(begin, low, high))
+
+    def _in_session(self, at: Machine, attached: Attached) -> bool:
+        home = attached.segment.home
+        return home == at.partid or self._bound(home, at.partid, attached.since, self._step())
+
+    def _leave(self, at: Machine, task: Task, vpn: int, begin: int, need: int) -> Leave:
+        page = task.pages.get(vpn)
+        if page is None:
+            return Leave.SEGV
+        if page.kind is Kind.UNKNOWN:
+            return Leave.UNKNOWN
+        if not page.prot & (need if need == _WRITE else _READ | _WRITE):
+            return Leave.SEGV
+        if page.attached is not None:
+            return self._home_leave(at, page.attached, page.vpn, begin)
+        file = page.file
+        if file is None or (page.kind is Kind.PRIVATE and page.cell is not None):
+            return Leave.YES
+        if file.size is None or file.sizes.crossing(begin, 0, EVERYWHERE):
+            return Leave.UNKNOWN
+        return Leave.YES if tail(file, page.index) else Leave.BUS
+
+    def _home_leave(self, at: Machine, attached: Attached, vpn: int, begin: int) -> Leave:
+        segment = attached.segment
+        machine = self._machines.get(segment.home)
+        if machine is None or not self._in_session(at, attached):
+            return Leave.UNKNOWN
+        if segment.gone is not None and segment.gone <= begin:
+            return Leave.BUS
+        home = machine.tasks.get(segment.pid)
+        if home is None or home.wild or home.dying or segment.leaving is not None:
+            return Leave.UNKNOWN
+        if home.areas.crossing(begin, vpn, vpn + 1):
+            return Leave.UNKNOWN
+        page = home.pages.get(vpn)
+        if page is None:
+            return Leave.BUS
+        if page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
+            return Leave.UNKNOWN
+        return Leave.PERHAPS if page.prot else Leave.BUS
+
+    def _judge(
+        self, at: Machine, task: Task, pieces: list[tuple[int, int, int, int]],
+        outcome: Outcome | None, begin: int, need: int, report: Report, what: str,
+    ) -> None:  # fmt: skip
+        leaves = [self._leave(at, task, piece[0], begin, need) for piece in pieces]
+        if not leaves:
+            return
+        first = next((each for each in leaves if each is not Leave.YES), Leave.YES)
+        where = f"{what} of task {task.pid} at page {pieces[0][0]:#x}"
+        for leave, piece in zip(leaves, pieces, strict=True):
+            if isinstance(outcome, Done) and leave in (Leave.SEGV, Leave.BUS):
+                report(RIGHTS, f"{where} succeeds; page {piece[0]:#x}: {leave.value}")
+        if not isinstance(outcome, Raised) or outcome.info.forced:
+            return
+        signal, known = outcome.info.signal, Leave.UNKNOWN not in leaves
+        if signal is Signal.SIGSEGV and known and Leave.SEGV not in leaves:
+            report(RIGHTS, f"{where} is allowed and gets SIGSEGV: {outcome.info.reason}")
+        if signal is Signal.SIGBUS and first in (Leave.YES, Leave.SEGV):
+            report(RIGHTS, f"{where} gets SIGBUS, not what is due: {outcome.info.reason}")
+
+    def _judge_word(
+        self, at: Machine, task: Task, part: Part, before: int, begin: int, report: Report
+    ) -> None:
+        page = self._behind(task, part.vpn)[2]
+        known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
+        if known and page is not None and not page.uncached:
+            report(RIGHTS, f"an atomic operation of task {task.pid} on cached page {part.vpn:#x}")
+        cell, _ = self.readable(at, task, part.vpn, begin)
+        crossed = cell is None or cell.writes.crossing(begin, part.low, part.high, but=part.write)
+        if cell is not None and not crossed:
+            wrong = _unlike(cell, part.low, before)
+            if wrong:
+                what = f"atomic operation of task {task.pid} on page {part.vpn:#x}"
+                report(CONTENTS, f"{what}: {wrong}")
+
+    def readable(
+        self, at: Machine, task: Task, vpn: int, begin: int
+    ) -> tuple[Cell | None, int]:
+        """What a load of the page since `begin` sees, up to which byte; None: unknown."""
+        page = task.pages.get(vpn)
+        if page is None or page.kind is Kind.UNKNOWN:
+            return None, PAGE_SIZE
+        if page.attached is not None:
+            if not self._in_session(at, page.attached):
+                return None, PAGE_SIZE
+            home, number, page = self._behind(task, vpn)
+            if home is None or page is None or page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
+                return None, PAGE_SIZE
+            if home.wild or home.dying or home.areas.crossing(begin, number, number + 1):
+                return None, PAGE_SIZE
+        if page.file is None or (page.kind is Kind.PRIVATE and page.cell is not None):
+            return page.seen(), PAGE_SIZE
+        if page.file.size is None or page.file.sizes.crossing(begin, 0, EVERYWHERE):
+            return None, PAGE_SIZE
+        cell = page.file.cells.get(page.index, NOTHING_STORED)
+        return cell, tail(page.file, page.index)
+
+    def _fate(self, at: Machine, part: Part, outcome: Outcome | None, parts: int) -> Fate:
+        attached = None if part.page is None else part.page.attached
+        if attached is None:
+            if isinstance(outcome, Done):
+                return Fate.DONE
+            return Fate.NOTHING if outcome is not None and parts == 1 else Fate.MAYBE
+        if not self._in_session(at, attached):
+            return Fate.LOOSE
+        if isinstance(outcome, Done):
+            home = part.home
+            crossed = home is None or part.claim is None or home.areas.crossing(
+                part.claim.begin, part.claim.low, part.claim.high
+            )  # fmt: skip
+            return Fate.MAYBE if crossed else Fate.DONE
+        waits = isinstance(outcome, Raised) and not outcome.info.forced
+        if waits and isinstance(outcome, Raised) and outcome.info.signal is not Signal.SIGKILL:
+            return Fate.MAYBE
+        return Fate.NOTHING if isinstance(outcome, Failed) and parts == 1 else Fate.LOOSE
+
+
+def _unsure(fate: Fate) -> Fate:
+    return Fate.MAYBE if fate is Fate.DONE else fate
+
+
+def _after(call: calls.Amo, before: int) -> int:
+    match call.operation:
+        case "add":
+            return before + call.operand & _MASK
+        case "swap" | "store":
+            return call.operand
+        case "compare_swap":
+            return call.operand if before == call.compare else before
+    return before
+
+
+def _unlike(cell: Cell, low: int, before: int) -> str:
+    """Compare a word with what was known of it before a store that has not ended yet."""
+    known = b"" if cell.data is None else bytes(cell.data[low : low + _WORD])
+    blind = cell.fog is not None and any(cell.fog[low : low + _WORD])
+    value = int.from_bytes(known, "little")
+    return "" if blind or value == before else f"it found {before:#x}, stored was {value:#x}"
+
+
+def _ignored(outcome: Outcome | None) -> None:
+    """Nothing that the model knows of changes."""

@@ -1,0 +1,140 @@
+"""The bytes of one page, as far as they are known.
+
+A cell holds what the last stores left, and fog over the bytes that nobody can be sure of. A store
+counts from its begin to its end; two that overlap in time and place leave fog, and so does one that
+may have happened or not. A store that may still land, however late, never ends.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from xpmem_emu.units import PAGE_SIZE
+
+LOG_MAX = 24
+"""A log that is longer drops what nobody can overlap any more."""
+
+
+class Fate(Enum):
+    """What became of a store."""
+
+    DONE = "done"
+    MAYBE = "maybe"
+    LOOSE = "it may land at any time"
+    NOTHING = "nothing was stored"
+
+
+@dataclass(eq=False, slots=True)
+class Span:
+    """Something that goes on from `begin` to `end` (None: it still does) in [low, high)."""
+
+    begin: int
+    low: int
+    high: int
+    end: int | None = None
+
+    def crosses(self, begin: int, low: int, high: int) -> bool:
+        """Whether it was going on at `begin` or later, and somewhere there."""
+        late = self.end is None or self.end > begin
+        return late and self.low < high and low < self.high
+
+
+class Log:
+    """What goes on, and what has ended that something still going on may have crossed."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def begin(self, now: int, low: int, high: int, oldest: int) -> Span:
+        """Something begins; nothing that began before `oldest` still goes on."""
+        if len(self._spans) > LOG_MAX:
+            self._spans = [s for s in self._spans if s.end is None or s.end >= oldest]
+        span = Span(now, low, high)
+        self._spans.append(span)
+        return span
+
+    def drop(self, span: Span) -> None:
+        """It never was."""
+        self._spans.remove(span)
+
+    def crossing(self, begin: int, low: int, high: int, but: Span | None = None) -> list[Span]:
+        """What was going on there since `begin`."""
+        return [s for s in self._spans if s is not but and s.crosses(begin, low, high)]
+
+
+class Cell:
+    """A page of zeros, until somebody stores."""
+
+    __slots__ = ("data", "fog", "shared", "writes")
+
+    def __init__(self) -> None:
+        self.data: bytearray | None = None
+        """None: all zeros."""
+        self.fog: bytearray | None = None
+        """1 where the byte is unknown. None: all are known."""
+        self.writes = Log()
+        self.shared = False
+        """Two pages look at it since a fork: whoever stores takes a copy."""
+
+    def finish(self, write: Span, now: int, data: bytes | memoryview, fate: Fate) -> None:
+        """A store has ended."""
+        low, high = write.low, write.high
+        if fate is Fate.NOTHING:
+            self.writes.drop(write)
+            return
+        if fate is not Fate.LOOSE:
+            write.end = now
+        if fate is Fate.DONE and not self.writes.crossing(write.begin, low, high, but=write):
+            self.put(low, data)
+        else:
+            self.blur(low, high)
+
+    def put(self, low: int, data: bytes | memoryview) -> None:
+        """These bytes are there now."""
+        if self.data is None:
+            self.data = bytearray(PAGE_SIZE)
+        self.data[low : low + len(data)] = data
+        if self.fog is not None:
+            self.fog[low : low + len(data)] = bytes(len(data))
+
+    def blur(self, low: int, high: int) -> None:
+        """Nobody knows what is there."""
+        if self.fog is None:
+            self.fog = bytearray(PAGE_SIZE)
+        self.fog[low:high] = b"\1" * (high - low)
+
+    def wipe(self, low: int, since: int) -> None:
+        """All is zero from `low` on, but for stores that cross."""
+        self.put(low, bytes(PAGE_SIZE - low))
+        for span in self.writes.crossing(since, low, PAGE_SIZE):
+            self.blur(max(low, span.low), span.high)
+
+    def copy(self, since: int) -> "Cell":
+        """What a copy that was made at some time since `since` holds."""
+        twin = Cell()
+        twin.data = None if self.data is None else bytearray(self.data)
+        twin.fog = None if self.fog is None else bytearray(self.fog)
+        for span in self.writes.crossing(since, 0, PAGE_SIZE):
+            twin.blur(span.low, span.high)
+        return twin
+
+    def differs(self, low: int, seen: bytes | memoryview, since: int) -> str:
+        """What is wrong with bytes that were read at some time since `since`; empty: nothing."""
+        high = low + len(seen)
+        known = bytes(len(seen)) if self.data is None else bytes(self.data[low:high])
+        if known == seen:
+            return ""
+        blind = bytearray(len(seen)) if self.fog is None else bytearray(self.fog[low:high])
+        for span in self.writes.crossing(since, low, high):
+            first, last = max(span.low, low) - low, min(span.high, high) - low
+            blind[first:last] = b"\1" * (last - first)
+        for at, (one, other) in enumerate(zip(known, seen, strict=True)):
+            if one != other and not blind[at]:
+                return (f"byte {low + at:#x} of the page and on: {bytes(seen[at : at + 8]).hex()},"
+                        f" stored was {known[at : at + 8].hex()}")  # fmt: skip
+        return ""
+
+
+NOTHING_STORED = Cell()
+"""A cell that is only read."""

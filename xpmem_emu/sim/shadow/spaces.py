@@ -1,0 +1,275 @@
+"""What calls do to the pages of a task: map, unmap, protect, advise, move, fork, exec.
+
+Each call is a change of a range from its begin to its end. One that failed half-way, or that
+crossed another, leaves a range that nobody knows.
+"""
+
+import errno
+from collections.abc import Callable
+
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.interface import Done, Failed, Outcome
+from xpmem_emu.sim.shadow.cells import Span
+from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task
+from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
+
+Finish = Callable[[Outcome | None], None]
+"""Told how a call ended; None: nobody knows, and it may go on."""
+EVERYWHERE = 1 << 60
+_HARMLESS = frozenset({errno.EINVAL, errno.ESRCH, errno.EPERM, errno.EACCES, errno.ENOENT})
+
+
+class Clock:
+    """The order of begins and ends."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.oldest = 0
+        """When the oldest call that goes on began."""
+
+
+def vpns(address: int, length: int) -> tuple[int, int]:
+    """The pages of a range."""
+    return address >> PAGE_SHIFT, (address + page_align_up(length)) >> PAGE_SHIFT
+
+
+class Spaces:
+    """Carries changes of address spaces out on the model."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def change(
+        self,
+        task: Task,
+        ranges: list[tuple[int, int]],
+        effect: Callable[[Done, int], None],
+    ) -> Finish:
+        """`effect` is called with the answer and the begin, if nothing crossed."""
+        begin = self._clock.now
+        if any(high - low > WILD_PAGES and high < EVERYWHERE for low, high in ranges):
+            task.wild = True
+        spans = [task.areas.begin(begin, low, high, self._clock.oldest) for low, high in ranges]
+
+        def finish(outcome: Outcome | None) -> None:
+            crossed = any(
+                set(task.areas.crossing(begin, span.low, span.high)) - set(spans) for span in spans
+            )
+            if isinstance(outcome, Done) and not crossed:
+                effect(outcome, begin)
+            elif not (isinstance(outcome, Failed) and outcome.errno in _HARMLESS):
+                self._lost(task, spans)
+            if outcome is not None:
+                for span in spans:
+                    span.end = self._clock.now
+
+        return finish
+
+    def _lost(self, task: Task, spans: list[Span]) -> None:
+        for span in spans:
+            if task.wild or span.high >= EVERYWHERE:
+                task.wild = True
+            else:
+                task.forget(span.low, span.high)
+
+    # -- calls -----------------------------------------------------------------------------
+
+    def mmap(self, at: Machine, task: Task, call: calls.Mmap) -> Finish:
+        """New pages, fresh or of a file."""
+        fixed = bool(call.flags & calls.MAP_FIXED)
+        ranges = [vpns(call.address, call.length)] if fixed else []
+        shared = bool(call.flags & calls.MAP_SHARED)
+        file = at.files.get(call.file) if call.file else None
+        named = not at.names.crossing(self._clock.now, 0, 1)
+
+        def effect(done: Done, begin: int) -> None:
+            low, high = vpns(_number(done), call.length)
+            if high - low > WILD_PAGES:
+                task.wild = True
+                return
+            behind = file if call.file else File(page_align_up(call.length)) if shared else None
+            known = named and not (call.file and file is None)
+            for vpn in range(low, high):
+                page = Page(
+                    Kind.SHARED if shared else Kind.PRIVATE, call.prot, behind,
+                    (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
+                    bool(call.flags & calls.MAP_UNCACHED),
+                )  # fmt: skip
+                task.put(vpn, page if known else Page(Kind.UNKNOWN), begin)
+
+        return self.change(task, ranges, effect)
+
+    def munmap(self, at: Machine, task: Task, call: calls.Munmap) -> Finish:
+        """No pages. Who unmaps an attachment is killed."""
+        low, high = vpns(call.address, call.length)
+
+        def effect(done: Done, begin: int) -> None:
+            for vpn in range(low, high):
+                task.put(vpn, None, begin)
+
+        return self.change(task, [(low, high)], effect)
+
+    def mprotect(self, at: Machine, task: Task, call: calls.Mprotect) -> Finish:
+        """Other rights; of an attachment a piece may be cut off."""
+        low, high = vpns(call.address, call.length)
+
+        def effect(done: Done, begin: int) -> None:
+            for vpn in range(low, high):
+                page = task.pages.get(vpn)
+                if page is not None and page.kind is Kind.ATTACHED:
+                    self._cut(task, page)
+                elif page is not None:
+                    page.prot = call.prot
+
+        return self.change(task, [(low, high)], effect)
+
+    def _cut(self, task: Task, page: Page) -> None:
+        """An attachment was changed in parts: nobody knows which piece leads where."""
+        for vpn, other in list(task.pages.items()):
+            if other.attached is page.attached:
+                task.pages[vpn] = Page(Kind.UNKNOWN)
+
+    def madvise(self, at: Machine, task: Task, call: calls.Madvise) -> Finish:
+        """DONTNEED drops what is private, REMOVE what is shared."""
+        low, high = vpns(call.address, call.length)
+
+        def effect(done: Done, begin: int) -> None:
+            for vpn in range(low, high):
+                page = task.pages.get(vpn)
+                if page is None or page.kind is Kind.UNKNOWN:
+                    continue
+                if call.advice == calls.MADV_DONTNEED and page.kind is Kind.PRIVATE:
+                    self._drop(task, vpn, page, begin)
+                elif call.advice == calls.MADV_REMOVE and page.file is not None:
+                    page.file.cell(page.index).wipe(0, begin)
+                    if page.kind is Kind.PRIVATE:
+                        task.pages[vpn] = Page(Kind.UNKNOWN)
+
+        if call.advice == calls.MADV_PAGEOUT:
+            return _ignored
+        return self.change(task, [(low, high)], effect)
+
+    def zap(self, at: Machine, task: Task, call: calls.ZapPageRange) -> Finish:
+        """Entries go, and with them what is private."""
+        low, high = vpns(call.address, call.length)
+
+        def effect(done: Done, begin: int) -> None:
+            for vpn in range(low, high):
+                page = task.pages.get(vpn)
+                if page is not None and page.kind is Kind.PRIVATE:
+                    self._drop(task, vpn, page, begin)
+
+        return self.change(task, [(low, high)], effect)
+
+    def _drop(self, task: Task, vpn: int, page: Page, begin: int) -> None:
+        page = Page(Kind.PRIVATE, page.prot, page.file, page.index, page.uncached)
+        task.put(vpn, page, begin)
+
+    def mremap(self, at: Machine, task: Task, call: calls.Mremap) -> Finish:
+        """Pages move along with what they hold; more of the same kind behind them."""
+        old, new = vpns(call.address, call.old_length), page_align_up(call.new_length)
+        ranges = [old]
+        if call.flags & calls.MREMAP_FIXED:
+            ranges.append(vpns(call.new_address, call.new_length))
+        else:
+            ranges.append(vpns(call.address, max(call.old_length, call.new_length)))
+
+        def effect(done: Done, begin: int) -> None:
+            low, high = _number(done) >> PAGE_SHIFT, (_number(done) + new) >> PAGE_SHIFT
+            pages = [task.pages.get(vpn) for vpn in range(*old)]
+            first = pages[0] if pages else None
+            busy = task.stores.crossing(begin, *old) or task.stores.crossing(begin, low, high)
+            odd = any(page is None or page.kind in (Kind.ATTACHED, Kind.UNKNOWN) for page in pages)
+            for vpn in range(*old):
+                task.pages.pop(vpn, None)
+            if first is None or busy or odd:
+                task.forget(*old)
+                task.forget(low, high)
+                return
+            for at_page, vpn in enumerate(range(low, high)):
+                page = pages[at_page] if at_page < len(pages) else Page(
+                    first.kind, first.prot, first.file, first.index + at_page, first.uncached
+                )  # fmt: skip
+                assert page is not None
+                task.pages[vpn] = page
+
+        return self.change(task, ranges, effect)
+
+    def fork(self, at: Machine, task: Task, call: calls.Fork) -> Finish:
+        """A child with copies of what is private, the same of what is shared, no attachment."""
+        begin = self._clock.now
+
+        def finish(outcome: Outcome | None) -> None:
+            if not isinstance(outcome, Done):
+                return
+            child = at.tasks[_number(outcome)] = Task(_number(outcome), task.creds)
+            child.wild = task.wild
+            for vpn, page in task.pages.items():
+                if task.areas.crossing(begin, vpn, vpn + 1):
+                    child.pages[vpn] = Page(Kind.UNKNOWN)
+                elif page.kind is not Kind.ATTACHED:
+                    child.pages[vpn] = self._inherited(task, vpn, page, begin)
+            for span in task.areas.crossing(begin, 0, EVERYWHERE):
+                child.wild = child.wild or span.high >= EVERYWHERE
+                if not child.wild:
+                    child.forget(span.low, span.high)
+            if task.identity.crossing(begin, 0, 1):
+                child.creds = None
+
+        return finish
+
+    def _inherited(self, task: Task, vpn: int, page: Page, begin: int) -> Page:
+        twin = Page(page.kind, page.prot, page.file, page.index, page.uncached)
+        if page.kind is Kind.PRIVATE and page.cell is not None:
+            if page.cell.writes.crossing(begin, 0, PAGE_SIZE):
+                twin.cell = page.cell.copy(begin)
+            else:
+                page.cell.shared = True
+                twin.cell = page.cell
+        return twin
+
+    def exec(self, at: Machine, task: Task, call: calls.Exec) -> Finish:
+        """Nothing is mapped."""
+
+        def effect(done: Done, begin: int) -> None:
+            task.pages.clear()
+            task.opened = None
+
+        device = task.identity.begin(self._clock.now, 0, 1, self._clock.oldest)
+        change = self.change(task, [(0, EVERYWHERE)], effect)
+
+        def finish(outcome: Outcome | None) -> None:
+            change(outcome)
+            device.end = self._clock.now
+
+        return finish
+
+    # -- who a task is ---------------------------------------------------------------------
+
+    def setuid(self, at: Machine, task: Task, call: calls.Setuid) -> Finish:
+        """Capabilities go with root and come back with it."""
+        begin = self._clock.now
+        span = task.identity.begin(begin, 0, 1, self._clock.oldest)
+
+        def finish(outcome: Outcome | None) -> None:
+            was = task.creds
+            if was is None or task.identity.crossing(begin, 0, 1, but=span):
+                task.creds = None
+            elif isinstance(outcome, Done):
+                changed = (was.uid == 0) != (call.uid == 0)
+                capable = call.uid == 0 if changed else was.capable
+                task.creds = Creds(call.uid, tuple(call.gids), capable)
+            elif outcome is None or not isinstance(outcome, Failed):
+                task.creds = None
+            span.end = self._clock.now
+
+        return finish
+
+
+def _number(done: Done) -> int:
+    assert isinstance(done.value, int)
+    return done.value
+
+
+def _ignored(outcome: Outcome | None) -> None:
+    """Nothing that the model knows of changes."""

@@ -1,0 +1,167 @@
+"""What the model knows of: partitions with tasks and files, pages, segments and permits."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Log
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
+
+WILD_PAGES = 4096
+"""A task with a larger range than this is not modelled."""
+
+
+class Kind(Enum):
+    """What is behind a page."""
+
+    PRIVATE = "private"
+    SHARED = "shared"
+    ATTACHED = "attached"
+    UNKNOWN = "unknown"
+
+
+@dataclass(eq=False)
+class File:
+    """A file, or shared memory without a name. `size`: None when nobody knows."""
+
+    size: int | None
+    cells: dict[int, Cell] = field(default_factory=dict)
+    sizes: Log = field(default_factory=Log)
+    """Changes of the size."""
+
+    @property
+    def pages(self) -> int | None:
+        """Pages, the last one counted whole."""
+        return None if self.size is None else (self.size + PAGE_MASK) >> PAGE_SHIFT
+
+    def cell(self, index: int) -> Cell:
+        """A page, to be stored into."""
+        return self.cells.setdefault(index, Cell())
+
+
+@dataclass(eq=False)
+class Segment:
+    """What make gave. `owner`: uid and gid of who opened the device, None when unknown."""
+
+    home: int
+    pid: int
+    first_vpn: int
+    pages: int
+    size: int
+    mode: int
+    owner: tuple[int, int] | None
+    leaving: int | None = None
+    """When somebody began to remove it."""
+    gone: int | None = None
+    """When it was removed for certain."""
+
+
+@dataclass(eq=False)
+class Permit:
+    """What get gave."""
+
+    pid: int
+    segid: int
+    readonly: bool
+    leaving: int | None = None
+    gone: int | None = None
+
+
+@dataclass(eq=False)
+class Attached:
+    """An attachment. `since`: the step of the cluster in which it was asked for."""
+
+    apid: int
+    segment: Segment
+    readonly: bool
+    address: int
+    since: int
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """One page of a task. Private: `cell`, or what `file` has until it is stored into."""
+
+    kind: Kind
+    prot: int = 0
+    file: File | None = None
+    index: int = 0
+    uncached: bool = False
+    cell: Cell | None = None
+    attached: Attached | None = None
+    vpn: int = 0
+    """Of the exporter's page, for an attachment."""
+
+    def seen(self) -> Cell:
+        """What a load sees."""
+        if self.kind is Kind.PRIVATE and self.cell is not None:
+            return self.cell
+        if self.file is not None:
+            return self.file.cells.get(self.index, NOTHING_STORED)
+        return NOTHING_STORED
+
+    def own(self, now: int) -> Cell:
+        """What a store goes to."""
+        if self.kind is Kind.SHARED:
+            assert self.file is not None
+            return self.file.cell(self.index)
+        if self.cell is None:
+            self.cell = self.seen().copy(now)
+        elif self.cell.shared:
+            self.cell = self.cell.copy(now)
+        return self.cell
+
+
+@dataclass(eq=False)
+class Creds:
+    """Who a task is. None: nobody knows."""
+
+    uid: int
+    gids: tuple[int, ...]
+    capable: bool
+
+
+@dataclass(eq=False)
+class Task:
+    """One task. `wild` ones are not judged."""
+
+    pid: int
+    creds: Creds | None
+    pages: dict[int, Page] = field(default_factory=dict)
+    wild: bool = False
+    dying: bool = False
+    opened: Creds | None = None
+    """Who it was when it opened the device."""
+    areas: Log = field(default_factory=Log)
+    """Changes of its pages, by page number."""
+    stores: Log = field(default_factory=Log)
+    """Stores into its pages, by page number, its own and those of importers."""
+    identity: Log = field(default_factory=Log)
+    """Changes of who it is and of its device."""
+
+    def forget(self, low: int, high: int) -> None:
+        """Nobody knows what is mapped there."""
+        for vpn in range(low, high):
+            self.pages[vpn] = Page(Kind.UNKNOWN)
+
+    def put(self, vpn: int, page: Page | None, since: int) -> None:
+        """Something else is mapped there now; unknown if a store crossed."""
+        if self.stores.crossing(since, vpn, vpn + 1):
+            self.pages[vpn] = Page(Kind.UNKNOWN)
+        elif page is None:
+            self.pages.pop(vpn, None)
+        else:
+            self.pages[vpn] = page
+
+
+@dataclass(eq=False)
+class Machine:
+    """One partition, from boot to crash."""
+
+    partid: int
+    tasks: dict[int, Task] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
+    names: Log = field(default_factory=Log)
+    """Changes of directory entries."""
+    permits: dict[int, Permit] = field(default_factory=dict)
+    poisoned: bool = False
+    """Frames of it went bad: what was on them is lost."""
