@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xpmem_emu.sim.breaks import Break, fencing, memory, messages, sharing
+from xpmem_emu.sim.breaks import Break, fencing, memory, messages, rights, sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,24 @@ MUTANTS = {
                 memory.reclaim_held),
         _mutant("deaf_faults", "an unanswered request never gives up", "L1 L3 S10",
                 messages.deaf_faults),
+        _mutant("cow_copies_nothing", "copy on write gives empty pages", "S14 S8",
+                memory.cow_copies_nothing),
+        _mutant("fork_shares_writable", "parent and child store into one page", "S14 S8",
+                memory.fork_shares_writable),
+        _mutant("dirty_forgotten", "dirty file pages are dropped", "S14 S8",
+                memory.dirty_forgotten),
+        _mutant("tail_shows", "bytes behind the end of a file come up when it grows", "S14",
+                memory.tail_shows),
+        _mutant("anybody_stores", "stores go to areas that forbid them", "S13",
+                memory.anybody_stores),
+        _mutant("everybody_permitted", "everybody gets every permit", "S13",
+                rights.everybody_permitted),
+        _mutant("readonly_attached", "read-only permits are attached", "S13",
+                rights.readonly_attached),
+        _mutant("cached_words", "atomic operations work on cached memory", "S13",
+                rights.cached_words),
+        _mutant("setuid_keeps_capability", "a capability outlives root", "S13",
+                rights.setuid_keeps_capability),
         _mutant("interrupted_expels", "a killed caller takes the peer for dead", "S12",
                 messages.interrupted_expels),
         _mutant("pending_is_silence", "PENDING is no sign of life", "S12",

@@ -7,9 +7,11 @@ from unittest.mock import patch
 import numpy as np
 
 from xpmem_emu.kernel import calls_memory
-from xpmem_emu.mm import lifecycle
+from xpmem_emu.mm import fault, lifecycle
 from xpmem_emu.mm.access import store
+from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.mm.transit import Transit
 
@@ -46,3 +48,49 @@ def reclaim_held() -> AbstractContextManager[Any]:
         return np.ones(len(frames), dtype=np.bool_)
 
     return patch.object(Transit, "quiet", always)
+
+
+def cow_copies_nothing() -> AbstractContextManager[Any]:
+    """Copy on write gives a page of zeros."""
+    copy = FrameAllocator.copy
+
+    def empty(self: FrameAllocator, old: Any, new: Any) -> None:
+        copy(self, old, new)
+        self.fill(new, 0)
+
+    return patch.object(FrameAllocator, "copy", empty)
+
+
+def fork_shares_writable() -> AbstractContextManager[Any]:
+    """Whoever stores first after a fork takes the page for its own."""
+
+    async def own(vma: Any, first: int, ptes: Any) -> None:
+        fault._make_writable(vma, first, ptes)
+
+    return patch.object(fault, "_copy_on_write", own)
+
+
+def dirty_forgotten() -> AbstractContextManager[Any]:
+    """File pages that leave the cache are not written first."""
+    evict = Inode.evict
+
+    def careless(self: Inode, gather: Gather, indices: Any) -> None:
+        with patch.object(Inode, "_write_blocks", lambda self, indices: None):
+            evict(self, gather, indices)
+
+    return patch.object(Inode, "evict", careless)
+
+
+def tail_shows() -> AbstractContextManager[Any]:
+    """What was stored behind the end of a file shows when the file grows."""
+    return patch.object(Inode, "_zero_tail", lambda self: None)
+
+
+def anybody_stores() -> AbstractContextManager[Any]:
+    """A store asks for no more than a load."""
+    permitted = fault._permitted
+
+    def lax(mm: Any, address: int, write: bool) -> Any:
+        return permitted(mm, address, False)
+
+    return patch.object(fault, "_permitted", lax)

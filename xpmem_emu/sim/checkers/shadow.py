@@ -22,7 +22,7 @@ from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, Accesses
 from xpmem_emu.sim.shadow.files import Files
 from xpmem_emu.sim.shadow.sharing import Sharing
 from xpmem_emu.sim.shadow.spaces import Clock, Finish, Spaces
-from xpmem_emu.sim.shadow.world import Creds, Kind, Machine, Task
+from xpmem_emu.sim.shadow.world import Creds, Kind, Machine, Page, Task
 from xpmem_emu.trace import Event
 from xpmem_emu.units import PAGE_SHIFT
 
@@ -36,7 +36,7 @@ class Shadow(Checker):
         super().__init__(scene)
         self._clock = Clock()
         self._machines: dict[int, Machine] = {}
-        self._spaces = Spaces(self._clock)
+        self._spaces = Spaces(self._clock, self._snapped)
         self._files = Files(self._clock)
         extension = scene.image.extensions.readonly_attach
         self._sharing = Sharing(self._clock, self._spaces, self._step, extension)
@@ -52,6 +52,9 @@ class Shadow(Checker):
             KernelBoot: self._booted, KernelPanic: self._panicked, TaskSignal: self._signalled,
             TaskExit: self._exited,
         }  # fmt: skip
+
+    def _snapped(self, task: Task, vpn: int, page: Page) -> bool:
+        return self._accesses.snapped(task, vpn, page)
 
     def _step(self) -> int:
         return 0 if self.scene.cluster is None else self.scene.cluster.steps
@@ -218,7 +221,7 @@ class Shadow(Checker):
         if isinstance(outcome, Done) and isinstance(outcome.value, int):
             capable = call.uid == 0 if call.cap_ipc_owner is None else call.cap_ipc_owner
             creds = Creds(call.uid, tuple(call.gids), capable)
-            at.tasks[outcome.value] = Task(outcome.value, creds)
+            at.tasks[outcome.value] = Task(at.partid, outcome.value, creds)
 
     def _ending(self, at: Machine, task: Task) -> Finish:
         self._dies(at.partid, task.pid)

@@ -16,6 +16,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
 from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate, Span
 from xpmem_emu.sim.shadow.files import cut, tail
+from xpmem_emu.sim.shadow.sharing import exported
 from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
 from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -160,6 +161,12 @@ class Accesses:
 
         return finish
 
+    def snapped(self, task: Task, vpn: int, page: Page) -> bool:
+        """Whether a private page of a file may have been copied, at whatever time, because an
+        importer asked for it."""
+        plain = page.kind is Kind.PRIVATE and page.file is not None and not page.copied
+        return plain and exported(self._segments.values(), task.partid, task.pid, vpn)
+
     # -- whose page it is ------------------------------------------------------------------
 
     def _behind(self, task: Task, vpn: int) -> tuple[Task | None, int, Page | None]:
@@ -179,7 +186,10 @@ class Accesses:
         cell, write, fresh = None, None, False
         if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
             fresh = page.kind is Kind.PRIVATE and page.cell is None and page.file is not None
+            snapped = self.snapped(home, number, page) if home is not None else False
             cell = page.own(now)
+            if snapped:
+                cell.blur(0, PAGE_SIZE)
             write = cell.writes.begin(now, low, high, oldest)
         return Part(vpn, low, high, place, home, task.pages.get(vpn), cell, write, claim, fresh)
 
@@ -202,10 +212,13 @@ class Accesses:
     def _blur_copied(self, task: Task, part: Part, fate: Fate, begin: int) -> None:
         """The page was copied from the file at some time since."""
         assert part.cell is not None
-        if fate is not Fate.DONE:
-            part.cell.blur(0, PAGE_SIZE)
-            return
         page = self._behind(task, part.vpn)[2]
+        if page is None or page.cell is not part.cell:
+            return
+        if fate is not Fate.DONE:
+            page.cell, page.kind = None, Kind.UNKNOWN
+            return
+        page.copied = True
         source = page.file.cells.get(page.index) if page is not None and page.file else None
         for span in source.writes.crossing(begin, 0, PAGE_SIZE) if source is not None else ():
             part.cell.blur(span.low, min(span.high, part.low) if span.low < part.low else span.high)
@@ -239,7 +252,7 @@ class Accesses:
         if page.attached is not None:
             return self._home_leave(at, page.attached, page.vpn, begin)
         file = page.file
-        if file is None or (page.kind is Kind.PRIVATE and page.cell is not None):
+        if file is None or page.copied:
             return Leave.YES
         if file.size is None or file.sizes.crossing(begin, 0, EVERYWHERE):
             return Leave.UNKNOWN
@@ -303,19 +316,22 @@ class Accesses:
         self, at: Machine, task: Task, vpn: int, begin: int
     ) -> tuple[Cell | None, int]:
         """What a load of the page since `begin` sees, up to which byte; None: unknown."""
-        page = task.pages.get(vpn)
+        page, home, number = task.pages.get(vpn), task, vpn
         if page is None or page.kind is Kind.UNKNOWN:
             return None, PAGE_SIZE
         if page.attached is not None:
             if not self._in_session(at, page.attached):
                 return None, PAGE_SIZE
-            home, number, page = self._behind(task, vpn)
-            if home is None or page is None or page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
+            behind, number, page = self._behind(task, vpn)
+            if behind is None or page is None or page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
                 return None, PAGE_SIZE
+            home = behind
             if home.wild or home.dying or home.areas.crossing(begin, number, number + 1):
                 return None, PAGE_SIZE
-        if page.file is None or (page.kind is Kind.PRIVATE and page.cell is not None):
+        if page.file is None or page.copied:
             return page.seen(), PAGE_SIZE
+        if page.cell is not None or self.snapped(home, number, page):
+            return None, PAGE_SIZE
         if page.file.size is None or page.file.sizes.crossing(begin, 0, EVERYWHERE):
             return None, PAGE_SIZE
         cell = page.file.cells.get(page.index, NOTHING_STORED)

@@ -5,7 +5,7 @@ counts, and CAP_IPC_OWNER overrides a refusal.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
@@ -23,7 +23,7 @@ from xpmem_emu.sim.shadow.world import (
 from xpmem_emu.units import PAGE_SHIFT, page_align_up
 
 Wrong = Callable[[str], None]
-_RDONLY = 1
+_RDONLY, _RDWR = 1, 2
 
 
 class Sharing:
@@ -166,7 +166,7 @@ class Sharing:
             wrong(f"a permit on segment {call.segid:#x}, which was removed")
         if task.creds is None or segment.owner is None or segment.leaving is not None:
             return
-        wanted = 0o4 if call.flags == _RDONLY else 0o6
+        wanted = 0o6 if call.flags & _RDWR else 0o4
         allowed = task.creds.capable or may(segment.mode, segment.owner, task.creds, wanted)
         refused = isinstance(outcome, Failed) and outcome.errno == errno.EACCES
         if (got and not allowed) or (refused and allowed):
@@ -251,6 +251,14 @@ class Sharing:
         return self._gone(task, [
             vpn for vpn, other in task.pages.items() if other.attached is attached
         ])  # fmt: skip
+
+
+def exported(segments: Iterable[Segment], partid: int, pid: int, vpn: int) -> bool:
+    """Whether a page of a task is, or was, in a segment."""
+    return any(
+        (each.home, each.pid) == (partid, pid) and 0 <= vpn - each.first_vpn < each.pages
+        for each in segments
+    )
 
 
 def may(mode: int, owner: tuple[int, int], creds: Creds, wanted: int) -> bool:

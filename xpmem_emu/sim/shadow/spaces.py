@@ -15,6 +15,7 @@ from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
 Finish = Callable[[Outcome | None], None]
 """Told how a call ended; None: nobody knows, and it may go on."""
+Snapped = Callable[[Task, int, Page], bool]
 EVERYWHERE = 1 << 60
 _HARMLESS = frozenset({errno.EINVAL, errno.ESRCH, errno.EPERM, errno.EACCES, errno.ENOENT})
 
@@ -36,8 +37,10 @@ def vpns(address: int, length: int) -> tuple[int, int]:
 class Spaces:
     """Carries changes of address spaces out on the model."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, snapped: Snapped) -> None:
+        """`snapped`: whether a private page of a file may have been copied for an importer."""
         self._clock = clock
+        self.snapped = snapped
 
     def change(
         self,
@@ -202,13 +205,15 @@ class Spaces:
         def finish(outcome: Outcome | None) -> None:
             if not isinstance(outcome, Done):
                 return
-            child = at.tasks[_number(outcome)] = Task(_number(outcome), task.creds)
+            child = at.tasks[_number(outcome)] = Task(
+                at.partid, _number(outcome), task.creds
+            )
             child.wild = task.wild
             for vpn, page in task.pages.items():
-                if task.areas.crossing(begin, vpn, vpn + 1):
+                if task.areas.crossing(begin, vpn, vpn + 1) or self.snapped(task, vpn, page):
                     child.pages[vpn] = Page(Kind.UNKNOWN)
                 elif page.kind is not Kind.ATTACHED:
-                    child.pages[vpn] = self._inherited(task, vpn, page, begin)
+                    child.pages[vpn] = self._inherited(page, begin)
             for span in task.areas.crossing(begin, 0, EVERYWHERE):
                 child.wild = child.wild or span.high >= EVERYWHERE
                 if not child.wild:
@@ -218,8 +223,9 @@ class Spaces:
 
         return finish
 
-    def _inherited(self, task: Task, vpn: int, page: Page, begin: int) -> Page:
+    def _inherited(self, page: Page, begin: int) -> Page:
         twin = Page(page.kind, page.prot, page.file, page.index, page.uncached)
+        twin.copied = page.copied
         if page.kind is Kind.PRIVATE and page.cell is not None:
             if page.cell.writes.crossing(begin, 0, PAGE_SIZE):
                 twin.cell = page.cell.copy(begin)

@@ -87,6 +87,8 @@ class Page:
     index: int = 0
     uncached: bool = False
     cell: Cell | None = None
+    copied: bool = False
+    """A private page of a file has its own copy for certain."""
     attached: Attached | None = None
     vpn: int = 0
     """Of the exporter's page, for an attachment."""
@@ -124,6 +126,7 @@ class Creds:
 class Task:
     """One task. `wild` ones are not judged."""
 
+    partid: int
     pid: int
     creds: Creds | None
     pages: dict[int, Page] = field(default_factory=dict)

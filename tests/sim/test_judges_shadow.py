@@ -1,0 +1,159 @@
+"""S13 and S14: the model of rights and contents sees each kind of fault, and invents none."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from xpmem_emu.errors import KernelError, Signalled
+from xpmem_emu.kernel import calls
+from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.task import SimTask
+from xpmem_emu.units import PAGE_SIZE
+
+from .judged import World, judged, share
+
+Story = Callable[[World], None]
+
+
+def ok(do: Callable[[], object]) -> None:
+    """Do something that may well be refused."""
+    with suppress(KernelError, Signalled):
+        do()
+
+
+def fork_and_store(world: World) -> None:
+    parent = world.cluster.spawn(0)
+    address = parent.mmap(2 * PAGE_SIZE)
+    parent.store(address, b"before" * 1000)
+    child = parent.fork()
+    child.store(address + 8, b"the child's")
+    parent.store(address + 64, b"the parent's")
+    for task in (parent, child):
+        task.load(address, 2 * PAGE_SIZE)
+    child.exit()
+
+
+def child_of_an_exporter(world: World) -> None:
+    shared = share(world.cluster)
+    shared.exporter.store(shared.address, b"exported")
+    shared.importer.load(shared.there, 8)
+    child = shared.exporter.fork()
+    shared.importer.store(shared.there, b"imported")
+    assert shared.exporter.load(shared.address, 8) == b"imported"
+    child.load(shared.address, 8)
+
+
+def file_out_of_the_cache(world: World) -> None:
+    task = world.cluster.spawn(0)
+    world.cluster.call(0, calls.Creat("f", 3 * PAGE_SIZE))
+    address = task.mmap(3 * PAGE_SIZE, flags=calls.MAP_SHARED, file="f")
+    task.store(address, b"kept" * 3000)
+    world.cluster.call(0, calls.Reclaim(1000))
+    world.cluster.call(0, calls.Pread("f", 0, 3 * PAGE_SIZE))
+    task.load(address, PAGE_SIZE)
+
+
+def growing_file(world: World) -> None:
+    task = world.cluster.spawn(0)
+    world.cluster.call(0, calls.Creat("f", 100))
+    address = task.mmap(PAGE_SIZE, flags=calls.MAP_SHARED, file="f")
+    task.store(address, b"x" * PAGE_SIZE)
+    world.cluster.call(0, calls.Truncate("f", 2 * PAGE_SIZE))
+    world.cluster.call(0, calls.Pread("f", 0, 2 * PAGE_SIZE))
+
+
+def store_without_right(world: World) -> None:
+    task = world.cluster.spawn(0)
+    address = task.mmap(2 * PAGE_SIZE, prot=calls.PROT_READ)
+    task.load(address, 8)
+    ok(lambda: task.store(address, b"forbidden"))
+    task.munmap(address, PAGE_SIZE)
+    ok(lambda: task.load(address, 8))
+
+
+def stranger_gets(world: World) -> None:
+    owner = world.cluster.spawn(0, uid=1000, gids=[100])
+    segid = owner.xpmem_make(owner.mmap(PAGE_SIZE), PAGE_SIZE, 0o640)
+    stranger = world.cluster.spawn(1, uid=1001)
+    ok(lambda: stranger.xpmem_get(segid))
+    friend = world.cluster.spawn(1, uid=1001, gids=[100])
+    friend.xpmem_get(segid, flags=1)
+
+
+def readonly_permit(world: World) -> None:
+    shared = share(world.cluster)
+    apid = shared.importer.xpmem_get(shared.segid, flags=1)
+    ok(lambda: shared.importer.xpmem_attach(apid, 0, PAGE_SIZE))
+
+
+def word_of_cached_memory(world: World) -> None:
+    task = world.cluster.spawn(0)
+    address = task.mmap(PAGE_SIZE)
+    ok(lambda: world.cluster.call(0, calls.Amo(task.pid, address, "add", 1)))
+    uncached = task.mmap(PAGE_SIZE, flags=0x22 | calls.MAP_UNCACHED)
+    for _ in range(3):
+        world.cluster.call(0, calls.Amo(task.pid, uncached, "add", 1))
+    assert task.load(uncached, 8) == (3).to_bytes(8, "little")
+
+
+def root_no_more(world: World) -> None:
+    owner = world.cluster.spawn(0, uid=1000)
+    segid = owner.xpmem_make(owner.mmap(PAGE_SIZE), PAGE_SIZE, 0o600)
+    importer = world.cluster.spawn(1)
+    importer.xpmem_get(segid)
+    world.cluster.call(1, calls.Setuid(importer.pid, 1001))
+    ok(lambda: importer.xpmem_get(segid))
+
+
+STORIES: list[tuple[str, Story, str]] = [
+    ("cow_copies_nothing", fork_and_store, "S14"),
+    ("fork_shares_writable", fork_and_store, "S14"),
+    ("fork_without_recall", child_of_an_exporter, "S14"),
+    ("dirty_forgotten", file_out_of_the_cache, "S14"),
+    ("tail_shows", growing_file, "S14"),
+    ("anybody_stores", store_without_right, "S13"),
+    ("everybody_permitted", stranger_gets, "S13"),
+    ("readonly_attached", readonly_permit, "S13"),
+    ("cached_words", word_of_cached_memory, "S13"),
+    ("setuid_keeps_capability", root_no_more, "S13"),
+]
+
+
+@pytest.mark.parametrize(("mutant", "story", "invariant"), STORIES)
+def test_the_model_sees(mutant: str, story: Story, invariant: str) -> None:
+    with mutated(mutant):
+        world = judged()
+        story(world)
+        world.watch.shadow.settled()
+    assert invariant in world.invariants
+
+
+@pytest.mark.parametrize("story", {story for _, story, _ in STORIES}, ids=lambda s: s.__name__)
+def test_the_model_invents_nothing(story: Story) -> None:
+    world = judged()
+    story(world)
+    world.watch.shadow.settled()
+    assert world.invariants == set(), world.said()
+
+
+def moved(task: SimTask, address: int, length: int, new: int) -> int:
+    answer = task.cluster.call(
+        task.partid, calls.Mremap(task.pid, address, length, new, calls.MREMAP_MAYMOVE)
+    ).value
+    assert isinstance(answer, int)
+    return answer
+
+
+def test_memory_is_read_raw_when_all_is_quiet() -> None:
+    world = judged()
+    task = world.cluster.spawn(0)
+    address = moved(task, task.mmap(2 * PAGE_SIZE), 2 * PAGE_SIZE, 4 * PAGE_SIZE)
+    task.store(address, b"a" * 3 * PAGE_SIZE)
+    world.watch.shadow.settled()
+    assert world.invariants == set(), world.said()
+    kernel = world.cluster.kernels[0]
+    entry = kernel.tasks.get(task.pid).mm.page_table.walk((address >> 12) + 1)  # type: ignore[union-attr]
+    kernel.memory.frames.pages[entry >> 12][77] = 0
+    world.watch.shadow.settled()
+    assert world.invariants == {"S14"}
