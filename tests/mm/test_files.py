@@ -322,3 +322,16 @@ def test_what_was_stored_through_a_pin_after_writeback_is_not_lost(rig: Rig) -> 
     assert zap.done
     assert rig.run(reclaim(rig.memory, 1)) == 1
     assert rig.load(mm, at, 1) == b"z"
+
+
+def test_a_hole_leaves_what_a_task_has_copied_for_itself(rig: Rig) -> None:
+    inode, mm = new_file(rig, 2), rig.space()
+    shared = map_shared(rig, mm, inode, 2)
+    private = rig.map(mm, 2, inode=inode)
+    rig.store(mm, shared, b"f" * 2 * PAGE_SIZE)
+    rig.store(mm, private, b"mine")
+    rig.load(mm, private + PAGE_SIZE, 1)
+    rig.run(inode.punch(0, 2))
+    assert rig.load(mm, private, 8) == b"mineffff"
+    assert rig.load(mm, private + PAGE_SIZE, 4) == bytes(4)
+    assert rig.load(mm, shared, 2 * PAGE_SIZE) == bytes(2 * PAGE_SIZE)

@@ -153,7 +153,7 @@ def test_memory_is_read_raw_when_all_is_quiet() -> None:
     world.watch.shadow.settled()
     assert world.invariants == set(), world.said()
     kernel = world.cluster.kernels[0]
-    entry = kernel.tasks.get(task.pid).mm.page_table.walk((address >> 12) + 1)  # type: ignore[union-attr]
+    entry = kernel.tasks.find(task.pid).mm.page_table.walk((address >> 12) + 1)
     kernel.memory.frames.pages[entry >> 12][77] = 0
     world.watch.shadow.settled()
     assert world.invariants == {"S14"}

@@ -197,10 +197,15 @@ class Inode:
                 self._manager.tracer.emit(Truncate(file=self.name, size=size, pages=dropped))
 
     async def punch(self, index: int, count: int) -> None:
-        """Make a hole: the pages read as zeros, their frames are given back."""
+        """Make a hole: the pages read as zeros, their frames are given back. What somebody has
+        copied for itself is no page of the file any more, and stays."""
         async with self.mutex, Gather(self._manager) as gather:
             count = max(min(count, self.pages - index), 0)
-            self._drop(gather, index, count)
+            cached = self.frames[index : index + count]
+            self._manager.rmap.visit(cached[cached != 0], lambda mm, vpns, ptes: _clear(
+                gather, mm, vpns, ptes
+            ))  # fmt: skip
+            self._forget(gather, index, count)
             self._blocks[index : index + count] = 0
 
     def _extend(self, size: int) -> None:
@@ -229,6 +234,10 @@ class Inode:
                 if first < end:
                     start = vma.start + ((first - vma.pgoff) << PAGE_SHIFT)
                     vma.mm.zap(gather, start, start + ((end - first) << PAGE_SHIFT), "truncate")
+        return self._forget(gather, index, count)
+
+    def _forget(self, gather: Gather, index: int, count: int) -> int:
+        """Take pages that nobody maps out of the cache; how many there were."""
         cached = np.flatnonzero(self.frames[index : index + count]) + index
         gather.collect(self.frames[cached])
         self.frames[cached] = 0
@@ -278,3 +287,9 @@ class Inode:
             self._manager.files.charge(-page_align_up(self.size))
             self.size = 0
             self._blocks = self._blocks[:0].copy()
+
+
+def _clear(gather: Gather, mm: "AddressSpace", vpns: Frames, ptes: Ptes) -> None:
+    """Clear entries, under the page_table_lock. Who maps them is told."""
+    gather.invalidate_pages(mm, vpns)
+    mm.exchange(gather, vpns, ptes, np.zeros_like(ptes))

@@ -63,6 +63,8 @@ class Accesses:
         self._cast = cast
         self._history = history
         self._begin = begin
+        self.scribbled: Callable[[int, int, int, int], None] = lambda *where: None
+        """Told of a store past every call: of which task, where, how many bytes."""
         self._values = count(1)
 
     def value(self) -> int:
@@ -169,6 +171,8 @@ class Accesses:
 
     def late(self, view: View, page: int, word: int, value: int, begin: int) -> None:
         """A store that a stopped partition had begun at step `begin` has just landed."""
+        address = view.address + page * PAGE_SIZE + WORD_OFFSETS[word]
+        self.scribbled(view.actor.partid, view.actor.pid, address, WORD_SIZE)
         self._note(_Spot(view, page, word), Verb.STORE, begin, value)
 
     def _place(self, operation: Operation, actor: Actor) -> Region | View | None:

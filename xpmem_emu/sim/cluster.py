@@ -94,8 +94,6 @@ class SimCluster:
         """Told when the process of a partition vanishes."""
         self.resumed: Callable[[int, int], None] = lambda partid, stopped_ns: None
         """Told when a stopped partition goes on, and after how long."""
-        self.scribbled: Callable[[int, int, int, int], None] = lambda *where: None
-        """Told of a store past every call: of which task, where, how many bytes."""
         self.interconnect = Interconnect(lambda name: Random(f"{seed}/{name}"))
         self.kernels: dict[int, Kernel] = {}
         self.superseded: dict[tuple[int, int], Kernel] = {}

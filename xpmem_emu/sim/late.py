@@ -46,8 +46,6 @@ def land(cluster: SimCluster, stage: Stage, store: LateStore) -> None:
     where = (store.frame << PAGE_SHIFT) + WORD_OFFSETS[_WORD]
     arena = cluster.arena(store.home, store.boot)
     arena[where : where + 8] = store.value.to_bytes(8, "little")
-    address = store.view.address + (store.page << PAGE_SHIFT) + WORD_OFFSETS[_WORD]
-    cluster.scribbled(store.view.actor.partid, store.view.actor.pid, address, 8)
     stage.accesses.late(store.view, store.page, _WORD, store.value, store.begin)
 
 

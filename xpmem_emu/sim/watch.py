@@ -66,7 +66,6 @@ class Watch:
         """The cluster whose observer this is has booted: from now on look at it as well."""
         self.scene.cluster = cluster
         cluster.crashed, cluster.resumed = self.crashed, self.resumed
-        cluster.scribbled = self.shadow.scribbled
 
     @property
     def digest(self) -> str:

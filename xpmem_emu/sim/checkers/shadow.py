@@ -119,6 +119,7 @@ class Shadow(Checker):
         if machine is None:
             return
         self._clock.now += 1
+        self._accesses.forgers |= self.scene.injuries.forgers
         begin = self._clock.now
         finish = self._begun(machine, request, begin)
         if finish is not None:
@@ -235,7 +236,7 @@ class Shadow(Checker):
     def _read(
         self, at: Machine, call: calls.Pread, outcome: Outcome | None, begin: int
     ) -> None:
-        if isinstance(outcome, Done):
+        if isinstance(outcome, Done) and not self._accesses.forgers:
             wrong = self._files.pread(at, call, outcome, begin)
             if wrong:
                 self.scene.report(CONTENTS, at.partid, f"pread of {call.file}: {wrong}")

@@ -74,6 +74,8 @@ class Accesses:
         self._segments = segments
         self._step = step
         self._bound = bound
+        self.forgers: set[int] = set()
+        """Partitions that may have stored anything wherever they had a permit."""
 
     # -- the calls -------------------------------------------------------------------------
 
@@ -165,7 +167,10 @@ class Accesses:
         """Whether a private page of a file may have been copied, at whatever time, because an
         importer asked for it."""
         plain = page.kind is Kind.PRIVATE and page.file is not None and not page.copied
-        return plain and exported(self._segments.values(), task.partid, task.pid, vpn)
+        return plain and self._exported(task, vpn)
+
+    def _exported(self, task: Task, vpn: int) -> bool:
+        return exported(self._segments.values(), task.partid, task.pid, vpn)
 
     # -- whose page it is ------------------------------------------------------------------
 
@@ -261,7 +266,7 @@ class Accesses:
     def _home_leave(self, at: Machine, attached: Attached, vpn: int, begin: int) -> Leave:
         segment = attached.segment
         machine = self._machines.get(segment.home)
-        if machine is None or not self._in_session(at, attached):
+        if machine is None or self.forgers or not self._in_session(at, attached):
             return Leave.UNKNOWN
         if segment.gone is not None and segment.gone <= begin:
             return Leave.BUS
@@ -328,6 +333,8 @@ class Accesses:
             home = behind
             if home.wild or home.dying or home.areas.crossing(begin, number, number + 1):
                 return None, PAGE_SIZE
+        if self.forgers and (page.file is not None or self._exported(home, number)):
+            return None, PAGE_SIZE
         if page.file is None or page.copied:
             return page.seen(), PAGE_SIZE
         if page.cell is not None or self.snapped(home, number, page):
