@@ -36,7 +36,7 @@ class Shadow(Checker):
         super().__init__(scene)
         self._clock = Clock()
         self._machines: dict[int, Machine] = {}
-        self._spaces = Spaces(self._clock, self._snapped)
+        self._spaces = Spaces(self._clock, self._inherited)
         self._files = Files(self._clock)
         extension = scene.image.extensions.readonly_attach
         self._sharing = Sharing(self._clock, self._spaces, self._step, extension)
@@ -53,8 +53,8 @@ class Shadow(Checker):
             TaskExit: self._exited,
         }  # fmt: skip
 
-    def _snapped(self, task: Task, vpn: int, page: Page) -> bool:
-        return self._accesses.snapped(task, vpn, page)
+    def _inherited(self, task: Task, vpn: int, page: Page) -> bool:
+        return self._accesses.inherited(task, vpn, page)
 
     def _step(self) -> int:
         return 0 if self.scene.cluster is None else self.scene.cluster.steps

@@ -167,10 +167,18 @@ class Accesses:
         """Whether a private page of a file may have been copied, at whatever time, because an
         importer asked for it."""
         plain = page.kind is Kind.PRIVATE and page.file is not None and not page.copied
-        return plain and self._exported(task, vpn)
+        return plain and exported(self._segments.values(), task.partid, task.pid, vpn)
 
-    def _exported(self, task: Task, vpn: int) -> bool:
-        return exported(self._segments.values(), task.partid, task.pid, vpn)
+    def inherited(self, task: Task, vpn: int, page: Page) -> bool:
+        """Whether a forked child has for certain what the model says of its parent."""
+        return not (self.snapped(task, vpn, page) or self._forged(task, vpn, page))
+
+    def _forged(self, task: Task, vpn: int, page: Page) -> bool:
+        """Whether somebody may have stored there who keeps to no rule."""
+        return bool(self.forgers) and (
+            page.file is not None
+            or exported(self._segments.values(), task.partid, task.pid, vpn)
+        )
 
     # -- whose page it is ------------------------------------------------------------------
 
@@ -333,7 +341,7 @@ class Accesses:
             home = behind
             if home.wild or home.dying or home.areas.crossing(begin, number, number + 1):
                 return None, PAGE_SIZE
-        if self.forgers and (page.file is not None or self._exported(home, number)):
+        if self._forged(home, number, page):
             return None, PAGE_SIZE
         if page.file is None or page.copied:
             return page.seen(), PAGE_SIZE

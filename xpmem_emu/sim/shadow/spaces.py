@@ -15,7 +15,7 @@ from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
 Finish = Callable[[Outcome | None], None]
 """Told how a call ended; None: nobody knows, and it may go on."""
-Snapped = Callable[[Task, int, Page], bool]
+Inherited = Callable[[Task, int, Page], bool]
 EVERYWHERE = 1 << 60
 _HARMLESS = frozenset({errno.EINVAL, errno.ESRCH, errno.EPERM, errno.EACCES, errno.ENOENT})
 
@@ -37,10 +37,10 @@ def vpns(address: int, length: int) -> tuple[int, int]:
 class Spaces:
     """Carries changes of address spaces out on the model."""
 
-    def __init__(self, clock: Clock, snapped: Snapped) -> None:
-        """`snapped`: whether a private page of a file may have been copied for an importer."""
+    def __init__(self, clock: Clock, inherited: Inherited) -> None:
+        """`inherited`: whether a child has for certain what the model says of a page."""
         self._clock = clock
-        self.snapped = snapped
+        self._inherits = inherited
 
     def change(
         self,
@@ -210,9 +210,11 @@ class Spaces:
             )
             child.wild = task.wild
             for vpn, page in task.pages.items():
-                if task.areas.crossing(begin, vpn, vpn + 1) or self.snapped(task, vpn, page):
+                if page.kind is Kind.ATTACHED:
+                    continue
+                if task.areas.crossing(begin, vpn, vpn + 1) or not self._inherits(task, vpn, page):
                     child.pages[vpn] = Page(Kind.UNKNOWN)
-                elif page.kind is not Kind.ATTACHED:
+                else:
                     child.pages[vpn] = self._inherited(page, begin)
             for span in task.areas.crossing(begin, 0, EVERYWHERE):
                 child.wild = child.wild or span.high >= EVERYWHERE
