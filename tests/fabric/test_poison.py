@@ -8,7 +8,7 @@ import pytest
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
-from xpmem_emu.kernel.interface import Panic
+from xpmem_emu.kernel.calls import Call
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.faults import SimFaults
 from xpmem_emu.units import SECOND
@@ -56,24 +56,91 @@ def test_a_poisoned_frame_that_is_free_is_given_to_nobody(
     assert frames.free == free
 
 
+def mapped_file(world: World) -> int:
+    """One page of a file, written by the exporter that maps it."""
+    world.cluster.call(0, calls.Creat("f", PAGE))
+    mmap = calls.Mmap(world.exporter.pid, PAGE, flags=calls.MAP_SHARED, file="f")
+    base = world.do(world.exporter, mmap)
+    assert isinstance(base, int)
+    world.exporter.store(base, b"written")
+    return base
+
+
+KERNEL_READS: dict[str, tuple[Callable[[World, int], Call], str]] = {
+    "migrate": (lambda w, at: calls.Migrate(w.exporter.pid, at, PAGE), "ok"),
+    "swap out": (lambda w, at: calls.Reclaim(1, w.exporter.pid, at, PAGE), "ok"),
+    "reclaim": (lambda w, at: calls.Reclaim(100), "ok"),
+    "fork": (lambda w, at: calls.Fork(w.exporter.pid), "ok"),
+}
+FILE_READS: dict[str, tuple[Callable[[World, int], Call], str]] = {
+    **KERNEL_READS,
+    "writeback": (lambda w, at: calls.Writeback("f"), "EIO"),
+    "pread": (lambda w, at: calls.Pread("f", 0, 8), "EIO"),
+    "truncate": (lambda w, at: calls.Truncate("f", 100), "ok"),
+    "extend": (lambda w, at: calls.Truncate("f", 2 * PAGE), "ok"),
+}
+
+
 @pytest.mark.parametrize(
-    "access",
-    [
-        lambda w: w.do(w.exporter, calls.Migrate(w.exporter.pid, w.base, SIZE)),
-        lambda w: w.do(w.exporter, calls.Reclaim(1, w.exporter.pid, w.base, PAGE)),
-    ],
-    ids=["migrate", "swap out"],
+    ("kind", "name"),
+    [("memory", name) for name in KERNEL_READS] + [("file", name) for name in FILE_READS],
 )
-def test_a_raw_kernel_access_to_a_poisoned_frame_panics_the_partition(
-    cluster: SimCluster, faults: SimFaults, access: Callable[[World], object]
+def test_a_kernel_that_would_read_a_poisoned_frame_leaves_it_or_says_so(
+    cluster: SimCluster, faults: SimFaults, kind: str, name: str
 ) -> None:
     world = World(cluster)
-    faults.add(f"poison p0 {frame_of(world, 0, world.exporter.pid, world.base):#x}")
-    assert outcome_of(lambda: access(world)) == "EIO"
-    stopped = cluster.kernels[0].stopped
-    assert isinstance(stopped, Panic)
-    assert "machine check in kernel mode" in stopped.reason
-    assert cluster.kernels[1].stopped is None
+    at = mapped_file(world) if kind == "file" else world.base
+    poison = faults.add(f"poison p0 {frame_of(world, 0, world.exporter.pid, at):#x}")
+    call, expected = FILE_READS[name]
+    assert outcome_of(lambda: world.do(world.exporter, call(world, at))) == expected
+    assert {kernel.stopped for kernel in cluster.kernels.values()} == {None}
+    faults.board.remove(poison)
+    if name != "truncate":
+        first = b"exporter" if kind == "memory" else b"written\0"
+        assert world.exporter.load(at, 8) == first
+    if kind == "file":
+        cluster.call(0, calls.Unlink("f"))
+
+
+def test_a_copy_of_a_poisoned_page_is_a_machine_check_of_who_wants_it(
+    cluster: SimCluster, faults: SimFaults
+) -> None:
+    world = World(cluster)
+    child = world.exporter.fork()
+    poison = faults.add(f"poison p0 {frame_of(world, 0, world.exporter.pid, world.base):#x}")
+    with pytest.raises(Signalled, match="machine check"):
+        child.store(world.base, b"mine")
+    child.cluster.run_until(lambda: cluster.kernels[0].tasks.get(child.pid) is None)
+    faults.board.remove(poison)
+    assert world.exporter.load(world.base, 8) == b"exporter"
+    assert {kernel.stopped for kernel in cluster.kernels.values()} == {None}
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_lost_importer_of_a_poisoned_page_costs_its_users_and_nobody_else(
+    cluster: SimCluster, faults: SimFaults, kind: str
+) -> None:
+    world = World(cluster)
+    at = mapped_file(world) if kind == "file" else world.base
+    segid = world.exporter.xpmem_make(at, PAGE, 0o666)
+    there = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
+    world.importer.store(there, b"held")
+    bystander = cluster.spawn(0)
+    poison = faults.add(f"poison p0 {frame_of(world, 0, world.exporter.pid, at):#x}")
+    cluster.hang(1)
+    cluster.run_until(lambda: cluster.kernels[0].xpc.incarnation(1) is None)
+    cluster.run_for(SECOND)
+    assert {kernel.stopped for kernel in cluster.kernels.values()} == {None}
+    assert cluster.kernels[0].tasks.get(world.exporter.pid) is None
+    assert cluster.kernels[0].tasks.get(bystander.pid) is not None
+    faults.board.remove(poison)
+    counts = cluster.kernels[0].memory.frames
+    assert not (counts.mapcount[counts.quarantined > 0]).any()
+    cluster.resume(1)
+    cluster.run_until_active()
+    if kind == "file":
+        assert cluster.call(0, calls.Pread("f", 0, 4)).bulk == bytes(4)
+        cluster.call(0, calls.Unlink("f"))
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "write"])

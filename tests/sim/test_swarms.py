@@ -15,8 +15,8 @@ SWARMS = [
     name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))
 ]
 SEEDS = range(15)
-BROKEN = {"chaos", "chaos-private"}
-"""`chaos` has a test of its own; a poisoned page of a task still panics its kernel in reclaim."""
+BROKEN = {"chaos"}
+"""`chaos` has a test of its own."""
 
 
 @pytest.mark.timeout(120)

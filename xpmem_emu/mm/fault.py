@@ -19,6 +19,7 @@ from xpmem_emu.mm import pte
 from xpmem_emu.mm.events import Cow, FaultEvent
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.physical import MachineCheck
 from xpmem_emu.mm.transit import BATCH, Transit
 from xpmem_emu.mm.vma import FarOps, Prot, Vma, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
@@ -121,6 +122,7 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
             )
         absent = np.zeros(len(cached), dtype=np.uint64)
         if private:
+            cached = _readable(vma, first, cached)
             chosen = copies[: len(cached)]
             manager.frames.copy(cached, chosen)
             _install(vma, first, absent, _adopt(vma, first, chosen), "private")
@@ -162,14 +164,31 @@ async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
     now = mm.page_table.read_range(first, len(ptes))
     same = leading(now == ptes)
     new = _adopt(vma, first, copies)
-    async with Transit(manager) as transit:
-        with mm.page_table_lock:
-            transit.hold(mm, numbers(first, same), ptes[:same])
-        await transit.sync()
-        manager.frames.copy(pte.frame_field(ptes[:same]) & pte.LOCAL_MASK, copies[:same])
-        broken = transit.settle(lambda vpns, old: new[vpns - first])
-    manager.frames.put(copies)
+    try:
+        async with Transit(manager) as transit:
+            with mm.page_table_lock:
+                transit.hold(mm, numbers(first, same), ptes[:same])
+            await transit.sync()
+            # A frame that went bad while we slept stays with who has it: its entry is restored.
+            source = _readable(vma, first, pte.frame_field(ptes[:same]) & pte.LOCAL_MASK)
+            manager.frames.copy(source, copies[: len(source)])
+            broken = transit.settle(
+                lambda vpns, old: np.where(vpns - first < len(source), new[vpns - first], old)
+            )
+    finally:
+        manager.frames.put(copies)
     manager.tracer.emit(Cow(pid=mm.pid, address=first << PAGE_SHIFT, pages=broken))
+
+
+def _readable(vma: Vma, first: int, frames: Frames) -> Frames:
+    """The leading frames behind the pages from `first` on that can be copied. Raises Signalled, the
+    machine check of whoever wants the copy, when the first one is poisoned (T17)."""
+    good = leading(~vma.mm.manager.frames.spoilt(frames))
+    if good == 0 and len(frames):
+        check = MachineCheck(vma.mm.manager.frames.base + int(frames[0]))
+        info = SignalInfo(Signal.SIGBUS, check.cause, first << PAGE_SHIFT, forced=True)
+        raise Signalled(info)
+    return frames[:good]
 
 
 # -- installing -------------------------------------------------------------------------------

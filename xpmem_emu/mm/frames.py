@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from xpmem_emu.errors import KernelBug, KernelError
 from xpmem_emu.mm.events import FramesFree
-from xpmem_emu.mm.extents import Frames, numbers, paired_runs, runs
+from xpmem_emu.mm.extents import Frames, Mask, numbers, paired_runs, runs
 from xpmem_emu.mm.pte import PARTID_SHIFT
 from xpmem_emu.trace import Tracer
 from xpmem_emu.units import PAGE_SIZE
@@ -142,8 +142,16 @@ class FrameAllocator:
             self.bad.remove(frame)
             self.release_quarantined(numbers(frame, 1))
 
+    def spoilt(self, frames: Frames) -> Mask:
+        """Which of `frames` are poisoned: their contents are lost, and whoever reads them, this
+        kernel too, gets a machine check."""
+        if not self.bad:
+            return np.zeros(len(frames), dtype=np.bool_)
+        return np.isin(frames, list(self.bad))
+
     def require_good(self, frames: Frames) -> None:
-        """The kernel itself is about to read these frames. KernelBug when one is bad (T17)."""
+        """The kernel itself is about to read these frames, and whoever lets it has left out what
+        is spoilt. KernelBug when one is."""
         for frame in self.bad.intersection(frames.tolist()):
             raise KernelBug(f"machine check in kernel mode: frame {frame:#x} is poisoned")
 

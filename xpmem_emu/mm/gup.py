@@ -50,7 +50,7 @@ async def pin_pages(
 
     Raises KernelError when the touched page cannot be pinned, the cause says why: ENOENT (hole;
     itself an attachment), EFAULT (no access, no accountable frames, beyond the end of the file),
-    ENOMEM, EAGAIN (taken away again and again).
+    EIO (its frame is poisoned), ENOMEM, EAGAIN (taken away again and again).
     """
     if mm.manager.failpoints.armed:
         await mm.manager.failpoints.reach(GUP_PIN)
@@ -119,7 +119,8 @@ async def _populate_touched(vma: Vma, vpn: int) -> None:
     try:
         await _populate(vma, vpn, vpn + 1)
     except Signalled as signal:
-        raise KernelError(errno.EFAULT, signal.info.reason) from None
+        number = errno.EIO if signal.info.forced else errno.EFAULT
+        raise KernelError(number, signal.info.reason) from None
 
 
 async def _populate_around(vma: Vma, first: int, count: int) -> None:

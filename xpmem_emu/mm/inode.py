@@ -122,6 +122,12 @@ class Inode:
         self.frames[indices] = 0
         self.dirty[indices] = False
 
+    def discard(self, gather: Gather, indices: Frames) -> None:
+        """Drop poisoned pages from the cache: what was not written is lost."""
+        gather.collect(self.frames[indices])
+        self.frames[indices] = 0
+        self.dirty[indices] = False
+
     def _write_blocks(self, indices: Frames) -> None:
         if self._allocator.bad:
             self._allocator.require_good(self.frames[indices])
@@ -160,8 +166,8 @@ class Inode:
             return
         first, last = offset >> PAGE_SHIFT, (offset + size - 1) >> PAGE_SHIFT
         frames = self.frames[first : last + 1]
-        if self._allocator.bad:
-            self._allocator.require_good(frames)
+        if self._allocator.spoilt(frames).any():
+            raise KernelError(errno.EIO, f"machine check: a page of {self.title} is poisoned")
         blocks = numbers(first, len(frames)) - _UNCACHED_BIAS
         skip = offset & PAGE_MASK
         for place, count in runs(np.where(frames != 0, frames, blocks)):
@@ -220,8 +226,11 @@ class Inode:
             self._blocks = np.pad(self._blocks, ((0, more), (0, 0)))
 
     def _zero_tail(self) -> None:
-        """Nothing but zeros may ever show between the end of the file and the end of its page."""
+        """Nothing but zeros may ever show between the end of the file and the end of its page. On
+        a poisoned page nothing shows."""
         rest = -self.size & PAGE_MASK
+        if rest and self._allocator.spoilt(self.frames[self.pages - 1 : self.pages]).any():
+            return
         for span in self._spans(self.size, rest):
             span[:] = 0
             self.dirty[self.pages - 1] = self.frames[self.pages - 1] != 0
@@ -247,7 +256,8 @@ class Inode:
     # -- writeback ---------------------------------------------------------------------------
 
     async def writeback(self) -> int:
-        """Write dirty pages to disk, after page_mkclean of each (T23). Returns how many."""
+        """Write dirty pages to disk, after page_mkclean of each (T23). Returns how many. Raises
+        KernelError EIO when some are poisoned: those stay dirty, all others are written."""
         # The mutex ends first: what the gather waits for last may need somebody who waits for it.
         async with Gather(self._manager) as gather, self.mutex:
             indices = np.flatnonzero(self.dirty)
@@ -256,7 +266,13 @@ class Inode:
             gather.collect(frames)
             self._mkclean(gather, indices)
             await gather.sync()
-            self._write_blocks(indices)
+            lost = self._allocator.spoilt(self.frames[indices])
+            self.dirty[indices[lost]] = True
+            self._write_blocks(indices[~lost])
+            if lost.any():
+                raise KernelError(
+                    errno.EIO, f"machine check: dirty pages of {self.title} are poisoned"
+                )
             return len(indices)
 
     def _mkclean(self, gather: Gather, indices: Frames) -> None:

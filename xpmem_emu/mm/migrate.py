@@ -2,7 +2,8 @@
 
 The same transit as reclaim, with a new frame in place of a swap slot. Quarantined frames are
 moved like others: the old frame stays out of the allocator, which is how pages are saved from an
-importer that was given up but may still store (see `FrameAllocator.quarantine`).
+importer that was given up but may still store (see `FrameAllocator.quarantine`). Poisoned frames
+stay where they are: there is nothing left to move.
 """
 
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ async def _move(manager: "MemoryManager", old: Frames, new: Frames) -> int:
         transit.hold_frames(old)
         await transit.sync()
         in_file = in_page_cache(manager, old)
-        moving = transit.quiet(old, in_file)
+        moving = transit.quiet(old, in_file) & ~allocator.spoilt(old)
         source, target = old[moving], new[moving]
         allocator.copy(source, target)
         allocator.owner[target] = allocator.owner[source]

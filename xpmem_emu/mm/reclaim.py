@@ -3,7 +3,8 @@
 A batch of frames goes into transit; when the notifiers are done, the frames that nobody holds any
 more are written out: anonymous ones to swap, dirty file pages to disk. The rest, pinned ones
 among them, get their entries back. A pin therefore does not protect a frame from being asked for,
-only from being taken while its holder insists.
+only from being taken while its holder insists. A poisoned frame is never taken: nobody could read
+it out.
 
 Victims are chosen by a clock hand over frame numbers, unpinned frames first.
 """
@@ -80,6 +81,7 @@ def in_page_cache(manager: "MemoryManager", frames: Frames) -> Mask:
 
 def _candidates(manager: "MemoryManager") -> Frames:
     frames = np.flatnonzero(manager.frames.owner)
+    frames = frames[~manager.frames.spoilt(frames)]
     frames = np.roll(frames, -int(np.searchsorted(frames, manager.clock_hand)))
     pinned = manager.frames.pins[frames] > 0
     return np.concatenate((frames[~pinned], frames[pinned]))
@@ -92,7 +94,7 @@ async def evict(manager: "MemoryManager", frames: Frames) -> int:
         transit.hold_frames(frames)
         await transit.sync()
         in_file = in_page_cache(manager, frames)
-        quiet = transit.quiet(frames, in_file)
+        quiet = transit.quiet(frames, in_file) & ~manager.frames.spoilt(frames)
         dropped = frames[quiet & in_file]
         swapped = frames[quiet & ~in_file]
         if manager.failpoints.armed and manager.failpoints.failing(SWAP_ALLOCATE):

@@ -40,8 +40,9 @@ import numpy as np
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm.extents import numbers
+from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.migrate import migrate_frames
-from xpmem_emu.mm.reclaim import in_page_cache
+from xpmem_emu.mm.reclaim import by_inode, in_page_cache
 from xpmem_emu.sched import WaitQueue, Wake
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX
@@ -172,6 +173,7 @@ class Fence:
             try:
                 if self._services.failpoints.armed:
                     await self._services.failpoints.reach(FENCE_MIGRATE)
+                await self._give_up_spoilt(live)
                 moved += await migrate_frames(memory, live)
                 if scheduler.now_ns >= give_up_ns:
                     self._kill_users(live, "its pages could not be moved from a lost partition")
@@ -197,12 +199,23 @@ class Fence:
         live: Vector = frames[mapped | in_page_cache(memory, frames)]
         return live
 
-    def _kill_users(self, frames: Vector, why: str) -> None:
+    async def _give_up_spoilt(self, frames: Vector) -> None:
+        """Pages on poisoned frames cannot be moved, and must not be there when the frame is healed:
+        an ordinary machine check for who maps them, and the cache of a file forgets them."""
+        memory = self._services.memory
+        spoilt = frames[memory.frames.spoilt(frames)]
+        if len(spoilt):
+            self._kill_users(spoilt, "machine check: its page is poisoned", Signal.SIGBUS)
+            async with Gather(memory) as gather:
+                for inode, positions in by_inode(memory, spoilt):
+                    inode.discard(gather, memory.frames.index[spoilt[positions]])
+
+    def _kill_users(self, frames: Vector, why: str, signal: Signal = Signal.SIGKILL) -> None:
         """Data may not stay where a lost partition can write, and there is nowhere else."""
         pids: set[int] = set()
         self._services.memory.rmap.visit(frames, lambda mm, vpns, ptes: pids.add(mm.pid))
         for pid in sorted(pids):
-            self._services.kill(pid, SignalInfo(Signal.SIGKILL, why))
+            self._services.kill(pid, SignalInfo(signal, why, forced=True))
 
 
 def frames_of(segment: Segment, page: int, count: int) -> Vector:
