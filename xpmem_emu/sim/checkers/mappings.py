@@ -1,6 +1,7 @@
 """S1 no stale mapping, S2 no early free, S7 fenced means fenced: what entries may point at.
 
-At the end of every step, for every foreign entry of every kernel, running or stopped:
+At the end of every step, for every foreign entry of every kernel, running, stopped, or stopped and
+booted over:
 
 * its frame is not free (S2): whoever holds an entry holds the page;
 * if its home has a session with that partition, the frame is pinned (S1): unpinned means that a
@@ -21,8 +22,19 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import Foreign, Vector, foreign
+from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
+
+_BOOT_SHIFT = 16
+
+
+def _processes(cluster: SimCluster) -> list[tuple[int, int, Kernel]]:
+    """(partid, boot, kernel) of every process that has memory mapped."""
+    return [
+        *((partid, cluster.boot_of(partid), kernel) for partid, kernel in cluster.kernels.items()),
+        *((partid, boot, kernel) for (partid, boot), kernel in cluster.superseded.items()),
+    ]
 
 
 class Mappings(Checker):
@@ -78,7 +90,7 @@ class Mappings(Checker):
         if cluster is None:
             return
         forgers = self.scene.injuries.forgers
-        for importer, kernel in cluster.kernels.items():
+        for importer, boot, kernel in _processes(cluster):
             if importer in forgers:
                 continue
             if not (homes or importer in importers):
@@ -88,13 +100,15 @@ class Mappings(Checker):
                 continue
             for home in np.unique(entries.homes).tolist():
                 if home not in forgers and (home in homes or importer in importers):
-                    self._check(importer, kernel, home, entries.of(home))
+                    self._check(importer, boot, kernel, home, entries.of(home))
             self._check_freed(importer, kernel, entries, freed)
             for home, lost in fenced:
                 if lost == importer:
                     self._check_moved(importer, kernel, home, entries.of(home))
 
-    def _check(self, importer: int, kernel: Kernel, home: int, entries: Foreign) -> None:
+    def _check(
+        self, importer: int, boot: int, kernel: Kernel, home: int, entries: Foreign
+    ) -> None:
         window = kernel.memory.physical._windows.get(home)
         if window is None:
             self._say("S1", importer, home, entries.frames, "mapped although the home is lost")
@@ -106,12 +120,17 @@ class Mappings(Checker):
         free = entries.frames[frames.refcount[entries.frames] == 0]
         if len(free):
             self._say("S2", importer, home, free, "free while mapped")
-        elif self.scene.sessions.active(home, importer):
+        elif self._in_session(home, importer, boot):
             stale = entries.frames[frames.pins[entries.frames] == 0]
             self._say("S1", importer, home, stale, "mapped although given back")
         else:
             loose = entries.frames[frames.quarantined[entries.frames] == 0]
             self._say("S7", importer, home, loose, "reachable by a lost importer, not quarantined")
+
+    def _in_session(self, home: int, importer: int, boot: int) -> bool:
+        """Whether the home has a session with that very process."""
+        incarnation = self.scene.sessions.incarnation(home, importer)
+        return home == importer or (incarnation is not None and incarnation >> _BOOT_SHIFT == boot)
 
     def _check_freed(
         self, importer: int, kernel: Kernel, entries: Foreign, freed: list[tuple[int, int]]
