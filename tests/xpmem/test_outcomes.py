@@ -184,6 +184,23 @@ def test_what_is_told_in_one_session_is_not_told_in_the_next(cluster: SimCluster
     assert "DETACH" not in kinds
 
 
+def test_the_news_of_a_release_comes_after_that_of_its_pages(cluster: SimCluster) -> None:
+    """Else the exporter would not know what a late DETACH is about, and keep the pages pinned for
+    a partition that has another permit and none of them."""
+    world = World(cluster)
+    apid = world.permit()
+    world.importer.load(world.importer.xpmem_attach(apid, 0, SIZE), SIZE)
+    world.permit()
+    cluster.call(1, FailpointSet("xpmem.evict.before_tell", "1*pause"))
+    released = world.importer.begin(calls.XpmemRelease(world.importer.pid, apid))
+    cluster.run_for(5 * MILLISECOND)
+    assert not released.ended
+    cluster.call(1, FailpointResume("xpmem.evict.before_tell"))
+    cluster.run_until(lambda: released.ended)
+    cluster.call(1, FailpointClear())
+    assert cluster.audit(0)["pins"] == 0
+
+
 def test_xpmem_leaves_verdicts_on_peers_to_xpc() -> None:
     """No module of xpmem decides on its own that a partition is lost; it can only charge one with
     what it did in a session (`Xpc.condemn`)."""

@@ -16,7 +16,7 @@ from xpmem_emu.xpmem.extents import Range, intersect, subtract
 from xpmem_emu.xpmem.faults import Faults
 from xpmem_emu.xpmem.home import Homes
 from xpmem_emu.xpmem.imports import Imports
-from xpmem_emu.xpmem.objects import Imported, Permit
+from xpmem_emu.xpmem.objects import Eviction, Imported, Permit
 from xpmem_emu.xpmem.services import Services
 
 
@@ -47,14 +47,30 @@ class Importer:
         imported = permit.imported
         imported.permits.discard(permit)
         if not imported.gone:
-            told.append(
-                self._homes.tell(imported.home, imported.incarnation, Release(permit.apid))
-            )
+            told.append(self._tell_released(permit))
         self._imports.reap(imported)
         permit.torn_down()
         del permit.group.permits[permit.apid]
         permit.group.changed.wake_all()
         return told
+
+    def _tell_released(self, permit: Permit) -> Completion[None]:
+        done: Completion[None] = Completion(self._services.scheduler)
+        pending = list(permit.imported.evictions)
+        self._services.scheduler.spawn("xpmem_release", self._tell(permit, pending, done))
+        return done
+
+    async def _tell(
+        self, permit: Permit, pending: list[Eviction], done: Completion[None]
+    ) -> None:
+        """After the pages that are being given back: of a DETACH that comes when the permit is
+        gone the exporter does not know which pages it means, and would keep them for us."""
+        imported = permit.imported
+        while any(eviction in imported.evictions for eviction in pending):
+            await imported.changed.wait()
+        release = Release(permit.apid)
+        await self._homes.tell(imported.home, imported.incarnation, release).wait()
+        done.complete(None)
 
     async def detach(self, attachment: Attachment) -> Completion[None]:
         """Unmap a live attachment; its pages are given back unless another one shows them.
