@@ -70,11 +70,15 @@ class Rig:
             self.tracer,
         )
         self.trace: list[Event] = []
+        self.audits = True
+        """Whether every index and count is compared after each step."""
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Outcome[T]:
         """Run everything until all threads wait; the coroutine may be one of them."""
         outcome = Outcome(self.scheduler, coroutine)
         self.scheduler.run(self.scheduler.now_ns)
+        if self.audits:
+            self.audit()
         return outcome
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,9 @@
-"""The audit: recompute every count from page tables, caches and swap, and compare.
+"""The audit of memory: recompute every index and count from what it stands for, and compare.
 
-Mapping counts and swap counts must always agree. References of running operations cannot be
-seen from outside, so the reference counts must agree exactly only when nothing is running.
+Pure readers: nothing is changed, a difference is a KernelBug that names both numbers. Called
+whenever all threads sleep, which may be in the middle of any operation; what is compared holds at
+every await. References of running operations cannot be seen from outside, so reference counts are
+at least what is known of them, and exactly that when nothing runs. Entries and areas: audit_areas.
 """
 
 from typing import TYPE_CHECKING
@@ -11,9 +13,10 @@ import numpy.typing as npt
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
+from xpmem_emu.mm.audit_areas import check_areas
 from xpmem_emu.mm.extents import Frames
 from xpmem_emu.mm.inode import Inode
-from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
+from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE, page_align_up
 
 if TYPE_CHECKING:
     from xpmem_emu.mm.manager import MemoryManager
@@ -22,30 +25,15 @@ if TYPE_CHECKING:
 def audit(manager: "MemoryManager") -> dict[str, int]:
     """Counts of what is in use. Raises KernelBug with the first difference."""
     frames, swap = manager.frames, manager.swap
-    mapped = np.zeros(frames.total, dtype=np.int64)
-    slots = np.zeros(swap.total, dtype=np.int64)
-    rss = 0
-    for mm in manager.address_spaces.values():
-        ptes = mm.page_table.entries(0, TASK_SIZE >> PAGE_SHIFT)[1]
-        held = pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK
-        np.add.at(mapped, held, 1)
-        np.add.at(slots, pte.frame_field(ptes[pte.has(ptes, pte.SWAP)]), 1)
-        _compare(f"rss of task {mm.pid}", len(held), mm.rss)
-        rss += len(held)
-    cached = _cached(manager)
-    expected = mapped + cached + frames.pins + frames.quarantined
-    _compare("mapcount of frame", mapped, frames.mapcount)
-    _compare("count of swap slot", slots, swap.count)
-    if manager.operations == 0:
-        _compare("refcount of frame", expected, frames.refcount)
-        _compare("frames in use, counter", np.count_nonzero(expected), frames.in_use)
+    mapped = check_counts(manager)
+    check_areas(manager)
     return {
         "frames_total": frames.total - 1,
         "frames_in_use": frames.in_use,
         "frames_pinned": frames.pinned,
         "frames_quarantined": int(np.count_nonzero(frames.quarantined)),
-        "frames_mapped": rss,
-        "frames_cached": int(cached.sum()),
+        "frames_mapped": int(mapped.sum()),
+        "frames_cached": int(_cached(manager).sum()),
         "swap_in_use": swap.in_use,
         "disk_used": manager.files.used,
         "address_spaces": len(manager.address_spaces),
@@ -54,15 +42,67 @@ def audit(manager: "MemoryManager") -> dict[str, int]:
     }
 
 
+def check_counts(manager: "MemoryManager") -> Frames:
+    """Frames and swap slots against page tables, page cache, pins and quarantine. Returns how many
+    entries map each frame."""
+    frames, swap = manager.frames, manager.swap
+    mapped = np.zeros(frames.total, dtype=np.int64)
+    slots = np.zeros(swap.total, dtype=np.int64)
+    for mm in manager.address_spaces.values():
+        ptes = mm.page_table.entries(0, TASK_SIZE >> PAGE_SHIFT)[1]
+        held = pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK
+        np.add.at(mapped, held, 1)
+        np.add.at(slots, pte.frame_field(ptes[pte.has(ptes, pte.SWAP)]), 1)
+        compare(f"rss of task {mm.pid}", len(held), mm.rss)
+    compare("mapcount of frame", mapped, frames.mapcount)
+    compare("count of swap slot", slots, swap.count)
+    known = mapped + _cached(manager) + frames.pins + frames.quarantined
+    if manager.operations == 0 and manager.loans == 0:
+        compare("refcount of frame", known, frames.refcount)
+    compare("refcount of frame, at least", np.maximum(known, frames.refcount), frames.refcount)
+    _check_free(manager)
+    return mapped
+
+
+def _check_free(manager: "MemoryManager") -> None:
+    """The free lists hold exactly what nobody refers to, each once."""
+    frames, swap = manager.frames, manager.swap
+    unused = np.flatnonzero(frames.refcount[1:] == 0) + 1
+    compare("frames that are free", len(unused), frames.free)
+    compare("free frame at place", unused, np.sort(frames._stack[: frames.free]))
+    compare("owner of free frame at place", np.zeros(len(unused)), frames.owner[unused])
+    slots = np.flatnonzero(swap.count == 0)
+    compare("swap slots that are free", len(slots), swap.free)
+    compare("free swap slot at place", slots, np.sort(swap._stack[: swap.free]))
+    compare("poisoned frames in quarantine", len(frames.bad),
+            int(np.count_nonzero(frames.quarantined[sorted(frames.bad)])))
+
+
 def _cached(manager: "MemoryManager") -> Frames:
+    """How often each frame is in a page cache; checks the caches on the way."""
     cached = np.zeros(manager.frames.total, dtype=np.int64)
-    for owner in manager.rmap.owners.values():
-        if isinstance(owner, Inode):
-            np.add.at(cached, owner.frames[owner.cached_pages()], 1)
+    used = 0
+    for number, owner in manager.rmap.owners.items():
+        if not isinstance(owner, Inode):
+            continue
+        pages = owner.cached_pages()
+        held = owner.frames[pages]
+        np.add.at(cached, held, 1)
+        used += page_align_up(owner.size)
+        compare(f"owner of frame cached by {owner.title}, at place",
+                np.full(len(held), number), manager.frames.owner[held])
+        compare(f"index of frame cached by {owner.title}, at place",
+                pages, manager.frames.index[held])
+        compare(f"dirty pages of {owner.title} that are cached",
+                int(owner.dirty.sum()), int(owner.dirty[pages].sum()))
+        compare(f"cached pages of {owner.title} that it has",
+                len(pages), int(np.count_nonzero(pages < owner.pages)))
+    compare("bytes of disk in use", used, manager.files.used)
     return cached
 
 
-def _compare(what: str, expected: npt.ArrayLike, actual: npt.ArrayLike) -> None:
+def compare(what: str, expected: npt.ArrayLike, actual: npt.ArrayLike) -> None:
+    """KernelBug at the first place where two vectors, or numbers, differ."""
     expected, actual = np.atleast_1d(expected), np.atleast_1d(actual)
     wrong = np.flatnonzero(expected != actual)
     if len(wrong):

@@ -114,6 +114,7 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
     index = vma.index_of(first)
     private = write and not vma.shared
     copies = await manager.allocate_up_to(count) if private else numbers(0, 0)
+    manager.loans += 1
     try:
         cached = await inode.cached(index, len(copies) if private else count)
         if len(cached) == 0:
@@ -134,6 +135,7 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
         entries = pte.make(cached + manager.frames.base, flags)
         _install(vma, first, absent, entries, "file")
     finally:
+        manager.loans -= 1
         manager.frames.put(copies)
 
 

@@ -60,6 +60,8 @@ class MemoryManager:
         """Where reclaim goes on."""
         self.operations = 0
         """Gathers that still owe a sync or a free; 0 when quiet."""
+        self.loans = 0
+        """Faults that hold frames over an await, with nothing yet to show for them."""
         self._last_number = 0
 
     audit = audit
