@@ -15,10 +15,12 @@ def make_cluster() -> Iterator[Callable[..., SimCluster]]:
     """Builds clusters, and checks at the end that each is clean (S3, S10)."""
     made: list[SimCluster] = []
 
-    def build(partitions: int = 2, image: Image = SMALL, domains: str = "") -> SimCluster:
+    def build(
+        partitions: int = 2, image: Image = SMALL, domains: str = "", audits: bool = True
+    ) -> SimCluster:
         """`domains` has a letter for each partition; empty: all are of one domain."""
         images = [replace(image, domain=letter) for letter in domains] or [image] * partitions
-        cluster = SimCluster(len(images), image, image_of=images.__getitem__)
+        cluster = SimCluster(len(images), image, image_of=images.__getitem__, audits=audits)
         cluster.run_until_active()
         made.append(cluster)
         return cluster
@@ -31,5 +33,11 @@ def make_cluster() -> Iterator[Callable[..., SimCluster]]:
 
 @pytest.fixture
 def cluster(make_cluster: Callable[..., SimCluster]) -> SimCluster:
-    """Two active partitions."""
+    """Two active partitions, which compare all their counts after each step."""
     return make_cluster()
+
+
+@pytest.fixture
+def unaudited(make_cluster: Callable[..., SimCluster]) -> SimCluster:
+    """The same without: for tests that make up a state, or take very many steps."""
+    return make_cluster(audits=False)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.clusters import SMALL, leftovers
 from tests.xpmem.world import PAGE
-from xpmem_emu.errors import Signal, SignalInfo
+from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import Call
@@ -101,7 +101,7 @@ def trial(seed: int) -> tuple[SimCluster, list[str], list[Ticket]]:
     """One race to its end: what ran, and what became of it."""
     random = Random(seed)
     chance = Chance(random)
-    cluster = SimCluster(2, IMAGE, pick_of=lambda partid: chance.pick)
+    cluster = SimCluster(2, IMAGE, pick_of=lambda partid: chance.pick, audits=True)
     cluster.run_until_active()
     actor = Actor(cluster)
     for point in random.sample(POINTS, 4):
@@ -178,6 +178,26 @@ def test_who_ends_a_group_waits_for_what_others_had_begun_to_end(
     task.cluster.run_until(lambda: begun.ended and later.ended)
     assert task.cluster.audit(0)["segments"] == task.cluster.audit(0)["groups"] == 0
     assert later.answer() == (None, b"")
+
+
+@pytest.mark.parametrize("end", ["release", "close", "exec", "exit"])
+def test_an_attach_whose_permit_ends_while_it_sleeps_leaves_nothing(actor: Actor, end: str) -> None:
+    task, cluster = actor.task, actor.task.cluster
+    pause(task, 1, "xpmem.invalidate.before_ack")
+    attach = task.begin(calls.XpmemAttach(task.pid, actor.apid, 0, SIZE, actor.base))
+    settle(task)
+    ending = task.begin(actor.call(end))
+    settle(task)
+    assert [attach.ended, ending.ended] == [False, False]
+    cluster.call(1, breaking.FailpointClear())
+    cluster.run_until(lambda: attach.ended and ending.ended)
+    assert ending.answer() == (None, b"")
+    if end in ("release", "close"):  # the others wait for the call before they begin
+        with pytest.raises(KernelError, match="released"):
+            attach.answer()
+    counts = cluster.audit(0)
+    assert (counts["attachments"], counts["permits"]) == (0, 0)
+    assert counts["mm_areas"] == 0
 
 
 @pytest.mark.parametrize("first", ["close", "remove", "release", "detach", "munmap"])

@@ -110,7 +110,8 @@ def test_a_fault_at_a_dead_partition_ends_in_sigbus_within_its_deadline(
     assert "p0" in signalled.value.info.describe()
 
 
-def test_a_full_fault_table_makes_faults_wait_not_fail(cluster: SimCluster) -> None:
+def test_a_full_fault_table_makes_faults_wait_not_fail(unaudited: SimCluster) -> None:
+    cluster = unaudited
     world = World(cluster)
     at = world.attached()
     cluster.kernels[1].xpmem.faults.inflight = cluster.image.limits.inflight_faults
@@ -124,7 +125,8 @@ def test_a_full_fault_table_makes_faults_wait_not_fail(cluster: SimCluster) -> N
     assert bytes(ticket.answer().bulk) == b"exporter"
 
 
-def test_a_full_fault_table_that_stays_full_ends_in_sigbus(cluster: SimCluster) -> None:
+def test_a_full_fault_table_that_stays_full_ends_in_sigbus(unaudited: SimCluster) -> None:
+    cluster = unaudited
     world = World(cluster)
     at = world.attached()
     cluster.kernels[1].xpmem.faults.inflight = cluster.image.limits.inflight_faults

@@ -20,6 +20,7 @@ from xpmem_emu.cli.exploring import explore_worlds
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml
+from xpmem_emu.sim.audits import want_audits
 from xpmem_emu.sim.bundle import write_bundle
 from xpmem_emu.sim.campaign import HarnessError, Tally, results
 from xpmem_emu.sim.gate import differing
@@ -45,6 +46,8 @@ _jobs = click.option("--jobs", type=click.IntRange(1), default=1, show_default=T
                      help="Processes to run on.")  # fmt: skip
 _mutant = click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
                        help="Break the protocol on purpose, to see it caught.")  # fmt: skip
+_audits = click.option("--audits", is_flag=True,
+                       help="Let kernels compare all their counts after each step; slow.")
 _runs = click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"),
                      show_default=True, help="Where result bundles go.")  # fmt: skip
 
@@ -64,10 +67,14 @@ sim.add_command(explore_worlds)
 @_jobs
 @_mutant
 @_runs
+@_audits
 def run(
-    scenario: str, seed: int | None, seeds: str | None, jobs: int, mutant: str, runs: Path
+    scenario: str, seed: int | None, seeds: str | None, jobs: int, mutant: str, runs: Path,
+    audits: bool,
 ) -> ExitCode:
     """Run one seed, which leaves a result bundle, or a campaign of many."""
+    if audits:
+        want_audits()
     path = find_toml("scenarios", scenario)
     if is_story(path):
         raise CommandFailed(f"{path.name} tells a story, it is no swarm of worlds",

@@ -1,31 +1,39 @@
-"""Counting what is in use: the same counts before and after, or something leaked (S3, S10).
+"""Counting what is in use, and comparing everything that must agree.
 
-Every count is zero on an idle kernel without tasks, except those that describe the machine.
-Counts that must agree with each other are compared here; a difference is a KernelBug.
+`audit` gives the counts: the same before and after, or something leaked (S3, S10). Every count is
+zero on an idle kernel without tasks, except those that describe the machine.
+
+`check` compares every index and count of the kernel with what it stands for, as DEBUG_VM does:
+memory (mm/audit, mm/audit_areas), cross-partition memory (xpmem/audit), requests in flight
+(xpc/xpc), and here tasks, threads and calls. A kernel with audits on does so after every step in
+which something happened. A difference is a KernelBug that names both numbers.
 """
 
 from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelBug
+from xpmem_emu.kernel.tasks import Task, TaskState
+from xpmem_emu.xpmem.audit import check as check_xpmem
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.kernel import Kernel
 
 
+def check(kernel: "Kernel") -> None:
+    """Raises KernelBug with the first difference."""
+    kernel.memory.audit()
+    check_xpmem(kernel.xpmem, kernel.services)
+    kernel.xpc.check()
+    _check_tasks(kernel)
+    _check_threads(kernel)
+
+
 def audit(kernel: "Kernel") -> dict[str, int]:
-    """The counts. Raises KernelBug when pins and PFN tables disagree."""
+    """The counts. Raises KernelBug when any of them disagree."""
+    check_xpmem(kernel.xpmem, kernel.services)
+    kernel.xpc.check()
     xpmem = kernel.xpmem
     segments = list(xpmem.exporter.segments.values())
-    in_tables = sum(segment.table.pages for segment in segments)
-    in_recalls = sum(
-        len(recall.taken.frames) for segment in segments for recall in segment.recalls
-    )
-    pins = kernel.memory.frames.pinned
-    in_flight = sum(len(segment.requests) for segment in segments)
-    if pins != in_tables + in_recalls and not in_flight:
-        raise KernelBug(
-            f"{pins} pins, but {in_tables} pages in PFN tables and {in_recalls} in recalls (S3)"
-        )
     imports = xpmem.imports.all()
     counts = {
         "tasks": len(kernel.tasks),
@@ -39,12 +47,45 @@ def audit(kernel: "Kernel") -> dict[str, int]:
         "inflight_faults": xpmem.faults.inflight,
         "far_accesses": xpmem.far.under_way,
         "evictions": sum(len(imported.evictions) for imported in imports),
-        "page_requests": in_flight,
+        "page_requests": sum(len(segment.requests) for segment in segments),
         "recalls": sum(len(segment.recalls) for segment in segments),
-        "pins": pins,
+        "pins": kernel.memory.frames.pinned,
         "quarantined": sum(xpmem.fence.quarantined().values()),
         "calls": kernel.calls_pending,
     }
     memory = {f"mm_{key}": value for key, value in kernel.memory.audit().items()}
     xpc = {f"xpc_{key}": value for key, value in kernel.xpc.audit().items()}
     return counts | memory | xpc
+
+
+def _check_tasks(kernel: "Kernel") -> None:
+    """Every address space is of a task, unless it is being made or is on its way out."""
+    spaces = kernel.memory.address_spaces
+    pids = {task.pid for task in kernel.tasks}
+    for task in kernel.tasks:
+        if spaces.get(task.mm.number) is not task.mm and task.state is TaskState.RUNNING:
+            raise KernelBug(f"audit: the address space of task {task.pid} is not listed")
+        if task.mm.dead and task.state is TaskState.RUNNING:
+            raise KernelBug(f"audit: task {task.pid} runs in a dead address space")
+    for mm in spaces.values():
+        if not mm.dead and mm.pid not in pids and not kernel.tasks.forking(mm.pid):
+            raise KernelBug(f"audit: address space {mm.number} is of no task, not of {mm.pid}")
+
+
+def _check_threads(kernel: "Kernel") -> None:
+    """Threads sleep, hold no spinlock, and are known to the task that owns them."""
+    threads = kernel.scheduler.threads
+    for thread in threads:
+        if not thread.parked:
+            raise KernelBug(f"audit: thread {thread.name} does not sleep after a step")
+        owner = thread.owner
+        if isinstance(owner, Task) and thread not in owner.threads:
+            raise KernelBug(f"audit: task {owner.pid} does not know its thread {thread.name}")
+    owned = 0
+    for task in kernel.tasks:
+        for thread in task.threads:
+            owned += 1
+            if thread.owner is not task or thread not in threads:
+                raise KernelBug(f"audit: thread {thread.name} is not of task {task.pid}")
+    if owned > kernel.calls_pending:
+        raise KernelBug(f"audit: {owned} threads of tasks, {kernel.calls_pending} calls pending")

@@ -22,6 +22,7 @@ from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.kernel.admission import Admission, Purpose
+from xpmem_emu.kernel.audit import check
 from xpmem_emu.kernel.calls import Call, Shutdown
 from xpmem_emu.kernel.dispatch import Dispatcher
 from xpmem_emu.kernel.interface import (
@@ -88,7 +89,10 @@ class Kernel:
         swap: memoryview,
         peers: Sequence[int],
         peer_memory: PeerMemory,
+        audits: bool = False,
     ) -> None:
+        """With `audits` every index and count is compared after each step in which something
+        happened: slow, and a difference panics."""
         self.partid = partid
         self.boot = boot
         self.image = image
@@ -104,11 +108,14 @@ class Kernel:
             scheduler=self.scheduler, lockdep=self.lockdep, tracer=self.tracer,
             transport=self, listener=self, failpoints=self.failpoints,
         )
-        self.xpmem = Xpmem(Services(
+        self.services = Services(
             partid, boot, image, self.scheduler, self.tracer, self.memory, self.xpc, self.kill
-        ))
+        )
+        self.xpmem = Xpmem(self.services)
         self.tasks = TaskTable(image, self.scheduler, self.tracer, self.memory)
         self._peer_memory = peer_memory
+        self._audited = -1 if audits else None
+        """How many events there were when everything was compared last; None: never do."""
         self._dispatcher = Dispatcher(self)
         self._admission = Admission(image.limits.threads, self.scheduler)
         self._calls: dict[int, Call] = {}
@@ -132,6 +139,9 @@ class Kernel:
                 self.scheduler.advance(now_ns)
                 self._take(event)
                 self.scheduler.run(now_ns)
+                if self._audited not in (None, self.tracer.count):
+                    self._audited = self.tracer.count
+                    check(self)
             except _Halted as halted:
                 self._halt(str(halted))
             except Exception as error:

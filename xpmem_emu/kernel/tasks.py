@@ -141,6 +141,10 @@ class TaskTable:
         """The task `pid`, exiting ones included."""
         return self._tasks.get(pid)
 
+    def forking(self, pid: int) -> bool:
+        """Whether `pid` is of a child that is being made."""
+        return pid in self._forking
+
     def spawn(
         self, name: str, uid: int, gids: Sequence[int], cap_ipc_owner: bool, handled: Iterable[int]
     ) -> Task:

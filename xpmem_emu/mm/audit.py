@@ -104,6 +104,8 @@ def _cached(manager: "MemoryManager") -> Frames:
 def compare(what: str, expected: npt.ArrayLike, actual: npt.ArrayLike) -> None:
     """KernelBug at the first place where two vectors, or numbers, differ."""
     expected, actual = np.atleast_1d(expected), np.atleast_1d(actual)
+    if len(expected) != len(actual):
+        raise KernelBug(f"audit: {len(actual)} times {what}, should be {len(expected)}")
     wrong = np.flatnonzero(expected != actual)
     if len(wrong):
         at = int(wrong[0])

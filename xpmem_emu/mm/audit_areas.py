@@ -75,7 +75,7 @@ def _check_entries(vma: Vma, vpns: Frames, ptes: Ptes) -> None:
     if vma.inode is not None:
         stored = pte.has(ptes[counted], pte.WRITE) & (frames.owner[held] == vma.inode.id)
         clean = stored & ~vma.inode.dirty[np.where(stored, wanted, 0)] if stored.any() else stored
-        _none(vma, vpns[counted], clean, f"may be stored to, its page of {vma.inode.title} is clean")
+        _none(vma, vpns[counted], clean, f"may be stored to: {vma.inode.title} is clean there")
 
 
 def _check_owners(manager: "MemoryManager", listed: dict[Vma, None]) -> None:
@@ -89,10 +89,10 @@ def _check_owners(manager: "MemoryManager", listed: dict[Vma, None]) -> None:
         alive = bool(owner.vmas) or (isinstance(owner, Inode) and owner.linked)
         _require(alive or _held(manager), f"owner {number} is kept by nothing")
     for vma in listed:
-        for owner in (vma.anon_vma, vma.inode):
-            if owner is not None:
-                known = manager.rmap.owners.get(owner.id) is owner and vma in owner.vmas
-                _require(known, f"area {vma} is not in the list of its owner {owner.id}")
+        for named in (vma.anon_vma, vma.inode):
+            if named is not None:
+                known = manager.rmap.owners.get(named.id) is named and vma in named.vmas
+                _require(known, f"area {vma} is not in the list of its owner {named.id}")
 
 
 def _held(manager: "MemoryManager") -> bool:

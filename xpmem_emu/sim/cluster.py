@@ -16,7 +16,6 @@ import heapq
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Protocol
 
 from xpmem_emu.fabric.clock import Clock
 from xpmem_emu.fabric.interconnect import Delivery, Interconnect
@@ -37,7 +36,9 @@ from xpmem_emu.kernel.interface import (
     Tick,
 )
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.sim.audits import audits_wanted
 from xpmem_emu.sim.memory import SimMemory
+from xpmem_emu.sim.observer import Observer, Unwatched
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.sim.ticket import Answer, Stuck, Ticket
 from xpmem_emu.trace import Record
@@ -46,26 +47,6 @@ from xpmem_emu.units import SECOND
 Pick = Callable[[int], int]
 LATENCY_NS = 20_000
 """How long a message takes when no rule says otherwise."""
-
-
-class Observer(Protocol):
-    """Who watches a run. Both methods are called for every step, in the order of the steps."""
-
-    def arriving(self, partid: int, event: Event) -> None:
-        """Partition `partid` is about to take `event`."""
-
-    def stepped(self, partid: int, effects: Effects) -> None:
-        """It took it, and this came of it."""
-
-
-class Unwatched:
-    """The observer that looks at nothing."""
-
-    def arriving(self, partid: int, event: Event) -> None:
-        """Nothing."""
-
-    def stepped(self, partid: int, effects: Effects) -> None:
-        """Nothing."""
 
 
 class SimCluster:
@@ -79,8 +60,10 @@ class SimCluster:
         observer: Observer | None = None,
         pick_of: Callable[[int], Pick | None] = lambda partid: None,
         image_of: Callable[[int], Image] | None = None,
+        audits: bool = False,
     ) -> None:
         """For each partition `pick_of` chooses among threads and `image_of` what it boots."""
+        self._audits = audits or audits_wanted()
         self.now_ns = 0
         self.steps = 0
         """How many steps all kernels took: the order of everything that happens."""
@@ -130,6 +113,7 @@ class SimCluster:
             swap=memoryview(bytearray(self.image.memory.swap)),
             peers=[peer for peer in self.partids if peer != partid],
             peer_memory=memory,
+            audits=self._audits,
         )
         kernel.scheduler.pick = self._pick_of(partid)
         self.kernels[partid] = kernel

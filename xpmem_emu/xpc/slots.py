@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from xpmem_emu.errors import KernelBug
 from xpmem_emu.sched import Completion, RemoteAnswer, Wake
 from xpmem_emu.sched.scheduler import Timer
 from xpmem_emu.xpc import events
@@ -111,6 +112,23 @@ class SendRing:
         """Let later requests have at least this number, as far as one opening has numbers."""
         first = min(-(-number // self.slots) * self.slots, self._end - self.slots)
         self._next = [max(old, first + slot) for slot, old in enumerate(self._next)]
+
+    def check(self) -> None:
+        """Each slot is free or in flight, and who is in flight has a timer. KernelBug if not."""
+        if self._ended is not None:
+            return
+        for number, flight in self._flights.items():
+            if flight.timer.action is None:
+                raise KernelBug(f"audit: request {number} in flight has no timer")
+        free = [slot for queue in self._free for slot in queue]
+        taken = [number % self.slots for number in self._flights]
+        if sorted(free + taken) != list(range(self.slots)):
+            raise KernelBug(
+                f"audit: {len(free)} slots free and {len(taken)} in flight, of {self.slots}"
+            )
+        for queue, free_ones in zip(self._waiting, self._free, strict=True):
+            if queue and free_ones:
+                raise KernelBug(f"audit: {len(queue)} wait for {len(free_ones)} free slots")
 
     # -- asking ----------------------------------------------------------------------------
 

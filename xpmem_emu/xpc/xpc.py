@@ -325,6 +325,13 @@ class Xpc:
                 totals[name] = totals.get(name, 0) + value
         return totals
 
+    def check(self) -> None:
+        """Compare what is counted with what it stands for. KernelBug at the first difference."""
+        for partition in self.partitions.values():
+            for channel in partition.session.channels if partition.session else ():
+                if channel.opening is not None:
+                    channel.opening.sender.check()
+
     def audit(self) -> dict[str, int]:
         """What is held for peers now. All zero when every peer is INACTIVE and no thread runs."""
         totals = dict.fromkeys(("slots", "waiting", "remembered", "admin", "threads"), 0)

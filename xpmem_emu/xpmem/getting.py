@@ -286,19 +286,32 @@ class Getting:
                 raise _invalid("an xpmem attachment is in the way")
 
         writable = permit.flags != XPMEM_RDONLY
-        attachment.address = await process.mm.mmap(
-            MapRequest(
-                length=size,
-                prot=Prot.READ | Prot.WRITE if writable else Prot.READ,
-                flags=_flags(attachment),
-                address=vaddr,
-                fixed=bool(vaddr),
-                ops=attachment,
-                check=still_wanted,
+        permit.attachments.append(attachment)  # now: its place is taken, and a release waits for it
+        try:
+            attachment.address = await process.mm.mmap(
+                MapRequest(
+                    length=size,
+                    prot=Prot.READ | Prot.WRITE if writable else Prot.READ,
+                    flags=_flags(attachment),
+                    address=vaddr,
+                    fixed=bool(vaddr),
+                    ops=attachment,
+                    check=still_wanted,
+                )
             )
-        )
+        except KernelError:
+            permit.attachments.remove(attachment)
+            permit.group.changed.wake_all()
+            raise
         imported.attachments[number] = attachment
-        permit.attachments.append(attachment)
+        if not permit.live:  # while what was there before was recalled
+            await self._importer.detach(attachment)
+            raise KernelError(errno.ENOENT, "the permit was released")
+        self._mapped(attachment, size)
+        return attachment.address
+
+    def _mapped(self, attachment: MappedAttachment | FarAttachment, size: int) -> None:
+        imported, permit = attachment.imported, attachment.permit
         self._services.tracer.emit(
             events.AttachmentMap(
                 segid=imported.segid, apid=permit.apid, address=attachment.address, size=size
@@ -310,7 +323,6 @@ class Getting:
                     segid=imported.segid, address=attachment.address, home=imported.home
                 )
             )
-        return attachment.address
 
     def _attachment(
         self, permit: Permit, number: int, mm: AddressSpace, pages: Range

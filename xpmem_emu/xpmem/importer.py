@@ -37,14 +37,14 @@ class Importer:
         Returns, when nothing of the permit is left, what completes when the exporter knows.
         """
         permit.destroy()
+        imported = permit.imported
         told = [
             await self.detach(attachment)
             for attachment in list(permit.attachments)
-            if attachment.live
+            if attachment.live and attachment.number in imported.attachments
         ]
-        while permit.attachments:  # what other calls had begun to detach
+        while permit.attachments:  # what other calls are detaching, or attaching: that ends, too
             await permit.group.changed.wait()
-        imported = permit.imported
         imported.permits.discard(permit)
         if not imported.gone:
             told.append(self._tell_released(permit))

@@ -211,4 +211,4 @@ class Permit(Mortal):
     imported: Imported
     flags: int
     attachments: list["Attachment"] = field(default_factory=list)
-    """Those being detached included, until they are unmapped."""
+    """Those being mapped or unmapped included; until they are mapped, the segment has them not."""

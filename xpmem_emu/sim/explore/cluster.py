@@ -25,7 +25,8 @@ from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer, Effects, Event, Receive, Request, Send, Tick
 from xpmem_emu.sim.cast import WORD_OFFSETS
-from xpmem_emu.sim.cluster import LATENCY_NS, Observer, SimCluster
+from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
+from xpmem_emu.sim.observer import Observer
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpc.frame import ChannelNumber
