@@ -105,6 +105,8 @@ def test_a_transfer_from_a_dead_partition_ends_after_its_retries(cluster: SimClu
         [(0, 1 << 38, 1, 0)],
         [(1, 7, 2, 0), (0, 9, 1, 0)],
         [(0, 7, 2, 0), (1, 9, 1, 0)],
+        [],
+        [(1, 7, 1, 0)],
     ],
 )
 def test_a_home_that_answers_nonsense_is_given_up_and_nothing_panics(
@@ -123,3 +125,5 @@ def test_a_home_that_answers_nonsense_is_given_up_and_nothing_panics(
     monkeypatch.setattr(Exporter, "_fault", lie)
     assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
     assert [kernel.stopped for kernel in cluster.kernels.values()] == [None, None]
+    place = cluster.kernels[1].xpc.partitions[0].place
+    assert "extents nobody asked for" in place

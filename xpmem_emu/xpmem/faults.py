@@ -196,7 +196,7 @@ class Faults:
                     events.FaultCollision(fault=fault.number, segid=imported.segid, attempt=attempt)
                 )
                 return False
-            if not _sensible(reply, fault.pages):
+            if not _sensible(reply, page, fault.pages):
                 outcome = "nonsense"
                 self._services.xpc.condemn(
                     imported.home, imported.incarnation, Reason.BAD_MSG_TYPE,
@@ -295,14 +295,17 @@ class Faults:
         return first, min([end, *above]) - first
 
 
-def _sensible(reply: FaultReply, pages: Range) -> bool:
-    """Whether an answer's extents are ascending, inside of what was asked, and on real frames."""
+def _sensible(reply: FaultReply, touched: int, pages: Range) -> bool:
+    """Whether an answer's extents are ascending, inside of what was asked, and on real frames; a
+    good one has the touched page, or the access would fault on it again and again."""
     page, end = pages[0], pages[0] + pages[1]
+    found = reply.errno != 0
     for first, frame, count, _ in reply.extents:
         if first < page or first + count > end or not 0 < frame <= LOCAL_MASK - count:
             return False
         page = first + count
-    return True
+        found |= first <= touched < page
+    return found
 
 
 def killed(address: int) -> Signalled:
