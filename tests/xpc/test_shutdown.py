@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.xpc.world import World, assert_nothing_left, image
+from tests.xpc.world import World, assert_nothing_left, ending, image
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
-from xpmem_emu.xpc.messages import FindNameReply, Message
-from xpmem_emu.xpc.reasons import Reason, XpcError
+from xpmem_emu.xpc.messages import FindNameReply, Invalidate, Message
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 
 
 def test_shutdown_tells_every_peer_why_and_leaves_nothing() -> None:
@@ -87,6 +87,26 @@ def test_callers_of_a_peer_that_shuts_down_get_its_reason() -> None:
     assert (task.error.reason, task.error.partid, task.error.place) == (
         Reason.SYSTEM_HALT, 1, "p1",
     )  # fmt: skip
+
+
+def test_our_own_shutdown_ends_every_request_wherever_it_waits() -> None:
+    """For its answer, for a slot, for the channel; asked or owed."""
+    world = World(3, config=image(slots=2))
+    world.connect()
+    world.drop = lambda src, dst, kind: kind in ("FIND_NAME", "INVALIDATE") or dst == 2
+    closed = world[2].spawn(world[2].xpc.unregister(0))
+    world.run(MILLISECOND)
+    tasks = [world.ask(0, 1) for _ in range(4)]
+    tasks += [world.owed(0, 1, Invalidate([])) for _ in range(4)]
+    tasks += [world.ask(0, 2), world.owed(0, 2, Invalidate([]))]
+    world.run(MILLISECOND)
+    assert not any(task.done for task in tasks)
+    world[0].spawn(world[0].xpc.shutdown(Reason.UNLOADING))
+    world.run(10 * MILLISECOND)
+    assert [task.done for task in tasks] == [True] * 10
+    assert {ending(task) for task in tasks} == {Ending.SESSION_ENDED, Ending.NOT_SENT}
+    world.drop = lambda src, dst, kind: False
+    assert world.run_until(lambda: closed.done)
 
 
 def test_a_crash_tells_the_peers_at_once_and_changes_nothing_here() -> None:
