@@ -166,21 +166,33 @@ def test_fault_around_in_tight_memory_does_not_push_the_touched_page_out(make_ri
 
 
 def test_a_touched_page_that_is_taken_again_is_pinned_at_its_next_frame(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", 2 * PAGE_SIZE)
-    at = rig.map(mm, 2, inode=inode, flags=VmaFlags.SHARED)
-    rig.load(mm, at + PAGE_SIZE, 1)
+    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    at = rig.map(mm, 1, inode=inode, flags=VmaFlags.SHARED)
+    rig.load(mm, at, 1)
+    rig.map(mm, 1, address=at + PAGE_SIZE, fixed=True)
+    rig.memory.failpoints.set("mm.frames.allocate", "1*pause", 0)
+    pinning = rig.start(pin_pages(mm, at >> 12, 2, at >> 12))
+    assert not pinning.done  # the neighbour wants a frame
+    rig.run(inode.punch(0, 1))
+    rig.memory.failpoints.reset()
+    rig.scheduler.run(rig.scheduler.now_ns)
+    runs = pinning.value
+    assert runs[0].frames.tolist() == inode.frames.tolist() != [0]
+    give_back(rig, runs)
+
+
+def test_read_ahead_does_not_wait_for_a_page_in_transit(rig: Rig) -> None:
+    mm = rig.space()
+    at = rig.map(mm, 3)
+    rig.store(mm, at, b"x" * 3 * PAGE_SIZE)
     client = Client(rig).attach(mm)
     client.hold()
     moving = rig.start(migrate_range(mm, at + PAGE_SIZE, PAGE_SIZE))
-    pinning = rig.start(pin_pages(mm, at >> 12, 2, at >> 12))
-    assert not pinning.done
-    dropping = rig.start(inode.punch(0, 1))
+    runs = rig.start(pin_pages(mm, at >> 12, 3, at >> 12)).value
+    assert [run.first_vpn - (at >> 12) for run in runs] == [0, 2]
+    give_back(rig, runs)
     client.let_go()
     assert moving.done
-    assert dropping.done
-    runs = pinning.value
-    assert [frame for run in runs for frame in run.frames] == inode.frames.tolist()
-    give_back(rig, runs)
 
 
 def test_pinning_waits_for_a_page_in_transit_and_pins_the_new_frame(rig: Rig) -> None:

@@ -35,10 +35,10 @@ def test_transcript(script: Path) -> None:
     assert now == script.read_text()
 
 
-def test_without_the_valid_check_the_race_exposes_a_strangers_memory(
+def test_without_the_mark_on_its_page_the_race_exposes_a_strangers_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(InFlight, "valid", True)
+    monkeypatch.setattr(InFlight, "spoil", lambda self, pages: False)
     script = HERE / "inflight_race.txt"
     now = perform(script)
     assert now != script.read_text()

@@ -7,8 +7,9 @@ import pytest
 from tests.clusters import LARGE
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
-from xpmem_emu.kernel import calls
-from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.kernel.calls import MADV_DONTNEED
+from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 
@@ -146,3 +147,66 @@ def test_faults_wait_between_fork_begin_and_fork_end(cluster: SimCluster) -> Non
     world.do(world.exporter, calls.XpmemForkEnd(world.exporter.pid))
     cluster.run_until(lambda: ticket.outcome is not None)
     assert bytes(ticket.answer().bulk) == b"exporter"
+
+
+def test_a_neighbour_that_is_replaced_meanwhile_costs_its_read_ahead_and_nothing_else(
+    cluster: SimCluster,
+) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.call(0, breaking.FailpointSet("mm.gup.pin", "1*delay(50ms)"))
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(1_000_000)
+    for _ in range(cluster.image.faults.collisions + 1):
+        world.exporter.madvise(world.base + 5 * PAGE, PAGE, MADV_DONTNEED)
+    cluster.run_until(lambda: ticket.ended)
+    assert ticket.answer().bulk == b"exporter"
+    assert len(events(cluster, "failpoint:hit")) == 1
+    (served,) = events(cluster, "xpmem:fault_serve")
+    assert served.event.pages == PAGES - 1
+    assert cluster.audit(0)["pins"] == PAGES - 1
+    assert world.importer.load(at + 5 * PAGE, 8) == bytes(8)
+
+
+def test_a_fault_waits_for_no_recall_of_a_neighbour(
+    make_cluster: Callable[..., SimCluster],
+) -> None:
+    cluster = make_cluster(3)
+    world = World(cluster)
+    holder = world.spawn(2)
+    holder.load(holder.xpmem_attach(holder.xpmem_get(world.segid), 5 * PAGE, PAGE), 8)
+    at = world.attached()
+    cluster.hang(2)
+    reclaim = calls.Reclaim(1, world.exporter.pid, world.base + 5 * PAGE, PAGE)
+    recall = world.exporter.begin(reclaim)
+    cluster.run_until(lambda: bool(events(cluster, "xpmem:recall_begin")))
+    before = cluster.now_ns
+    assert world.importer.load(at, 8) == b"exporter"
+    assert cluster.now_ns - before < cluster.image.deadlines.recall_attempt
+    assert not recall.ended
+    cluster.run_until(lambda: recall.ended)
+    assert world.importer.load(at + 5 * PAGE, 8) == b"exporter"
+    cluster.resume(2)
+    cluster.run_until_active()
+
+
+def test_an_invalidation_that_crosses_an_answer_spoils_its_own_pages_only(
+    cluster: SimCluster,
+) -> None:
+    world = World(cluster)
+    at = world.attached()
+    slow = cluster.image.deadlines.recall_attempt // 2
+    cluster.latency_ns = lambda src, dst: slow if src == 0 else LATENCY_NS
+    ticket = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_until(lambda: bool(events(cluster, "xpmem:fault_serve")))
+    cluster.latency_ns = lambda src, dst: LATENCY_NS
+    world.exporter.madvise(world.base + 5 * PAGE, PAGE, MADV_DONTNEED)
+    assert not ticket.ended  # INVALIDATE overtook the answer
+    cluster.run_until(lambda: ticket.ended)
+    assert ticket.answer().bulk == b"exporter"
+    assert not events(cluster, "xpmem:fault_collision")
+    assert faults_sent(cluster) == 1
+    table = cluster.kernels[1].tasks.find(world.importer.pid).mm.page_table
+    present = [bool(entry) for entry in table.read_range(at >> 12, PAGES).tolist()]
+    assert present == [page != 5 for page in range(PAGES)]
+    assert world.importer.load(at + 5 * PAGE, 8) == bytes(8)

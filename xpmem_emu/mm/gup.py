@@ -15,7 +15,7 @@ import numpy as np
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.points import GUP_PIN
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.extents import Frames, leading
+from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading
 from xpmem_emu.mm.fault import resolve
 from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
@@ -124,8 +124,18 @@ async def _populate_touched(vma: Vma, vpn: int) -> None:
 
 
 async def _populate_around(vma: Vma, first: int, count: int) -> None:
+    """As much as is there for the asking: nobody waits for a page in transit, or tries again."""
+    vpn, end = max(first, vma.first), min(first + count, _usable_end(vma))
     try:
-        await _populate(vma, max(first, vma.first), min(first + count, _usable_end(vma)))
+        while vpn < end:
+            ptes = vma.mm.page_table.read_range(vpn, end - vpn)
+            idle = leading(~pte.has(ptes, pte.BUSY))
+            ready = _ready(vma, ptes)
+            done = leading(ready)
+            if idle and not done:
+                await resolve(vma, vpn, leading(~ready[:idle]), vma.writable)
+                done = leading(_ready(vma, vma.mm.page_table.read_range(vpn, end - vpn)))
+            vpn += max(done, 1)
     except Signalled:
         pass
     except KernelError as error:
@@ -134,15 +144,21 @@ async def _populate_around(vma: Vma, first: int, count: int) -> None:
 
 
 async def _populate(vma: Vma, vpn: int, end: int) -> None:
-    need = np.uint64(pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT)
     fruitless = 0
     while vpn < end and fruitless < TRIES_MAX:
-        ready = (vma.mm.page_table.read_range(vpn, end - vpn) & need) == need
+        ready = _ready(vma, vma.mm.page_table.read_range(vpn, end - vpn))
         done = leading(ready)
         fruitless = 0 if done else fruitless + 1
         vpn += done
         if vpn < end:
             await resolve(vma, vpn, leading(~ready[done:]), vma.writable)
+
+
+def _ready(vma: Vma, ptes: Ptes) -> Mask:
+    """Which entries can be pinned as they are."""
+    need = np.uint64(pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT)
+    ready: Mask = (ptes & need) == need
+    return ready
 
 
 # -- pinning ----------------------------------------------------------------------------------
@@ -155,8 +171,7 @@ def _pin_present(mm: "AddressSpace", first: int, count: int) -> list[PinnedRun]:
         start = max(first, vma.first)
         length = min(first + count, vma.first + vma.pages) - start
         ptes = mm.page_table.read_range(start, length)
-        need = np.uint64(pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT)
-        fit = (ptes & need) == need
+        fit = _ready(vma, ptes)
         at = 0
         while at < length:
             taken = leading(fit[at:])

@@ -7,10 +7,15 @@ are for partitions of this coherence domain; whoever is beyond it gets bytes (se
 
 The fault, exporter's side (facts 2.3, 2.4; design page 3):
 
-    wait while a recall, another page request or a fork overlaps
-    request = {pages, valid};  pin the pages (this may sleep: swap-in, demand-zero, COW break)
-    a recall came meanwhile -> request invalid -> drop the pins, again, a bounded number of times
+    wait while a recall, another page request or a fork has the touched page
+    request = pages around it that nobody recalls or pins
+    pin them (this may sleep: swap-in, demand-zero, COW break)
+    a recall came meanwhile -> it marked its pages in the request: drop their pins
+    the touched page is marked -> again, that page alone, a bounded number of times
     else, with no sleep in between: record in the PFN table, note the holder, answer
+
+What was asked for is answered; read-ahead may fall away. A neighbour that is replaced all the time,
+or that a stopped partition holds, neither fails a fault nor makes it wait.
 """
 
 import errno
@@ -279,18 +284,20 @@ class Exporter:
         `pages` as can be. Raises KernelError when it cannot be."""
         segment = grant.segment
         for _ in range(self._services.image.faults.collisions + 1):
-            await self._quiet(segment, pages)
+            await self._quiet(segment, touched)
             if not (grant.live and segment.live):
                 raise KernelError(errno.ENOENT, "the segment is going away")
-            missing = self._missing(segment, touched, pages)
+            missing = self._missing(segment, touched, segment.undisturbed(touched, pages))
             if missing is None or await self._pin(grant, touched, missing):
                 return
-        raise KernelError(errno.EAGAIN, "the exporter's pages keep changing under the fault")
+            pages = (touched, 1)
+        raise KernelError(errno.EAGAIN, "the exporter's page keeps changing under the fault")
 
-    async def _quiet(self, segment: Segment, pages: Range) -> None:
-        """Recalls have priority over new faults; one request at a time for a range."""
+    async def _quiet(self, segment: Segment, touched: int) -> None:
+        """Recalls have priority over new faults; one request at a time for a page."""
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
-        while segment.group.fork_depth or segment.recalled(pages) or segment.requested(pages):
+        page = (touched, 1)
+        while segment.group.fork_depth or segment.recalled(page) or segment.requested(page):
             why = await segment.changed.wait_killable(until)
             if why is Wake.TIMEOUT:
                 raise KernelError(errno.EAGAIN, "a recall or fork of the exporter does not end")
@@ -313,7 +320,8 @@ class Exporter:
         return first + lead, pages[1] - lead - tail
 
     async def _pin(self, grant: Grant, touched: int, pages: Range) -> bool:
-        """Pin `pages` and record them; False when a recall made that worthless."""
+        """Pin `pages` and record those that no recall took meanwhile; False when the touched one
+        is not among them."""
         segment = grant.segment
         if self.pin_limit:
             pages = self._within_limit(segment, touched, pages)
@@ -325,14 +333,21 @@ class Exporter:
         finally:
             segment.requests.remove(request)
             segment.changed.wake_all()
-        usable = request.valid and grant.live and segment.live
         for run in pinned:
             self._recalls.pin(segment, run.frames)
-            surplus = run.frames
-            if usable:
-                surplus = segment.table.record(run.first_vpn - base, run.frames, _flags(run))
-            self._recalls.unpin(segment, surplus)
-        return usable
+            first, count = run.first_vpn - base, len(run.frames)
+            usable = [(first, count)] if grant.live and segment.live else []
+            usable = subtract(usable, request.spoilt)
+            surplus = [run.frames[page - first :][:pages] for page, pages in subtract(
+                [(first, count)], usable
+            )]  # fmt: skip
+            surplus += [
+                segment.table.record(page, run.frames[page - first :][:length], _flags(run))
+                for page, length in usable
+            ]
+            for frames in surplus:
+                self._recalls.unpin(segment, frames)
+        return segment.table.has(touched)
 
     def _within_limit(self, segment: Segment, touched: int, pages: Range) -> Range:
         """As much of `pages` as may be pinned: all, or only what is needed. Raises ENOMEM."""

@@ -22,8 +22,8 @@ Flags = npt.NDArray[np.uint8]
 UNCACHED = EXTENT_UNCACHED
 READ_ONLY = EXTENT_READ_ONLY
 
-__all__ = ["READ_ONLY", "UNCACHED", "Extent", "Flags", "Mask", "Range", "Vector", "cut", "extents",
-           "intersect", "merge", "overlaps", "subtract", "total"]
+__all__ = ["READ_ONLY", "UNCACHED", "Extent", "Flags", "Mask", "Range", "Vector", "around", "cut",
+           "extents", "intersect", "merge", "outside", "overlaps", "subtract", "total"]
 
 
 def extents(pages: Vector, frames: Vector, flags: Flags) -> list[Extent]:
@@ -71,6 +71,27 @@ def subtract(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
 def cut(ranges: list[Range], most: int) -> list[list[Range]]:
     """The same ranges in parts of at most `most`; one empty part when there are none."""
     return [ranges[at : at + most] for at in range(0, len(ranges), most)] or [ranges]
+
+
+def around(page: int, bounds: Range, taken: Iterable[Range]) -> Range:
+    """The part of `bounds` around `page`, which is in none of `taken`, that none of them has."""
+    first, end = bounds[0], sum(bounds)
+    for start, count in taken:
+        if start > page:
+            end = min(end, start)
+        else:
+            first = max(first, start + count)
+    return first, end - first
+
+
+def outside(extents_: Iterable[Extent], ranges: Iterable[Range]) -> list[Extent]:
+    """The parts of extents whose pages are in none of `ranges`."""
+    holes = list(ranges)
+    return [
+        (first, frame + first - page, length, flags)
+        for page, frame, count, flags in extents_
+        for first, length in subtract([(page, count)], holes)
+    ]
 
 
 def intersect(one: Range, other: Range) -> Range | None:

@@ -13,10 +13,12 @@
         |<-------------- FAULT(5) ------------------|
         |--------- hole: FAULT_REPLY(ENOENT) ------>| SIGBUS, which is right
 
-Installing frame 100 would have exposed a stranger's memory (T16).
+Installing frame 100 would have exposed a stranger's memory (T16). The mark is per page: what the
+invalidation did not take is installed, so that a neighbour that changes all the time costs a fault
+its read-ahead there and nothing else. Only when the touched page is marked is it asked again.
 
-Invariants: at most one fault in flight per page of a segment and partition; no install from a
-record that an invalidation marked; no wait without a deadline; every wait is killable.
+Invariants: at most one fault in flight per page of a segment and partition; no install of a page
+that an invalidation marked; no wait without a deadline; every wait is killable.
 """
 
 import errno
@@ -41,9 +43,10 @@ from xpmem_emu.xpmem.extents import (
     READ_ONLY,
     Extent,
     Range,
+    around,
     cut,
     intersect,
-    overlaps,
+    outside,
     subtract,
 )
 from xpmem_emu.xpmem.home import Homes
@@ -104,13 +107,10 @@ class Faults:
                 )
 
     def invalidate(self, imported: Imported, ranges: list[Range]) -> int:
-        """Atomic: mark the in-flight faults that overlap; how many there are."""
-        marked = 0
-        for fault in imported.inflight:
-            if any(overlaps(fault.pages, span) for span in ranges):
-                fault.apply(FaultEvent.INVALIDATE)
-                marked += 1
-        return marked
+        """Atomic: mark these pages in the faults in flight; how many faults are concerned."""
+        return len({
+            fault.number for fault in imported.inflight for span in ranges if fault.spoil(span)
+        })  # fmt: skip
 
     def evict(self, imported: Imported, ranges: list[Range]) -> None:
         """Tell the exporter about pages that no attachment shows any more.
@@ -206,7 +206,7 @@ class Faults:
             if reply.errno:
                 outcome = reply.cause
                 raise attachment.sigbus(address, f"at the exporter: {reply.cause}")
-            pages = self._accept(attachment, fault, page, reply.extents)
+            pages = self._accept(attachment, fault, page, outside(reply.extents, fault.spoilt))
             outcome = "installed"
             return True
         except XpcError as error:
@@ -220,7 +220,7 @@ class Faults:
     def _begin(self, attachment: MappedAttachment, page: int, until: int) -> InFlight:
         imported = attachment.imported
         self._number += 1
-        fault = InFlight(self._number, self._window(attachment, page), until)
+        fault = InFlight(self._number, page, self._window(attachment, page), until)
         imported.inflight.append(fault)
         self.inflight += 1
         self._services.tracer.emit(
@@ -280,19 +280,14 @@ class Faults:
 
     def _clip(self, imported: Imported, page: int, bounds: Range) -> Range:
         """The part of `bounds` around `page` that nobody has or is asking for."""
-        first, end = bounds[0], bounds[0] + bounds[1]
         known = imported.table.known(*bounds)
-        taken = [fault.pages for fault in imported.inflight]
-        taken += [eviction.pages for eviction in imported.evictions]
-        below = [start + count for start, count in taken if start + count <= page]
-        above = [start for start, _ in taken if start > page]
         index = int(known.searchsorted(page))
-        if index > 0:
-            below.append(int(known[index - 1]) + 1)
-        if index < len(known):
-            above.append(int(known[index]))
-        first = max([first, *below])
-        return first, min([end, *above]) - first
+        neighbours = known[max(index - 1, 0) : index + 1].tolist()
+        taken = [(each, 1) for each in neighbours]
+        taken += [fault.pages for fault in imported.inflight]
+        taken += [eviction.pages for eviction in imported.evictions]
+        return around(page, bounds, taken)
+
 
 
 def _sensible(reply: FaultReply, touched: int, pages: Range) -> bool:

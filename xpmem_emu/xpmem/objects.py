@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.sched import WaitQueue
 from xpmem_emu.units import PAGE_SHIFT
-from xpmem_emu.xpmem.extents import Range, overlaps
+from xpmem_emu.xpmem.extents import Range, around, overlaps
 from xpmem_emu.xpmem.ids import LastUniq
 from xpmem_emu.xpmem.pfn_table import PfnTable, Taken
 from xpmem_emu.xpmem.states import INFLIGHT, LIFE, FaultEvent, FaultState, Life, LifeEvent
@@ -79,10 +79,16 @@ class ThreadGroup(Mortal):
 
 @dataclass(eq=False)
 class PageRequest:
-    """Exporter's side of a fault: pages being pinned. A recall marks it invalid (facts 2.4)."""
+    """Exporter's side of a fault: pages being pinned. A recall marks those that it takes; they
+    must not be recorded, the others may (facts 2.4)."""
 
     pages: Range
-    valid: bool = True
+    spoilt: list[Range] = field(default_factory=list)
+
+    def spoil(self, pages: Range) -> None:
+        """A recall of `pages` has begun."""
+        if overlaps(self.pages, pages):
+            self.spoilt.append(pages)
 
 
 @dataclass(eq=False)
@@ -134,6 +140,11 @@ class Segment(Mortal):
         """Whether pages of the range are being pinned for somebody else."""
         return any(overlaps(request.pages, pages) for request in self.requests)
 
+    def undisturbed(self, page: int, pages: Range) -> Range:
+        """The part of `pages` around `page`, which nobody recalls or pins, where nobody does."""
+        taken = [recall.pages for recall in self.recalls]
+        return around(page, pages, [*taken, *(request.pages for request in self.requests)])
+
 
 @dataclass(eq=False)
 class Grant(Mortal):
@@ -148,18 +159,30 @@ class Grant(Mortal):
 
 @dataclass(eq=False)
 class InFlight:
-    """A fault whose answer has not arrived (T16). An invalidation that overlaps marks it."""
+    """A fault whose answer has not arrived (T16). An invalidation marks the pages that it takes:
+    of those the answer may not be used, whatever it says."""
 
     number: int
+    touched: int
+    """The page that the fault is about; the rest is read ahead."""
     pages: Range
     until_ns: int
     """Deadline of the fault, absolute."""
     state: FaultState = INFLIGHT.initial
+    spoilt: list[Range] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
-        """Whether the answer may still be used."""
-        return self.state is FaultState.VALID
+        """Whether the answer for the touched page may still be used."""
+        return not any(overlaps((self.touched, 1), span) for span in self.spoilt)
+
+    def spoil(self, pages: Range) -> bool:
+        """An invalidation takes `pages`; whether it concerns this fault."""
+        concerned = overlaps(self.pages, pages)
+        if concerned:
+            self.apply(FaultEvent.INVALIDATE)
+            self.spoilt.append(pages)
+        return concerned
 
     def apply(self, event: FaultEvent) -> None:
         """Move along the in-flight fault's table."""

@@ -3,7 +3,7 @@
 Two phases, after the thread's own conclusion (T11, T12):
 
 * `begin` - atomic, under the page-table lock of the exporter's address space: bump the sequence,
-  mark overlapping page requests invalid, take the pages out of the PFN table, zap what this very
+  mark the pages in page requests, take the pages out of the PFN table, zap what this very
   partition imported. Nothing sleeps, nothing is sent.
 * `settle` - may sleep, after all spinlocks are dropped: one INVALIDATE per holder for everything
   begun, all in parallel; wait for every acknowledgement, each until its deadline. A holder that
@@ -35,7 +35,7 @@ from xpmem_emu.xpc.messages import ENTRIES_MAX, Invalidate, RecallEntry
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.extents import Range, Vector, intersect, overlaps
+from xpmem_emu.xpmem.extents import Range, Vector, intersect
 from xpmem_emu.xpmem.objects import Recall, Segment, ThreadGroup
 from xpmem_emu.xpmem.services import Services
 
@@ -64,8 +64,7 @@ class Recalls:
             )
         )
         for request in segment.requests:
-            if overlaps(request.pages, pages):
-                request.valid = False
+            request.spoil(pages)
         recall = Recall(
             segment, pages, segment.sequence, segment.table.take(*pages), going_away
         )

@@ -18,8 +18,8 @@ _ZAP_LATE_NS = 3_000_000
 
 
 def install_invalid() -> AbstractContextManager[Any]:
-    """The `valid` mark of in-flight faults is not looked at."""
-    return patch.object(InFlight, "valid", property(lambda self: True))
+    """Pages of in-flight faults are not marked."""
+    return patch.object(InFlight, "spoil", lambda self, pages: False)
 
 
 def zap_one_attachment() -> AbstractContextManager[Any]:
