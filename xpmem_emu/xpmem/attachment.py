@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import msgspec
-
 from xpmem_emu.errors import Signal, SignalInfo, Signalled
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.vma import DeadOps, FarOps, Vma
@@ -61,12 +59,13 @@ class Attachment(Mortal, ABC):
         """The virtual page number at which a page of the segment is mapped."""
         return (self.address >> PAGE_SHIFT) + page - self.pages[0]
 
-    def sigbus(self, address: int, reason: str) -> Signalled:
-        """The signal that an access at `address` gets, with everything that is known."""
+    def sigbus(self, address: int, reason: str, *, forced: bool = False) -> Signalled:
+        """The signal that an access at `address` gets, with everything that is known. A machine
+        check is `forced`: it kills, whatever the task handles (T17)."""
         self.imported.last_failure = reason
         page = self.page_at(address)
         segid, home = self.imported.segid, self.imported.home
-        return Signalled(SignalInfo(Signal.SIGBUS, reason, address, segid, home, page))
+        return Signalled(SignalInfo(Signal.SIGBUS, reason, address, segid, home, page, forced))
 
     def unanswered(self, address: int, error: XpcError) -> Signalled:
         """The signal for a store or an atomic operation that got no answer."""
@@ -162,4 +161,4 @@ class FarAttachment(FarOps, Attachment):
 
     def machine_check(self, address: int, reason: str) -> Signalled:
         """The SIGBUS that kills, whatever the task handles (T17)."""
-        return Signalled(msgspec.structs.replace(self.sigbus(address, reason).info, forced=True))
+        return self.sigbus(address, reason, forced=True)

@@ -68,7 +68,7 @@ class Exporter:
         self.first_sequence = 0
         """Where new segments begin to count their invalidations."""
         self.segments: dict[int, Segment] = {}
-        self.firewall = Firewall()
+        self.firewall = Firewall(services.image.limits)
         self.grants = self.firewall.grants
         self.serving = Serving(services, self.firewall)
 
@@ -149,8 +149,10 @@ class Exporter:
                 f"mode {segment.mode:04o} of uid {owner[0]} refuses uid {request.uid}",
                 0,
             )
-        if (importer, request.apid) in self.grants:
-            return GetReply(errno.EEXIST, f"permit {request.apid:#x} was granted before", 0)
+        try:
+            self.firewall.require_room(importer, request.apid)
+        except KernelError as error:
+            return GetReply(error.errno, error.cause, 0)
         if unpack(request.apid).uniq:
             grant = Grant(
                 request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY
@@ -173,7 +175,12 @@ class Exporter:
                 f"{grant.segment.size:#x} bytes",
             )
         if request.attachment:
-            grant.attachments[request.attachment] = (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
+            try:
+                self.firewall.attach(
+                    grant, request.attachment, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
+                )
+            except KernelError as error:
+                return AttachReply(error.errno, error.cause)
         return AttachReply(0, "")
 
     def _detach(self, importer: int, request: Detach) -> Ack:
@@ -327,10 +334,12 @@ class Exporter:
             pages = self._within_limit(segment, touched, pages)
         request = PageRequest(pages)
         segment.requests.append(request)
+        segment.group.pinning += pages[1]  # reserved: others ask for room while this sleeps
         base = segment.first_vpn
         try:
             pinned = await pin_pages(segment.group.mm, base + pages[0], pages[1], base + touched)
         finally:
+            segment.group.pinning -= pages[1]
             segment.requests.remove(request)
             segment.changed.wake_all()
         for run in pinned:
@@ -351,7 +360,7 @@ class Exporter:
 
     def _within_limit(self, segment: Segment, touched: int, pages: Range) -> Range:
         """As much of `pages` as may be pinned: all, or only what is needed. Raises ENOMEM."""
-        room = self.pin_limit - segment.group.pinned
+        room = self.pin_limit - segment.group.pinned - segment.group.pinning
         if room < 1:
             raise KernelError(
                 errno.ENOMEM, f"{segment.group.pinned} pages of the exporter are pinned, its limit"

@@ -15,9 +15,11 @@ Why a permit ended is remembered for the last few only, to say so to whoever com
 """
 
 import errno
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.image import Limits
+from xpmem_emu.xpmem.extents import Range
 from xpmem_emu.xpmem.ids import unpack
 from xpmem_emu.xpmem.objects import Grant
 
@@ -28,15 +30,44 @@ GRAVES = 256
 class Firewall:
     """The grants on this partition's segments."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self.grants: dict[tuple[int, int], Grant] = {}
         """By (importing partition, apid)."""
+        self._tasks: dict[int, Counter[int]] = defaultdict(Counter)
+        """Importing partition -> how many grants each of its tasks has."""
         self._graves: OrderedDict[tuple[int, int], str] = OrderedDict()
+
+    def require_room(self, importer: int, apid: int) -> None:
+        """Raise KernelError when `importer` may not have a permit of this name: EACCES when the
+        name is another partition's, EEXIST when it has it, ENOMEM at the limits of our image. The
+        importer's own limits are its own business: what it sends cannot make tables grow here."""
+        ident, tasks, limits = unpack(apid), self._tasks[importer], self._limits
+        if ident.partid != importer:
+            raise KernelError(
+                errno.EACCES, f"permit {apid:#x} is of p{ident.partid}, not of p{importer}"
+            )
+        if (importer, apid) in self.grants:
+            raise KernelError(errno.EEXIST, f"permit {apid:#x} was granted before")
+        if tasks[ident.tgid] >= limits.permits_per_task:
+            raise KernelError(
+                errno.ENOMEM, f"task {ident.tgid} of p{importer} has {tasks[ident.tgid]} permits"
+            )
+        if not tasks[ident.tgid] and len(+tasks) >= limits.tasks:
+            raise KernelError(errno.ENOMEM, f"{limits.tasks} tasks of p{importer} have permits")
+
+    def attach(self, grant: Grant, number: int, pages: Range) -> None:
+        """Attachment `number` shows `pages` by this grant. Raises KernelError ENOMEM."""
+        limit = self._limits.attachments_per_task
+        if number not in grant.attachments and len(grant.attachments) >= limit:
+            raise KernelError(errno.ENOMEM, f"permit {grant.apid:#x} has {limit} attachments")
+        grant.attachments[number] = pages
 
     def enter(self, grant: Grant) -> None:
         """`grant` holds from now on."""
         key = grant.importer, grant.apid
         self.grants[key] = grant.segment.grants[key] = grant
+        self._tasks[grant.importer][unpack(grant.apid).tgid] += 1
         self._graves.pop(key, None)
 
     def end(self, grant: Grant, why: str) -> None:
@@ -45,6 +76,10 @@ class Firewall:
         grant.destroy()
         grant.torn_down()
         del self.grants[key]
+        tasks, tgid = self._tasks[grant.importer], unpack(grant.apid).tgid
+        tasks[tgid] -= 1
+        if not tasks[tgid]:
+            del tasks[tgid]
         del grant.segment.grants[key]
         self._graves[key] = why
         if len(self._graves) > GRAVES:

@@ -80,9 +80,15 @@ class Getting:
         session = self._homes.session(home)
         exhausted = self._exhausted(group)
         apid = self._next_apid(process, None if exhausted else group)
-        size = await self._ask_permit(process, home, session, segid, apid, flags)
-        if self._services.failpoints.armed:
-            await self._services.failpoints.reach(GET_ADOPT)
+        if group is not None:
+            group.getting += 1
+        try:
+            size = await self._ask_permit(process, home, session, segid, apid, flags)
+            if self._services.failpoints.armed:
+                await self._services.failpoints.reach(GET_ADOPT)
+        finally:
+            if group is not None:
+                group.getting -= 1
         if exhausted:
             raise exhausted
         if group is None:
@@ -186,7 +192,7 @@ class Getting:
             return None
         if group.last_uniq.apid >= UNIQ_MAX:
             return KernelError(errno.EBUSY, "this task has used up its apids")
-        if len(group.permits) >= limit:
+        if len(group.permits) + group.getting >= limit:
             return KernelError(errno.ENOMEM, f"this task has {limit} permits, the image's limit")
         failpoints = self._services.failpoints
         if failpoints.armed and (number := failpoints.failing(GET_PERMIT)):

@@ -19,11 +19,13 @@ class Imports:
         """Lost with their home, still permitted or attached by somebody."""
 
     def adopt(self, segid: int, home: int, session: int, size: int) -> Imported:
-        """The entry for a segment of partition `home`, made if there is none yet."""
+        """The entry for a segment of partition `home`, made if there is none yet. One that is gone
+        is kept: its segment was removed while the permit was granted, and no segid comes back."""
         imported = self._imports.get(segid)
-        if imported is None or imported.gone:
+        if imported is None:
             imported = Imported(segid, home, session, size, WaitQueue(self._scheduler))
             self._imports[segid] = imported
+        assert imported.incarnation == session  # entries of a session go with it (`lose`)
         return imported
 
     def find(self, segid: int) -> Imported | None:

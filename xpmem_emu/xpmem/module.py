@@ -87,6 +87,7 @@ class Xpmem:
         if vma is None or not vma.writable:
             reason = f"atomic operation in area {vma}, which forbids stores"
             raise Signalled(SignalInfo(Signal.SIGSEGV, reason, address))
+        attachment.require_usable(vma, address)
         offset = address - attachment.address + (attachment.pages[0] << PAGE_SHIFT)
         request = Amo(attachment.permit.apid, offset, operation, operand, compare)
         try:
@@ -94,6 +95,10 @@ class Xpmem:
         except XpcError as error:
             raise attachment.unanswered(address, error) from None
         assert isinstance(reply, AmoReply)
+        if reply.errno in (errno.ENOENT, errno.EFAULT, errno.EIO):  # as a load there
+            raise attachment.sigbus(
+                address, f"at the exporter: {reply.cause}", forced=reply.errno == errno.EIO
+            )
         if reply.errno:
             raise KernelError(reply.errno, reply.cause)
         return reply.before

@@ -71,8 +71,12 @@ class ThreadGroup(Mortal):
     segments: dict[int, "Segment"] = field(default_factory=dict)
     permits: dict[int, "Permit"] = field(default_factory=dict)
     """Like segments, in here until they are torn down: who ends the group can wait for them."""
+    getting: int = 0
+    """Permits that are being asked for: places of the limit that are taken already."""
     pinned: int = 0
     """Pages of this exporter pinned by anyone."""
+    pinning: int = 0
+    """Pages that faults are about to pin, at most: places of the limit that are taken already."""
     fork_depth: int = 0
     """Greater than 0 between fork_begin and fork_end: faults wait."""
 

@@ -21,7 +21,7 @@ import errno
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.points import SERVE_ACCESS
 from xpmem_emu.fields import text
-from xpmem_emu.mm.access import reach, walk_word
+from xpmem_emu.mm.access import reach
 from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic, require_uncached
 from xpmem_emu.mm.gup import TRIES_MAX, usable_area
 from xpmem_emu.mm.vma import Vma
@@ -80,8 +80,7 @@ class Serving:
             mm, address = grant.segment.group.mm, grant.segment.vaddr + request.offset
             operation = AmoOperation(request.operation)
             require_uncached(mm, address)
-            await walk_word(mm, address, write=True)
-            self._firewall.require_live(grant)
+            await self._reach(grant, request.offset, WORD, write=True)
             # The page is present now, so that this does not sleep.
             before = await atomic(mm, address, operation, request.operand, request.compare)
         except (KernelError, Signalled) as error:

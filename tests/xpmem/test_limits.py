@@ -1,0 +1,125 @@
+"""Limits are reserved before anybody sleeps, and an exporter's hold whatever a peer sends."""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from tests.clusters import SMALL
+from tests.xpmem.world import PAGE, PAGES, World, outcome_of
+from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.units import MILLISECOND
+from xpmem_emu.xpc.messages import Attach, Get, Message
+from xpmem_emu.xpmem.ids import Ident
+
+SIZE = PAGES * PAGE
+Make = Callable[..., SimCluster]
+
+
+def test_faults_that_pin_at_the_same_time_stay_within_the_limit_together(
+    cluster: SimCluster,
+) -> None:
+    world = World(cluster)
+    cluster.call(0, breaking.Strain("pin_limit", PAGES // 2))
+    cluster.call(0, breaking.FailpointSet("mm.gup.pin", "delay(1ms)"))
+    other = world.exporter.xpmem_make(world.base, SIZE, 0o640)
+    spots = []
+    for segid in (world.segid, other):
+        task = world.spawn(1)
+        at = task.xpmem_attach(task.xpmem_get(segid), 0, SIZE)
+        spots += [(task, at), (task, at + (PAGES - 1) * PAGE)]
+    tickets = [task.begin(calls.Load(task.pid, at, 8)) for task, at in spots]
+    cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
+    assert cluster.audit(0)["pins"] <= PAGES // 2
+
+
+def test_an_attach_whose_permit_is_released_while_it_sleeps_leaves_nothing(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(3)
+    world = World(cluster)
+    apid, task = world.permit(), world.importer
+    covered = task.mmap(SIZE)
+    segid = task.xpmem_make(covered, SIZE, 0o666)
+    third = world.spawn(2)
+    third.store(third.xpmem_attach(third.xpmem_get(segid), 0, SIZE), b"held")
+    cluster.latency_ns = lambda src, dst: 5 * MILLISECOND if 2 in (src, dst) else 20_000
+    attach = task.begin(calls.XpmemAttach(task.pid, apid, 0, SIZE, covered))
+    cluster.run_for(2 * MILLISECOND)  # the mapping under it is being recalled from p2
+    release = task.begin(calls.XpmemRelease(task.pid, apid))
+    cluster.run_until(lambda: attach.ended and release.ended)
+    assert outcome_of(attach.answer) == "ENOENT"
+    assert outcome_of(release.answer) == "ok"
+    found = cluster.kernels[1].tasks.find(task.pid).mm.find_vma(covered)
+    assert found is None
+    audit = cluster.audit(1)
+    assert (audit["permits"], audit["attachments"], audit["imports"]) == (0, 0, 0)
+    cluster.latency_ns = lambda src, dst: 20_000
+
+
+def flood(cluster: SimCluster, *requests: Message) -> list[Message]:
+    """What p1's kernel is told when it sends these itself, past its own checks."""
+    kernel, answers = cluster.kernels[1], []
+
+    async def send() -> None:
+        session = kernel.xpmem.homes.session(0)
+        for request in requests:
+            answers.append(await kernel.xpmem.homes.ask(0, session, request))
+
+    kernel.scheduler.spawn("flood", send())
+    cluster.poke(1)
+    cluster.run_until(lambda: len(answers) == len(requests))
+    return answers
+
+
+def test_a_peer_cannot_make_the_exporters_tables_grow_past_its_image(make_cluster: Make) -> None:
+    limits = replace(SMALL.limits, permits_per_task=5, attachments_per_task=5, tasks=5)
+    cluster = make_cluster(2, replace(SMALL, limits=limits))
+    world = World(cluster)
+
+    def get(tgid: int, uniq: int, partid: int = 1) -> Get:
+        return Get(world.segid, Ident(partid, 1, tgid, uniq).pack(), 2, 0, [], True)
+
+    of_a_task = flood(cluster, *(get(70, uniq) for uniq in range(1, 9)))
+    assert [reply.errno for reply in of_a_task] == [0] * 5 + [12] * 3
+    of_tasks = flood(cluster, *(get(tgid, 1) for tgid in range(71, 79)))
+    assert [reply.errno for reply in of_tasks] == [0] * 4 + [12] * 4
+    apid = Ident(1, 1, 70, 1).pack()
+    attached = flood(cluster, *(Attach(apid, number, 0, PAGE) for number in range(1, 9)))
+    assert [reply.errno for reply in attached] == [0] * 5 + [12] * 3
+    (foreign,) = flood(cluster, get(70, 9, partid=0))
+    assert foreign.errno == 13
+    assert len(cluster.kernels[0].xpmem.exporter.grants) == 9
+    world.exporter.exit()
+
+
+def test_after_a_remove_a_load_and_an_atomic_operation_get_the_same_signal(
+    make_cluster: Make,
+) -> None:
+    for touched in (True, False):
+        cluster = make_cluster()
+        world = World(cluster)
+        flags = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS | calls.MAP_UNCACHED
+        word = world.exporter.mmap(PAGE, flags=flags)
+        segid = world.exporter.xpmem_make(word, PAGE, 0o666)
+        at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
+        amo = calls.Amo(world.importer.pid, at, "add", 1)
+        if touched:
+            world.importer.load(at, 8)
+        world.exporter.xpmem_remove(segid)
+        assert outcome_of(lambda c=cluster, a=amo: c.call(1, a)) == "SIGBUS"
+
+
+def test_an_atomic_operation_waits_for_the_end_of_a_fork(cluster: SimCluster) -> None:
+    world = World(cluster)
+    flags = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS | calls.MAP_UNCACHED
+    word = world.exporter.mmap(PAGE, flags=flags)
+    segid = world.exporter.xpmem_make(word, PAGE, 0o666)
+    at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
+    world.do(world.exporter, calls.XpmemForkBegin(world.exporter.pid))
+    ticket = world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1))
+    cluster.run_for(10 * MILLISECOND)
+    assert not ticket.ended
+    world.do(world.exporter, calls.XpmemForkEnd(world.exporter.pid))
+    cluster.run_until(lambda: ticket.ended)
+    assert ticket.answer().value == 0
