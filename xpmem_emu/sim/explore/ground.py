@@ -7,7 +7,7 @@ when it wakes, before anything else happens.
 from collections.abc import Callable
 
 from xpmem_emu.fabric.events import FaultHit
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.cast import WORD_OFFSETS
 from xpmem_emu.sim.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, RESIDENT, entry
@@ -40,10 +40,13 @@ class Ground:
         )  # fmt: skip
         self.watch.follow(self.cluster)
         self.stage = Stage(self.cluster)
+        self.stage.accesses.scribbled = self.watch.shadow.scribbled
         self.tickets: dict[str, Ticket] = {}
         """Calls of the programs, by the text of their act."""
         self.noted: dict[str, int] = {}
         """What a world's own acts saw."""
+        self.poisoned: list[tuple[int, int]] = []
+        """Frames that went bad, with their homes."""
         self._hurts: list[str] = []
         """Messages that were lost, or later than a deadline."""
         self._caught: dict[tuple[int, int], list[LateStore]] = {}
@@ -154,6 +157,20 @@ class Ground:
     def crash(self, partid: int) -> None:
         """The process of a partition vanishes."""
         self.cluster.crash(partid)
+
+    def poison(self, region: int, page: int) -> None:
+        """The frame behind an exporter's page goes bad, and everybody is told."""
+        frame, home = self.frame(region, page), self.stage.cast.regions[region].actor.partid
+        if frame is not None:
+            self.poisoned.append((home, frame))
+            for partid in list(self.cluster.kernels):
+                self.cluster.submit(partid, breaking.Poison(home, frame))
+
+    def unpoison(self) -> None:
+        """All frames are good again."""
+        for home, frame in self.poisoned:
+            for partid in list(self.cluster.kernels):
+                self.cluster.submit(partid, breaking.Unpoison(home, frame))
 
     def give_up(self, partid: int, peer: int) -> None:
         """A partition gives another one up, which had stood still for a moment."""

@@ -24,6 +24,7 @@ def judge(ground: Ground) -> list[Violation]:
     if not scene.violations and _recover(ground):
         _calls(ground)
         _read_again(ground)
+        ground.watch.shadow.settled()
         for invariant, text in ground.world.check(ground):
             _report(ground, invariant, text)
         _end_tasks(ground)
@@ -53,6 +54,7 @@ def _recover(ground: Ground) -> bool:
         ground.land(partid, boot)
         cluster.end_superseded(partid, boot)
         cluster.prove_gone(partid, boot)
+    ground.unpoison()
     everybody = cluster.partids
     try:
         cluster.run_until(

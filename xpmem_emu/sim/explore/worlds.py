@@ -137,7 +137,12 @@ _REMOVE_ATTACH = World(
     gist="an importer attaches while the segment is removed and its permit is released",
     setup=(
         *exporting(1), *importing(2, 1), *holding(2, 1, 1),
+        # What it attaches over is held by p2, so that attaching has to recall it.
+        operation(Op.MMAP, task=2, made=7, pages=1, detail="scratch"),
+        operation(Op.MAKE, task=2, region=7, pages=1, made=7),
+        *importing(3, 2, segment=7, n=5), *holding(3, 5, 1),
     ),
+    partitions=3,
     programs=(
         Program("attacher", 1, (act(Op.ATTACH, task=2, permit=1, pages=1, made=7),)),
         Program("releaser", 1, (
@@ -270,10 +275,26 @@ _KILL_RECALL = World(
     picks=(0,),
 )  # fmt: skip
 
+_POISON_FENCE = World(
+    name="poison-fence",
+    gist="a frame of an exporter goes bad, and an importer that holds it is lost",
+    setup=(*exporting(2), *importing(2, 1, pages=2), *holding(2, 1, 2)),
+    programs=(
+        Program("outside", 0, (outside("page 0 goes bad", lambda ground: ground.poison(1, 0)),)),
+        Program("exporter", 0, (
+            act(Op.PROTECT, task=1, region=1, page=1, pages=1, detail="read",
+                after="page 0 goes bad"),
+            act(Op.PAGEOUT, task=1, region=1, pages=2),
+        )),
+    ),
+    stops=(1,),
+    crashes=(1,),
+)  # fmt: skip
+
 WORLDS: dict[str, World] = {
     world.name: world
     for world in (
         _INFLIGHT_RACE, _TWO_RECALLS, _FENCE_WAKE, _DETACH_FAULT, _REMOVE_ATTACH, _EXEC_CLOSE,
-        _SESSION_CHANGE, _FAR_REMOVE, _BOOT_OVER, _KILL_RECALL,
+        _SESSION_CHANGE, _FAR_REMOVE, _BOOT_OVER, _KILL_RECALL, _POISON_FENCE,
     )
 }  # fmt: skip
