@@ -8,7 +8,8 @@ from xpmem_emu.sim.killing import hunt
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.swarm import Swarm
 
-SLOW = {"evict_overtakes_fault", "reclaim_held", "pending_is_silence"}
+SLOW = {"evict_overtakes_fault", "reclaim_held", "pending_is_silence", "boot_is_proof",
+        "pins_unlimited", "recalls_queue_with_faults"}
 """These need more seeds than a test has time for; `make mutants` hunts them."""
 LIMIT = 60
 

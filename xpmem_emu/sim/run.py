@@ -201,6 +201,7 @@ class Run:
                                if (each.partid, each.boot) == (partid, boot)})  # fmt: skip
         self._settle()
         self.watch.pins.unused()
+        self.watch.permits.settled()
         for partid in self.cluster.kernels:
             self._end(partid, set())
         self._settle()

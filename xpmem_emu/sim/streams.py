@@ -21,6 +21,7 @@ from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.installs import Installs
 from xpmem_emu.sim.checkers.once import Once
 from xpmem_emu.sim.checkers.pins import Pins
+from xpmem_emu.sim.checkers.priority import Priority
 from xpmem_emu.sim.merging import Merge, Step, by_partition
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
@@ -35,6 +36,7 @@ JUDGED: Mapping[str, str] = {
     "S11": "no partition panics",
     "L1": "every fault ends within its bound",
     "L2": "every recall ends within its bound",
+    "L5": "no recall waits for what others want",
 }
 AT_REST: Mapping[str, str] = {
     "L3": "at the end every call has been answered",
@@ -46,6 +48,11 @@ UNJUDGED: Mapping[str, str] = {
     "S5": "needs page tables",
     "S8": "needs what the tasks saw",
     "S10": "needs an audit of each partition",
+    "S12": "needs what was done to processes and messages",
+    "S13": "needs calls and answers",
+    "S14": "needs calls and bytes",
+    "S15": "needs the tables of each partition",
+    "S16": "needs the tables of each partition",
 }
 LIVE_SLACK_NS = 500 * MILLISECOND
 """What a live partition's bound may be exceeded by: steps take time there."""
@@ -99,6 +106,7 @@ class _Court:
         self._checkers: list[Checker] = [
             Containment(self.scene), Claims(self.scene), Installs(self.scene), self._pins,
             Identity(self.scene), Once(self.scene), self._bounds,
+            Priority(self.scene),
         ]  # fmt: skip
         self._handlers: dict[type[Event], list[Handler]] = {}
         listeners: list[Listener] = [self.scene, *self._checkers]

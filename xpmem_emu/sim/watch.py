@@ -17,6 +17,7 @@ from xpmem_emu.sim.checkers import Checker, Scene, all_checkers
 from xpmem_emu.sim.checkers.base import Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.identity import Identity
+from xpmem_emu.sim.checkers.permits import Permits
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.cluster import SimCluster
@@ -46,6 +47,7 @@ class Watch:
         ]
         self.bounds = self._one(Bounds)
         self.pins = self._one(Pins)
+        self.permits = self._one(Permits)
         self.shadow = self._one(Shadow)
         self.sometimes = Sometimes()
         self.events = 0

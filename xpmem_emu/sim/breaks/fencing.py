@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.xpmem.fence import Fence
 
 
@@ -28,3 +29,15 @@ def quarantine_without_proof() -> AbstractContextManager[Any]:
         self.prove_left(importer, incarnation, "because")
 
     return patch.object(Fence, "begin", trusting)
+
+
+def boot_is_proof() -> AbstractContextManager[Any]:
+    """A new boot of a partition counts as the end of the process before."""
+    partition_up = Kernel.partition_up
+
+    def trusting(self: Kernel, partid: int, page: Any, incarnation: int) -> None:
+        partition_up(self, partid, page, incarnation)
+        for boot in range(1, incarnation >> 16):
+            self.xpmem.fence.prove_gone(partid, boot, "a new boot is here")
+
+    return patch.object(Kernel, "partition_up", trusting)

@@ -5,10 +5,10 @@ from typing import Any
 from unittest.mock import patch
 
 from xpmem_emu.sched import Wake
-from xpmem_emu.xpc import control, xpc
+from xpmem_emu.xpc import control, slots, xpc
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
-from xpmem_emu.xpc.messages import Pending
+from xpmem_emu.xpc.messages import Invalidate, Pending
 from xpmem_emu.xpc.patience import Obligation
 from xpmem_emu.xpc.remote import Remote
 from xpmem_emu.xpc.slots import SendRing
@@ -73,3 +73,9 @@ def heart_stops() -> AbstractContextManager[Any]:
         return value % 10 == 0 and beat(self, value, offline)
 
     return patch.object(Remote, "beat", dull)
+
+
+def recalls_queue_with_faults() -> AbstractContextManager[Any]:
+    """An INVALIDATE takes the slots of what wants something."""
+    coherence = slots._COHERENCE - {Invalidate}
+    return patch.object(slots, "_COHERENCE", coherence)

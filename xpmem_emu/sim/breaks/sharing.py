@@ -157,3 +157,25 @@ def stale_ids() -> AbstractContextManager[Any]:
 def read_only_ignored() -> AbstractContextManager[Any]:
     """Entries are writable although the exporter may only read the page."""
     return patch.object(install, "READ_ONLY", 0)
+
+
+def grants_outlive() -> AbstractContextManager[Any]:
+    """The permits of a lost importer stay granted."""
+    return patch.object(Exporter, "forget_importer", lambda self, importer: None)
+
+
+def release_forgets_to_tell() -> AbstractContextManager[Any]:
+    """The exporter never learns that a permit was released."""
+
+    def keeping(self: Exporter, importer: int, request: Release) -> Ack:
+        grant = self.grants.get((importer, request.apid))
+        if grant is not None:
+            self.drop(grant.segment, importer, [(0, grant.segment.pages)])
+        return Ack()
+
+    return patch.object(Exporter, "_release", keeping)
+
+
+def pins_unlimited() -> AbstractContextManager[Any]:
+    """The limit on pinned pages is not looked at."""
+    return patch.object(Exporter, "_within_limit", lambda self, segment, touched, pages: pages)

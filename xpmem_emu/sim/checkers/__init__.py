@@ -14,9 +14,13 @@ from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.installs import Installs
 from xpmem_emu.sim.checkers.mappings import Mappings
 from xpmem_emu.sim.checkers.once import Once
+from xpmem_emu.sim.checkers.permits import Permits
 from xpmem_emu.sim.checkers.pins import Pins
+from xpmem_emu.sim.checkers.priority import Priority
+from xpmem_emu.sim.checkers.proofs import Proofs
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.checkers.shadow import Shadow
+from xpmem_emu.sim.checkers.tables import Tables
 
 __all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers"]
 
@@ -26,4 +30,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
     return [
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
         Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
+        Proofs(scene), Permits(scene), Tables(scene), Priority(scene),
     ]  # fmt: skip

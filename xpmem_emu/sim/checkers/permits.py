@@ -1,0 +1,101 @@
+"""S15 grants and permits agree: the exporter knows the permits that there are, and no others.
+
+No permit is granted to a partition without a session, and none outlives the session. When all is
+quiet each grant is a permit of a task of its importer, each permit on a segment that is still there
+is a grant, and no attachment is mapped through a permit that is gone.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.trace import Event
+from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpmem.events import PermitGet
+
+INVARIANT = "S15"
+_TOP = 1 << 47
+
+
+class Permits(Checker):
+    """Compares the tables of exporters and importers."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._lost: set[int] = set()
+        """Peers that the partition of the present step gave up."""
+        self._forgers: set[int] = set()
+
+    def handlers(self) -> Mapping[type[Event], Handler]:
+        """Permits as they are granted, sessions as they end."""
+        return {PermitGet: self._granted, PartitionState: self._partition}
+
+    def _granted(self, partid: int, event: PermitGet) -> None:
+        if not self.scene.sessions.active(partid, event.importer):
+            self.scene.report(
+                INVARIANT, partid,
+                f"permit {event.apid:#x} was granted to p{event.importer}, without a session",
+            )  # fmt: skip
+
+    def _partition(self, partid: int, event: PartitionState) -> None:
+        if event.state not in ("ACTIVE", "ACTIVATION_REQ", "ACTIVATING"):
+            self._lost.add(event.peer)
+
+    def crashed(self, partid: int) -> None:
+        """Nobody asks any more what it kept."""
+        self._lost = set()
+
+    def stepped(self, partid: int) -> None:
+        """Nothing may be left of who was given up."""
+        self._forgers |= self.scene.injuries.forgers
+        lost, self._lost = self._lost, set()
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(partid)
+        if not lost or kernel is None or kernel.stopped is not None:
+            return
+        for importer, apid in kernel.xpmem.exporter.grants:
+            if importer in lost and not self.scene.sessions.active(partid, importer):
+                self._say(partid, f"permit {apid:#x} of p{importer} outlived its session")
+
+    def settled(self) -> None:
+        """Nothing is under way: both sides say the same."""
+        assert self.scene.cluster is not None
+        kernels = {
+            partid: kernel for partid, kernel in self.scene.cluster.kernels.items()
+            if kernel.stopped is None
+        }  # fmt: skip
+        for partid, kernel in kernels.items():
+            for importer, apid in kernel.xpmem.exporter.grants:
+                there = kernels.get(importer)
+                if there is None or importer in self._forgers:
+                    continue
+                if apid not in {permit.apid for permit in _permits(there)}:
+                    self._say(partid, f"permit {apid:#x} is granted; p{importer} has none")
+            for permit in _permits(kernel):
+                home = kernels.get(permit.imported.home)
+                if home is None or permit.imported.gone or permit.imported.home in self._forgers:
+                    continue
+                lives = permit.imported.segid in home.xpmem.exporter.segments
+                if not self.scene.sessions.active(permit.imported.home, partid):
+                    continue
+                if lives and (partid, permit.apid) not in home.xpmem.exporter.grants:
+                    self._say(partid, f"permit {permit.apid:#x} is held, and not granted")
+            self._check_areas(partid, kernel)
+
+    def _check_areas(self, partid: int, kernel: Kernel) -> None:
+        held = {permit.apid for permit in _permits(kernel)}
+        for mm in kernel.memory.address_spaces.values():
+            for vma in mm.vmas.intersecting(0, _TOP):
+                permit = getattr(vma.ops, "permit", None)
+                if permit is not None and permit.apid not in held:
+                    self._say(partid, f"an attachment outlived permit {permit.apid:#x}")
+
+    def _say(self, partid: int, text: str) -> None:
+        self.scene.report(INVARIANT, partid, text)
+
+
+def _permits(kernel: Kernel) -> Iterator[Any]:
+    """Every permit of every task."""
+    for group in kernel.xpmem.device.groups.values():
+        yield from group.permits.values()

@@ -1,0 +1,101 @@
+"""S16 no table grows past its bound, whatever a peer sends.
+
+Permits and attachments of one task of a peer, pages pinned under a limit, remembered answers and
+graves: counted in the exporter's tables after each step that may have added to one.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.trace import Event
+from xpmem_emu.xpc.events import Received
+from xpmem_emu.xpmem.events import PagesPin, PermitGet
+
+INVARIANT = "S16"
+GRAVES_MAX = 256
+_CHANNELS, _CLASSES = 2, 2
+_GROWS = frozenset({"GET", "ATTACH"})
+_TGID_SHIFT, _TGID_MASK = 20, (1 << 20) - 1
+
+
+class Tables(Checker):
+    """Counts what is in tables."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._grown = False
+        self._pinned: dict[tuple[int, int], int] = {}
+        """(partition, task) -> pages pinned at the last look."""
+        self._pins = False
+
+    def handlers(self) -> Mapping[type[Event], Handler]:
+        """What adds to a table."""
+        return {Received: self._received, PermitGet: self._grows, PagesPin: self._pin}
+
+    def _received(self, partid: int, event: Received) -> None:
+        self._grown = self._grown or event.kind in _GROWS
+
+    def _grows(self, partid: int, event: PermitGet) -> None:
+        self._grown = True
+
+    def _pin(self, partid: int, event: PagesPin) -> None:
+        self._pins = True
+
+    def crashed(self, partid: int) -> None:
+        """Its tables are gone."""
+        self._grown = self._pins = False
+
+    def stepped(self, partid: int) -> None:
+        """Look at the tables that may have grown."""
+        if not (self._grown or self._pins):
+            return
+        grown, pins, self._grown, self._pins = self._grown, self._pins, False, False
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(partid)
+        if kernel is None or kernel.stopped is not None:
+            return
+        if grown:
+            self._check_grants(partid, kernel)
+            self._check_messages(partid, kernel)
+        if pins:
+            self._check_pins(partid, kernel)
+
+    def _check_grants(self, partid: int, kernel: Kernel) -> None:
+        limits = kernel.image.limits
+        permits: Counter[tuple[int, int]] = Counter()
+        attachments: Counter[tuple[int, int]] = Counter()
+        for (importer, apid), grant in kernel.xpmem.exporter.grants.items():
+            whose = importer, apid >> _TGID_SHIFT & _TGID_MASK
+            permits[whose] += 1
+            attachments[whose] += len(grant.attachments)
+        for what, counts, most in (
+            ("permits", permits, limits.permits_per_task),
+            ("attachments", attachments, limits.attachments_per_task),
+        ):
+            for (importer, tgid), count in counts.items():
+                if count > most:
+                    self._say(partid, f"{count} {what} of task {tgid} of p{importer}, of {most}")
+        graves = len(kernel.xpmem.exporter.firewall._graves)
+        if graves > GRAVES_MAX:
+            self._say(partid, f"{graves} graves of permits, of {GRAVES_MAX}")
+
+    def _check_messages(self, partid: int, kernel: Kernel) -> None:
+        most = kernel.image.xpc.slots * _CHANNELS * _CLASSES
+        for peer, partition in kernel.xpc.partitions.items():
+            if partition.session is not None:
+                remembered = partition.session.audit()["remembered"]
+                if remembered > most + 1:
+                    self._say(partid, f"{remembered} answers to p{peer} remembered, of {most}")
+
+    def _check_pins(self, partid: int, kernel: Kernel) -> None:
+        most = kernel.xpmem.exporter.pin_limit
+        for tgid, group in kernel.xpmem.device.groups.items():
+            before = self._pinned.get((partid, tgid), 0)
+            self._pinned[partid, tgid] = group.pinned
+            if most and group.pinned > max(most, before):
+                self._say(partid, f"{group.pinned} pages of task {tgid} pinned, of {most}")
+
+    def _say(self, partid: int, text: str) -> None:
+        self.scene.report(INVARIANT, partid, text)
