@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from tests.clusters import LARGE
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
+from xpmem_emu.image import Faults
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
@@ -210,3 +212,19 @@ def test_an_invalidation_that_crosses_an_answer_spoils_its_own_pages_only(
     present = [bool(entry) for entry in table.read_range(at >> 12, PAGES).tolist()]
     assert present == [page != 5 for page in range(PAGES)]
     assert world.importer.load(at + 5 * PAGE, 8) == bytes(8)
+
+
+def test_what_was_read_ahead_for_a_page_that_is_not_there_stays_pinned_for_nobody() -> None:
+    image = replace(LARGE, faults=Faults(after=3, before=0, collisions=0))
+    cluster = SimCluster(2, image)
+    cluster.run_until_active()
+    exporter, importer = cluster.spawn(0), cluster.spawn(1)
+    address = exporter.mmap(4 * PAGE)
+    exporter.store(address, b"x")
+    exporter.fork()
+    there = importer.xpmem_attach(
+        importer.xpmem_get(exporter.xpmem_make(address, 4 * PAGE, 0o666)), 0, 4 * PAGE
+    )
+    with pytest.raises(Signalled):  # copy on write takes the touched page, and no try is left
+        importer.load(there, 1)
+    assert cluster.audit(0)["mm_frames_pinned"] == 0

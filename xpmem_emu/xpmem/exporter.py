@@ -356,7 +356,11 @@ class Exporter:
             ]
             for frames in surplus:
                 self._recalls.unpin(segment, frames)
-        return segment.table.has(touched)
+        if segment.table.has(touched):
+            return True
+        # What was read ahead for a page that is not there has no holder who could give it back.
+        self._recalls.unpin(segment, segment.table.drop_unheld(*pages))
+        return False
 
     def _within_limit(self, segment: Segment, touched: int, pages: Range) -> Range:
         """As much of `pages` as may be pinned: all, or only what is needed. Raises ENOMEM."""

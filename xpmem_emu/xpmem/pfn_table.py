@@ -142,12 +142,15 @@ class PfnTable:
 
     def drop(self, partid: int, page: int, count: int) -> Vector:
         """`partid` holds the range no longer; the frames of pages that nobody holds now."""
+        for _, leaf, lo, hi in self._leaves(page, count):
+            if partid in leaf.holders:
+                leaf.holders[partid][lo:hi] = False
+        return self.drop_unheld(page, count)
+
+    def drop_unheld(self, page: int, count: int) -> Vector:
+        """Forget the pages of a range that nobody holds; their frames."""
         freed = [_NOTHING]
         for _, leaf, lo, hi in self._leaves(page, count):
-            mask = leaf.holders.get(partid)
-            if mask is None:
-                continue
-            mask[lo:hi] = False
             held = np.zeros(hi - lo, dtype=np.bool_)
             for other in leaf.holders.values():
                 held |= other[lo:hi]
