@@ -44,6 +44,8 @@ class Proofs(Checker):
         importer, boot = event.importer, event.incarnation >> _EPOCH_BITS
         if (partid, importer, boot) in self.scene.proofs:
             return
+        if importer in self.scene.injuries.forgers:
+            return  # it said that it left, and who keeps to no rule may say anything
         now = boot << _EPOCH_BITS | self._epochs[importer, partid]
         if self.scene.boots.get(importer) != boot or now <= event.incarnation:
             self.scene.report(
