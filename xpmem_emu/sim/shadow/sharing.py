@@ -11,6 +11,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
 from xpmem_emu.sim.shadow.spaces import Clock, Finish, Spaces, vpns
 from xpmem_emu.sim.shadow.world import (
+    WILD_PAGES,
     Attached,
     Creds,
     Kind,
@@ -207,6 +208,9 @@ class Sharing:
             segment = self.segments.get(permit.segid) if permit is not None else None
             if permit is None or segment is None or permit.leaving is not None:
                 task.forget(low, high)
+                return
+            if high - low > WILD_PAGES:
+                task.wild = True
                 return
             attached = Attached(call.apid, segment, permit.readonly, done.value, step)
             first = segment.first_vpn + (call.offset >> PAGE_SHIFT)

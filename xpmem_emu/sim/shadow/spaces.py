@@ -50,15 +50,16 @@ class Spaces:
     ) -> Finish:
         """`effect` is called with the answer and the begin, if nothing crossed."""
         begin = self._clock.now
-        if any(high - low > WILD_PAGES and high < EVERYWHERE for low, high in ranges):
-            task.wild = True
+        vast = any(high - low > WILD_PAGES and high < EVERYWHERE for low, high in ranges)
+        if vast:
+            task.wild = True  # page by page, what it did would take for ever
         spans = [task.areas.begin(begin, low, high, self._clock.oldest) for low, high in ranges]
 
         def finish(outcome: Outcome | None) -> None:
             crossed = any(
                 set(task.areas.crossing(begin, span.low, span.high)) - set(spans) for span in spans
             )
-            if isinstance(outcome, Done) and not crossed:
+            if isinstance(outcome, Done) and not crossed and not vast:
                 effect(outcome, begin)
             elif not (isinstance(outcome, Failed) and outcome.errno in _HARMLESS):
                 self._lost(task, spans)
