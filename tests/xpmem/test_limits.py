@@ -64,7 +64,7 @@ def flood(cluster: SimCluster, *requests: Message) -> list[Message]:
     async def send() -> None:
         session = kernel.xpmem.homes.session(0)
         for request in requests:
-            answers.append(await kernel.xpmem.homes.ask(0, session, request))
+            answers.append(await kernel.xpmem.homes.ask(0, request, session))
 
     kernel.scheduler.spawn("flood", send())
     cluster.poke(1)

@@ -183,8 +183,8 @@ class Faults:
                 outcome = str(said_so(FAULT_SEND, number))
                 raise attachment.sigbus(address, outcome)
             reply = await self._homes.ask(
-                imported.home, imported.incarnation,
-                Fault(attachment.permit.apid, page, *fault.pages),
+                imported.home, Fault(attachment.permit.apid, page, *fault.pages),
+                imported.incarnation,
             )
             if failpoints.armed:
                 await failpoints.reach(FAULT_INSTALL)

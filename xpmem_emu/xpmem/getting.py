@@ -173,7 +173,7 @@ class Getting:
             segid, apid, flags, process.uid, list(process.gids), process.cap_ipc_owner
         )
         try:
-            reply = await self._homes.ask(home, session, request)
+            reply = await self._homes.ask(home, request, session)
         except XpcError as error:
             if error.ending in (Ending.INTERRUPTED, Ending.TIMED_OUT):
                 raise  # it is there, and only slow
@@ -246,7 +246,7 @@ class Getting:
             raise KernelError(errno.ENOENT, imported.gone)
         try:
             reply = await self._homes.ask(
-                imported.home, imported.incarnation, Attach(permit.apid, number, offset, size)
+                imported.home, Attach(permit.apid, number, offset, size), imported.incarnation
             )
         except XpcError:
             if imported.gone:

@@ -28,9 +28,9 @@ class Homes:
         self._exporter = exporter
         self._here = Requester(services.partid, services.boot)
 
-    async def ask(self, home: int, session: int, request: Message) -> Message:
-        """The reply of partition `home` in that session. Raises XpcError when there is none in
-        time, or when the caller is killed."""
+    async def ask(self, home: int, request: Message, session: int | None = None) -> Message:
+        """The reply of partition `home`. What names a permit or a page makes sense in `session`
+        only. Raises XpcError when there is none in time, or when the caller is killed."""
         if home == self._services.partid:
             return await self._exporter.serve(self._here, request)
         reply, _ = await self._services.xpc.call_killable(

@@ -90,7 +90,7 @@ class Making:
         """The segid behind a name: this partition first, then every active one (extension)."""
         for home in [self._services.partid, *sorted(self._services.xpc.partitions)]:
             try:
-                reply = await self._homes.ask(home, self._homes.session(home), FindName(name))
+                reply = await self._homes.ask(home, FindName(name))
             except KernelError:
                 continue  # not active, or it did not answer
             if isinstance(reply, FindNameReply) and reply.segid:

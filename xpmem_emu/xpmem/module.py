@@ -91,7 +91,7 @@ class Xpmem:
         offset = address - attachment.address + (attachment.pages[0] << PAGE_SHIFT)
         request = Amo(attachment.permit.apid, offset, operation, operand, compare)
         try:
-            reply = await self.homes.ask(imported.home, imported.incarnation, request)
+            reply = await self.homes.ask(imported.home, request, imported.incarnation)
         except XpcError as error:
             raise attachment.unanswered(address, error) from None
         assert isinstance(reply, AmoReply)
