@@ -46,9 +46,7 @@ class SimGround:
             len(story.partitions), story.image, seed, self._watch, partial(_pick, seed),
             lambda partid: replace(story.image, domain=story.domains[partid]),
         )  # fmt: skip
-        self._faults = SimFaults(self._cluster, seed)
-        self._cluster.crashed = self._watch.crashed
-        self._cluster.resumed = self._watch.bounds.resumed
+        self._faults = SimFaults(self._cluster, seed, self._watch.take)
 
     @property
     def running(self) -> Sequence[str]:
@@ -61,7 +59,7 @@ class SimGround:
 
     def up(self) -> None:
         """See Ground."""
-        self._watch.scene.cluster = self._cluster
+        self._watch.follow(self._cluster)
         self._cluster.run_until_active()
 
     def down(self) -> None:

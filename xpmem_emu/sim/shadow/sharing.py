@@ -212,6 +212,8 @@ class Sharing:
             if high - low > WILD_PAGES:
                 task.wild = True
                 return
+            if not call.vaddr and not self._spaces.placed(task, begun, low, high):
+                return
             attached = Attached(call.apid, segment, permit.readonly, done.value, step)
             first = segment.first_vpn + (call.offset >> PAGE_SHIFT)
             for vpn in range(low, high):

@@ -69,6 +69,15 @@ class Spaces:
 
         return finish
 
+    def placed(self, task: Task, begin: int, low: int, high: int) -> bool:
+        """Whether it is known what is in [low, high), which the kernel chose for a call since
+        `begin`: it may have chosen what another call, still unanswered, has just left."""
+        crossed = bool(task.areas.crossing(begin, low, high))
+        task.areas.begin(begin, low, high, self._clock.oldest).end = self._clock.now
+        if crossed:
+            task.forget(low, high)
+        return not crossed
+
     def _lost(self, task: Task, spans: list[Span]) -> None:
         for span in spans:
             if task.wild or span.high >= EVERYWHERE:
@@ -90,6 +99,8 @@ class Spaces:
             low, high = vpns(_number(done), call.length)
             if high - low > WILD_PAGES:
                 task.wild = True
+                return
+            if not fixed and not self.placed(task, begin, low, high):
                 return
             behind = file if call.file else File(page_align_up(call.length)) if shared else None
             known = named and not (call.file and file is None)
@@ -186,7 +197,8 @@ class Spaces:
             odd = any(page is None or page.kind in (Kind.ATTACHED, Kind.UNKNOWN) for page in pages)
             for vpn in range(*old):
                 task.pages.pop(vpn, None)
-            if first is None or busy or odd:
+            here = low == old[0] or call.flags & calls.MREMAP_FIXED
+            if first is None or busy or odd or not (here or self.placed(task, begin, low, high)):
                 task.forget(*old)
                 task.forget(low, high)
                 return
