@@ -1,11 +1,12 @@
 """Losing a partner: importers and exporters that exit, crash, reboot, or only seem dead."""
 
+import errno
 from collections.abc import Callable
 
 import pytest
 
 from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
-from xpmem_emu.errors import Signalled
+from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
@@ -156,7 +157,9 @@ def test_ids_of_an_earlier_boot_resolve_to_nothing(cluster: SimCluster) -> None:
     cluster.crash(0)
     cluster.boot(0)
     cluster.run_until_active()
-    assert outcome_of(lambda: world.importer.xpmem_get(world.segid)) == "ENOENT"
+    with pytest.raises(KernelError, match="of another boot than 2, which runs now") as caught:
+        world.importer.xpmem_get(world.segid)
+    assert caught.value.errno == errno.ENOENT
     assert outcome_of(lambda: world.importer.xpmem_attach(apid, 0, SIZE)) == "ENOENT"
     world.importer.xpmem_release(apid)
 

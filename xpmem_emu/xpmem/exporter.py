@@ -139,7 +139,10 @@ class Exporter:
     def _get(self, importer: int, request: Get) -> GetReply:
         segment = self.segments.get(request.segid)
         if segment is None or not segment.live:
-            return GetReply(errno.ENOENT, "no such segment, or it is being removed", 0)
+            boot, why = self._services.boot, "no such segment, or it is being removed"
+            if unpack(request.segid).boot != boot & 0xFF:
+                why = f"the segment is of another boot than {boot}, which runs now"
+            return GetReply(errno.ENOENT, why, 0)
         wanted = READ | (WRITE if request.flags & XPMEM_RDWR else 0)
         owner = (segment.group.uid, segment.group.gid)
         allowed = permitted(segment.mode, owner, request.uid, request.gids, wanted=wanted)
