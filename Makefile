@@ -56,7 +56,7 @@ swarms: $(READY) ## 300 worlds of each swarm that is aimed at one kind of thing
 	  [ -z "$$failed" ] || { echo "not valid:$$failed" >&2; exit 1; }
 
 mutants: $(READY) ## break the protocol in every known way: each must be caught
-	@$(BIN)/xpmem-emu sim mutants chaos --jobs 2
+	@$(BIN)/xpmem-emu sim mutants --jobs 2
 
 explore: $(READY) ## every schedule of the small worlds with at most two deviations
 	@$(BIN)/xpmem-emu sim explore all --deviations 2 --jobs 2

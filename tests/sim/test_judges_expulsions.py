@@ -96,14 +96,21 @@ def panic(reason: str, place: str) -> Record:
     return Record(1, 0, 0, "kernel", KernelPanic(reason=reason, place=place))
 
 
-def test_a_machine_check_is_excused_by_a_frame_that_was_said_to_be_bad_and_no_other() -> None:
-    reason = "KernelBug: machine check in kernel mode: frame 0x11 is poisoned"
-    world = judged()
-    world.watch.take(panic(reason, "migrate/1: mm/frames.py"))
-    assert world.invariants == {"S11"}
+def test_a_page_that_went_bad_is_no_excuse_for_a_panic() -> None:
     world = judged()
     world.faults.add("poison p0 0x11")
+    reason = "KernelBug: machine check in kernel mode: frame 0x11 is poisoned"
     world.watch.take(panic(reason, "migrate/1: mm/frames.py"))
-    assert world.invariants == set()
-    world.watch.take(panic(reason, "xpmem_fence/p1: mm/frames.py"))
     assert world.invariants == {"S11"}
+
+
+def test_a_kernel_that_stops_and_leaves_calls_unanswered_is_seen() -> None:
+    for mutant, expected in (("", set()), ("stop_answers_nobody", {"L3"})):
+        world = judged()
+        task = world.cluster.spawn(0)
+        address = task.mmap(PAGE_SIZE)
+        world.cluster.call(0, FailpointSet("mm.fault.begin", "pause"))
+        task.begin(calls.Store(task.pid, address), b"x")
+        with mutated(mutant):
+            world.cluster.submit(0, CrashKernel("because"))
+        assert world.invariants == expected, world.said()

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.exploring import explore_worlds
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
+from xpmem_emu.cli.killing import kill_mutants
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.audits import want_audits
 from xpmem_emu.sim.bundle import write_bundle
 from xpmem_emu.sim.campaign import HarnessError, Tally, results
 from xpmem_emu.sim.gate import differing
-from xpmem_emu.sim.killing import hunt_all
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.plan import Plan, decode_plan, encode_plan
 from xpmem_emu.sim.run import Result, Run, Verdict
@@ -58,6 +58,7 @@ def sim() -> None:
 
 
 sim.add_command(explore_worlds)
+sim.add_command(kill_mutants)
 
 
 @sim.command(cls=Command)
@@ -121,34 +122,6 @@ def shrink(scenario: str, seed: int | None, mutant: str, out: Path) -> ExitCode:
     _tell_violations(result)
     click.echo(f"replay: {_replay(str(out), None, mutant)}")
     return ExitCode.DONE
-
-
-@sim.command(cls=Command)
-@_scenario
-@click.option("--starts", type=click.IntRange(1), default=3, show_default=True,
-              help="How many times each mutant is hunted.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True,
-              help="Seeds in which a mutant must be caught.")  # fmt: skip
-@_jobs
-@click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), help="Only this mutant.")
-def mutants(
-    scenario: str, starts: int, limit: int, jobs: int, only: tuple[str, ...]
-) -> ExitCode:
-    """Break the protocol in every known way; each mutant must be caught."""
-    path = find_toml("scenarios", scenario)
-    names = list(only) or list(MUTANTS)
-    click.echo(f"{'mutant':<26}{'median':>7}{'max':>6}  caught by")
-    survivors = []
-    for kill in hunt_all(path, names, starts, limit, jobs):
-        caught = ", ".join(kill.invariants)
-        if not kill.killed:
-            survivors.append(kill.mutant)
-            caught = f"SURVIVED {limit} seeds ({kill.seeds})"
-        click.echo(f"{kill.mutant:<26}{kill.median:>7g}{max(kill.seeds):>6}  {caught}")
-        if kill.seed >= 0:
-            click.echo(f"    replay: {_replay(scenario, kill.seed, kill.mutant)}")
-    click.echo(f"{len(names) - len(survivors)} of {len(names)} mutants killed")
-    return ExitCode.FAILED if survivors else ExitCode.DONE
 
 
 @sim.command(cls=Command)

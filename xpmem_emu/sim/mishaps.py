@@ -186,7 +186,8 @@ def _poison(random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
     """Many frames of one partition go bad, so that some are in use. Frame 0 does not exist."""
     partid = random.randrange(knobs.partitions)
     at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
-    for frame in random.sample(range(1, knobs.frames), min(_BAD_MAX, knobs.frames // 4)):
+    low = range(1, max(knobs.frames // 4, 32))  # these are handed out first
+    for frame in random.sample(low, min(_BAD_MAX, knobs.frames // 4)):
         yield Fault(f"poison-{frame}", at_ns, until_ns, text=f"poison p{partid} {frame:#x}")
 
 

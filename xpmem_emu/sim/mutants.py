@@ -12,7 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xpmem_emu.sim.breaks import Break, fencing, memory, messages, rights, sharing
+from xpmem_emu.sim.breaks import (
+    Break,
+    areas,
+    exporting,
+    fencing,
+    files,
+    importing,
+    memory,
+    messages,
+    rights,
+    sessions,
+    sharing,
+    tasks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +36,24 @@ class Mutant:
     meaning: str
     caught_by: frozenset[str]
     broken: Break
+    swarm: str
+    """Where it is hunted: `chaos`, unless what it breaks is not, or hardly, drawn there."""
+    world: str
+    """The small world that is about what it breaks, explored further than the others."""
 
 
-def _mutant(name: str, meaning: str, caught_by: str, broken: Break) -> Mutant:
-    return Mutant(name, meaning, frozenset(caught_by.split()), broken)
+def _mutant(
+    name: str, meaning: str, caught_by: str, broken: Break, swarm: str = "chaos", world: str = ""
+) -> Mutant:
+    return Mutant(name, meaning, frozenset(caught_by.split()), broken, swarm, world)
 
 
 MUTANTS = {
     mutant.name: mutant
     for mutant in (
-        _mutant("canary", "stores write something else", "S8", memory.canary),
+        _mutant("canary", "stores write something else", "S8 S14", memory.canary),
         _mutant("install_invalid", "an answer that a recall overtook is installed", "S1 S4",
-                sharing.install_invalid),
+                sharing.install_invalid, world="inflight-race"),
         _mutant("zap_one_attachment", "of several entries for a page one is zapped", "S1 S2",
                 sharing.zap_one_attachment),
         _mutant("free_before_ack", "frames are unpinned before the holders answered", "S1 S2",
@@ -46,7 +65,7 @@ MUTANTS = {
         _mutant("no_quarantine", "frames of a lost importer are not kept", "S7 S2",
                 fencing.no_quarantine),
         _mutant("no_migration", "live pages stay where a lost importer can write", "S7 S8",
-                fencing.no_migration),
+                fencing.no_migration, world="fence-wake"),
         _mutant("read_only_ignored", "stores reach what the exporter may only read", "S5",
                 sharing.read_only_ignored),
         _mutant("quarantine_without_proof", "quarantine ends as soon as it began", "S7 S2",
@@ -56,7 +75,7 @@ MUTANTS = {
         _mutant("no_dedup", "a repeated request is carried out again", "S9", messages.no_dedup),
         _mutant("amo_twice", "an atomic addition is applied twice", "S8", sharing.amo_twice),
         _mutant("evict_overtakes_fault", "faults do not wait for evictions under way", "S1 S2 S4",
-                sharing.evict_overtakes_fault),
+                sharing.evict_overtakes_fault, world="detach-fault"),
         _mutant("release_keeps_holders", "a release does not give the pages back", "S3 S10",
                 sharing.release_keeps_holders),
         _mutant("unpin_twice", "recalled frames are unpinned twice", "S3 S11",
@@ -76,9 +95,9 @@ MUTANTS = {
         _mutant("fork_shares_writable", "parent and child store into one page", "S14 S8",
                 memory.fork_shares_writable),
         _mutant("dirty_forgotten", "dirty file pages are dropped", "S14 S8",
-                memory.dirty_forgotten),
+                files.dirty_forgotten),
         _mutant("tail_shows", "bytes behind the end of a file come up when it grows", "S14",
-                memory.tail_shows),
+                files.tail_shows),
         _mutant("anybody_stores", "stores go to areas that forbid them", "S13",
                 memory.anybody_stores),
         _mutant("everybody_permitted", "everybody gets every permit", "S13",
@@ -90,7 +109,8 @@ MUTANTS = {
         _mutant("setuid_keeps_capability", "a capability outlives root", "S13",
                 rights.setuid_keeps_capability),
         _mutant("boot_is_proof", "a new boot proves the old process gone", "S7 S2",
-                fencing.boot_is_proof),
+                fencing.boot_is_proof,
+                "chaos-supersede", world="boot-over"),
         _mutant("grants_outlive", "permits outlive their session", "S15 S10",
                 sharing.grants_outlive),
         _mutant("release_forgets_to_tell", "released permits stay granted", "S15 S10",
@@ -100,11 +120,99 @@ MUTANTS = {
         _mutant("recalls_queue_with_faults", "recalls wait behind faults", "L5 L2",
                 messages.recalls_queue_with_faults),
         _mutant("interrupted_expels", "a killed caller takes the peer for dead", "S12",
-                messages.interrupted_expels),
+                messages.interrupted_expels, world="kill-recall"),
         _mutant("pending_is_silence", "PENDING is no sign of life", "S12",
                 messages.pending_is_silence),
         _mutant("heart_stops", "most heartbeats are not taken for progress", "S12",
                 messages.heart_stops),
+        # -- areas and entries
+        _mutant("protect_without_recall", "mprotect tells no importer", "S1 S4 S5 S7 S13",
+                areas.protect_without_recall, "chaos-private"),
+        _mutant("protect_keeps_entries", "a read-only area keeps writable entries", "S13 S5",
+                areas.protect_keeps_entries, "chaos-rights"),
+        _mutant("move_without_recall", "mremap tells no importer", "S1 S4 S13",
+                areas.move_without_recall),
+        _mutant("zap_without_recall", "munmap and its kin tell no importer", "S1 S4 S2 S13",
+                areas.zap_without_recall),
+        _mutant("pin_without_breaking", "importers store into pages that are shared by fork",
+                "S14 S5 S8", areas.pin_without_breaking),
+        _mutant("hidden_pages_pinned", "what its owner may not touch is given away", "S13 S5 S11",
+                areas.hidden_pages_pinned, "chaos-rights"),
+        _mutant("private_store_reaches_file", "a private store changes the file", "S14 S8",
+                areas.private_store_reaches_file, "chaos-files"),
+        _mutant("access_checks_neighbours", "an access fails for what lies beside it", "S13",
+                areas.access_checks_neighbours, "chaos-borders"),
+        _mutant("zeros_not_written", "a new page shows what was in its frame", "S14 S8",
+                areas.zeros_not_written),
+        _mutant("copies_before_sync", "contents move while importers still store", "S8 S14 S1 S3",
+                areas.copies_before_sync),
+        _mutant("one_mapping_found", "of several areas with a page one is found", "S14 S8 S7",
+                areas.one_mapping_found),
+        _mutant("slots_not_counted", "swap slots that fork shares are counted once",
+                "S11 S14 S8", areas.slots_not_counted),
+        _mutant("poison_forgotten", "the kernel reads pages that went bad", "S11",
+                areas.poison_forgotten, "chaos-supersede", world="poison-fence"),
+        _mutant("poison_anywhere", "a bad frame of a peer is taken for one of ours",
+                "S11 S13 S14 S10", areas.poison_anywhere),
+        # -- files
+        _mutant("writeback_writes_nothing", "a writeback only takes the mark away", "S14 S8",
+                files.writeback_writes_nothing, "chaos-files"),
+        _mutant("pwrite_leaves_clean", "what a call writes is not dirty", "S14 S8",
+                files.pwrite_leaves_clean, "chaos-files"),
+        _mutant("store_leaves_clean", "what a task stores is not dirty", "S14 S8",
+                files.store_leaves_clean, "chaos-files"),
+        _mutant("truncate_keeps_mappings", "what was cut off a file is still seen", "S13 S14 S1",
+                files.truncate_keeps_mappings, "chaos-files"),
+        _mutant("hole_takes_copies", "a hole in a file takes private copies", "S14 S8",
+                files.hole_takes_copies, "chaos-files"),
+        _mutant("hole_keeps_blocks", "behind a hole is what was there before", "S14",
+                files.hole_keeps_blocks, "chaos-files"),
+        # -- tasks
+        _mutant("teardown_has_two_owners", "who finds a device closing takes it for closed",
+                "S11 S10 S13", tasks.teardown_has_two_owners, "chaos-calls", world="exec-close"),
+        _mutant("stop_answers_nobody", "a kernel that stops leaves calls unanswered", "L3",
+                tasks.stop_answers_nobody, "chaos-pauses"),
+        # -- exporters
+        _mutant("release_drops_all", "a release takes the pages of other permits", "S1 S2 S3",
+                exporting.release_drops_all),
+        _mutant("drop_forgets_others", "what one holder gives back is taken from all",
+                "S1 S2 S3 S4", exporting.drop_forgets_others),
+        _mutant("one_range_recalled", "of the ranges of a holder one is recalled", "S1 S2",
+                exporting.one_range_recalled),
+        _mutant("remove_without_recall", "a removed segment is not recalled", "S1 S2",
+                exporting.remove_without_recall),
+        _mutant("wrong_frame_served", "importers are told the wrong frame", "S4",
+                exporting.wrong_frame_served),
+        # -- importers
+        _mutant("table_remembers", "recalled frames stay known", "S1 S4 S2",
+                importing.table_remembers),
+        _mutant("late_replies_kept", "permits of killed calls are kept", "S10 S15 S3",
+                importing.late_replies_kept, "chaos-kills", world="detach-fault"),
+        _mutant("detach_takes_strangers", "a detach unmaps what is not its own", "S13 S14",
+                importing.detach_takes_strangers),
+        _mutant("give_back_what_others_show", "shared pages are given back by one", "S1 S2",
+                importing.give_back_what_others_show),
+        # -- fences
+        _mutant("fence_not_waited_for", "calls return before a lost importer is cut off", "S7",
+                fencing.fence_not_waited_for, world="fence-wake"),
+        _mutant("recalled_pages_not_fenced", "what is being recalled is not kept", "S7 S2",
+                fencing.recalled_pages_not_fenced, world="fence-wake"),
+        # -- sessions and messages
+        _mutant("old_work_applied", "requests of an old session are carried out",
+                "S1 S2 S3 S6 S10 S15", sessions.old_work_applied, world="session-change"),
+        _mutant("heartbeat_remembered", "an old heartbeat hides new ones", "S12 L4",
+                sessions.heartbeat_remembered, "chaos-malice"),
+        _mutant("heart_stands_still", "heartbeats do not count", "S12",
+                sessions.heart_stands_still),
+        _mutant("impatience_expels", "who waits no longer gives the peer up", "S12",
+                sessions.impatience_expels),
+        _mutant("slot_not_passed_on", "who waits for a slot is passed over", "L1 L3 L4 S10 S11 S12",
+                messages.slot_not_passed_on),
+        _mutant("abandoned_slots_kept", "slots of killed callers are lost", "L1 L3 L4 S10 S12",
+                messages.abandoned_slots_kept, "chaos-kills"),
+        _mutant("sent_once", "what is lost is not sent again", "S12 L4", messages.sent_once),
+        _mutant("sender_unchecked", "messages are sent that no receiver takes", "S12 S11 S13",
+                messages.sender_unchecked, "chaos-extremes"),
     )
 }  # fmt: skip
 

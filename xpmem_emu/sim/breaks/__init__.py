@@ -4,8 +4,17 @@ Every one takes away one step that the protocol rests on and leaves everything e
 and meanings are in `mutants`. One module for each part of the kernel.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 Break = Callable[[], AbstractContextManager[Any]]
+
+
+@contextmanager
+def together(*breaks: AbstractContextManager[Any]) -> Iterator[None]:
+    """Several patches as one."""
+    with ExitStack() as stack:
+        for each in breaks:
+            stack.enter_context(each)
+        yield

@@ -41,3 +41,26 @@ def boot_is_proof() -> AbstractContextManager[Any]:
             self.xpmem.fence.prove_gone(partid, boot, "a new boot is here")
 
     return patch.object(Kernel, "partition_up", trusting)
+
+
+def fence_not_waited_for() -> AbstractContextManager[Any]:
+    """Who took pages away returns before a lost importer is cut off from them."""
+
+    async def at_once(self: Fence, group: Any, start: int, end: int) -> None:
+        return None
+
+    return patch.object(Fence, "passed", at_once)
+
+
+def recalled_pages_not_fenced() -> AbstractContextManager[Any]:
+    """What is being recalled from a lost importer is not kept from it."""
+    retire = Fence._retire
+
+    def forgetful(self: Fence, session: Any, segment: Any) -> None:
+        recalls, segment.recalls = segment.recalls, []
+        try:
+            retire(self, session, segment)
+        finally:
+            segment.recalls = recalls
+
+    return patch.object(Fence, "_retire", forgetful)

@@ -11,7 +11,6 @@ from xpmem_emu.mm import fault, lifecycle
 from xpmem_emu.mm.access import store
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.gather import Gather
-from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.mm.transit import Transit
 
@@ -68,22 +67,6 @@ def fork_shares_writable() -> AbstractContextManager[Any]:
         fault._make_writable(vma, first, ptes)
 
     return patch.object(fault, "_copy_on_write", own)
-
-
-def dirty_forgotten() -> AbstractContextManager[Any]:
-    """File pages that leave the cache are not written first."""
-    evict = Inode.evict
-
-    def careless(self: Inode, gather: Gather, indices: Any) -> None:
-        with patch.object(Inode, "_write_blocks", lambda self, indices: None):
-            evict(self, gather, indices)
-
-    return patch.object(Inode, "evict", careless)
-
-
-def tail_shows() -> AbstractContextManager[Any]:
-    """What was stored behind the end of a file shows when the file grows."""
-    return patch.object(Inode, "_zero_tail", lambda self: None)
 
 
 def anybody_stores() -> AbstractContextManager[Any]:

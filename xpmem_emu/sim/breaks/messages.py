@@ -4,14 +4,22 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from msgspec.structs import astuple
+
+from xpmem_emu import codec
+from xpmem_emu.kernel import tasks
 from xpmem_emu.sched import Wake
-from xpmem_emu.xpc import control, slots, xpc
+from xpmem_emu.sim.breaks import together
+from xpmem_emu.units import PAGE_MASK, PAGE_SIZE
+from xpmem_emu.xpc import control, frame, slots, wire, xpc
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import Invalidate, Pending
 from xpmem_emu.xpc.patience import Obligation
 from xpmem_emu.xpc.remote import Remote
 from xpmem_emu.xpc.slots import SendRing
+from xpmem_emu.xpc.wire import Wire
+from xpmem_emu.xpmem.making import MAXADDR_SIZE, Making
 
 
 def accept_old_incarnation() -> AbstractContextManager[Any]:
@@ -79,3 +87,50 @@ def recalls_queue_with_faults() -> AbstractContextManager[Any]:
     """An INVALIDATE takes the slots of what wants something."""
     coherence = slots._COHERENCE - {Invalidate}
     return patch.object(slots, "_COHERENCE", coherence)
+
+
+def slot_not_passed_on() -> AbstractContextManager[Any]:
+    """A slot that becomes free goes to whoever comes next, not to whoever waits."""
+
+    def release(self: SendRing, slot: int) -> None:
+        self._free[slot * len(self._free) // self.slots].append(slot)
+
+    return patch.object(SendRing, "_release", release)
+
+
+def abandoned_slots_kept() -> AbstractContextManager[Any]:
+    """The slot of a caller that was killed is never free again."""
+    land = SendRing._land
+
+    def keeping(self: SendRing, number: int, flight: Any, answer: Any) -> None:
+        if flight.notify is not None:
+            land(self, number, flight, answer)
+
+    return patch.object(SendRing, "_land", keeping)
+
+
+def sent_once() -> AbstractContextManager[Any]:
+    """A request that was lost is not sent again."""
+    return patch.object(Wire, "resend", lambda self, packet: None)
+
+
+def sender_unchecked() -> AbstractContextManager[Any]:
+    """Calls take and senders send what no receiver accepts."""
+
+    def anything(header: Any, message: Any) -> bytes:
+        return frame.seal(frame._pack((
+            frame.VERSION, message.code, header.src, header.src_incarnation,
+            header.dst_incarnation, header.channel, header.number, astuple(message),
+        )))  # fmt: skip
+
+    def believe(self: Making, process: Any, vaddr: int, size: int, *rest: Any) -> int:
+        if size == MAXADDR_SIZE and not vaddr & PAGE_MASK:
+            return self._register(self._device.mine(process), vaddr, -PAGE_SIZE, rest[1], "")
+        return make(self, process, vaddr, size, *rest)
+
+    make = Making.make
+    return together(
+        patch.object(wire, "encode", anything), patch.object(Making, "make", believe),
+        patch.object(codec, "misfit", lambda call: ""),
+        patch.object(tasks, "_require_ids", lambda uid, gids: None),
+    )  # fmt: skip

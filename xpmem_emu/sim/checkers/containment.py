@@ -1,27 +1,21 @@
 """S11 containment: no kernel panics, whatever the others do.
 
 A panic is excused by what was injected at that partition, and by nothing else: a failpoint that
-panicked in that very step, somebody who asked for it, or a machine check on a frame that was said
-to be bad (T17). The last does not hold where the frame is a task's or a peer's affair: a fence, a
-recall, a reclaim or a task's own access must get along with a page that went bad.
+panicked in that very step, or somebody who asked for it. A page that went bad is none (T17): it
+costs who needs it a machine check, and no kernel reads it. And however a kernel ends, it answers in
+that step every call that it has begun (L3).
 """
 
 import re
 from collections.abc import Mapping
 
-from xpmem_emu.fabric.events import FaultBegin, FaultEnd
-from xpmem_emu.fabric.faults import PoisonFault
-from xpmem_emu.fabric.grammar import parse_fault
-from xpmem_emu.kernel.breaking import CrashKernel, Poison, Unpoison
-from xpmem_emu.kernel.events import KernelBoot, KernelPanic
-from xpmem_emu.kernel.interface import Request
+from xpmem_emu.kernel.breaking import CrashKernel
+from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
+from xpmem_emu.kernel.interface import Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
 
-_MACHINE_CHECK = re.compile(r"KernelBug: machine check in kernel mode: frame (0x[0-9a-f]+) ")
 _FAILPOINT = re.compile(r"KernelBug: failpoint (\S+) panics")
-_CONTAINED = ("xpmem_fence/", "xpmem_recall/", "xpc", "reclaim/", "load/", "store/", "amo/")
-"""Threads that must not stop the kernel for a page that is not the kernel's own."""
 
 
 class Containment(Checker):
@@ -29,44 +23,45 @@ class Containment(Checker):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        self._bad: dict[int, set[int]] = {}
-        """Frames of each partition that were said to be bad."""
-        self._faults: dict[str, PoisonFault] = {}
         self._asked: set[int] = set()
+        """Partitions that somebody panics."""
+        self._calls: dict[int, set[int]] = {}
+        """Calls of each partition that were not answered."""
+        self._ended: set[int] = set()
 
     def handlers(self) -> Mapping[type[Event], Handler]:
-        """Panics, and what may be behind one."""
-        return {
-            KernelBoot: self._booted, KernelPanic: self._panic, FaultBegin: self._fault_begins,
-            FaultEnd: self._fault_ends,
-        }  # fmt: skip
+        """The ends of kernels."""
+        return {KernelBoot: self._booted, KernelPanic: self._panic, KernelHalt: self._halt}
 
     def asked(self, partid: int, request: Request) -> None:
-        """Somebody breaks a kernel, or a frame of it."""
-        match request.call:
-            case CrashKernel():
-                self._asked.add(partid)
-            case Poison(home=home, frame=frame) if home == partid:
-                self._bad.setdefault(home, set()).add(frame)
-            case Unpoison(home=home, frame=frame) if home == partid:
-                self._bad.get(home, set()).discard(frame)
+        """A call that is owed an answer, or breaks the kernel."""
+        self._calls.setdefault(partid, set()).add(request.call_id)
+        if isinstance(request.call, CrashKernel):
+            self._asked.add(partid)
+
+    def answered(self, partid: int, reply: Reply) -> None:
+        """A call that is owed nothing any more."""
+        self._calls.get(partid, set()).discard(reply.call_id)
+
+    def stepped(self, partid: int) -> None:
+        """Whether a kernel that ended has left anybody waiting."""
+        if partid in self._ended and (left := self._calls.pop(partid, None)):
+            self.scene.report("L3", partid, f"it stopped and left {len(left)} calls unanswered")
+        self._ended.discard(partid)
+
+    def crashed(self, partid: int) -> None:
+        """A process that vanishes answers nothing."""
+        self._calls.pop(partid, None)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self._asked.discard(partid)
-        self._bad.pop(partid, None)
+        self._calls.pop(partid, None)
 
-    def _fault_begins(self, partid: int, event: FaultBegin) -> None:
-        fault = parse_fault(event.fault)
-        if isinstance(fault, PoisonFault):
-            self._faults[event.name] = fault
-            self._bad.setdefault(fault.partids[0], set()).add(fault.frame)
-
-    def _fault_ends(self, partid: int, event: FaultEnd) -> None:
-        fault = self._faults.pop(event.name, None)
-        if fault is not None:
-            self._bad.get(fault.partids[0], set()).discard(fault.frame)
+    def _halt(self, partid: int, event: KernelHalt) -> None:
+        self._ended.add(partid)
 
     def _panic(self, partid: int, event: KernelPanic) -> None:
+        self._ended.add(partid)
         if not self._excused(partid, event):
             self.scene.report("S11", partid, f"panic: {event.reason} ({event.place})")
 
@@ -78,7 +73,4 @@ class Containment(Checker):
             return any(
                 shot.point == match[1] and shot.action.startswith("panic") for shot in shots
             )
-        if match := _MACHINE_CHECK.match(event.reason):
-            known = int(match[1], 16) in self._bad.get(partid, ())
-            return known and not event.place.startswith(_CONTAINED)
         return False

@@ -106,12 +106,13 @@ def retell(world: World, line: str, mutant: str = "") -> Retold:
 
 
 def explore(
-    world: World, deviations: int, jobs: int = 1, mutant: str = ""
+    world: World, deviations: int, jobs: int = 1, mutant: str = "", start: int = 0
 ) -> Generator[tuple[Explored, int, int], None, None]:
     """What was explored so far, how many of the first deviations are done, and how many there
-    are; the last one is the whole. Stops at the depth at which something is found."""
+    are; the last one is the whole. Stops at the depth at which something is found; begins with
+    at most `start` deviations."""
     with mutated(mutant):
-        for depth in range(deviations + 1):
+        for depth in range(start, deviations + 1):
             for explored, done, total in _one_depth(world, depth, jobs):
                 yield explored, done, total
             if explored.tally.found or explored.tally.errors:

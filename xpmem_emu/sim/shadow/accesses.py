@@ -18,6 +18,7 @@ from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate, Span
 from xpmem_emu.sim.shadow.files import cut, tail
 from xpmem_emu.sim.shadow.sharing import exported
 from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
+from xpmem_emu.sim.shadow.words import WORD, after, unlike
 from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -25,9 +26,7 @@ Report = Callable[[str, str], None]
 """(invariant, text)."""
 RIGHTS, CONTENTS = "S13", "S14"
 _READ, _WRITE = 1, 2
-_WORD = 8
 _COPY_MAX = 1 << 24
-_MASK = (1 << 64) - 1
 
 
 class Leave(Enum):
@@ -121,13 +120,13 @@ class Accesses:
         """One word, of uncached memory."""
         begin = self._clock.now
         low = call.address & PAGE_MASK
-        piece = call.address >> PAGE_SHIFT, low, low + _WORD, 0
-        if call.address % _WORD:
+        piece = call.address >> PAGE_SHIFT, low, low + WORD, 0
+        if call.address % WORD:
             return _ignored
         part = self._claimed(task, *piece)
 
         def finish(outcome: Outcome | None) -> None:
-            quiet = self._quiet(task, call.address, _WORD, begin)
+            quiet = self._quiet(task, call.address, WORD, begin)
             if quiet:
                 self._judge(at, task, [piece], outcome, begin, _WRITE, report, "atomic operation")
             fate = self._fate(at, part, outcome, 1)
@@ -137,7 +136,7 @@ class Accesses:
                 fate = Fate.NOTHING if definite else Fate.LOOSE
             value = b""
             if isinstance(outcome, Done) and isinstance(outcome.value, int):
-                value = _after(call, outcome.value).to_bytes(_WORD, "little")
+                value = after(call, outcome.value).to_bytes(WORD, "little")
                 if quiet:
                     self._judge_word(at, task, part, outcome.value, begin, report)
             self._settle(task, part, value, fate if quiet else _unsure(fate), begin)
@@ -263,7 +262,7 @@ class Accesses:
         if not page.prot & (need if need == _WRITE else _READ | _WRITE):
             return Leave.SEGV
         if page.attached is not None:
-            return self._home_leave(at, page.attached, page.vpn, begin)
+            return self._home_leave(at, page.attached, page.vpn, begin, need)
         file = page.file
         if file is None or page.copied:
             return Leave.YES
@@ -271,7 +270,9 @@ class Accesses:
             return Leave.UNKNOWN
         return Leave.YES if tail(file, page.index) else Leave.BUS
 
-    def _home_leave(self, at: Machine, attached: Attached, vpn: int, begin: int) -> Leave:
+    def _home_leave(
+        self, at: Machine, attached: Attached, vpn: int, begin: int, need: int
+    ) -> Leave:
         segment = attached.segment
         machine = self._machines.get(segment.home)
         if machine is None or self.forgers or not self._in_session(at, attached):
@@ -288,7 +289,8 @@ class Accesses:
             return Leave.BUS
         if page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
             return Leave.UNKNOWN
-        return Leave.PERHAPS if page.prot else Leave.BUS
+        usable = page.prot & _WRITE if need == _WRITE else page.prot
+        return Leave.PERHAPS if usable else Leave.BUS
 
     def _judge(
         self, at: Machine, task: Task, pieces: list[tuple[int, int, int, int]],
@@ -309,6 +311,10 @@ class Accesses:
             report(RIGHTS, f"{where} is allowed and gets SIGSEGV: {outcome.info.reason}")
         if signal is Signal.SIGBUS and first in (Leave.YES, Leave.SEGV):
             report(RIGHTS, f"{where} gets SIGBUS, not what is due: {outcome.info.reason}")
+        end = (pieces[-1][0] << PAGE_SHIFT) + pieces[-1][2]
+        if signal is Signal.SIGBUS and not pieces[0][0] << PAGE_SHIFT <= outcome.info.address < end:
+            report(RIGHTS, f"{where} gets SIGBUS for {outcome.info.address:#x}, which it leaves "
+                           f"alone: {outcome.info.reason}")  # fmt: skip
 
     def _judge_word(
         self, at: Machine, task: Task, part: Part, before: int, begin: int, report: Report
@@ -320,7 +326,7 @@ class Accesses:
         cell, _ = self.readable(at, task, part.vpn, begin)
         crossed = cell is None or cell.writes.crossing(begin, part.low, part.high, but=part.write)
         if cell is not None and not crossed:
-            wrong = _unlike(cell, part.low, before)
+            wrong = unlike(cell, part.low, before)
             if wrong:
                 what = f"atomic operation of task {task.pid} on page {part.vpn:#x}"
                 report(CONTENTS, f"{what}: {wrong}")
@@ -374,25 +380,6 @@ class Accesses:
 
 def _unsure(fate: Fate) -> Fate:
     return Fate.MAYBE if fate is Fate.DONE else fate
-
-
-def _after(call: calls.Amo, before: int) -> int:
-    match call.operation:
-        case "add":
-            return before + call.operand & _MASK
-        case "swap" | "store":
-            return call.operand
-        case "compare_swap":
-            return call.operand if before == call.compare else before
-    return before
-
-
-def _unlike(cell: Cell, low: int, before: int) -> str:
-    """Compare a word with what was known of it before a store that has not ended yet."""
-    known = b"" if cell.data is None else bytes(cell.data[low : low + _WORD])
-    blind = cell.fog is not None and any(cell.fog[low : low + _WORD])
-    value = int.from_bytes(known, "little")
-    return "" if blind or value == before else f"it found {before:#x}, stored was {value:#x}"
 
 
 def _ignored(outcome: Outcome | None) -> None:
