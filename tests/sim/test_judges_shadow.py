@@ -11,9 +11,10 @@ from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
 
-from .judged import World, judged, share
+from .judged import Shared, World, judged, share
 
 Story = Callable[[World], None]
+Turn = Callable[[Shared, World], None]
 
 
 def ok(do: Callable[[], object]) -> None:
@@ -129,12 +130,57 @@ def test_the_model_sees(mutant: str, story: Story, invariant: str) -> None:
     assert invariant in world.invariants
 
 
-@pytest.mark.parametrize("story", {story for _, story, _ in STORIES}, ids=lambda s: s.__name__)
+def front_of_a_cut_attachment(world: World) -> None:
+    shared = share(world.cluster)
+    shared.importer.mprotect(shared.there + PAGE_SIZE, PAGE_SIZE, calls.PROT_READ)
+    shared.importer.store(shared.there, b"in front of the cut")
+    assert shared.exporter.load(shared.address, 8) == b"in front"
+
+
+UNDAMAGED: list[Story] = [*{story for _, story, _ in STORIES}, front_of_a_cut_attachment]
+
+
+@pytest.mark.parametrize("story", UNDAMAGED, ids=lambda s: s.__name__)
 def test_the_model_invents_nothing(story: Story) -> None:
     world = judged()
     story(world)
     world.watch.shadow.settled()
     assert world.invariants == set(), world.said()
+
+
+def cut(shared: Shared, world: World) -> None:
+    """Chaos-borders, seed 24."""
+    shared.importer.mprotect(shared.there + PAGE_SIZE, PAGE_SIZE, calls.PROT_READ)
+
+
+def boot_over(shared: Shared, world: World) -> None:
+    """Chaos-supersede, seed 23."""
+    world.cluster.hang(1)
+    world.cluster.supersede(1)
+
+
+def nothing(shared: Shared, world: World) -> None:
+    """All goes on."""
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(cut, nothing), (nothing, boot_over)])
+@pytest.mark.parametrize(("beside", "wrong"), [(0, set()), (1, {"S14"})])
+def test_a_late_store_may_change_the_bytes_that_it_goes_to_and_no_other(
+    before: Turn, meanwhile: Turn, beside: int, wrong: set[str]
+) -> None:
+    world = judged()
+    shared = share(world.cluster)
+    shared.importer.store(shared.there, bytes(PAGE_SIZE))
+    entry = world.cluster.kernels[0].tasks.find(shared.exporter.pid).mm.page_table.walk(
+        shared.address >> 12
+    )
+    before(shared, world)
+    landed = world.watch.shadow.caught(1, shared.importer.pid, shared.there + 64, 8)
+    meanwhile(shared, world)
+    world.cluster.kernels[0].memory.frames.pages[entry >> 12][64 + beside : 72 + beside] = 7
+    landed()
+    shared.exporter.load(shared.address, PAGE_SIZE)
+    assert world.invariants == wrong, world.said()
 
 
 def moved(task: SimTask, address: int, length: int, new: int) -> int:

@@ -48,6 +48,8 @@ class _Spot(NamedTuple):
     word: int
 
 
+Landed = Callable[[], None]
+"""To be called when a store lands."""
 Words = list[tuple[int, _Spot]]
 """(offset in an access, word) of what it covers."""
 
@@ -63,8 +65,9 @@ class Accesses:
         self._cast = cast
         self._history = history
         self._begin = begin
-        self.scribbled: Callable[[int, int, int, int], None] = lambda *where: None
-        """Told of a store past every call: of which task, where, how many bytes."""
+        self.caught: Callable[[int, int, int, int], Landed] = lambda *where: _ignored
+        """Told of a store past every call that begins: of which task, where, how many bytes. Gives
+        whom to tell when it lands."""
         self._values = count(1)
 
     def value(self) -> int:
@@ -169,10 +172,13 @@ class Accesses:
         call = calls.Amo(actor.pid, address, operation.detail, operand, compare)
         self._begin(actor, call, b"", ended)
 
+    def begin_late(self, view: View, page: int, word: int) -> Landed:
+        """A partition is stopped in the middle of a store."""
+        address = view.address + page * PAGE_SIZE + WORD_OFFSETS[word]
+        return self.caught(view.actor.partid, view.actor.pid, address, WORD_SIZE)
+
     def late(self, view: View, page: int, word: int, value: int, begin: int) -> None:
         """A store that a stopped partition had begun at step `begin` has just landed."""
-        address = view.address + page * PAGE_SIZE + WORD_OFFSETS[word]
-        self.scribbled(view.actor.partid, view.actor.pid, address, WORD_SIZE)
         self._note(_Spot(view, page, word), Verb.STORE, begin, value)
 
     def _place(self, operation: Operation, actor: Actor) -> Region | View | None:
@@ -241,6 +247,10 @@ class Accesses:
             Word(name, page, spot.word), verb, begin, end, operand, compare, seen, sure, home,
             actor, since,
         ))  # fmt: skip
+
+
+def _ignored() -> None:
+    """Nobody keeps track of what memory holds."""
 
 
 def _unanswered(ticket: Ticket) -> bool:

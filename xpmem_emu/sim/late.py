@@ -6,6 +6,7 @@ the middle of a copy; when it wakes, the first thing that happens is that the wo
 there, whatever became of those frames meanwhile (S7).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpmem_emu.mm import pte
@@ -29,6 +30,8 @@ class LateStore:
     page: int
     value: int
     begin: int
+    landed: Callable[[], None]
+    """Told to whoever keeps track of what memory holds."""
 
 
 def begin_stores(cluster: SimCluster, stage: Stage, partid: int) -> list[LateStore]:
@@ -46,6 +49,7 @@ def land(cluster: SimCluster, stage: Stage, store: LateStore) -> None:
     where = (store.frame << PAGE_SHIFT) + WORD_OFFSETS[_WORD]
     arena = cluster.arena(store.home, store.boot)
     arena[where : where + 8] = store.value.to_bytes(8, "little")
+    store.landed()
     stage.accesses.late(store.view, store.page, _WORD, store.value, store.begin)
 
 
@@ -63,7 +67,7 @@ def _store(cluster: SimCluster, stage: Stage, view: View) -> list[LateStore]:
                 return [LateStore(
                     home, _boot_in_use(cluster, view.actor.partid, home),
                     frame & pte.LOCAL_MASK, view, page, stage.accesses.value(),
-                    cluster.steps,
+                    cluster.steps, stage.accesses.begin_late(view, page, _WORD),
                 )]  # fmt: skip
     return []
 

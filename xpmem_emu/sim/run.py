@@ -83,7 +83,7 @@ class Run:
         reach = self.watch.sometimes.reach
         fatal = Fatal(self.cluster, lambda partid, thread: reach("killed_in_call"))
         self.stage = Stage(self.cluster, fatal.arm, reach)
-        self.stage.accesses.scribbled = self.watch.shadow.scribbled
+        self.stage.accesses.caught = self.watch.shadow.caught
         self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:

@@ -10,7 +10,7 @@ whoever loads it; when all is quiet, frames and swap slots are read raw and comp
 What it knows, and what it forgets where calls cross, is in `sim.shadow`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
@@ -104,12 +104,13 @@ class Shadow(Checker):
             self._sharing.left(event.pid, machine)
             machine.tasks.pop(event.pid, None)
 
-    def scribbled(self, partid: int, pid: int, address: int, size: int) -> None:
-        """Somebody stored from outside, past every call."""
+    def caught(
+        self, partid: int, pid: int, address: int, size: int
+    ) -> Callable[[], None]:
+        """A task is stopped in the middle of a store; to be called when the store lands."""
         machine = self._machines.get(partid)
         task = None if machine is None else machine.tasks.get(pid)
-        if task is not None:
-            self._accesses.scribbled(task, address, size)
+        return _nothing if task is None else self._accesses.caught(task, address, size)
 
     # -- calls -----------------------------------------------------------------------------
 
@@ -279,6 +280,10 @@ class _Report:
 
     def __call__(self, invariant: str, text: str) -> None:
         self._scene.report(invariant, self._partid, text)
+
+
+def _nothing() -> None:
+    """Nobody is judged by it."""
 
 
 def _both(first: Finish, second: Finish) -> Finish:

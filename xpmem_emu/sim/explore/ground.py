@@ -40,7 +40,7 @@ class Ground:
         )  # fmt: skip
         self.watch.follow(self.cluster)
         self.stage = Stage(self.cluster)
-        self.stage.accesses.scribbled = self.watch.shadow.scribbled
+        self.stage.accesses.caught = self.watch.shadow.caught
         self.tickets: dict[str, Ticket] = {}
         """Calls of the programs, by the text of their act."""
         self.noted: dict[str, int] = {}

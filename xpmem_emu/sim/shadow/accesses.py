@@ -9,15 +9,15 @@ no answer may still land.
 import errno
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
 from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
-from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate, Span
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate
 from xpmem_emu.sim.shadow.files import cut, tail
 from xpmem_emu.sim.shadow.sharing import exported
 from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
+from xpmem_emu.sim.shadow.stores import Part, Stores, unsure
 from xpmem_emu.sim.shadow.words import WORD, after, unlike
 from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -39,23 +39,6 @@ class Leave(Enum):
     BUS = "nothing behind it"
 
 
-class Part(NamedTuple):
-    """The bytes [low, high) of a page, as the access found it at its begin."""
-
-    vpn: int
-    low: int
-    high: int
-    at: int
-    home: Task | None
-    """Whose page it really is."""
-    page: Page | None
-    cell: Cell | None
-    write: Span | None
-    claim: Span | None
-    fresh: bool
-    """The first store to a private page of a file."""
-
-
 class Accesses:
     """Judges accesses of one world."""
 
@@ -73,6 +56,8 @@ class Accesses:
         self._segments = segments
         self._step = step
         self._bound = bound
+        self._stores = Stores(clock, machines, segments)
+        self.caught = self._stores.caught
         self.forgers: set[int] = set()
         """Partitions that may have stored anything wherever they had a permit."""
 
@@ -104,7 +89,7 @@ class Accesses:
         """Bytes put there."""
         begin = self._clock.now
         pieces = cut(call.address, len(data))
-        parts = [self._claimed(task, *piece) for piece in pieces]
+        parts = [part for piece in pieces for part in self._stores.claimed(task, *piece)]
 
         def finish(outcome: Outcome | None) -> None:
             quiet = self._quiet(task, call.address, len(data), begin)
@@ -112,7 +97,7 @@ class Accesses:
                 self._judge(at, task, pieces, outcome, begin, _WRITE, report, "store")
             for part in parts:
                 fate = self._fate(at, part, outcome, len(parts))
-                self._settle(task, part, data, fate if quiet else _unsure(fate), begin)
+                self._stores.settle(task, part, data, fate if quiet else unsure(fate), begin)
 
         return finish
 
@@ -123,23 +108,21 @@ class Accesses:
         piece = call.address >> PAGE_SHIFT, low, low + WORD, 0
         if call.address % WORD:
             return _ignored
-        part = self._claimed(task, *piece)
+        parts = self._stores.claimed(task, *piece)
+        part = parts[0]
 
         def finish(outcome: Outcome | None) -> None:
             quiet = self._quiet(task, call.address, WORD, begin)
             if quiet:
                 self._judge(at, task, [piece], outcome, begin, _WRITE, report, "atomic operation")
-            fate = self._fate(at, part, outcome, 1)
-            if isinstance(outcome, Failed):
-                definite = part.page is None or part.page.attached is None
-                definite = definite or outcome.errno in (errno.EINVAL, errno.ENOENT, errno.EACCES)
-                fate = Fate.NOTHING if definite else Fate.LOOSE
             value = b""
             if isinstance(outcome, Done) and isinstance(outcome.value, int):
                 value = after(call, outcome.value).to_bytes(WORD, "little")
                 if quiet:
                     self._judge_word(at, task, part, outcome.value, begin, report)
-            self._settle(task, part, value, fate if quiet else _unsure(fate), begin)
+            for each in parts:
+                fate = self._fate_of_word(at, each, outcome)
+                self._stores.settle(task, each, value, fate if quiet else unsure(fate), begin)
 
         return finish
 
@@ -153,24 +136,20 @@ class Accesses:
         if target is None or segment is None or call.size > _COPY_MAX:
             return _ignored
         first = (segment.first_vpn << PAGE_SHIFT) + call.dst_offset
-        parts = [self._claimed(target, *piece) for piece in cut(first, call.size)]
+        parts = [
+            part for piece in cut(first, call.size) for part in self._stores.claimed(target, *piece)
+        ]
 
         def finish(outcome: Outcome | None) -> None:
             fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
             for part in parts:
-                self._settle(target, part, b"", fate, begin)
+                self._stores.settle(target, part, b"", fate, begin)
 
         return finish
 
-    def snapped(self, task: Task, vpn: int, page: Page) -> bool:
-        """Whether a private page of a file may have been copied, at whatever time, because an
-        importer asked for it."""
-        plain = page.kind is Kind.PRIVATE and page.file is not None and not page.copied
-        return plain and exported(self._segments.values(), task.partid, task.pid, vpn)
-
     def inherited(self, task: Task, vpn: int, page: Page) -> bool:
         """Whether a forked child has for certain what the model says of its parent."""
-        return not (self.snapped(task, vpn, page) or self._forged(task, vpn, page))
+        return not (self._stores.snapped(task, vpn, page) or self._forged(task, vpn, page))
 
     def _forged(self, task: Task, vpn: int, page: Page) -> bool:
         """Whether somebody may have stored there who keeps to no rule."""
@@ -178,69 +157,6 @@ class Accesses:
             page.file is not None
             or exported(self._segments.values(), task.partid, task.pid, vpn)
         )
-
-    # -- whose page it is ------------------------------------------------------------------
-
-    def _behind(self, task: Task, vpn: int) -> tuple[Task | None, int, Page | None]:
-        """The task whose page it really is, its number there, and the page."""
-        page = task.pages.get(vpn)
-        if page is None or page.attached is None:
-            return task, vpn, page
-        machine = self._machines.get(page.attached.segment.home)
-        home = None if machine is None else machine.tasks.get(page.attached.segment.pid)
-        return home, page.vpn, None if home is None else home.pages.get(page.vpn)
-
-    def _claimed(self, task: Task, vpn: int, low: int, high: int, place: int) -> Part:
-        """Enter a store that begins."""
-        now, oldest = self._clock.now, self._clock.oldest
-        home, number, page = self._behind(task, vpn)
-        claim = None if home is None else home.stores.begin(now, number, number + 1, oldest)
-        cell, write, fresh = None, None, False
-        if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
-            fresh = page.kind is Kind.PRIVATE and page.cell is None and page.file is not None
-            snapped = self.snapped(home, number, page) if home is not None else False
-            cell = page.own(now)
-            if snapped:
-                cell.blur(0, PAGE_SIZE)
-            write = cell.writes.begin(now, low, high, oldest)
-        return Part(vpn, low, high, place, home, task.pages.get(vpn), cell, write, claim, fresh)
-
-    def _settle(
-        self, task: Task, part: Part, data: bytes, fate: Fate, begin: int
-    ) -> None:
-        now = self._clock.now
-        if part.cell is not None and part.write is not None:
-            piece = data[part.at : part.at + part.high - part.low]
-            part.cell.finish(part.write, now, piece, fate)
-            if part.fresh:
-                self._blur_copied(task, part, fate, begin)
-        page = self._behind(task, part.vpn)[2]
-        known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
-        if fate not in (Fate.DONE, Fate.NOTHING) and page is not None and known:
-            page.own(now).blur(part.low, part.high)
-        if part.claim is not None and fate is not Fate.LOOSE:
-            part.claim.end = now
-
-    def _blur_copied(self, task: Task, part: Part, fate: Fate, begin: int) -> None:
-        """The page was copied from the file at some time since."""
-        assert part.cell is not None
-        page = self._behind(task, part.vpn)[2]
-        if page is None or page.cell is not part.cell:
-            return
-        if fate is not Fate.DONE:
-            page.cell, page.kind = None, Kind.UNKNOWN
-            return
-        page.copied = True
-        source = page.file.cells.get(page.index) if page is not None and page.file else None
-        for span in source.writes.crossing(begin, 0, PAGE_SIZE) if source is not None else ():
-            part.cell.blur(span.low, min(span.high, part.low) if span.low < part.low else span.high)
-
-    def scribbled(self, task: Task, address: int, size: int) -> None:
-        """Bytes were stored past every call: nobody knows them."""
-        for vpn, low, high, _ in cut(address, size):
-            page = self._behind(task, vpn)[2]
-            if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
-                page.own(self._clock.now).blur(low, high)
 
     # -- judgements ------------------------------------------------------------------------
 
@@ -319,7 +235,7 @@ class Accesses:
     def _judge_word(
         self, at: Machine, task: Task, part: Part, before: int, begin: int, report: Report
     ) -> None:
-        page = self._behind(task, part.vpn)[2]
+        page = self._stores.behind(task, part.vpn)[2]
         known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
         if known and page is not None and not page.uncached:
             report(RIGHTS, f"an atomic operation of task {task.pid} on cached page {part.vpn:#x}")
@@ -341,7 +257,7 @@ class Accesses:
         if page.attached is not None:
             if not self._in_session(at, page.attached):
                 return None, PAGE_SIZE
-            behind, number, page = self._behind(task, vpn)
+            behind, number, page = self._stores.behind(task, vpn)
             if behind is None or page is None or page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
                 return None, PAGE_SIZE
             home = behind
@@ -351,7 +267,7 @@ class Accesses:
             return None, PAGE_SIZE
         if page.file is None or page.copied:
             return page.seen(), PAGE_SIZE
-        if page.cell is not None or self.snapped(home, number, page):
+        if page.cell is not None or self._stores.snapped(home, number, page):
             return None, PAGE_SIZE
         if page.file.size is None or page.file.sizes.crossing(begin, 0, EVERYWHERE):
             return None, PAGE_SIZE
@@ -377,9 +293,12 @@ class Accesses:
             return Fate.MAYBE
         return Fate.NOTHING if isinstance(outcome, Failed) and parts == 1 else Fate.LOOSE
 
-
-def _unsure(fate: Fate) -> Fate:
-    return Fate.MAYBE if fate is Fate.DONE else fate
+    def _fate_of_word(self, at: Machine, part: Part, outcome: Outcome | None) -> Fate:
+        if not isinstance(outcome, Failed):
+            return self._fate(at, part, outcome, 1)
+        definite = part.page is None or part.page.attached is None
+        definite = definite or outcome.errno in (errno.EINVAL, errno.ENOENT, errno.EACCES)
+        return Fate.NOTHING if definite else Fate.LOOSE
 
 
 def _ignored(outcome: Outcome | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
 from xpmem_emu.sim.shadow.cells import Span
-from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task
+from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task, doubt
 from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
 Finish = Callable[[Outcome | None], None]
@@ -110,7 +110,7 @@ class Spaces:
                     (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
                     bool(call.flags & calls.MAP_UNCACHED),
                 )  # fmt: skip
-                task.put(vpn, page if known else Page(Kind.UNKNOWN), begin)
+                task.put(vpn, page if known else doubt(page), begin)
 
         return self.change(task, ranges, effect)
 
@@ -142,7 +142,7 @@ class Spaces:
         """An attachment was changed in parts: nobody knows which piece leads where."""
         for vpn, other in list(task.pages.items()):
             if other.attached is page.attached:
-                task.pages[vpn] = Page(Kind.UNKNOWN)
+                task.pages[vpn] = doubt(other)
 
     def madvise(self, at: Machine, task: Task, call: calls.Madvise) -> Finish:
         """DONTNEED drops what is private, REMOVE what is shared."""
@@ -158,7 +158,7 @@ class Spaces:
                 elif call.advice == calls.MADV_REMOVE and page.file is not None:
                     page.file.cell(page.index).wipe(0, begin)
                     if page.kind is Kind.PRIVATE:
-                        task.pages[vpn] = Page(Kind.UNKNOWN)
+                        task.pages[vpn] = doubt(page)
 
         if call.advice == calls.MADV_PAGEOUT:
             return _ignored
@@ -226,7 +226,7 @@ class Spaces:
                 if page.kind is Kind.ATTACHED:
                     continue
                 if task.areas.crossing(begin, vpn, vpn + 1) or not self._inherits(task, vpn, page):
-                    child.pages[vpn] = Page(Kind.UNKNOWN)
+                    child.pages[vpn] = doubt(page)
                 else:
                     child.pages[vpn] = self._inherited(page, begin)
             for span in task.areas.crossing(begin, 0, EVERYWHERE):

@@ -92,6 +92,8 @@ class Page:
     attached: Attached | None = None
     vpn: int = 0
     """Of the exporter's page, for an attachment."""
+    perhaps: tuple["Page", ...] = ()
+    """Of an unknown page: which memory that others see as well it may be."""
 
     def seen(self) -> Cell:
         """What a load sees."""
@@ -111,6 +113,14 @@ class Page:
         elif self.cell.shared:
             self.cell = self.cell.copy(now)
         return self.cell
+
+
+def doubt(*pages: Page | None) -> Page:
+    """Nobody knows which of these it is, if any."""
+    known = [page for page in pages if page is not None]
+    seen = [each for page in known for each in (page, *page.perhaps)]
+    others = {id(each): each for each in seen if each.kind in (Kind.SHARED, Kind.ATTACHED)}
+    return Page(Kind.UNKNOWN, perhaps=tuple(others.values()))
 
 
 @dataclass(eq=False)
@@ -144,12 +154,12 @@ class Task:
     def forget(self, low: int, high: int) -> None:
         """Nobody knows what is mapped there."""
         for vpn in range(low, high):
-            self.pages[vpn] = Page(Kind.UNKNOWN)
+            self.pages[vpn] = doubt(self.pages.get(vpn))
 
     def put(self, vpn: int, page: Page | None, since: int) -> None:
         """Something else is mapped there now; unknown if a store crossed."""
         if self.stores.crossing(since, vpn, vpn + 1):
-            self.pages[vpn] = Page(Kind.UNKNOWN)
+            self.pages[vpn] = doubt(self.pages.get(vpn), page)
         elif page is None:
             self.pages.pop(vpn, None)
         else:
