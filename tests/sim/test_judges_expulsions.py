@@ -49,6 +49,30 @@ def test_a_peer_that_says_that_it_works_and_is_given_up_is_seen() -> None:
     assert "S12" in world.invariants
 
 
+def slow_answer(world: World, lost: int) -> None:
+    """An exporter takes its time over a fault, and `lost` of the later attempts do not arrive."""
+    shared = share(world.cluster)
+    world.cluster.call(0, FailpointSet("xpmem.fault.before_reply", "1*delay(2s)"))
+    shared.importer.begin(calls.Load(shared.importer.pid, shared.there, 8))
+    world.cluster.run_for(MILLISECOND)
+    world.faults.add(f"link p1->p0 drop --match type=FAULT --times {lost}")
+    world.cluster.run_for(3 * SECOND)
+
+
+def test_a_request_that_the_peer_is_at_work_on_needs_no_loss_of_its_own() -> None:
+    """Chaos-pauses, seed 39: only a later attempt is told PENDING, and those were lost."""
+    world = judged()
+    slow_answer(world, 100)
+    assert world.invariants == set(), world.said()
+
+
+def test_a_request_at_work_explains_one_silent_attempt_and_no_more() -> None:
+    with mutated("pending_is_silence"):
+        world = judged()
+        slow_answer(world, 1)
+    assert "S12" in world.invariants
+
+
 def test_one_lost_heartbeat_of_several_explains_nothing() -> None:
     with mutated("heart_stops"):
         world = judged()

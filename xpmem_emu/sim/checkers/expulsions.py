@@ -6,7 +6,8 @@ When a partition ends an ACTIVE session, something that was done to the run must
 * NO_HEARTBEAT: in the last check interval so many heartbeats of the peer were hit, or kept from
   being sent or read, as fall into it for certain;
 * TIMEOUT: a request, or a recall, is without an answer, and without a PENDING, for as long as the
-  image says, and of each attempt the request or its answer was hit;
+  image says, and of each attempt the request or its answer was hit, but for the one that the peer
+  is still at work on: only a later attempt is told so;
 * or one of the two was, within that time, not itself (see `injuries`), or a failpoint said that
   the time was up.
 
@@ -56,6 +57,10 @@ class _Asked:
     attempts: int
     sent_ns: int
     """When it was first sent; `now_ns` is when the peer last said that it works on it."""
+    reached: bool = False
+    """The peer has got it."""
+    said: bool = False
+    """The peer has said something about it, whether that was heard or not."""
 
 
 class Expulsions(Checker):
@@ -100,9 +105,17 @@ class Expulsions(Checker):
                 asked = self._asked[partid, event.peer] = {}
             key = event.channel, event.number
             asked[key] = self._begun(event.kind, *key)
+        elif (one := self._one(event.peer, partid, event)) is not None:
+            one.said = True
+
+    def _one(self, partid: int, peer: int, event: Sent | Received) -> _Asked | None:
+        """What `partid` asked of `peer`, by the message that is about it."""
+        return self._asked.get((partid, peer), {}).get((event.channel, event.number))
 
     def _received(self, partid: int, event: Received) -> None:
         if event.kind not in _ANSWERS:
+            if (one := self._one(event.peer, partid, event)) is not None:
+                one.reached = True
             return
         asked = self._asked.get((partid, event.peer))
         if asked is None:
@@ -113,7 +126,7 @@ class Expulsions(Checker):
         elif key in asked and asked[key].kind != "INVALIDATE":  # a recall waits no longer for that
             sent_ns = asked[key].sent_ns
             asked[key] = self._begun(asked[key].kind, *key)
-            asked[key].sent_ns = sent_ns
+            asked[key].sent_ns, asked[key].said = sent_ns, True
 
     def _recall_begins(self, partid: int, event: RecallBegin) -> None:
         begun = self._begun("INVALIDATE", -1, -1)
@@ -204,6 +217,8 @@ class Expulsions(Checker):
             for hit in injuries.hits(*ends, since)
         )
         hurts += sum(shot.point in _UNSENT for shot in injuries.shots(partid, since))
+        # A recall waits for nothing at its importer: of that an answer is due at once.
+        hurts += asked.reached and not asked.said and asked.kind != "INVALIDATE"
         for shot in injuries.shots(peer, since):
             if asked.kind == "INVALIDATE" and shot.action == "pause":
                 return True  # its thread stands still, for all attempts
