@@ -7,7 +7,9 @@ import pytest
 
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.shadow.world import File, Kind, Page, doubt
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
 
@@ -137,7 +139,45 @@ def front_of_a_cut_attachment(world: World) -> None:
     assert shared.exporter.load(shared.address, 8) == b"in front"
 
 
-UNDAMAGED: list[Story] = [*{story for _, story, _ in STORIES}, front_of_a_cut_attachment]
+def mapped_twice(world: World, private: bool = False) -> tuple[SimTask, int, SimTask, int]:
+    """Two tasks that map three pages of a file, one of them perhaps for itself."""
+    world.cluster.call(0, calls.Creat("f", 3 * PAGE_SIZE))
+    one, two = world.cluster.spawn(0), world.cluster.spawn(0)
+    flags = calls.MAP_PRIVATE if private else calls.MAP_SHARED
+    return (
+        one, one.mmap(3 * PAGE_SIZE, flags=calls.MAP_SHARED, file="f"),
+        two, two.mmap(3 * PAGE_SIZE, flags=flags, file="f"),
+    )  # fmt: skip
+
+
+def hole_beside_another_change(world: World) -> None:
+    """Chaos-files, seed 66: mprotect waits for an importer, and the hole comes meanwhile."""
+    one, address, two, there = mapped_twice(world)
+    importer = world.cluster.spawn(1)
+    apid = importer.xpmem_get(one.xpmem_make(address, 3 * PAGE_SIZE, 0o666))
+    importer.store(importer.xpmem_attach(apid, 0, 3 * PAGE_SIZE), b"before" * 1000)
+    change = one.begin(calls.Mprotect(one.pid, address, PAGE_SIZE, 3))
+    hole = one.begin(calls.Madvise(one.pid, address, PAGE_SIZE, calls.MADV_REMOVE))
+    world.cluster.run_until(lambda: change.ended and hole.ended)
+    two.load(there, 3 * PAGE_SIZE)
+
+
+def cut_off_under_a_copy(world: World) -> None:
+    """Chaos-files, seed 69: a file ends before a page that somebody has a copy of."""
+    *_, two, there = mapped_twice(world, private=True)
+    two.store(there + 2 * PAGE_SIZE, b"a copy of its own")
+    importer = world.cluster.spawn(1)
+    apid = importer.xpmem_get(two.xpmem_make(there, 3 * PAGE_SIZE, 0o666))
+    importer.load(importer.xpmem_attach(apid, 0, 3 * PAGE_SIZE), 3 * PAGE_SIZE)
+    world.cluster.call(0, FailpointSet("mm.gather.before_free", "delay(1ms)"))
+    cut = world.cluster.submit(0, calls.Truncate("f", PAGE_SIZE))
+    while not cut.ended:
+        ok(lambda: two.load(there + 2 * PAGE_SIZE, 8))
+        world.cluster.run_for(50_000)
+
+
+UNDAMAGED: list[Story] = [*{story for _, story, _ in STORIES}, front_of_a_cut_attachment,
+                          hole_beside_another_change, cut_off_under_a_copy]  # fmt: skip
 
 
 @pytest.mark.parametrize("story", UNDAMAGED, ids=lambda s: s.__name__)
@@ -203,3 +243,10 @@ def test_memory_is_read_raw_when_all_is_quiet() -> None:
     kernel.memory.frames.pages[entry >> 12][77] = 0
     world.watch.shadow.settled()
     assert world.invariants == {"S14"}
+
+
+def test_what_a_lost_page_may_be_is_only_what_the_model_can_follow() -> None:
+    """Chaos-files, seed 244: a mapping of a file that the model knows nothing of."""
+    unknown, known = Page(Kind.SHARED), Page(Kind.SHARED, file=File(PAGE_SIZE))
+    assert doubt(unknown, Page(Kind.PRIVATE), None).perhaps == ()
+    assert doubt(doubt(unknown, known), known).perhaps == (known,)

@@ -180,9 +180,13 @@ class Accesses:
         if page.attached is not None:
             return self._home_leave(at, page.attached, page.vpn, begin, need)
         file = page.file
-        if file is None or page.copied:
+        if file is None:
             return Leave.YES
-        if file.size is None or file.sizes.crossing(begin, 0, EVERYWHERE):
+        if file.sizes.crossing(begin, 0, EVERYWHERE):
+            return Leave.UNKNOWN  # a truncation takes private copies as well
+        if page.copied:
+            return Leave.YES
+        if file.size is None:
             return Leave.UNKNOWN
         return Leave.YES if tail(file, page.index) else Leave.BUS
 
@@ -265,11 +269,15 @@ class Accesses:
                 return None, PAGE_SIZE
         if self._forged(home, number, page):
             return None, PAGE_SIZE
-        if page.file is None or page.copied:
+        if page.file is None:
             return page.seen(), PAGE_SIZE
-        if page.cell is not None or self._stores.snapped(home, number, page):
+        if page.file.sizes.crossing(begin, 0, EVERYWHERE):
             return None, PAGE_SIZE
-        if page.file.size is None or page.file.sizes.crossing(begin, 0, EVERYWHERE):
+        if page.copied:
+            return page.seen(), PAGE_SIZE
+        if page.file.size is None or page.cell is not None:
+            return None, PAGE_SIZE
+        if self._stores.snapped(home, number, page):
             return None, PAGE_SIZE
         cell = page.file.cells.get(page.index, NOTHING_STORED)
         return cell, tail(page.file, page.index)

@@ -52,9 +52,10 @@ class Files:
             crossed = file.sizes.crossing(begin, 0, EVERYWHERE, but=span)
             if isinstance(outcome, Done) and not crossed and file.size is not None:
                 self._resize(file, call.size, begin)
-                self._drop_copies(at, file)
             elif not isinstance(outcome, Failed) or crossed:
                 file.size = None
+            if not isinstance(outcome, Failed):
+                self._drop_copies(at, file)
             span.end = self._clock.now
 
         return finish

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.cells import Span
+from xpmem_emu.sim.shadow.cells import Fate, Span
 from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task, doubt
 from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
@@ -147,22 +147,52 @@ class Spaces:
     def madvise(self, at: Machine, task: Task, call: calls.Madvise) -> Finish:
         """DONTNEED drops what is private, REMOVE what is shared."""
         low, high = vpns(call.address, call.length)
+        if call.advice == calls.MADV_REMOVE:
+            return self._punch(task, low, high)
 
         def effect(done: Done, begin: int) -> None:
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
-                if page is None or page.kind is Kind.UNKNOWN:
-                    continue
-                if call.advice == calls.MADV_DONTNEED and page.kind is Kind.PRIVATE:
+                dropped = call.advice == calls.MADV_DONTNEED
+                if dropped and page is not None and page.kind is Kind.PRIVATE:
                     self._drop(task, vpn, page, begin)
-                elif call.advice == calls.MADV_REMOVE and page.file is not None:
-                    page.file.cell(page.index).wipe(0, begin)
-                    if page.kind is Kind.PRIVATE:
-                        task.pages[vpn] = doubt(page)
 
         if call.advice == calls.MADV_PAGEOUT:
             return _ignored
         return self.change(task, [(low, high)], effect)
+
+    def _punch(self, task: Task, low: int, high: int) -> Finish:
+        """A hole in files. Each of its pages is stored into from now until the call ends: whoever
+        has the file elsewhere sees the old bytes or zeros. Of a call that crossed another change,
+        or that failed, nobody knows where in which file it made holes, if any."""
+        begin, oldest = self._clock.now, self._clock.oldest
+        found = [task.pages[vpn] for vpn in range(low, high) if vpn in task.pages] \
+            if high - low <= WILD_PAGES else list(task.pages.values())
+        cells = [
+            each.file.cell(each.index)
+            for page in found for each in (page, *page.perhaps) if each.file is not None
+        ]  # fmt: skip
+        writes = [(cell, cell.writes.begin(begin, 0, PAGE_SIZE, oldest)) for cell in cells]
+        zeroed = False
+
+        def effect(done: Done, begin: int) -> None:
+            nonlocal zeroed
+            zeroed = all(page.kind is not Kind.UNKNOWN for page in found)
+            for vpn in range(low, high):
+                page = task.pages.get(vpn)
+                if page is not None and page.file is not None and page.kind is Kind.PRIVATE:
+                    task.pages[vpn] = doubt(page)
+
+        change = self.change(task, [(low, high)], effect)
+
+        def finish(outcome: Outcome | None) -> None:
+            change(outcome)
+            nothing = isinstance(outcome, Failed) and outcome.errno in _HARMLESS
+            fate = Fate.NOTHING if nothing else Fate.DONE if zeroed else Fate.MAYBE
+            for cell, write in writes:
+                cell.finish(write, self._clock.now, bytes(PAGE_SIZE), fate)
+
+        return finish
 
     def zap(self, at: Machine, task: Task, call: calls.ZapPageRange) -> Finish:
         """Entries go, and with them what is private."""

@@ -118,9 +118,12 @@ class Page:
 def doubt(*pages: Page | None) -> Page:
     """Nobody knows which of these it is, if any."""
     known = [page for page in pages if page is not None]
-    seen = [each for page in known for each in (page, *page.perhaps)]
-    others = {id(each): each for each in seen if each.kind in (Kind.SHARED, Kind.ATTACHED)}
-    return Page(Kind.UNKNOWN, perhaps=tuple(others.values()))
+    seen = {id(each): each for page in known for each in (page, *page.perhaps)}
+    others = [
+        each for each in seen.values()
+        if each.attached is not None or (each.kind is Kind.SHARED and each.file is not None)
+    ]  # fmt: skip
+    return Page(Kind.UNKNOWN, perhaps=tuple(others))
 
 
 @dataclass(eq=False)
