@@ -11,6 +11,7 @@ from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.watch import Watch
+from xpmem_emu.units import SECOND
 from xpmem_emu.xpmem.fence import Fence
 
 CALLS: dict[str, Callable[[World], Call]] = {
@@ -38,3 +39,22 @@ def test_a_call_that_returns_before_its_fence_is_seen(
     cluster.hang(1)
     world.do(world.exporter, CALLS[why](world))
     assert {found.invariant for found in watch.scene.violations} == ({"S7"} if hasty else set())
+
+
+def test_the_number_of_a_swap_slot_is_no_frame() -> None:
+    """Chaos-private, seed 291: a forked task shared swap slots with its child, and one had the
+    number of a frame that a lost importer had in hand."""
+    watch = Watch(SMALL)
+    watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
+    cluster.run_until_active()
+    world = World(cluster)
+    world.importer.store(world.attached(), bytes(PAGES * PAGE))
+    cluster.hang(1)
+    cluster.run_for(SECOND)
+    other, pages = cluster.spawn(0), 64
+    address = other.mmap(pages * PAGE)
+    other.store(address, b"x" * pages * PAGE)
+    cluster.call(0, calls.Madvise(other.pid, address, pages * PAGE, calls.MADV_PAGEOUT))
+    other.fork()
+    assert cluster.audit(0)["mm_swap_in_use"] >= pages
+    assert watch.scene.violations == []

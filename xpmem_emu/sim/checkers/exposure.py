@@ -15,7 +15,7 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm.vma import Vma, VmaFlags
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
-from xpmem_emu.sim.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, SPECIAL, stored_into
+from xpmem_emu.sim.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, RESIDENT, SPECIAL, stored_into
 from xpmem_emu.trace import Event
 
 _WRITE = 2
@@ -88,6 +88,7 @@ def _areas(kernel: Kernel, frame: int) -> Iterator[Vma]:
         if task.state is TaskState.RUNNING:
             for vma in task.mm.vmas:
                 entries = task.mm.page_table.read_range(vma.first, vma.pages)
-                own = (entries & np.uint64(SPECIAL)) == 0
+                # An entry without a frame has the number of a swap slot in the same place.
+                own = (entries & np.uint64(RESIDENT) != 0) & (entries & np.uint64(SPECIAL) == 0)
                 if (own & (entries >> np.uint64(FRAME_SHIFT) == word)).any():
                     yield vma
