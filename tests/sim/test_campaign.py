@@ -10,10 +10,11 @@ from xpmem_emu.fabric.rules import SIGNATURES, Membership
 from xpmem_emu.failpoints import POINTS
 from xpmem_emu.sim.campaign import HarnessError, Tally, results
 from xpmem_emu.sim.gate import differing
-from xpmem_emu.sim.plan import Fault, Plan, decode_plan, encode_plan
+from xpmem_emu.sim.plan import Fault, Op, Operation, Plan, Trouble, decode_plan, encode_plan
 from xpmem_emu.sim.run import Verdict, run_plan
 from xpmem_emu.sim.swarm import Swarm
 from xpmem_emu.sim.world import draw
+from xpmem_emu.units import MILLISECOND
 
 from .conftest import CHAOS
 
@@ -28,6 +29,18 @@ def test_a_hundred_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) 
     assert (told, tally.errors) == ([], [])
     assert tally.verdict is Verdict.VALID
     assert tally.runs == 100
+
+
+def test_a_partition_that_shuts_down_when_all_is_healed_boots_again(swarm: Swarm) -> None:
+    """Chaos-extremes, seed 253: a crashed peer held the shutdown up until after the healing, and
+    nobody booted that partition any more."""
+    plan = draw(swarm, 9)
+    late = 400 * MILLISECOND
+    last = [Operation(0, Op.SPAWN, made=1), Operation(late, Op.CALL, task=1, detail="shutdown")]
+    crash = Fault("crash-0", late - MILLISECOND, late * 2, Trouble.CRASH, partid=1)
+    result = run_plan(replace(plan, operations=last, faults=[crash], load_ns=late))
+    assert result.outcomes == {"spawn ok": 1, "xpmem_open ok": 1, "shutdown ok": 1}
+    assert result.verdict is Verdict.VALID, result.violations
 
 
 def test_the_same_plan_gives_the_same_stream_and_another_seed_another(swarm: Swarm) -> None:

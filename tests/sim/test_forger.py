@@ -50,3 +50,10 @@ def test_a_claim_to_be_a_later_boot_shuts_out_nobody_but_its_owner() -> None:
     assert result.verdict is Verdict.VALID, result.violations
     assert run.cluster.boot_of(2) > 1 << 24
     assert (run.cluster.boot_of(0), run.cluster.boot_of(1)) == (1, 1)
+
+
+def test_the_sound_one_that_takes_its_place_is_known_to_every_judge() -> None:
+    """Chaos-malice, seed 295: the model of memory had not heard of its boot."""
+    run = forged(Forgery(100 * MILLISECOND, 1, 2, "PENDING", [], number=1 << 20))
+    result = run.result()
+    assert result.verdict is Verdict.VALID, result.violations

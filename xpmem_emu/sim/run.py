@@ -92,9 +92,8 @@ class Run:
     def result(self) -> Result:
         """Run to the end and judge."""
         self.cluster.run_for(self.plan.load_ns)
-        self.troubles.heal()
-        self.watch.scene.injuries.forgers.clear()
-        if self._converges() and self._calls_end():
+        self.troubles.heal(self.watch.scene.injuries.forgers.discard)
+        if self._leave() and self._converges() and self._calls_end():
             self.watch.shadow.settled()
             self._read_again()
             self._end_tasks()
@@ -142,10 +141,28 @@ class Run:
 
     # -- liveness --------------------------------------------------------------------------
 
+    def _leave(self) -> bool:
+        """L3: whoever was about to shut down when all was healed does so; then it boots again."""
+        kernels = self.cluster.kernels
+        leaving = [each for each in kernels.values() if each.stopping and each.stopped is None]
+        try:
+            limit_ns = 8 * self._once_ns()
+            self.cluster.run_until(lambda: all(each.stopped for each in leaving), limit_ns)
+        except Stuck:
+            stuck = [each.partid for each in leaving if each.stopped is None]
+            self._report("L3", f"partitions {stuck} do not get to the end of their shutdown")
+            return False
+        self.troubles.revive()
+        return True
+
+    def _once_ns(self) -> int:
+        """How long it takes at most to give a peer up and to let go of it."""
+        xpc = self.plan.knobs.image().xpc
+        return xpc.control_attempt * xpc.control_tries + xpc.disengage_limit + xpc.heartbeat_check
+
     def _converges(self) -> bool:
         """L4: every partition becomes ACTIVE with every other one."""
-        xpc = self.plan.knobs.image().xpc
-        once = xpc.control_attempt * xpc.control_tries + xpc.disengage_limit + xpc.heartbeat_check
+        once = self._once_ns()
         try:
             self.cluster.run_until(self._all_active, 8 * once)
         except Stuck:

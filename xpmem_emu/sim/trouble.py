@@ -68,29 +68,40 @@ class Troubles:
         for fault in plan.faults:
             self._cluster.at(fault.at_ns, partial(self._begin, fault))
 
-    def heal(self) -> None:
+    def heal(self, sound: Callable[[int], None]) -> None:
         """End everything that is still on: stopped ones wake, dead ones boot and are proven gone,
-        faults go. What was held comes later, when there are new sessions already."""
+        faults go. What was held comes later, when there are new sessions already. `sound` is told
+        of each malicious partition before a sound one boots in its place."""
         for (partid, boot), first in list(self._stopped.items()):
             self._end_first(partid, boot, first)
         for partid in self._cluster.partids:
             self._wake(partid)
             self._boot(partid)
         self._forger.end()
-        for partid, kernel in list(self._cluster.kernels.items()):
-            if kernel.stopped is not None or partid in self._malicious:
-                self._unproven.append((partid, self._cluster.boot_of(partid)))
-                self._cluster.crash(partid)
-                # Whoever claimed to be a later boot is heard again only when it is one.
-                self._cluster.boot(partid, self._forger.claimed(partid))
-        for partid, boot in list(self._unproven):
-            self._prove(partid, boot)
+        for partid in sorted(self._malicious & self._cluster.kernels.keys()):
+            sound(partid)
+            self._replace(partid)
+        self.revive()
         for name, fault in list(self._up.items()):
             if isinstance(fault, Rule) and fault.verdict is Verdict.HOLD:
                 fault.times = 0
                 self._cluster.at(self._cluster.now_ns + HELD_NS, partial(self._end, name))
             else:
                 self._end(name)
+
+    def revive(self) -> None:
+        """Boot all that have stopped, and prove all that ended gone."""
+        for partid, kernel in list(self._cluster.kernels.items()):
+            if kernel.stopped is not None:
+                self._replace(partid)
+        for partid, boot in list(self._unproven):
+            self._prove(partid, boot)
+
+    def _replace(self, partid: int) -> None:
+        self._unproven.append((partid, self._cluster.boot_of(partid)))
+        self._cluster.crash(partid)
+        # Whoever claimed to be a later boot is heard again only when it is one.
+        self._cluster.boot(partid, self._forger.claimed(partid))
 
     def _begin(self, fault: Fault) -> None:
         match fault.trouble:
