@@ -39,7 +39,7 @@ def live(place: Path, capsys: pytest.CaptureFixture[str]) -> Live:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["ps"], ["status"], ["down"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1"]],
+    [["ps"], ["status"], ["down"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1:1"]],
 )
 def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) -> None:
     outcome = live("--cluster", "foo", *arguments)
