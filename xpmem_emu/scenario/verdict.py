@@ -77,9 +77,10 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
     except Untrue as untrue:
         findings = [str(untrue)]
     except Unanswered as silence:
-        return Verdict.UNKNOWN, [str(silence)]
-    judged = ground.judge(Ending.CUT if findings else Ending.AT_REST)
-    findings += [str(found) for found in judged if ASKED_TO_PANIC not in found.text]
+        # Who panicked answers nobody either: that is a finding, no doubt.
+        found = _found(ground, Ending.CUT)
+        return (Verdict.INVALID if found else Verdict.UNKNOWN), [str(silence), *found]
+    findings += _found(ground, Ending.CUT if findings else Ending.AT_REST)
     undecided = 0
     for load in telling.loads:
         wrong, unknown = load.judge(telling.story.image, ground.records())
@@ -88,6 +89,11 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
     if undecided and not findings:
         return Verdict.UNKNOWN, [f"S8: the search gave no answer for {undecided} words"]
     return (Verdict.INVALID if findings else Verdict.VALID), findings
+
+
+def _found(ground: Ground, ending: Ending) -> list[str]:
+    """What the judges say, panics that the story asked for left out."""
+    return [str(found) for found in ground.judge(ending) if ASKED_TO_PANIC not in found.text]
 
 
 class _Ending:
