@@ -33,7 +33,7 @@ POINTS = (
 """Awaits at which threads may yield or be delayed."""
 ENDERS = ("exec", "close", "fork", "exit", "release", "detach", "remove")
 """One of them is always in the race."""
-TRIALS = 60
+TRIALS = 20
 
 
 class Actor:
