@@ -47,7 +47,7 @@ def draw_faults(swarm: Swarm, stream: Stream, knobs: Knobs, end: int) -> list[Fa
     if counts.random() < 0.06:
         faults += _crash_loop(stream("loop"), knobs, end)
     if counts.random() < bounds.poisons:
-        faults += _poison(stream("poison"), knobs, end)
+        faults += _poison(swarm, stream("poison"), knobs, end)
     if counts.random() < 0.25:
         faults += _failpoints(swarm, stream("failpoints"), knobs, end)
     supersedes = stream("supersede")
@@ -182,10 +182,11 @@ def _strain(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> 
     return Fault(name, at_ns, until_ns, text=f"strain {who} {bound}")
 
 
-def _poison(random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
+def _poison(swarm: Swarm, random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
     """Many frames of one partition go bad, so that some are in use. Frame 0 does not exist."""
     partid = random.randrange(knobs.partitions)
-    at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
+    at_ns = random.randrange(end)
+    until_ns = at_ns + random.randint(*swarm.times.bounds_ns("poison"))
     low = range(1, max(knobs.frames // 4, 32))  # these are handed out first
     for frame in random.sample(low, min(_BAD_MAX, knobs.frames // 4)):
         yield Fault(f"poison-{frame}", at_ns, until_ns, text=f"poison p{partid} {frame:#x}")

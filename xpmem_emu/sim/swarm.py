@@ -49,6 +49,8 @@ class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: tuple[str, str] = ("100ms", "500ms")
     hang: tuple[str, str] = ("5ms", "600ms")
     down: tuple[str, str] = ("20ms", "500ms")
+    poison: tuple[str, str] = ("10ms", "180ms")
+    """How long frames stay bad."""
 
     def bounds_ns(self, name: str) -> Bounds:
         """The bounds of one of them in nanoseconds."""

@@ -2,8 +2,10 @@
 
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Export, Import, Script
-from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
+_EASE_NS = 25 * MILLISECOND
+"""So slowly that a program outlives the time in which a session would end by what it did."""
 _AMOS = ("add", "add", "fetch", "swap", "compare_swap")
 
 
@@ -20,6 +22,7 @@ def devices(script: Script) -> None:
     sides = [script.attach(engine, buffer, 0, buffer.pages) for buffer in buffers]
     counter = script.attach(engine, words, 0, 1)
     script.settle()
+    at_ease = random.random() < 0.6
     while script.more():
         roll = random.random()
         if roll < 0.4:
@@ -31,6 +34,7 @@ def devices(script: Script) -> None:
         else:
             sides[random.randrange(2)] = _again(script, engine, random.choice(buffers))
         script.pause()
+        script.soon(_EASE_NS if at_ease else 1)
 
 
 def _copy(script: Script, engine: int, source: Import, target: Import) -> None:

@@ -3,8 +3,11 @@ it."""
 
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Export, Import, Script, where
+from xpmem_emu.units import MILLISECOND
 
 _KINDS = (Kind.PRIVATE, Kind.PRIVATE, Kind.PRIVATE, Kind.COPY, Kind.SCRATCH)
+_EASE_NS = 12 * MILLISECOND
+"""So slowly that a family lives on while its importer is given up."""
 _MOVES = (
     Op.PAGEOUT, Op.PAGEOUT, Op.MIGRATE, Op.DONTNEED, Op.PROTECT, Op.MOVE, Op.REMAP, Op.RECLAIM,
 )  # fmt: skip
@@ -22,9 +25,11 @@ def private(script: Script) -> None:
         view = script.attach(user, export, 0, export.pages)
         script.settle()
         family = [owner]
+        at_ease = random.random() < 0.5
         for _ in range(random.randint(6, 16)):
             _live(script, export, view, family)
             script.pause()
+            script.soon(_EASE_NS if at_ease else 1)
         for child in family[1:]:
             script.do(random.choice((Op.EXIT, Op.KILL, Op.EXEC)), task=child)
 
