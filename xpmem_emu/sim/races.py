@@ -30,8 +30,9 @@ _PAIRS: Mapping[frozenset[str], str] = {
 _ENDS = ("kill", "exit", "spawn")
 """Calls about a task, not of it."""
 _LATE = {"EVICT": "late_evict_of_old_session", "GET": "late_get_of_old_session"}
-_LIVED_NS = 800 * MILLISECOND
-"""A session that lives so long after a block copy ran out of time did not end by it."""
+_LIVED_NS = 500 * MILLISECOND
+"""A session that lives so long after a block copy ran out of time did not end by it: silence ends
+one within 150 ms in the slowest images that are drawn, a missed heartbeat within 260 ms."""
 _Task = tuple[int, int]
 
 
