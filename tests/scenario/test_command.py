@@ -132,7 +132,7 @@ def test_an_invalid_live_run_is_told_and_taken_down(
 def test_an_interrupted_live_run_takes_its_partitions_down(
     tmp_path: Path, home: Home, number: signal.Signals
 ) -> None:
-    path = written(tmp_path, '[cluster]\npatience = "60s"', setup=SHARED,
+    path = written(tmp_path, '[cluster]\npatience = "300s"', setup=SHARED,
                    load="hang p0\nwait pins on p1 == 1")  # fmt: skip
     process = subprocess.Popen(
         [*COMMAND, "run", str(path), "--on", "live"], cwd=tmp_path, stderr=subprocess.PIPE,
@@ -144,7 +144,7 @@ def test_an_interrupted_live_run_takes_its_partitions_down(
             if line.startswith("setup"):
                 break
         process.send_signal(number)
-        assert process.wait(30) == 130
+        assert process.wait(90) == 130
     finally:
         process.kill()
         process.communicate()
