@@ -5,6 +5,7 @@ are addresses shifted by PAGE_SHIFT. This module is the only place where text be
 """
 
 import re
+from fractions import Fraction
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -16,9 +17,13 @@ MICROSECOND = 1_000
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
 
-_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+SIZE_LIMIT = 1 << 63
+"""Sizes are below this, so that they and what is added to them fit into 64 bits."""
+TIME_LIMIT_NS = 1 << 63
+
+_SIZE = re.compile(r"(\d{1,20})(\.\d{1,20})?\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _SIZE_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)")
+_TIME = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*(ns|us|ms|s|m|h)")
 _TIME_NS = {"ns": 1, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND,
             "h": 3600 * SECOND}
 
@@ -29,11 +34,16 @@ def page_align_up(size: int) -> int:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `4096`, `4K`, `2M`, `1GiB` (powers of two). Raises ValueError."""
+    """Bytes of `4096`, `4K`, `1.5G`, `1GiB` (powers of two). Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a size; write it like 4096, 64K, 2M or 1G")
-    return int(match[1]) << _SIZE_SHIFT[match[2].upper()]
+        raise ValueError(f"{text!r} is not a size; write it like 4096, 64K, 2M or 1.5G")
+    size = Fraction(match[1] + (match[2] or "")) * (1 << _SIZE_SHIFT[match[3].upper()])
+    if size.denominator != 1:
+        raise ValueError(f"{text} is not a whole number of bytes")
+    if size >= SIZE_LIMIT:
+        raise ValueError(f"{text} is too large; sizes are below 2^63 bytes")
+    return int(size)
 
 
 def parse_time(text: str) -> int:
@@ -41,7 +51,10 @@ def parse_time(text: str) -> int:
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a time; write it like 250us, 20ms, 5s or 2m")
-    return round(float(match[1]) * _TIME_NS[match[2]])
+    time_ns = round(float(match[1]) * _TIME_NS[match[2]])
+    if time_ns >= TIME_LIMIT_NS:
+        raise ValueError(f"{text} is too long; times are below 292 years")
+    return time_ns
 
 
 def format_size(size: int) -> str:

@@ -1,11 +1,15 @@
 """What people type becomes values, and what cannot be read says how to write it."""
 
+from collections.abc import Callable
+
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.test_tidy import commands
 from xpmem_emu.cli import parameters
+from xpmem_emu.cli.main import cli
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.live.life import BOOT_LIMIT
 
@@ -129,3 +133,53 @@ def test_numbers_sizes_and_protections_refuse_words(read: object) -> None:
     assert callable(read)
     with pytest.raises(click.BadParameter, match="many"):
         read("many")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("1.5G", 3 << 29), ("0.5K", 512), ("2.25MiB", 9 << 18), ("1.0", 1)]
+)
+def test_sizes_may_have_a_fraction_of_their_unit(text: str, count: int) -> None:
+    assert parameters.size(text) == count
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.0001K", "1.G", ".5K", "1.5.5K", "0x1.8"])
+def test_a_size_is_whole_bytes(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        parameters.size(text)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (parameters.size, "1" + "0" * 20), (parameters.size, "9" * 5000), (parameters.size, "8E"),
+        (parameters.size, "9999999999T"), (parameters.size, "0x8000000000000000"),
+        (parameters.duration, "9" * 400 + "h"), (parameters.duration, "9" * 19 + "s"),
+        (parameters.number, "0x1" + "0" * 16), (parameters.number, "-1"),
+        (parameters.uid, "0xffffffff"), (parameters.pages, "0x1" + "0" * 9),
+    ],
+)  # fmt: skip
+def test_what_no_message_could_carry_is_refused(
+    read: Callable[[str], int], text: str
+) -> None:
+    with pytest.raises(click.BadParameter):
+        read(text)
+
+
+def test_a_place_beyond_the_last_address_is_a_usage_error() -> None:
+    with pytest.raises(click.UsageError, match="beyond the end of addresses"):
+        _ = parameters.handle("p1:9:12:0xffffffffffffffff+1").place
+
+
+def test_no_parameter_of_any_command_takes_a_number_of_more_than_64_bits() -> None:
+    seen = 0
+    for path, command in commands(cli, "xpmem-emu"):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.is_flag:
+                continue
+            try:
+                value = parameter.type.convert("1" + "0" * 20, parameter, None)
+            except click.UsageError:
+                seen += 1
+            else:
+                assert not isinstance(value, int), f"{path} {parameter.name}"
+    assert seen > 30

@@ -26,7 +26,10 @@ ON_SEVERAL = click.option(
     shell_complete=completion.partitions, help="Only these partitions, as in p0-3,p5.",
 )  # fmt: skip
 
-
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
+    help="Processes to run on.",
+)  # fmt: skip
 KEYS = click.option(
     "--keys", "folder", type=click.Path(path_type=Path), envvar=KEYS_VARIABLE, required=True,
     metavar="DIR", help=f"The folder of the keys; or set {KEYS_VARIABLE}.",

@@ -28,7 +28,7 @@ _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
 def cat(session: Session, handle: Handle, offset: int, size: int | None) -> None:
     """Write the bytes of an attachment to stdout."""
     stdout = sys.stdout.buffer
-    place = handle.place + offset
+    place = handle.further(offset).place
     with session.task(handle.task) as task:
         length = extent(task, place) if size is None else size
         for piece in download(task, place, length):

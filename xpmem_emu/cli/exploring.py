@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.output import Format, output_option, show_record
@@ -61,8 +62,7 @@ class Report:
 @click.argument("story", type=click.Choice([*WORLDS, _ALL]), metavar="STORY")
 @click.option("--deviations", type=click.IntRange(0, DEPTH_MAX), default=2, show_default=True,
               help="At most so many in one schedule.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Processes to run on.")  # fmt: skip
+@JOBS
 @click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
               help="Break the protocol on purpose, to see it caught.")  # fmt: skip
 @click.option("--replay", metavar="LINE", help="Only the schedule of this line, told in full.")

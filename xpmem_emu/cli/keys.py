@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _NARROW = ("name", "is", "partid", "uid", "gids", "may", "state", "private")
 
-_UID = click.option("--uid", type=click.IntRange(0, (1 << 32) - 1), default=0, show_default=True,
+_UID = click.option("--uid", type=parameters.uid, default="0", metavar="UID", show_default=True,
                     help="The uid that the client's simulated tasks run as.")  # fmt: skip
-_GIDS = click.option("--gid", "gids", type=click.IntRange(0, (1 << 32) - 1), multiple=True,
+_GIDS = click.option("--gid", "gids", type=parameters.uid, multiple=True, metavar="GID",
                      help="A group of its tasks; may be given again.")  # fmt: skip
 
 

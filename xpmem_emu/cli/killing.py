@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode
 from xpmem_emu.cli.output import Format, output_option, show_record
@@ -21,15 +22,14 @@ from xpmem_emu.sim.mutants import MUTANTS
 
 @click.command("mutants", cls=Command)
 @click.argument("scenario", default="")
-@click.option("--starts", type=click.IntRange(1), default=3, show_default=True,
+@click.option("--starts", type=click.IntRange(1, 1000), default=3, show_default=True,
               help="How many times each mutant is hunted.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True,
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True,
               help="Seeds in which a mutant must be caught.")  # fmt: skip
 @click.option("--explore", "deviations", type=click.IntRange(-1, 2), default=2, show_default=True,
               metavar="K", help="Explore the small worlds up to so many deviations; -1: do not.",
               )  # fmt: skip
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Processes to run on.")  # fmt: skip
+@JOBS
 @click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), help="Only this mutant.")
 @output_option
 def kill_mutants(

@@ -11,7 +11,7 @@ name without its boot is refused: nobody could tell whether it was kept.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import click
 
 from xpmem_emu import units
 from xpmem_emu.errors import Signal
+from xpmem_emu.fields import PAGES_MAX, UID_END
 from xpmem_emu.kernel import calls
 
 T = TypeVar("T")
@@ -26,8 +27,9 @@ T = TypeVar("T")
 _PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
 _RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
 _TASK = re.compile(rf"({_PARTITION.pattern}):(\d{{1,13}}):(\d{{1,7}})")
-_HANDLE = re.compile(rf"({_TASK.pattern}):(0[xX][0-9a-fA-F]{{1,16}})(?:\+(\w+))?")
-_BOOTLESS = re.compile(rf"({_PARTITION.pattern})(:\d+(:0[xX]\w+)?|/0[xX]\w+)(\+\w+)?")
+_HANDLE = re.compile(rf"({_TASK.pattern}):(0[xX][0-9a-fA-F]{{1,16}})(?:\+([\w.]+))?")
+_BOOTLESS = re.compile(rf"({_PARTITION.pattern})(:\d+(:0[xX]\w+)?|/0[xX]\w+)(\+[\w.]+)?")
+_ADDRESS_END = 1 << 64
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROTECTIONS = {
     "none": calls.PROT_NONE,
@@ -71,8 +73,14 @@ class Handle:
 
     @property
     def place(self) -> int:
-        """The address meant, offset included."""
+        """The address meant, offset included. Raises UsageError beyond the end of addresses."""
+        if self.address + self.offset >= _ADDRESS_END:
+            raise click.UsageError(f"{self} is beyond the end of addresses, 2^64")
         return self.address + self.offset
+
+    def further(self, offset: int) -> "Handle":
+        """The memory so many bytes after this."""
+        return replace(self, offset=self.offset + offset)
 
     def __str__(self) -> str:
         plus = f"+{self.offset:#x}" if self.offset else ""
@@ -88,8 +96,12 @@ def _integer(text: str) -> int:
 
 @parameter
 def size(text: str) -> int:
-    """Bytes: 4096, 64K, 2M, 0x1000."""
-    return int(text, 16) if text.lower().startswith("0x") else units.parse_size(text)
+    """Bytes: 4096, 64K, 1.5G, 0x1000."""
+    if not text.lower().startswith("0x"):
+        return units.parse_size(text)
+    if _integer(text) >= units.SIZE_LIMIT:
+        raise ValueError(f"{text} is too large; sizes are below 2^63 bytes")
+    return _integer(text)
 
 
 @parameter
@@ -105,8 +117,26 @@ def duration(text: str) -> int:
 def number(text: str) -> int:
     """A natural number below 2^64, decimal or hex."""
     value = _integer(text)
-    if not 0 <= value < 1 << 64:
+    if not 0 <= value < _ADDRESS_END:
         raise ValueError(f"{text} is not between 0 and 2^64-1")
+    return value
+
+
+@parameter
+def uid(text: str) -> int:
+    """A user or group of a task: 32 bits, of which the last value says "nobody's"."""
+    value = _integer(text)
+    if not 0 <= value < UID_END:
+        raise ValueError(f"{text} is not between 0 and 2^32-2")
+    return value
+
+
+@parameter
+def pages(text: str) -> int:
+    """A number of pages or frames."""
+    value = _integer(text)
+    if not 0 <= value <= PAGES_MAX:
+        raise ValueError(f"{text} is not between 0 and 2^36-1")
     return value
 
 

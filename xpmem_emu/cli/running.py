@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from xpmem_emu.cli import parameters
 from xpmem_emu.cli.cluster import terminated_like_interrupted
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
@@ -33,7 +34,7 @@ CODES = {
 @click.argument("scenario", default="")
 @click.option("--on", "where", type=click.Choice(GROUNDS), default="sim", show_default=True,
               help="Virtual time in this process, processes of this host, or containers.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+@click.option("--seed", type=parameters.number, default="0", show_default=True, metavar="N",
               help="Of random faults; on sim, unless 0, also of the order of threads.")
 @click.option("--list", "listed", is_flag=True, help="Say in a line what each shipped one shows.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,

@@ -4,6 +4,7 @@ Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown, 3 when the simu
 failed. A seed that fails prints the one command that does it again.
 """
 
+import re
 import shlex
 import sys
 import time
@@ -15,6 +16,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xpmem_emu.cli import parameters
+from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.exploring import explore_worlds
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
@@ -41,9 +44,9 @@ _SHOWN = 10
 """Failed runs that are told one by one."""
 
 _scenario = click.argument("scenario")
-_seed = click.option("--seed", type=int, help="One seed.")
-_jobs = click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-                     help="Processes to run on.")  # fmt: skip
+_SEEDS = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
+
+_seed = click.option("--seed", type=parameters.number, metavar="N", help="One seed.")
 _mutant = click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
                        help="Break the protocol on purpose, to see it caught.")  # fmt: skip
 _audits = click.option("--audits", is_flag=True,
@@ -65,7 +68,7 @@ sim.add_command(kill_mutants)
 @_scenario
 @_seed
 @click.option("--seeds", metavar="A..B", help="Many seeds, both ends included.")
-@_jobs
+@JOBS
 @_mutant
 @_runs
 @_audits
@@ -189,10 +192,10 @@ def _tell_counts(title: str, counts: Mapping[str, int]) -> None:
 
 def _span(text: str) -> range:
     """The seeds that `A..B` names."""
-    first, dots, last = text.partition("..")
-    if not dots or not first.isdigit() or not last.isdigit() or int(last) < int(first):
+    match = _SEEDS.fullmatch(text)
+    if match is None or int(match[2]) < int(match[1]):
         raise click.UsageError(f"{text!r} names no seeds; write --seeds 0..999")
-    return range(int(first), int(last) + 1)
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _campaign(path: Path, scenario: str, seeds: range, jobs: int, mutant: str) -> ExitCode:

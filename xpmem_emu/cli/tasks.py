@@ -59,8 +59,8 @@ def _print_memory(handle: Handle, size: int, output: Format) -> None:
 @task.command()
 @on("The partition that runs it.", required=True)
 @click.option("--name", default="", metavar="NAME", help="What task ls calls it.")
-@click.option("--uid", type=parameters.number, default="0", metavar="UID", help="Its user.")
-@click.option("--gid", "gids", type=parameters.number, multiple=True, metavar="GID",
+@click.option("--uid", type=parameters.uid, default="0", metavar="UID", help="Its user.")
+@click.option("--gid", "gids", type=parameters.uid, multiple=True, metavar="GID",
               help="One of its groups; may be repeated.")
 @output_option
 @pass_session
@@ -86,7 +86,7 @@ def kill(session: Session, ref: TaskRef, signal: int) -> None:
 
 @task.command("exit")
 @TASK
-@click.option("--status", type=int, default=0, help="Its exit status.")
+@click.option("--status", type=click.IntRange(0, 255), default=0, help="Its exit status.")
 @pass_session
 def exit_(session: Session, ref: TaskRef, status: int) -> None:
     """Let a task end by itself; returns when its address space is gone."""
@@ -197,7 +197,7 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
 
 @vm.command()
 @PARTITION
-@click.option("--pages", type=parameters.number, default="64", show_default=True, metavar="N",
+@click.option("--pages", type=parameters.pages, default="64", show_default=True, metavar="N",
               help="How many frames to free at most.")
 @click.option("--of", "handle", type=parameters.handle, metavar="HANDLE",
               help="Only of --size bytes of a task's memory, which begin here.")

@@ -57,13 +57,13 @@ def share(text: str) -> float:
 
 
 def natural(text: str) -> int:
-    """A number from 0 on, decimal or hex. Raises ValueError."""
+    """A number from 0 on, decimal or hex, that messages can carry. Raises ValueError."""
     try:
         value = int(text, 0)
     except ValueError:
         value = -1
-    if value < 0:
-        raise ValueError(f"{text!r} is not a natural number")
+    if not 0 <= value < 1 << 63:
+        raise ValueError(f"{text!r} is not a number from 0 to 2^63-1")
     return value
 
 
