@@ -141,24 +141,43 @@ def _signal_remedy(info: SignalInfo) -> str:
 def guard(work: Callable[[], object], command: Callable[[], str], debug: Callable[[], bool]) -> int:
     """Runs `work`; whatever it raises becomes a line on stderr and the exit code returned."""
     try:
-        result = work()
+        try:
+            result = work()
+        except click.exceptions.Exit as end:
+            result = end.exit_code
         sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except Exception as error:
-        # A partition that shuts down (ESHUTDOWN) is one too, and says why.
         if isinstance(error, BrokenPipeError) and not hasattr(error, "cause"):
+            # A partition that shuts down (ESHUTDOWN) is one too, and says why.
             _abandon_stdout()
             return ExitCode.PIPE_CLOSED
         if debug():
             traceback.print_exc()
-        failure = explain(error, command())
+        lost = _stdout_error()
+        failure = _unwritten(lost, command()) if error is lost else explain(error, command())
         print(failure, file=sys.stderr)
         return failure.code
+    if lost := _stdout_error():  # the command took it for an error of its own
+        print(failure := _unwritten(lost, command()), file=sys.stderr)
+        return failure.code
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _stdout_error() -> OSError | None:
+    """Why stdout took no more, where `xpmem_emu.__main__` keeps watch over it."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    lost: OSError | None = getattr(raw, "lost", None)
+    return lost
+
+
+def _unwritten(lost: OSError, command: str) -> Failure:
+    number = lost.errno or 0
+    return Failure(ExitCode.HARNESS, _what(command, number),
+                   f"the result could not be written to stdout: {lost.strerror}",
+                   _FILE_REMEDIES.get(number, ""))  # fmt: skip
 
 
 def _abandon_stdout() -> None:
