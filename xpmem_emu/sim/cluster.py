@@ -37,7 +37,7 @@ from xpmem_emu.kernel.interface import (
 )
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.audits import audits_wanted
-from xpmem_emu.sim.memory import SimMemory
+from xpmem_emu.sim.memory import SimMemory, zeroed
 from xpmem_emu.sim.observer import Observer, Unwatched
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.sim.ticket import Answer, Stuck, Ticket
@@ -110,7 +110,7 @@ class SimCluster:
             boot=boot,
             image=self._image_of(partid),
             arena=memory.arena,
-            swap=memoryview(bytearray(self.image.memory.swap)),
+            swap=zeroed(self.image.memory.swap),
             peers=[peer for peer in self.partids if peer != partid],
             peer_memory=memory,
             audits=self._audits,

@@ -1,8 +1,15 @@
 """The memory of simulated partitions: plain buffers that peers of the domain see as well."""
 
 import errno
+import mmap
 
 from xpmem_emu.errors import KernelError
+
+
+def zeroed(size: int) -> memoryview:
+    """A buffer of zeros, whose pages the system hands out as they are touched: most worlds touch
+    few of theirs."""
+    return memoryview(mmap.mmap(-1, size)) if size else memoryview(b"")
 
 
 class SimMemory:
@@ -13,7 +20,7 @@ class SimMemory:
 
     def partition(self, partid: int, boot: int, size: int) -> "PartitionMemory":
         """A fresh zeroed arena of `size` bytes."""
-        arena = self._arenas[partid, boot] = memoryview(bytearray(size))
+        arena = self._arenas[partid, boot] = zeroed(size)
         return PartitionMemory(self, boot, arena)
 
     def find(self, partid: int, boot: int) -> memoryview:

@@ -8,6 +8,8 @@ may have happened or not. A store that may still land, however late, never ends.
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
 from xpmem_emu.units import PAGE_SIZE
 
 LOG_MAX = 24
@@ -125,15 +127,16 @@ class Cell:
         known = bytes(len(seen)) if self.data is None else bytes(self.data[low:high])
         if known == seen:
             return ""
-        blind = bytearray(len(seen)) if self.fog is None else bytearray(self.fog[low:high])
+        wrong = np.frombuffer(known, np.uint8) != np.frombuffer(seen, np.uint8)
+        if self.fog is not None:
+            wrong &= np.frombuffer(self.fog, np.uint8)[low:high] == 0
         for span in self.writes.crossing(since, low, high):
-            first, last = max(span.low, low) - low, min(span.high, high) - low
-            blind[first:last] = b"\1" * (last - first)
-        for at, (one, other) in enumerate(zip(known, seen, strict=True)):
-            if one != other and not blind[at]:
-                return (f"byte {low + at:#x} of the page and on: {bytes(seen[at : at + 8]).hex()},"
-                        f" stored was {known[at : at + 8].hex()}")  # fmt: skip
-        return ""
+            wrong[max(span.low, low) - low : min(span.high, high) - low] = False
+        if not wrong.any():
+            return ""
+        at = int(wrong.argmax())
+        return (f"byte {low + at:#x} of the page and on: {bytes(seen[at : at + 8]).hex()},"
+                f" stored was {known[at : at + 8].hex()}")  # fmt: skip
 
 
 NOTHING_STORED = Cell()
