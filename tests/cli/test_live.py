@@ -48,7 +48,8 @@ def cluster() -> Iterator[str]:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         patch.delenv("XPMEM_EMU_CLUSTER", raising=False)
         name = f"cli-{os.getpid()}"
-        assert run(["up", "-n", "3", "--memory", "32M", "-q"], Session(cluster=name)) == 0
+        up = ["up", "-n", "3", "--memory", "32M", "--image", "patient", "-q"]
+        assert run(up, Session(cluster=name)) == 0
         yield name
         assert run(["down", "-q"], Session(cluster=name)) == 0
 

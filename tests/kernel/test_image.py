@@ -40,13 +40,18 @@ def test_a_bad_image_is_refused_by_its_key(text: str, key: str) -> None:
 
 
 def test_the_presets_have_the_documented_deadlines() -> None:
-    laptop, altix = (
-        read_image(find_toml("images", name).read_text()) for name in ("laptop", "altix")
+    laptop, patient, altix = (
+        read_image(find_toml("images", name).read_text()) for name in ("laptop", "patient", "altix")
     )
     second = 1_000_000_000
     beats = (laptop.xpc.heartbeat_interval, laptop.xpc.heartbeat_check)
     assert beats == (second // 10, 4 * second // 10)
+    beats = (patient.xpc.heartbeat_interval, patient.xpc.heartbeat_check)
+    assert beats == (second // 10, 2 * second)
     assert (altix.xpc.heartbeat_interval, altix.xpc.heartbeat_check) == (5 * second, 20 * second)
+    patience = patient.deadlines
+    assert (patience.fault_attempt, patience.fault_tries) == (5 * second, 3)
+    assert (patience.recall_attempt, patience.recall_tries) == (5 * second, 3)
     assert (laptop.deadlines.fault_attempt, laptop.deadlines.fault_tries) == (second // 2, 3)
     assert (altix.deadlines.fault_attempt, altix.deadlines.fault_tries) == (28 * second, 2)
     assert (laptop.deadlines.recall_attempt, laptop.deadlines.recall_tries) == (second, 2)

@@ -18,6 +18,12 @@ from xpmem_emu.live import cluster
 from xpmem_emu.live.state import ClusterState
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered
 
+IMAGE = "patient"
+"""What clusters of the real kernel boot here, unless a test is about a deadline: a machine with
+other work to do must not make a partition give up one that only waits for a processor."""
+LOSSY = str(Path(__file__).with_name("lossy.toml"))
+"""The same for tests that lose messages."""
+
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_partition.py"))
 
 
@@ -50,6 +56,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 Up = Callable[..., ClusterState]
 
 
+def real_spec(name: str, count: int, *, image: str = IMAGE, event_log: bool = False) -> ClusterSpec:
+    """A small cluster of partitions with the real kernel."""
+    return ClusterSpec(name, numbered(count), image, 16 << 20, event_log)
+
+
 def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = 5.0,
               partitions: tuple[PartitionSpec, ...] = (), event_log: bool = False,
               command: tuple[str, ...] = FAKE, memory: int = 1 << 20, keys: str = "",
@@ -64,7 +75,7 @@ def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s
 @pytest.fixture
 def up(home: Home) -> Up:
     """Starts a cluster of fake partitions."""
-    return lambda *args, **kwargs: cluster.up(fake_spec(*args, **kwargs), timeout_s=20)
+    return lambda *args, **kwargs: cluster.up(fake_spec(*args, **kwargs))
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.live.state import ClusterState
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
 
+from .conftest import IMAGE
+
 MEBIBYTE = 1 << 20
 OPERATOR = Client(0, [], Capability.OPERATE)
 
@@ -39,7 +41,7 @@ class Keyed:
         eventually(lambda: any(why in one for one in self.refusals()[since:]))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Look again and again until it is so."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not condition():
@@ -90,9 +92,9 @@ def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> C
 
 
 def _up(keys: Path | None, specs: tuple[PartitionSpec, ...]) -> ClusterState:
-    spec = ClusterSpec("keyed", specs, memory=16 * MEBIBYTE, keys=str(keys or ""),
+    spec = ClusterSpec("keyed", specs, IMAGE, 16 * MEBIBYTE, keys=str(keys or ""),
                        insecure=keys is None)  # fmt: skip
-    return cluster.up(spec, timeout_s=40)
+    return cluster.up(spec)
 
 
 def make_keys(path: Path, partitions: int = 2) -> KeyFolder:

@@ -25,7 +25,7 @@ from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
 from xpmem_emu.sim.streams import Ending, Judgement, judge
 
 IMAGE = str(Path(__file__).with_name("quick.toml"))
-BOUND_S = 20.0
+BOUND_S = 60.0
 """Whatever takes longer hangs. Generous: the machine may be busy with other things."""
 _LOOK_AGAIN_S = 0.02
 Row = dict[str, object]

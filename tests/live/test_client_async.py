@@ -24,7 +24,7 @@ Run = Callable[[Callable[[AsyncPartition], Awaitable[None]]], None]
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(up: Up, request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine function with a connection to a fresh partition."""
-    up(1, memory=8 << 20, lease_s=0.5)
+    up(1, memory=8 << 20, lease_s=1)
 
     def run_with_connection(body: Callable[[AsyncPartition], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -76,7 +76,7 @@ def test_a_quiet_connection_keeps_its_lease(run: Run) -> None:
     async def body(p0: AsyncPartition) -> None:
         await p0.spawn("kept")
         pending = asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
-        await asyncio.wait([pending], timeout=1.5)
+        await asyncio.wait([pending], timeout=2.5)
         assert [row["name"] for row in await p0.look("tasks")] == ["kept"]
         await p0.call(calls.Describe(what="go"))
         await pending

@@ -63,7 +63,7 @@ def greet(socket: zmq.Socket[bytes]) -> None:
 
 
 def test_a_killed_client_loses_its_tasks_and_their_children_but_not_detached_ones(up: Up) -> None:
-    up(1, lease_s=0.5)
+    up(1, lease_s=1.5)
     with connect("p0", "t") as p0, p0.events() as events:
         client = psutil.Popen([sys.executable, "-c", CLIENT], stdin=-1, stdout=-1)
         try:
@@ -87,10 +87,10 @@ def test_closing_a_connection_returns_when_its_tasks_are_gone(up: Up) -> None:
 
 
 def test_a_silent_client_that_lives_keeps_its_tasks(up: Up) -> None:
-    up(1, lease_s=0.4)
+    up(1, lease_s=1)
     with connect("p0", "t") as p0, connect("p0", "t") as silent, p0.events() as events:
         silent.spawn("kept")
-        bystander = psutil.Popen(["sleep", "1.2"])
+        bystander = psutil.Popen(["sleep", "2.5"])
         bystander.wait(10)
         assert names(p0) == ["kept"]
         silent.close()
@@ -98,11 +98,11 @@ def test_a_silent_client_that_lives_keeps_its_tasks(up: Up) -> None:
 
 
 def test_a_stopped_partition_does_not_take_everybody_for_gone_when_it_continues(up: Up) -> None:
-    process = psutil.Process(up(1, lease_s=0.4).partitions[0].pid)
+    process = psutil.Process(up(1, lease_s=1).partitions[0].pid)
     with connect("p0", "t") as p0:
         p0.spawn("kept")
         process.suspend()
-        psutil.Popen(["sleep", "1"]).wait(10)
+        psutil.Popen(["sleep", "2"]).wait(10)
         process.resume()
         assert names(p0) == ["kept"]
 

@@ -13,7 +13,7 @@ from xpmem_emu.live.client import Partition, Task
 from xpmem_emu.live.failures import SigBus
 from xpmem_emu.live.topology import ClusterSpec, read_topology
 
-from .conftest import Home
+from .conftest import IMAGE, Home
 
 pytestmark = pytest.mark.live
 
@@ -40,8 +40,8 @@ class Cast:
 @pytest.fixture
 def cast(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cast]:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "domains")
-    spec = ClusterSpec("domains", read_topology("domains"), memory=48 * MEBIBYTE)
-    cluster.up(spec, timeout_s=60)
+    spec = ClusterSpec("domains", read_topology("domains"), IMAGE, memory=48 * MEBIBYTE)
+    cluster.up(spec)
     with connect("a0") as a0, connect("a1") as a1, connect("b0") as b0:
         yield Cast(a0, a1, b0)
 

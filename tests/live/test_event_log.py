@@ -15,11 +15,10 @@ from xpmem_emu.live import cluster
 from xpmem_emu.live.driver import LATE_NS, Driver
 from xpmem_emu.live.partition import PartitionConfig, _event_log
 from xpmem_emu.live.state import read_state
-from xpmem_emu.live.topology import ClusterSpec, numbered
 from xpmem_emu.trace import Record
 from xpmem_emu.xpc.events import PartitionGone
 
-from .conftest import Home
+from .conftest import Home, real_spec
 from .loops import patiently
 
 
@@ -80,7 +79,7 @@ def test_an_event_is_in_the_stream_before_anybody_else_can_know_of_it() -> None:
 
 @pytest.mark.live
 def test_a_partition_that_stood_still_says_so_and_for_how_long(home: Home) -> None:
-    cluster.up(ClusterSpec("log", numbered(1), memory=1 << 20, event_log=True), timeout_s=30)
+    cluster.up(real_spec("log", 1, event_log=True))
     cluster.hang("log", "p0")
     threading.Event().wait(0.5)
     cluster.resume("log", "p0")

@@ -10,7 +10,6 @@ from xpmem_emu import connect
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
-from xpmem_emu.live.topology import ClusterSpec, numbered
 from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode, encode, seal
 from xpmem_emu.xpc.messages import (
     Attach,
@@ -22,7 +21,7 @@ from xpmem_emu.xpc.messages import (
     RecallEntry,
 )
 
-from .conftest import Home
+from .conftest import Home, real_spec
 from .test_console import greet, mutate_and_send, raw_socket
 
 pytestmark = pytest.mark.live
@@ -78,7 +77,7 @@ def test_mutated_frames_are_counted_and_the_partition_stays_active(
     print(f"seed {seed}")
     dice = random.Random(seed)
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "hostile")
-    state = cluster.up(ClusterSpec("hostile", numbered(2), memory=16 * MEBIBYTE), timeout_s=30)
+    state = cluster.up(real_spec("hostile", 2))
     process = psutil.Process(state.partitions[0].pid)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with connect("p0") as p0, connect("p1") as p1, context, context.socket(zmq.DEALER) as socket:

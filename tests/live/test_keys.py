@@ -222,7 +222,7 @@ def test_a_revoked_partition_is_given_up_and_comes_back_with_a_new_key(keyed: Ke
         assert any("was revoked" in why for why in keyed.refusals())
         keyed.folder.make({"p1": Peer(1)})
         cluster.reboot("keyed", "p1")
-        eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE", 40)
+        eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE")
 
 
 def test_who_a_client_is_comes_from_its_key_and_not_from_what_it_says(
@@ -289,7 +289,7 @@ def test_a_recording_of_the_wire_says_nothing_when_it_is_played_again(
             proxy.inject(0, proxy.said[0][-1])
             keyed.await_refusal("sent before")
             # Who can write into the stream can cut it: a new one is made by itself.
-            eventually(lambda: can_share(p0, p1), 40)
+            eventually(lambda: can_share(p0, p1))
             assert p0.status()["counters"]["bad_frames"] == 0
             assert p0.boot_facts().boot == before
             eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE")
@@ -309,7 +309,7 @@ def test_old_messages_without_keys_are_known_by_their_number_and_incarnation(
                 eventually(lambda: "xpc:duplicate" in names_of_events(p0))
                 assert {kind: p0.look(kind) for kind in rows} == rows
             cluster.reboot("keyed", "p1")
-            eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE", 40)
+            eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE")
             stale = stale_frames(p0)
             with proxy.replay(0):
                 eventually(lambda: stale_frames(p0) > stale)

@@ -2,42 +2,35 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
 from xpmem_emu import connect
 from xpmem_emu.errors import SignalInfo
-from xpmem_emu.image import Image
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, Task
 from xpmem_emu.live.failures import SigBus
 from xpmem_emu.live.state import ClusterState
-from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.topology import load_image
 
-from .conftest import Home
+from .conftest import IMAGE, Home, real_spec
+from .keyed import eventually
 
 pytestmark = pytest.mark.live
 
 MEBIBYTE = 1 << 20
-LAPTOP = Image()
-NOTICE_S = (2 * LAPTOP.xpc.heartbeat_check + LAPTOP.xpc.disengage_limit) / 1e9 + 2
-"""Two heartbeat checks, the disengagement, and room for a busy machine."""
+BOOTED = load_image(IMAGE)
+ROOM_S = 20
+"""For a busy machine. What has no deadline takes longer by far."""
+NOTICE_S = (2 * BOOTED.xpc.heartbeat_check + BOOTED.xpc.disengage_limit) / 1e9 + ROOM_S
+"""Two heartbeat checks and the disengagement."""
 
 
 @pytest.fixture
 def state(home: Home, monkeypatch: pytest.MonkeyPatch) -> ClusterState:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "loss")
-    return cluster.up(ClusterSpec("loss", numbered(3), memory=16 * MEBIBYTE), timeout_s=30)
-
-
-def within(seconds: float, condition: Callable[[], bool], events: Iterator[object]) -> None:
-    """Wait for `condition`, looking again at each event of the partition that must notice."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        next(events)
+    return cluster.up(real_spec("loss", 3))
 
 
 def load_until_sigbus(task: Task, address: int) -> SignalInfo:
@@ -50,8 +43,15 @@ def load_until_sigbus(task: Task, address: int) -> SignalInfo:
 
 
 def audit(partition: Partition) -> dict[str, int]:
-    """What is in use."""
-    return dict(partition.audit())
+    """What is in use. What a task that ended has yet to tell its peers counts until they know, and
+    answers until their slot is used again: those are left out."""
+    return {key: count for key, count in partition.audit().items() if key != "xpc_remembered"}
+
+
+def imported(partition: Partition) -> int:
+    """What is held of other partitions."""
+    counts = audit(partition)
+    return counts["permits"] + counts["attachments"] + counts["imported_pages"]
 
 
 def test_a_killed_importer_gives_its_pins_back_and_the_others_go_on(state: ClusterState) -> None:
@@ -66,15 +66,14 @@ def test_a_killed_importer_gives_its_pins_back_and_the_others_go_on(state: Clust
             doomed = p1.spawn()
             there = doomed.xpmem_attach(doomed.xpmem_get(segid), 0, MEBIBYTE)
             doomed.load(there, MEBIBYTE)
-            with p0.events() as events:
-                psutil.Process(state.partitions[1].pid).send_signal(signal.SIGKILL)
-                within(NOTICE_S, lambda: p0.status()["peers"]["1"]["state"] == "INACTIVE", events)
-                within(NOTICE_S, lambda: audit(p0)["quarantined"] == 0, events)
+            psutil.Process(state.partitions[1].pid).send_signal(signal.SIGKILL)
+            eventually(lambda: p0.status()["peers"]["1"]["state"] == "INACTIVE", NOTICE_S)
+            eventually(lambda: audit(p0)["quarantined"] == 0, NOTICE_S)
         healthy.store(at, b"still here")
         assert exporter.load(address, 10) == b"still here"
         assert p0.status()["peers"]["2"]["state"] == "ACTIVE"
         healthy.xpmem_detach(at)
-        assert audit(p0)["pins"] == 0
+        eventually(lambda: audit(p0)["pins"] == 0)
 
 
 def test_a_killed_exporter_is_sigbus_with_the_reason_in_time(state: ClusterState) -> None:
@@ -91,15 +90,14 @@ def test_a_killed_exporter_is_sigbus_with_the_reason_in_time(state: ClusterState
             info = load_until_sigbus(task, at)
             assert (info.segid, info.partid) == (segid, 0)
             assert info.reason
-        deadlines = LAPTOP.deadlines
+        deadlines = BOOTED.deadlines
         bound = deadlines.fault_attempt * deadlines.fault_tries / 1e9 + NOTICE_S
         assert time.monotonic() - begun < bound
         for task, at in zip(tasks, spots, strict=True):
             task.xpmem_detach(at)
             task.exit()
         for partition in (p1, p2):
-            counts = audit(partition)
-            assert [counts[key] for key in ("permits", "attachments", "imported_pages")] == [0] * 3
+            eventually(lambda one=partition: not imported(one))
 
 
 def test_a_recall_of_a_killed_importer_ends_by_its_deadline(state: ClusterState) -> None:
@@ -114,8 +112,8 @@ def test_a_recall_of_a_killed_importer_ends_by_its_deadline(state: ClusterState)
             psutil.Process(state.partitions[1].pid).send_signal(signal.SIGKILL)
         begun = time.monotonic()
         exporter.munmap(address, MEBIBYTE)
-        bound_ns = LAPTOP.deadlines.recall_attempt * LAPTOP.deadlines.recall_tries
-        assert time.monotonic() - begun < bound_ns / 1e9 + 1
+        bound_ns = BOOTED.deadlines.recall_attempt * BOOTED.deadlines.recall_tries
+        assert time.monotonic() - begun < bound_ns / 1e9 + ROOM_S
         assert audit(p0)["pins"] == 0
 
 
@@ -127,7 +125,7 @@ def test_up_works_after_the_whole_cluster_was_killed_and_down_leaves_nothing(
         process.send_signal(signal.SIGKILL)
     for process in processes:
         process.wait(10)
-    again = cluster.up(ClusterSpec("loss", numbered(3), memory=16 * MEBIBYTE), timeout_s=30)
+    again = cluster.up(real_spec("loss", 3))
     with connect("p0") as p0:
         assert {peer["state"] for peer in p0.status()["peers"].values()} == {"ACTIVE"}
     cluster.down("loss")
@@ -146,7 +144,5 @@ def test_an_idle_cluster_counts_the_same_before_and_after_use(state: ClusterStat
         exporter.munmap(address, 4096)
         importer.exit()
         exporter.exit()
-        for partition, before in ((p0, zero[0]), (p1, zero[1])):
-            after = audit(partition)
-            ours = [key for key in before if key != "xpc_remembered"]
-            assert {key: after[key] for key in ours} == {key: before[key] for key in ours}
+        # An exit does not wait until the peer has heard of what it gave back.
+        eventually(lambda: [audit(p0), audit(p1)] == zero)

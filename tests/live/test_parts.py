@@ -53,7 +53,7 @@ def test_a_cluster_name_cannot_leave_the_run_folder(name: str, refusal: Refusal)
 
 
 def test_every_shipped_image_and_topology_can_be_read() -> None:
-    assert {"altix", "laptop"} <= set(shipped_names("images"))
+    assert {"altix", "laptop", "patient"} <= set(shipped_names("images"))
     assert {load_image(name).name for name in shipped_names("images")} == set(
         shipped_names("images")
     )
@@ -72,7 +72,7 @@ def test_the_shipped_images_carry_the_deadlines_of_the_protocol_page() -> None:
 def test_an_unknown_image_is_answered_with_those_that_are(refusal: Refusal) -> None:
     error = refusal(find_toml, "images", "cray")
     assert error.errno == errno.ENOENT
-    assert "altix, laptop" in error.remedy
+    assert "altix, laptop, patient" in error.remedy
 
 
 @pytest.mark.parametrize(

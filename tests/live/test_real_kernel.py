@@ -6,9 +6,8 @@ import pytest
 from xpmem_emu import XPMEM_RDWR, connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.failures import SigBus, XpmemError
-from xpmem_emu.live.topology import ClusterSpec, numbered
 
-from .conftest import Home
+from .conftest import Home, real_spec
 
 pytestmark = pytest.mark.live
 
@@ -18,7 +17,7 @@ MEBIBYTE = 1 << 20
 @pytest.fixture
 def two_partitions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "real")
-    cluster.up(ClusterSpec("real", numbered(2), memory=16 * MEBIBYTE), timeout_s=30)
+    cluster.up(real_spec("real", 2))
 
 
 @pytest.mark.usefixtures("two_partitions")

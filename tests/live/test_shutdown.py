@@ -14,10 +14,9 @@ from xpmem_emu.kernel.calls import Status
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.failures import TaskSignalled, XpmemError
-from xpmem_emu.live.topology import ClusterSpec, numbered
 
-from .conftest import Home
-from .keyed import MEBIBYTE, eventually
+from .conftest import Home, real_spec
+from .keyed import eventually
 
 pytestmark = pytest.mark.live
 
@@ -60,7 +59,7 @@ def by_signal() -> None:
 def test_every_call_is_answered_when_its_partition_shuts_down(
     home: Home, shut_down: Callable[[], None]
 ) -> None:
-    cluster.up(ClusterSpec("t", numbered(2), memory=16 * MEBIBYTE), timeout_s=30)
+    cluster.up(real_spec("t", 2))
     with connect("p0", "t", timeout=60) as p0:
         p0.failpoint_set(POINT, "pause")
         callers = [Caller(p0) for _ in range(CALLERS)]

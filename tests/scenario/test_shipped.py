@@ -11,6 +11,7 @@ from xpmem_emu.kernel.interface import Failed, Outcome
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskTable
 from xpmem_emu.scenario.ground_live import LiveGround
+from xpmem_emu.scenario.ground_sim import SimGround
 from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
 from xpmem_emu.sim.mutants import mutated
@@ -69,6 +70,21 @@ def test_a_scenario_holds_on_the_simulator(story: Story, seed: int) -> None:
     assert judgement.verdict is Verdict.VALID
 
 
+class SlowGround(SimGround):
+    """Every partition takes a hundred times as long for each thing that it does."""
+
+    def up(self) -> None:
+        super().up()
+        for name in self.partitions:
+            self.put_up(f"throttle {name} 20ms --name slow-{name}")
+
+
+@every_story
+def test_a_scenario_holds_on_a_machine_with_other_work_to_do(story: Story) -> None:
+    judgement = run_story(story, SlowGround(story, 0), 0, silent).judgement
+    assert judgement.findings == []
+
+
 @pytest.mark.live
 @pytest.mark.usefixtures("home")
 @every_story
@@ -90,7 +106,7 @@ def test_a_scenario_fails_when_the_protocol_is_broken(name: str, mutant: str) ->
 def test_a_killed_process_that_does_not_die_is_seen() -> None:
     with patch.object(TaskTable, "end", lambda *_: None):
         judgement = on_sim(STORIES["killed-process"]).judgement
-    assert "await touch within 1s => SIGKILL: " in judgement.findings[0]
+    assert "await touch within 5s => SIGKILL: " in judgement.findings[0]
 
 
 def test_a_permission_that_is_not_judged_is_seen() -> None:

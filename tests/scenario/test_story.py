@@ -10,6 +10,7 @@ from xpmem_emu.image import Image, read_image
 from xpmem_emu.scenario.story import Swarm, image_text, read_story
 from xpmem_emu.shipped import find_toml
 
+PATIENT = read_image(find_toml("images", "patient").read_text())
 HEAD = 'name = "told"\ntitle = "t"\nshows = ""\n'
 
 FILES = {
@@ -107,7 +108,13 @@ def test_overrides_are_of_this_story_only(tmp_path: Path) -> None:
     path = written(tmp_path, '[cluster]\nmemory = "8M"\noverride = { xpc = { slots = 3 } }')
     image = read_story(path).image
     assert (image.memory.size, image.xpc.slots) == (8 << 20, 3)
-    assert image.xpc.heartbeat_check == Image().xpc.heartbeat_check
+    assert image.xpc.heartbeat_check == PATIENT.xpc.heartbeat_check
+
+
+def test_a_story_boots_the_image_that_gives_nobody_up_too_early(tmp_path: Path) -> None:
+    assert read_story(written(tmp_path)).image.deadlines == PATIENT.deadlines
+    laptop = read_story(written(tmp_path, '[cluster]\nimage = "laptop"')).image
+    assert laptop.deadlines == Image().deadlines
 
 
 def test_the_example_of_the_reference_is_true(tmp_path: Path) -> None:

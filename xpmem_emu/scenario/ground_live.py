@@ -35,7 +35,7 @@ from xpmem_emu.scenario.stream import read_record
 from xpmem_emu.sim.streams import Ending, judge
 from xpmem_emu.trace import Record
 
-_ANSWER_S = 2.0
+_ANSWER_S = 10.0
 _LOOK_AGAIN_S = 0.005
 _GONE = (errno.ECONNRESET, errno.ESTALE, errno.EBADF, errno.EHOSTDOWN)
 """How the client library says that the partition of a call is not there any more."""

@@ -36,11 +36,11 @@ class ClusterPart(Struct, frozen=True, forbid_unknown_fields=True):
     keys of an image that are different here."""
 
     partitions: Annotated[int, Meta(ge=1, le=16)] = 2
-    image: Annotated[str, Meta(min_length=1)] = "laptop"
+    image: Annotated[str, Meta(min_length=1)] = "patient"
     memory: str = "16M"
     domains: Annotated[list[DomainName], Meta(max_length=16)] = []
     """The coherence domain of each partition; empty: the image's for all."""
-    patience: str = "10s"
+    patience: str = "30s"
     override: Tree = {}
 
 
