@@ -4,8 +4,7 @@ The public names are those of libxpmem and of the client library; they are loade
 so that importing a part of the kernel does not pull in the network.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # that of `typing`, whose import takes longer than all else here
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition, Task, connect
     from xpmem_emu.live.client_async import AsyncPartition, AsyncTask, connect_async
@@ -51,7 +50,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'xpmem_emu' has no attribute {name!r}")
     from importlib import import_module

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import msgspec
 import psutil
 
+from xpmem_emu import health
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import partition as partition_process
 from xpmem_emu.live.client import Partition, connect
@@ -138,6 +139,7 @@ def _config(spec: ClusterSpec, folder: Path, one: PartitionSpec,
         arena_folder=str(arena_folder(spec.name)),
         event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
         lease_s=spec.lease_s, keys=spec.keys, insecure=spec.insecure,
+        health=_socket(folder, one, health.PURPOSE).removeprefix("ipc://"),
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.faults import LiveFaults
+from xpmem_emu.live.health import Health
 from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
@@ -79,6 +80,8 @@ class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The folder of the keys that guard what is tcp."""
     insecure: bool = False
     """Whether what is tcp may be without keys."""
+    health: str = ""
+    """A socket for the health probe; empty: none."""
 
     def open_to_all(self) -> list[str]:
         """Where it listens so that anybody can reach it who reaches this host."""
@@ -140,6 +143,8 @@ class Harness:
         )
         self._console = self._open_console(context)
         stack.callback(self._console.close)
+        if config.health:
+            stack.callback(Health(self._loop, Path(config.health), self._driver).close)
 
     def serve(self) -> int:
         """Run until the kernel stops. Result: the exit code."""
