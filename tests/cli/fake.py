@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from xpmem_emu.cli.session import Session
 from xpmem_emu.errors import Signal, SignalInfo
+from xpmem_emu.fabric.grammar import parse_fault, stem
 from xpmem_emu.live.failures import SigBus, xpmem_error
 from xpmem_emu.xpmem.ids import Ident
 
@@ -28,6 +29,7 @@ class FakeTask:
     partition: "FakePartition"
     pid: int
     name: str = ""
+    why: str = "nothing is there"
     areas: dict[int, Area] = field(default_factory=dict)
     log: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -118,7 +120,7 @@ class FakeTask:
         for start, area in self.areas.items():
             if start <= address and address + size <= start + len(area.memory):
                 return start, area
-        raise SigBus(SignalInfo(Signal.SIGBUS, "nothing is there", address))
+        raise SigBus(SignalInfo(Signal.SIGBUS, self.why, address))
 
 
 @dataclass
@@ -137,6 +139,8 @@ class FakePartition:
     tasks: dict[int, FakeTask] = field(default_factory=dict)
     segments: dict[int, tuple[int, int, int, int, bytearray]] = field(default_factory=dict)
     permits: dict[int, int] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    points: dict[str, str] = field(default_factory=dict)
     log: list[tuple[object, ...]] = field(default_factory=list)
 
     def __enter__(self) -> "FakePartition":
@@ -167,6 +171,39 @@ class FakePartition:
             return 3
 
         return call
+
+    def fault_add(self, text: str, seed: int) -> None:
+        self.faults[parse_fault(text).name] = text
+
+    def fault_list(self) -> list[Row]:
+        return [{"name": name, "fault": text, "kind": stem(parse_fault(text)), "hits": 1, "held": 2,
+                 "left_ns": -1} for name, text in self.faults.items()]  # fmt: skip
+
+    def fault_remove(self, name: str) -> None:
+        del self.faults[name]
+
+    def fault_release(self, name: str) -> int:
+        self.log.append(("fault_release", name))
+        return 2
+
+    def fault_reset(self) -> list[str]:
+        names = list(self.faults)
+        self.faults.clear()
+        return names
+
+    def failpoint_set(self, point: str, terms: str, seed: int) -> None:
+        self.points[point] = terms
+
+    def failpoint_clear(self, point: str = "") -> None:
+        for each in [point] if point else list(self.points):
+            self.points.pop(each, None)
+
+    def failpoint_resume(self, point: str) -> int:
+        return 1
+
+    def failpoints(self) -> list[Row]:
+        return [{"point": "mm.gup.pin", "context": "atomic", "errno": 12, "gist": "a pin",
+                 "hits": 0, "paused": 0, "terms": self.points.get("mm.gup.pin", "")}]  # fmt: skip
 
     def look(self, kind: str) -> list[Row]:
         tables: dict[str, Callable[[], Iterator[Row]]] = {
@@ -222,10 +259,13 @@ class FakePartition:
 
 
 class FakeEmulator:
-    """Three partitions; `silent` ones are known and do not answer."""
+    """Partitions of these names, numbered from 0; `silent` ones are known and do not answer."""
 
-    def __init__(self) -> None:
-        self.running = {f"p{partid}": FakePartition(self, partid) for partid in range(3)}
+    def __init__(self, *names: str) -> None:
+        self.running = {
+            name: FakePartition(self, partid)
+            for partid, name in enumerate(names or ("p0", "p1", "p2"))
+        }
         self.silent: set[str] = set()
 
     def connect(self, partition: str, cluster: str, boot: int = 0) -> FakePartition:

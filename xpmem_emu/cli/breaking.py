@@ -73,7 +73,7 @@ def reset(session: Session) -> None:
 
 
 def _put_up(session: Session, text: str, seed: int | None, output: Format) -> None:
-    row = faulting.put_up(session, faulting.read(text), seed)
+    row = faulting.put_up(session, faulting.read(session, text), seed)
     click.echo(row["name"] if output.for_people else show_record("fault", row, output))
     session.say(f"in force: {row['fault']} (seed {row['seed']})")
 
@@ -232,10 +232,11 @@ def set_(session: Session, text: str, seed: int | None) -> None:
         raise click.UsageError(f"{text!r} says not what to do; write it like {text}=1*return")
     where, point = _place(place)
     chosen = faulting.drawn_seed() if seed is None else seed
-    for name in session.partitions(where):
+    names = session.partitions(where)
+    for name in names:
         with session.connect(name) as each:
             each.failpoint_set(point, terms, chosen)
-    session.say(f"set {point} on {', '.join(where)} to {terms} (seed {chosen})")
+    session.say(f"set {point} on {', '.join(names)} to {terms} (seed {chosen})")
 
 
 @failpoint.command("ls")

@@ -21,6 +21,7 @@ from xpmem_emu.cli import parameters
 from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
+from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Row, output_option, show_rows
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder
@@ -145,7 +146,7 @@ def status(session: Session, output: Format) -> ExitCode:
 
     answers = cluster.status(session.cluster)
     rows = [_status_row(name, answer) for name, answer in answers.items()]
-    click.echo(show_rows("status", rows, output, _STATUS))
+    click.echo(show_rows("status", session.in_names(rows, output), output, _STATUS))
     return exit_code(all(row["state"] == "well" for row in rows))
 
 
@@ -155,7 +156,7 @@ def _status_row(name: str, answer: dict[str, object]) -> Row:
         return {"partition": name, "state": "no answer", "error": answer["error"]}
     peers = answer["peers"]
     assert isinstance(peers, dict)
-    states = {f"p{partid}": peer["state"] for partid, peer in peers.items()}
+    states = {partid: peer["state"] for partid, peer in peers.items()}
     state = "well" if all(state == "ACTIVE" for state in states.values()) else "not with all"
     return {"partition": name, "state": state} | answer | {"peers": states}
 
@@ -170,6 +171,7 @@ def logs(session: Session, where: str, follow: bool) -> None:
     from xpmem_emu.live.places import Home, home_of
     from xpmem_emu.live.state import read_state
 
+    where = session.names.named(where)
     if home_of(session.cluster) is Home.CONTAINERS:
         compose.show_log(session.cluster, where, *(["--follow"] if follow else []))
         return
@@ -212,8 +214,10 @@ def boot(session: Session, where: str, topology: str, image: str, memory: int | 
     from xpmem_emu.live.cluster import boot_one
     from xpmem_emu.live.topology import ClusterSpec, read_topology
 
-    spec = ClusterSpec(session.cluster, read_topology(topology), image, memory, event_log,
+    partitions = read_topology(topology)
+    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log,
                        keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
-    code = boot_one(spec, where, Kernel)
+    names = Names(session.cluster, {one.name: one.partid for one in partitions})
+    code = boot_one(spec, names.find(where) or where, Kernel)
     if code:
         raise CommandFailed(f"{where} stopped with code {code}", "read what it logged above")

@@ -38,8 +38,7 @@ def partitions(
     session = context.find_object(Session)
     assert session is not None
     with suppress(OSError, KernelError):
-        known = session.emulator.partitions(session.cluster)
-        return [CompletionItem(name) for name in known if name.startswith(begun)]
+        return [CompletionItem(each) for each in session.names.partids if each.startswith(begun)]
     return []
 
 

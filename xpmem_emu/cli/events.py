@@ -92,9 +92,10 @@ def events(session: Session, follow: bool, where: tuple[str, ...] | None,
     if follow:
         refuse_document(output, "a stream that is followed")
         for event in matching(merged(session, names), patterns):
-            click.echo(json_line(event) if output is Format.JSONL else line(event))
+            (shown,) = session.in_names([event], output)
+            click.echo(json_line(shown) if output is Format.JSONL else line(shown))
         return
-    found = list(matching(recent(session, names), patterns))
+    found = session.in_names(matching(recent(session, names), patterns), output)
     if output.for_people:
         click.echo("\n".join(line(event) for event in found) or "no events", err=not found)
     else:

@@ -86,18 +86,21 @@ _UNANSWERED = {errno.ETIMEDOUT, errno.ECONNRESET}
 """Asked, and no answer: it may have happened or not."""
 
 
-def explain(error: BaseException, command: str) -> Failure:
-    """What to tell about `error`, which ended `command`."""
+def explain(
+    error: BaseException, command: str, said: Callable[[str], str] = str
+) -> Failure:
+    """What to tell about `error`, which ended `command`. `said` turns what partitions say, who know
+    each other by numbers, into what people call them."""
     if isinstance(error, click.ClickException):
         return _usage(error, command)
     if isinstance(error, CommandFailed):
         return Failure(error.code, _what(command, error.errno), error.why, error.remedy)
     info = getattr(error, "info", None)
     if isinstance(info, SignalInfo):
-        why = f"the task got {info.describe()}"
+        why = said(f"the task got {info.describe()}")
         return Failure(ExitCode.FAILED, command, why, _signal_remedy(info))
     if isinstance(error, KernelError) or hasattr(error, "cause"):
-        return _refusal(error, command)
+        return _refusal(error, command, said)
     if isinstance(error, OSError):
         return _system(error, command)
     why = " ".join(f"internal error, {type(error).__name__}: {error}".split())
@@ -115,11 +118,11 @@ def _usage(error: click.ClickException, command: str) -> Failure:
     return Failure(ExitCode.USAGE, what, error.format_message().rstrip("."), f"{path} --help")
 
 
-def _refusal(error: BaseException, command: str) -> Failure:
+def _refusal(error: BaseException, command: str, said: Callable[[str], str]) -> Failure:
     number = int(getattr(error, "errno", 0) or 0)
     code = ExitCode.UNKNOWN if number in _UNANSWERED else ExitCode.FAILED
-    why = str(getattr(error, "cause", "")) or str(error)
-    return Failure(code, _what(command, number), why, str(getattr(error, "remedy", "")))
+    why = said(str(getattr(error, "cause", "")) or str(error))
+    return Failure(code, _what(command, number), why, said(str(getattr(error, "remedy", ""))))
 
 
 def _system(error: OSError, command: str) -> Failure:
@@ -138,8 +141,10 @@ def _signal_remedy(info: SignalInfo) -> str:
     return "check the address with `xpmem-emu pagetable`"
 
 
-def guard(work: Callable[[], object], command: Callable[[], str], debug: Callable[[], bool]) -> int:
-    """Runs `work`; whatever it raises becomes a line on stderr and the exit code returned."""
+def guard(work: Callable[[], object], command: Callable[[], str], debug: Callable[[], bool],
+          said: Callable[[str], str] = str) -> int:  # fmt: skip
+    """Runs `work`; whatever it raises becomes a line on stderr and the exit code returned. `said`:
+    see `explain`."""
     try:
         try:
             result = work()
@@ -157,7 +162,9 @@ def guard(work: Callable[[], object], command: Callable[[], str], debug: Callabl
         if debug():
             traceback.print_exc()
         lost = _stdout_error()
-        failure = _unwritten(lost, command()) if error is lost else explain(error, command())
+        failure = (
+            _unwritten(lost, command()) if error is lost else explain(error, command(), said)
+        )
         print(failure, file=sys.stderr)
         return failure.code
     if lost := _stdout_error():  # the command took it for an error of its own

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 FAULT_COLUMNS = ("name", "on", "fault", "hits", "held", "left_ns")
 
 
-def read(text: str) -> Fault:
-    """The fault that was typed. Raises click's UsageError."""
+def read(session: Session, text: str) -> Fault:
+    """The fault that was typed. Raises click's UsageError, CommandFailed for a partition that the
+    cluster has not."""
     try:
-        return parse_fault(text)
+        return parse_fault(text, session.names.several)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -49,34 +50,23 @@ def put_up(session: Session, fault: Fault, seed: int | None) -> Row:
                 with suppress(OSError):
                     partition.fault_remove(fault.name)
             raise
-    return {"name": fault.name, "fault": text, "on": list(partitions), "seed": chosen}
+    return {"name": fault.name, "fault": format_fault(fault, session.names.called),
+            "on": list(partitions), "seed": chosen}  # fmt: skip
 
 
 def _reached(
     session: Session, fault: Fault, stack: ExitStack
 ) -> Iterator[tuple[str, "Partition"]]:
     """The partitions that must know of `fault`, connected: those that it names, or all that
-    answer. Raises CommandFailed for one that does not exist, OSError for one named and silent."""
+    answer. Raises OSError for one named and silent."""
     wanted = concerns(fault)
     if wanted is None:
         yield from [
             (name, stack.enter_context(session.connect(name))) for name, _ in session.survey()
         ]
         return
-    for name in _named(session, wanted):
+    for name in map(session.names.called, wanted):
         yield name, stack.enter_context(session.connect(name))
-
-
-def _named(session: Session, wanted: Sequence[int]) -> list[str]:
-    known = session.emulator.partitions(session.cluster)
-    names = {partid: name for name, partid in known.items()}
-    for partid in wanted:
-        if partid not in names:
-            raise CommandFailed(
-                f"cluster {session.cluster} has no partition p{partid}; it has {', '.join(known)}",
-                "xpmem-emu ps",
-            )
-    return [names[partid] for partid in wanted]
 
 
 def in_force(session: Session, chosen: Sequence[str] = ()) -> list[dict[str, object]]:
@@ -89,6 +79,7 @@ def in_force(session: Session, chosen: Sequence[str] = ()) -> list[dict[str, obj
                 known[key] = _whole(known[key]) + _whole(row[key])
             known["on"] = [*_names(known["on"]), where]
     for row in merged.values():
+        row["fault"] = format_fault(parse_fault(str(row["fault"])), session.names.called)
         if row["left_ns"] == -1:
             row["left_ns"] = None
     return list(merged.values())

@@ -60,7 +60,7 @@ def show_kind(
     session: Session, kind: str, where: Sequence[str] | None, output: Format
 ) -> None:
     """Prints the rows of `kind` once."""
-    rows = rows_of(session, kind, where)
+    rows = session.in_names(rows_of(session, kind, where), output)
     if not rows:
         session.say(f"no {kind}")
     if rows or output.is_document:
@@ -83,7 +83,8 @@ def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
     """
     if again:
         watch(
-            lambda: show_rows(kind, rows_of(session, kind, where), output, TABLES[kind]),
+            lambda: show_rows(kind, session.in_names(rows_of(session, kind, where), output),
+                              output, TABLES[kind]),
             interval, output,
         )  # fmt: skip
     else:
@@ -101,12 +102,14 @@ def describe(session: Session, what: str, output: Format) -> None:
     elif ":" in what:
         ref = parameters.task(what)
         with session.task(ref) as task:
-            found = {"partition": ref.partition} | task.partition.describe(str(ref.pid))
+            name = session.names.named(ref.partition)
+            found = {"partition": name} | task.partition.describe(str(ref.pid))
     elif what[:1].isalpha():
         found = _describe_partition(session, parameters.partition(what))
     else:
         found = _describe_ident(session, parameters.ident(what))
-    click.echo(show_record("description", found, output))
+    (shown,) = session.in_names([found], output)
+    click.echo(show_record("description", shown, output))
 
 
 def _describe_ident(session: Session, ident: int) -> Row:
@@ -124,14 +127,15 @@ def _describe_memory(session: Session, handle: Handle) -> Row:
             for row in task.partition.look(kind):
                 inside = row[start] <= handle.place < row[start] + row["size"]
                 if inside and row["pid"] == task.pid:
-                    where = handle.task.partition
+                    where = session.names.named(handle.task.partition)
                     return {"partition": where, "kind": kind.removesuffix("s")} | row
     raise CommandFailed(f"{handle} is in no attachment or segment", "xpmem-emu get attachments")
 
 
 def _describe_partition(session: Session, name: str) -> Row:
     """What it says of itself, if it answers, and how the others see it."""
-    partid = session.emulator.partitions(session.cluster).get(name)
+    name = session.names.named(name)
+    partid = session.names.partids[name]
     seen = [row for row in rows_of(session, "partitions", ()) if row["peer"] == partid]
     try:
         with session.connect(name) as partition:

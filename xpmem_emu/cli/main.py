@@ -73,6 +73,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
         lambda: _invoke(arguments, session),
         lambda: session.command or PROGRAM,
         lambda: session.debug,
+        session.said,
     )
 
 

@@ -7,7 +7,7 @@ command line.
 
 import errno
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +25,8 @@ from rich.progress import (
 )
 
 from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.names import Names
+from xpmem_emu.cli.output import Format, Row
 from xpmem_emu.cli.parameters import TaskRef
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
 from xpmem_emu.xpmem import ids
@@ -74,6 +76,7 @@ class Session:
     verbosity: int = 0
     debug: bool = False
     command: str = ""
+    _names: Names | None = None
 
     def say(self, text: str) -> None:
         """Tells people what was done, or what to do next."""
@@ -98,8 +101,9 @@ class Session:
     def connect(self, partition: str, boot: int = 0) -> "Partition":
         """One partition of this cluster, as a context manager. `boot`: which one is meant, 0:
         whichever runs."""
-        self.detail(f"connecting to {partition} of cluster {self.cluster}")
-        return self.emulator.connect(partition, self.cluster, boot)
+        name = self.names.named(partition)
+        self.detail(f"connecting to {name} of cluster {self.cluster}")
+        return self.emulator.connect(name, self.cluster, boot)
 
     @contextmanager
     def task(self, ref: TaskRef) -> Iterator["Task"]:
@@ -112,7 +116,7 @@ class Session:
         """The task that a segid or apid is of, as the id itself says. Raises CommandFailed ESTALE
         when it is of another boot: an id has only a byte of the boot's number."""
         parts = ids.unpack(ident)
-        with self.connect(name := self.name_of(parts.partid)) as partition:
+        with self.connect(name := self.names.called(parts.partid)) as partition:
             if parts.boot != partition.facts.boot & 0xFF:
                 raise CommandFailed(
                     f"{ident:#x} is of another boot of {name} than {partition.facts.boot}, which "
@@ -120,23 +124,27 @@ class Session:
                 )  # fmt: skip
             yield partition.task(parts.tgid)
 
-    def partitions(self, chosen: Sequence[str] = ()) -> Sequence[str]:
-        """`chosen`, or all partitions of the cluster. Raises CommandFailed for an unknown one."""
-        known = self.emulator.partitions(self.cluster)
-        for name in chosen:
-            if name not in known:
-                raise CommandFailed(
-                    f"cluster {self.cluster} has no partition {name}; it has {', '.join(known)}",
-                    "xpmem-emu ps",
-                )
-        return chosen or list(known)
+    @property
+    def names(self) -> Names:
+        """What the partitions of this cluster are called. Raises OSError or KernelError."""
+        if self._names is None or self._names.cluster != self.cluster:
+            self._names = Names(self.cluster, self.emulator.partitions(self.cluster))
+        return self._names
 
-    def name_of(self, partid: int) -> str:
-        """Name of a partition of this cluster by its partid. Raises CommandFailed."""
-        for name, number in self.emulator.partitions(self.cluster).items():
-            if number == partid:
-                return name
-        raise CommandFailed(f"cluster {self.cluster} has no partition {partid}", "xpmem-emu ps")
+    def said(self, text: str) -> str:
+        """What a partition said, in names, where they are known already."""
+        known = self._names is not None and self._names.cluster == self.cluster
+        return self.names.said(text) if known else text
+
+    def partitions(self, chosen: Sequence[str] = ()) -> Sequence[str]:
+        """The names of `chosen`, or of all partitions of the cluster. Raises CommandFailed for an
+        unknown one."""
+        named = dict.fromkeys(map(self.names.named, chosen))
+        return list(named or self.names.partids)
+
+    def in_names(self, rows: Iterable[Row], output: Format) -> list[Row]:
+        """What kernels said, as it is shown: partitions by their names."""
+        return [self.names.shown(row, for_people=output.for_people) for row in rows]
 
     def survey(self, chosen: Sequence[str] = ()) -> Iterator[tuple[str, "Partition"]]:
         """Each partition in turn, connected. One that does not answer is warned about and left
@@ -148,7 +156,7 @@ class Session:
                 partition = self.connect(name)
             except OSError as error:
                 failure = error
-                self.warn(f"{name} does not answer: {error}")
+                self.warn(f"{name} does not answer: {self.said(str(error))}")
                 continue
             answered += 1
             with partition:

@@ -119,6 +119,7 @@ def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
 
 def _export_fresh(session: Session, where: str, size: int, pieces: Iterator[bytes] | None,
                   terms: Terms) -> dict[str, object]:  # fmt: skip
+    where = session.names.named(where)
     with session.connect(where) as partition, fresh_task(partition, "export") as task:
         memory = Handle(_ref(where, task), task.mmap(page_align_up(size)))
         if pieces is not None:
@@ -168,7 +169,8 @@ def attach(session: Session, segment: int | str, where: str | None, owner: TaskR
     """Map a segment into a task of another partition; prints the handle of the attachment."""
     if (where is None) == (owner is None):
         raise click.UsageError("Say where: either --on P for a new task, or --task P:BOOT:PID.")
-    name, boot = (owner.partition, owner.boot) if owner else (where or "", 0)
+    wanted, boot = (owner.partition, owner.boot) if owner else (where or "", 0)
+    name = session.names.named(wanted)
     flags = XPMEM_RDONLY if read_only else XPMEM_RDWR
     with session.connect(name, boot) as partition, _importer(partition, owner) as task:
         segid = _find(partition, segment)

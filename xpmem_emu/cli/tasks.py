@@ -67,6 +67,7 @@ def _print_memory(handle: Handle, size: int, output: Format) -> None:
 def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ...],
           output: Format) -> None:  # fmt: skip
     """Start a task that outlives this command; prints its name."""
+    where = session.names.named(where)
     with session.connect(where) as partition:
         made = partition.spawn(name=name, uid=uid, gids=list(gids), detached=True)
         ref = TaskRef(where, partition.facts.boot, made.pid)
@@ -205,7 +206,8 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
 @pass_session
 def reclaim(session: Session, where: str, pages: int, handle: Handle | None, size: int) -> None:
     """Free frames by swapping out or dropping pages (try_to_unmap); prints how many."""
-    if handle and (handle.task.partition != where or not size):
+    named = session.names.named
+    if handle and (named(handle.task.partition) != named(where) or not size):
         raise click.UsageError(f"--of takes a handle {where}:BOOT:PID:0xADDR, and --size.")
     boot, pid, address = (
         (handle.task.boot, handle.task.pid, handle.place) if handle else (0, 0, 0)

@@ -7,7 +7,8 @@
 
 `parse_fault` and `format_fault` are each other's inverse: what is formatted reads back as an
 equal fault, times to the nanosecond. Options may stand anywhere. What a verdict takes comes from
-SIGNATURES; nothing here knows what a fault does.
+SIGNATURES; nothing here knows what a fault does. Partitions are numbers here; who knows names for
+them says how they are read (`who`) and written (`called`).
 """
 
 import shlex
@@ -26,7 +27,15 @@ from xpmem_emu.fabric.faults import (
     PoisonFault,
     StrainFault,
 )
-from xpmem_emu.fabric.grammar_values import FIELDS, partids, partids_text
+from xpmem_emu.fabric.grammar_values import (
+    FIELDS,
+    Caller,
+    Reader,
+    numbered,
+    one_partid,
+    partids,
+    partids_text,
+)
 from xpmem_emu.fabric.rules import (
     EVERYWHERE,
     SIGNATURES,
@@ -43,6 +52,7 @@ _COMMON = {"name": "name", "for": "for_ns"}
 _RULES = {"prob": "probability", "times": "times", "after": "after"}
 _MATCH = {"type": "kind", "sender": "src", "receiver": "dst", "number": "number", "nth": "nth",
           "segid": "segid"}  # fmt: skip
+_ENDS = ("src", "dst")
 _DEFAULTS = {
     one.name: one.default_factory() if one.default_factory is not MISSING else one.default
     for one in fields(Rule)
@@ -50,23 +60,23 @@ _DEFAULTS = {
 Options = dict[str, str]
 
 
-def parse_fault(text: str) -> Fault:
+def parse_fault(text: str, who: Reader = partids) -> Fault:
     """The fault that `text` describes. Raises ValueError, which says what is wrong."""
     words, options = _split(text)
     if not words:
         raise ValueError("an empty text is no fault; write it like `link p0->p1 drop`")
     head, rest = words[0], words[1:]
     if ":" in head and "=" in head:
-        return _point(head, rest, options)
+        return _point(head, rest, options, who)
     reader = _READERS.get(head)
-    return _rule(words, options) if reader is None else reader(rest, options)
+    return _rule(words, options, who) if reader is None else reader(rest, options, who)
 
 
-def format_fault(fault: Fault) -> str:
+def format_fault(fault: Fault, called: Caller = numbered) -> str:
     """The text that `parse_fault` reads back."""
     if isinstance(fault, Rule):
-        return format_rule(fault)
-    where = partids_text(fault.partids)
+        return format_rule(fault, called)
+    where = partids_text(fault.partids, called)
     match fault:
         case ClockFault(trouble=ClockTrouble.JUMP):
             text = f"clock {where} jump {FIELDS['amount'].write(fault.amount)}"
@@ -87,21 +97,21 @@ def format_fault(fault: Fault) -> str:
     return text + _common_text(fault)
 
 
-def format_rule(rule: Rule) -> str:
+def format_rule(rule: Rule, called: Caller = numbered) -> str:
     """As `format_fault`, for a rule."""
     signature = SIGNATURES[rule.verdict]
     if isinstance(rule.scope, Sides):
-        sides = "|".join(partids_text(side) for side in rule.scope.sides)
+        sides = "|".join(partids_text(side, called) for side in rule.scope.sides)
         words = [rule.scope.membership.value, sides]
     else:
-        words = [*_link_words(rule.scope), rule.verdict.value]
+        words = [*_link_words(rule.scope, called), rule.verdict.value]
         if signature.position:
             words.append(FIELDS[signature.position].write(getattr(rule, signature.position)))
         for name in signature.options:
             if getattr(rule, name) != _DEFAULTS[name]:
                 words += [f"--{FIELDS[name].option}", FIELDS[name].write(getattr(rule, name))]
     match = [
-        f"{key}={FIELDS[name].write(value)}"
+        f"{key}={called(value) if name in _ENDS else FIELDS[name].write(value)}"
         for key, name in _MATCH.items()
         if (value := getattr(rule.match, name)) is not None
     ]
@@ -162,12 +172,12 @@ def _take(options: Options, known: dict[str, str]) -> dict[str, Any]:
     return {known[option]: FIELDS[known[option]].read(value) for option, value in options.items()}
 
 
-def _rule(words: list[str], options: Options) -> Rule:
+def _rule(words: list[str], options: Options, who: Reader) -> Rule:
     scope: Scope = EVERYWHERE
     if words[0] == "link":
         if len(words) < 3:
             raise ValueError("a link fault is written like `link p0->p1 drop`")
-        scope, words = _link(words[1]), words[2:]
+        scope, words = _link(words[1], who), words[2:]
     try:
         verdict = Verdict(words[0])
         signature = SIGNATURES[verdict]
@@ -176,7 +186,7 @@ def _rule(words: list[str], options: Options) -> Rule:
         known = ", ".join([*kinds, *_READERS])
         raise ValueError(f"no fault is called {words[0]!r}; one of {known}") from None
     values = _position(words, signature.position)
-    return _built(verdict, scope, values, options, signature.options)
+    return _built(verdict, scope, values, options, signature.options, who)
 
 
 def _position(words: list[str], name: str) -> dict[str, Any]:
@@ -187,57 +197,58 @@ def _position(words: list[str], name: str) -> dict[str, Any]:
 
 
 def _built(verdict: Verdict, scope: Scope, values: dict[str, Any], options: Options,
-           own: Sequence[str]) -> Rule:  # fmt: skip
+           own: Sequence[str], who: Reader) -> Rule:  # fmt: skip
     known = _COMMON | _RULES | {FIELDS[name].option: name for name in own}
     match = options.pop("match", "")
     try:
         values |= _take(options, known)
     except ValueError as error:
         raise ValueError(str(error).replace("; ", "; --match, ", 1)) from None
-    return Rule(values.pop("name", ""), verdict, _match(match), scope=scope, **values)
+    return Rule(values.pop("name", ""), verdict, _match(match, who), scope=scope, **values)
 
 
-def _match(text: str) -> Match:
+def _match(text: str, who: Reader) -> Match:
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
         if key not in _MATCH:
             raise ValueError(f"messages are not matched by {key!r}; by {', '.join(_MATCH)}")
-        values[_MATCH[key]] = FIELDS[_MATCH[key]].read(value)
+        field = _MATCH[key]
+        values[field] = one_partid(value, who) if field in _ENDS else FIELDS[field].read(value)
     return Match(**values)
 
 
-def _link(text: str) -> Link:
+def _link(text: str, who: Reader) -> Link:
     both = "<->" in text
     left, arrow, right = text.partition("<->" if both else "->")
     if not arrow:
         raise ValueError(f"{text!r} is not a link; write it like p0->p1, p0<->p1,p2 or *->p2")
-    ends = [None if end == "*" else partids(end) for end in (left, right)]
+    ends = [None if end == "*" else who(end) for end in (left, right)]
     return Link(ends[0], ends[1], both)
 
 
-def _membership(kind: Membership) -> Callable[[list[str], Options], Fault]:
-    def read(words: list[str], options: Options) -> Fault:
+def _membership(kind: Membership) -> Callable[[list[str], Options, Reader], Fault]:
+    def read(words: list[str], options: Options, who: Reader) -> Fault:
         if len(words) != 1:
             raise ValueError(f"write it like `{kind.value} SIDE|SIDE`, sides like p0,p1")
-        sides = Sides(kind, tuple(partids(side) for side in words[0].split("|")))
-        return _built(Verdict.CUT, sides, {}, options, ())
+        sides = Sides(kind, tuple(who(side) for side in words[0].split("|")))
+        return _built(Verdict.CUT, sides, {}, options, (), who)
 
     return read
 
 
-def _clock(words: list[str], options: Options) -> Fault:
+def _clock(words: list[str], options: Options, who: Reader) -> Fault:
     values = _take(options, _COMMON)
     name = values.pop("name", "")
     match words:
         case [where, "jump", time]:
             amount = FIELDS["amount"].read(time)
-            return ClockFault(name, partids(where), ClockTrouble.JUMP, amount=amount, **values)
+            return ClockFault(name, who(where), ClockTrouble.JUMP, amount=amount, **values)
         case [where, "skew", share]:
             how = _signed_share(share)
-            return ClockFault(name, partids(where), ClockTrouble.SKEW, share=how, **values)
+            return ClockFault(name, who(where), ClockTrouble.SKEW, share=how, **values)
         case [where, "freeze"]:
-            return ClockFault(name, partids(where), ClockTrouble.FREEZE, **values)
+            return ClockFault(name, who(where), ClockTrouble.FREEZE, **values)
     raise ValueError("write it like `clock p1 jump 10s`, `clock p1 skew 0.1` or `clock p1 freeze`")
 
 
@@ -248,35 +259,35 @@ def _signed_share(text: str) -> float:
         raise ValueError(f"{text!r} is not a share; write it like 0.1 or -5%") from None
 
 
-def _throttle(words: list[str], options: Options) -> Fault:
+def _throttle(words: list[str], options: Options, who: Reader) -> Fault:
     if len(words) != 2:
         raise ValueError("write it like `throttle p1 5ms`")
     values = _take(options, _COMMON)
     delay_ns = FIELDS["delay_ns"].read(words[1])
     name = values.pop("name", "")
-    return PaceFault(name, partids(words[0]), PaceTrouble.THROTTLE, delay_ns, **values)
+    return PaceFault(name, who(words[0]), PaceTrouble.THROTTLE, delay_ns, **values)
 
 
-def _stall(words: list[str], options: Options) -> Fault:
+def _stall(words: list[str], options: Options, who: Reader) -> Fault:
     if len(words) != 1:
         raise ValueError("write it like `stall p1 --for 2s`")
     values = _take(options, _COMMON)
-    return PaceFault(values.pop("name", ""), partids(words[0]), PaceTrouble.STALL, **values)
+    return PaceFault(values.pop("name", ""), who(words[0]), PaceTrouble.STALL, **values)
 
 
-def _point(head: str, rest: list[str], options: Options) -> Fault:
+def _point(head: str, rest: list[str], options: Options, who: Reader) -> Fault:
     if rest:
         raise ValueError(f"{rest[0]!r} does not belong behind a failpoint's terms")
     place, _, terms = head.partition("=")
     where, _, point = place.partition(":")
     values = _take(options, _COMMON)
-    return PointFault(values.pop("name", ""), partids(where), point, terms, **values)
+    return PointFault(values.pop("name", ""), who(where), point, terms, **values)
 
 
-def _poison(words: list[str], options: Options) -> Fault:
+def _poison(words: list[str], options: Options, who: Reader) -> Fault:
     if len(words) != 2:
         raise ValueError("write it like `poison p0 0x12`: a partition and one of its frames")
-    where = partids(words[0])
+    where = who(words[0])
     if len(where) != 1:
         raise ValueError("a frame belongs to one partition")
     values = _take(options, _COMMON)
@@ -284,17 +295,17 @@ def _poison(words: list[str], options: Options) -> Fault:
     return PoisonFault(values.pop("name", ""), where, frame, **values)
 
 
-def _strain(words: list[str], options: Options) -> Fault:
+def _strain(words: list[str], options: Options, who: Reader) -> Fault:
     bounds = {bound.value: bound for bound in Bound}
     if len(words) != 3 or words[1] not in bounds:
         raise ValueError(f"write it like `strain p0 pin_limit 100`; one of {', '.join(bounds)}")
     values = _take(options, _COMMON)
     number = FIELDS["number"].read(words[2])
     name = values.pop("name", "")
-    return StrainFault(name, partids(words[0]), bounds[words[1]], number, **values)
+    return StrainFault(name, who(words[0]), bounds[words[1]], number, **values)
 
 
-_READERS: dict[str, Callable[[list[str], Options], Fault]] = {
+_READERS: dict[str, Callable[[list[str], Options, Reader], Fault]] = {
     "clock": _clock,
     "throttle": _throttle,
     "stall": _stall,
@@ -307,10 +318,11 @@ _READERS: dict[str, Callable[[list[str], Options], Fault]] = {
 # -- writing ----------------------------------------------------------------------------------
 
 
-def _link_words(scope: Scope) -> list[str]:
+def _link_words(scope: Scope, called: Caller) -> list[str]:
     if scope == EVERYWHERE or not isinstance(scope, Link):
         return []
-    ends = ["*" if end is None else partids_text(end) for end in (scope.senders, scope.receivers)]
+    ends = ["*" if end is None else partids_text(end, called)
+            for end in (scope.senders, scope.receivers)]  # fmt: skip
     return ["link", ("<->" if scope.both else "->").join(ends)]
 
 

@@ -17,6 +17,11 @@ _PARTITION = re.compile(r"p?(\d{1,3})")
 _SPAN = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
 PARTID_MAX = 255
 
+Reader = Callable[[str], Partids]
+"""Partitions as they are written. Raises ValueError."""
+Caller = Callable[[int], str]
+"""What a partition is called."""
+
 
 class Field(NamedTuple):
     """A field of a fault: its option, its form, and the two ways."""
@@ -40,9 +45,14 @@ def partids(text: str) -> Partids:
     return tuple(sorted(found))
 
 
-def partids_text(chosen: Partids) -> str:
+def numbered(partid: int) -> str:
+    """What a partition is called where only its number is known: p3."""
+    return f"p{partid}"
+
+
+def partids_text(chosen: Partids, called: Caller = numbered) -> str:
     """The text that `partids` reads back."""
-    return ",".join(f"p{partid}" for partid in chosen)
+    return ",".join(map(called, chosen))
 
 
 def share(text: str) -> float:
@@ -75,8 +85,9 @@ def positive(text: str) -> int:
     return value
 
 
-def _one_partid(text: str) -> int:
-    found = partids(text)
+def one_partid(text: str, who: Reader = partids) -> int:
+    """A single partition. Raises ValueError."""
+    found = who(text)
     if len(found) != 1:
         raise ValueError(f"{text!r} is more than one partition")
     return found[0]
@@ -125,8 +136,8 @@ FIELDS: dict[str, Field] = {
     "up_ns": _time("up"),
     "amount": _time("amount"),
     "kind": Field("type", "TYPE", str, str),
-    "src": Field("sender", "P", _one_partid, lambda partid: f"p{partid}"),
-    "dst": Field("receiver", "P", _one_partid, lambda partid: f"p{partid}"),
+    "src": Field("sender", "P", one_partid, numbered),
+    "dst": Field("receiver", "P", one_partid, numbered),
     "number": Field("number", "NUMBER", natural, str),
     "nth": Field("nth", "COUNT", positive, str),
     "segid": Field("segid", "SEGID", positive, hex),
