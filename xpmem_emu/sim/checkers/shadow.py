@@ -19,10 +19,12 @@ from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import page_bytes
 from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, Accesses
+from xpmem_emu.sim.shadow.cells import Clock
 from xpmem_emu.sim.shadow.files import Files
 from xpmem_emu.sim.shadow.sharing import Sharing
-from xpmem_emu.sim.shadow.spaces import Clock, Finish, Spaces
-from xpmem_emu.sim.shadow.world import Creds, Kind, Machine, Page, Task
+from xpmem_emu.sim.shadow.spaces import Finish, Spaces
+from xpmem_emu.sim.shadow.stores import Stores
+from xpmem_emu.sim.shadow.world import Creds, Machine, Page, Segment, Task
 from xpmem_emu.trace import Event
 from xpmem_emu.units import PAGE_SHIFT
 
@@ -36,12 +38,14 @@ class Shadow(Checker):
         super().__init__(scene)
         self._clock = Clock()
         self._machines: dict[int, Machine] = {}
-        self._spaces = Spaces(self._clock, self._inherited)
+        segments: dict[int, Segment] = {}
+        stores = Stores(self._clock, self._machines, segments)
+        self._spaces = Spaces(self._clock, stores, self._inherited)
         self._files = Files(self._clock)
         extension = scene.image.extensions.readonly_attach
-        self._sharing = Sharing(self._clock, self._spaces, self._step, extension)
+        self._sharing = Sharing(self._clock, segments, self._spaces, self._step, extension)
         self._accesses = Accesses(
-            self._clock, self._machines, self._sharing.segments, self._step, self._bound
+            self._clock, self._machines, segments, stores, self._step, self._bound
         )
         self._open: dict[int, tuple[int, int, Finish]] = {}
         """Calls under way: (partition, begin, what to do with the answer)."""
@@ -259,7 +263,7 @@ class Shadow(Checker):
                 if task.wild or task.dying:
                     continue
                 for vpn, page in task.pages.items():
-                    if page.kind not in (Kind.PRIVATE, Kind.SHARED):
+                    if not page.known:
                         continue
                     cell, end = self._accesses.readable(machine, task, vpn, self._clock.now)
                     raw = page_bytes(kernel, task.pid, vpn)

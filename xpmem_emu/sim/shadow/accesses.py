@@ -13,13 +13,12 @@ from enum import Enum
 from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
-from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Fate
-from xpmem_emu.sim.shadow.files import cut, tail
-from xpmem_emu.sim.shadow.sharing import exported
-from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Clock, Fate, cut
+from xpmem_emu.sim.shadow.files import tail
+from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Finish
 from xpmem_emu.sim.shadow.stores import Part, Stores, unsure
 from xpmem_emu.sim.shadow.words import WORD, after, unlike
-from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task
+from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task, exported
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 Report = Callable[[str, str], None]
@@ -47,6 +46,7 @@ class Accesses:
         clock: Clock,
         machines: dict[int, Machine],
         segments: dict[int, Segment],
+        stores: Stores,
         step: Callable[[], int],
         bound: Callable[[int, int, int, int], bool],
     ) -> None:
@@ -56,7 +56,7 @@ class Accesses:
         self._segments = segments
         self._step = step
         self._bound = bound
-        self._stores = Stores(clock, machines, segments)
+        self._stores = stores
         self.caught = self._stores.caught
         self.forgers: set[int] = set()
         """Partitions that may have stored anything wherever they had a permit."""
@@ -96,8 +96,8 @@ class Accesses:
             if quiet:
                 self._judge(at, task, pieces, outcome, begin, _WRITE, report, "store")
             for part in parts:
-                fate = self._fate(at, part, outcome, len(parts))
-                self._stores.settle(task, part, data, fate if quiet else unsure(fate), begin)
+                fate = self._fate(at, part, outcome, len(pieces))
+                self._stores.settle(part, data, fate if quiet else unsure(fate), begin)
 
         return finish
 
@@ -122,7 +122,7 @@ class Accesses:
                     self._judge_word(at, task, part, outcome.value, begin, report)
             for each in parts:
                 fate = self._fate_of_word(at, each, outcome)
-                self._stores.settle(task, each, value, fate if quiet else unsure(fate), begin)
+                self._stores.settle(each, value, fate if quiet else unsure(fate), begin)
 
         return finish
 
@@ -143,7 +143,7 @@ class Accesses:
         def finish(outcome: Outcome | None) -> None:
             fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
             for part in parts:
-                self._stores.settle(target, part, b"", fate, begin)
+                self._stores.settle(part, b"", fate, begin)
 
         return finish
 
@@ -282,16 +282,16 @@ class Accesses:
         cell = page.file.cells.get(page.index, NOTHING_STORED)
         return cell, tail(page.file, page.index)
 
-    def _fate(self, at: Machine, part: Part, outcome: Outcome | None, parts: int) -> Fate:
-        attached = None if part.page is None else part.page.attached
+    def _fate(self, at: Machine, part: Part, outcome: Outcome | None, pieces: int) -> Fate:
+        attached = None if part.place.has is None else part.place.has.attached
         if attached is None:
             if isinstance(outcome, Done):
                 return Fate.DONE
-            return Fate.NOTHING if outcome is not None and parts == 1 else Fate.MAYBE
+            return Fate.NOTHING if outcome is not None and pieces == 1 else Fate.MAYBE
         if not self._in_session(at, attached):
             return Fate.LOOSE
         if isinstance(outcome, Done):
-            home = part.home
+            home = part.place.home
             crossed = home is None or part.claim is None or home.areas.crossing(
                 part.claim.begin, part.claim.low, part.claim.high
             )  # fmt: skip
@@ -299,12 +299,12 @@ class Accesses:
         waits = isinstance(outcome, Raised) and not outcome.info.forced
         if waits and isinstance(outcome, Raised) and outcome.info.signal is not Signal.SIGKILL:
             return Fate.MAYBE
-        return Fate.NOTHING if isinstance(outcome, Failed) and parts == 1 else Fate.LOOSE
+        return Fate.NOTHING if isinstance(outcome, Failed) and pieces == 1 else Fate.LOOSE
 
     def _fate_of_word(self, at: Machine, part: Part, outcome: Outcome | None) -> Fate:
         if not isinstance(outcome, Failed):
             return self._fate(at, part, outcome, 1)
-        definite = part.page is None or part.page.attached is None
+        definite = part.place.has is None or part.place.has.attached is None
         definite = definite or outcome.errno in (errno.EINVAL, errno.ENOENT, errno.EACCES)
         return Fate.NOTHING if definite else Fate.LOOSE
 

@@ -5,15 +5,24 @@ counts from its begin to its end; two that overlap in time and place leave fog, 
 may have happened or not. A store that may still land, however late, never ends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 
-from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 LOG_MAX = 24
 """A log that is longer drops what nobody can overlap any more."""
+
+
+class Clock:
+    """The order of begins and ends."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.oldest = 0
+        """When the oldest call that goes on began."""
 
 
 class Fate(Enum):
@@ -33,6 +42,14 @@ class Span:
     low: int
     high: int
     end: int | None = None
+    along: list["Span"] = field(default_factory=list)
+    """What goes on elsewhere for as long."""
+
+    def close(self, now: int) -> None:
+        """It has ended."""
+        self.end = now
+        for span in self.along:
+            span.close(now)
 
     def crosses(self, begin: int, low: int, high: int) -> bool:
         """Whether it was going on at `begin` or later, and somewhere there."""
@@ -141,3 +158,15 @@ class Cell:
 
 NOTHING_STORED = Cell()
 """A cell that is only read."""
+
+
+def cut(address: int, size: int) -> list[tuple[int, int, int, int]]:
+    """A range by pages: (page, first byte in it, last byte in it + 1, place in the range)."""
+    parts = []
+    done = 0
+    while done < size:
+        low = (address + done) & PAGE_MASK
+        high = min(PAGE_SIZE, low + size - done)
+        parts.append(((address + done) >> PAGE_SHIFT, low, high, done))
+        done += high - low
+    return parts

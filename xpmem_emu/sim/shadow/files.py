@@ -6,10 +6,10 @@ grows over it; what a mapping stores there before may stay or go.
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Fate
-from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Clock, Finish
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Clock, Fate, cut
+from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Finish
 from xpmem_emu.sim.shadow.world import File, Kind, Machine
-from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE
 
 
 class Files:
@@ -127,18 +127,6 @@ class Files:
             if wrong:
                 return f"page {index}: {wrong}"
         return ""
-
-
-def cut(address: int, size: int) -> list[tuple[int, int, int, int]]:
-    """A range by pages: (page, first byte in it, last byte in it + 1, place in the range)."""
-    parts = []
-    done = 0
-    while done < size:
-        low = (address + done) & PAGE_MASK
-        high = min(PAGE_SIZE, low + size - done)
-        parts.append(((address + done) >> PAGE_SHIFT, low, high, done))
-        done += high - low
-    return parts
 
 
 def tail(file: File, index: int) -> int:

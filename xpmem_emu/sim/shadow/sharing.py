@@ -5,11 +5,13 @@ counts, and CAP_IPC_OWNER overrides a refusal.
 """
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.spaces import Clock, Finish, Spaces, vpns
+from xpmem_emu.sim.shadow.cells import Clock
+from xpmem_emu.sim.shadow.spaces import Finish, Spaces, vpns
 from xpmem_emu.sim.shadow.world import (
     WILD_PAGES,
     Attached,
@@ -31,10 +33,11 @@ class Sharing:
     """Carries out what concerns the device, and says what should not have worked."""
 
     def __init__(
-        self, clock: Clock, spaces: Spaces, step: Callable[[], int], readonly: bool
-    ) -> None:
+        self, clock: Clock, segments: dict[int, Segment], spaces: Spaces,
+        step: Callable[[], int], readonly: bool,
+    ) -> None:  # fmt: skip
         """`readonly`: whether the image lets read-only permits be attached."""
-        self.segments: dict[int, Segment] = {}
+        self.segments = segments
         self._clock = clock
         self._spaces = spaces
         self._step = step
@@ -202,28 +205,29 @@ class Sharing:
         permit = at.permits.get(call.apid)
         size = page_align_up(call.size)
 
-        def effect(done: Done, begun: int) -> None:
+        def put(done: Done, begun: int, *, certain: bool) -> None:
             assert isinstance(done.value, int)
             low, high = vpns(done.value, size)
             segment = self.segments.get(permit.segid) if permit is not None else None
-            if permit is None or segment is None or permit.leaving is not None:
-                task.forget(low, high)
-                return
             if high - low > WILD_PAGES:
                 task.wild = True
                 return
-            if not call.vaddr and not self._spaces.placed(task, begun, low, high):
+            certain = bool(call.vaddr or self._spaces.placed(task, begun, low, high)) and certain
+            if permit is None or segment is None:
+                task.forget(low, high)
                 return
+            certain = certain and permit.leaving is None
             attached = Attached(call.apid, segment, permit.readonly, done.value, step)
             first = segment.first_vpn + (call.offset >> PAGE_SHIFT)
             for vpn in range(low, high):
-                task.put(vpn, Page(
+                self._spaces.put(task, vpn, Page(
                     Kind.ATTACHED, 1 if permit.readonly else 3, attached=attached,
                     vpn=first + vpn - low,
-                ), begun)  # fmt: skip
+                ), begun, certain=certain)  # fmt: skip
 
         ranges = [vpns(call.vaddr, size)] if call.vaddr else []
-        change = self._spaces.change(task, ranges, effect)
+        effects = partial(put, certain=True), partial(put, certain=False)
+        change = self._spaces.change(task, ranges, *effects)
 
         def finish(outcome: Outcome | None) -> None:
             if isinstance(outcome, Done) and permit is not None:
@@ -257,14 +261,6 @@ class Sharing:
         return self._gone(task, [
             vpn for vpn, other in task.pages.items() if other.attached is attached
         ])  # fmt: skip
-
-
-def exported(segments: Iterable[Segment], partid: int, pid: int, vpn: int) -> bool:
-    """Whether a page of a task is, or was, in a segment."""
-    return any(
-        (each.home, each.pid) == (partid, pid) and 0 <= vpn - each.first_vpn < each.pages
-        for each in segments
-    )
 
 
 def may(mode: int, owner: tuple[int, int], creds: Creds, wanted: int) -> bool:

@@ -6,27 +6,21 @@ crossed another, leaves a range that nobody knows.
 
 import errno
 from collections.abc import Callable
+from functools import partial
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.cells import Fate, Span
+from xpmem_emu.sim.shadow.cells import Cell, Clock, Fate, Span
+from xpmem_emu.sim.shadow.stores import Stores
 from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task, doubt
 from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
 Finish = Callable[[Outcome | None], None]
 """Told how a call ended; None: nobody knows, and it may go on."""
 Inherited = Callable[[Task, int, Page], bool]
+Effect = Callable[[Done, int], None]
 EVERYWHERE = 1 << 60
 _HARMLESS = frozenset({errno.EINVAL, errno.ESRCH, errno.EPERM, errno.EACCES, errno.ENOENT})
-
-
-class Clock:
-    """The order of begins and ends."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.oldest = 0
-        """When the oldest call that goes on began."""
 
 
 def vpns(address: int, length: int) -> tuple[int, int]:
@@ -37,18 +31,20 @@ def vpns(address: int, length: int) -> tuple[int, int]:
 class Spaces:
     """Carries changes of address spaces out on the model."""
 
-    def __init__(self, clock: Clock, inherited: Inherited) -> None:
+    def __init__(self, clock: Clock, stores: Stores, inherited: Inherited) -> None:
         """`inherited`: whether a child has for certain what the model says of a page."""
         self._clock = clock
+        self.put = stores.put
         self._inherits = inherited
 
     def change(
         self,
         task: Task,
         ranges: list[tuple[int, int]],
-        effect: Callable[[Done, int], None],
+        effect: Effect,
+        perhaps: Effect | None = None,
     ) -> Finish:
-        """`effect` is called with the answer and the begin, if nothing crossed."""
+        """`effect` is called with the answer and the begin, if nothing crossed; else `perhaps`."""
         begin = self._clock.now
         vast = any(high - low > WILD_PAGES and high < EVERYWHERE for low, high in ranges)
         if vast:
@@ -63,6 +59,8 @@ class Spaces:
                 effect(outcome, begin)
             elif not (isinstance(outcome, Failed) and outcome.errno in _HARMLESS):
                 self._lost(task, spans)
+                if isinstance(outcome, Done) and perhaps is not None and not vast:
+                    perhaps(outcome, begin)
             if outcome is not None:
                 for span in spans:
                     span.end = self._clock.now
@@ -70,12 +68,10 @@ class Spaces:
         return finish
 
     def placed(self, task: Task, begin: int, low: int, high: int) -> bool:
-        """Whether it is known what is in [low, high), which the kernel chose for a call since
+        """Whether nothing else is in [low, high), which the kernel chose for a call since
         `begin`: it may have chosen what another call, still unanswered, has just left."""
         crossed = bool(task.areas.crossing(begin, low, high))
         task.areas.begin(begin, low, high, self._clock.oldest).end = self._clock.now
-        if crossed:
-            task.forget(low, high)
         return not crossed
 
     def _lost(self, task: Task, spans: list[Span]) -> None:
@@ -95,13 +91,12 @@ class Spaces:
         file = at.files.get(call.file) if call.file else None
         named = not at.names.crossing(self._clock.now, 0, 1)
 
-        def effect(done: Done, begin: int) -> None:
+        def put(done: Done, begin: int, *, certain: bool) -> None:
             low, high = vpns(_number(done), call.length)
             if high - low > WILD_PAGES:
                 task.wild = True
                 return
-            if not fixed and not self.placed(task, begin, low, high):
-                return
+            certain = (fixed or self.placed(task, begin, low, high)) and certain
             behind = file if call.file else File(page_align_up(call.length)) if shared else None
             known = named and not (call.file and file is None)
             for vpn in range(low, high):
@@ -110,9 +105,9 @@ class Spaces:
                     (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
                     bool(call.flags & calls.MAP_UNCACHED),
                 )  # fmt: skip
-                task.put(vpn, page if known else doubt(page), begin)
+                self.put(task, vpn, page if known else doubt(page), begin, certain=certain)
 
-        return self.change(task, ranges, effect)
+        return self.change(task, ranges, partial(put, certain=True), partial(put, certain=False))
 
     def munmap(self, at: Machine, task: Task, call: calls.Munmap) -> Finish:
         """No pages. Who unmaps an attachment is killed."""
@@ -120,7 +115,7 @@ class Spaces:
 
         def effect(done: Done, begin: int) -> None:
             for vpn in range(low, high):
-                task.put(vpn, None, begin)
+                self.put(task, vpn, None, begin)
 
         return self.change(task, [(low, high)], effect)
 
@@ -166,12 +161,7 @@ class Spaces:
         has the file elsewhere sees the old bytes or zeros. Of a call that crossed another change,
         or that failed, nobody knows where in which file it made holes, if any."""
         begin, oldest = self._clock.now, self._clock.oldest
-        found = [task.pages[vpn] for vpn in range(low, high) if vpn in task.pages] \
-            if high - low <= WILD_PAGES else list(task.pages.values())
-        cells = [
-            each.file.cell(each.index)
-            for page in found for each in (page, *page.perhaps) if each.file is not None
-        ]  # fmt: skip
+        found, cells = self._backed(task, low, high)
         writes = [(cell, cell.writes.begin(begin, 0, PAGE_SIZE, oldest)) for cell in cells]
         zeroed = False
 
@@ -191,8 +181,17 @@ class Spaces:
             fate = Fate.NOTHING if nothing else Fate.DONE if zeroed else Fate.MAYBE
             for cell, write in writes:
                 cell.finish(write, self._clock.now, bytes(PAGE_SIZE), fate)
+            for cell in self._backed(task, low, high)[1] if fate is Fate.MAYBE else ():
+                cell.blur(0, PAGE_SIZE)  # of what was mapped there meanwhile
 
         return finish
+
+    def _backed(self, task: Task, low: int, high: int) -> tuple[list[Page], list[Cell]]:
+        """What is mapped in a range, and the pages of files that it is or may be."""
+        here = range(low, high) if high - low <= WILD_PAGES else list(task.pages)
+        pages = [task.pages[vpn] for vpn in here if vpn in task.pages]
+        candidates = [each for page in pages for each in page.candidates]
+        return pages, [each.file.cell(each.index) for each in candidates if each.file is not None]
 
     def zap(self, at: Machine, task: Task, call: calls.ZapPageRange) -> Finish:
         """Entries go, and with them what is private."""
@@ -208,7 +207,7 @@ class Spaces:
 
     def _drop(self, task: Task, vpn: int, page: Page, begin: int) -> None:
         page = Page(Kind.PRIVATE, page.prot, page.file, page.index, page.uncached)
-        task.put(vpn, page, begin)
+        self.put(task, vpn, page, begin)
 
     def mremap(self, at: Machine, task: Task, call: calls.Mremap) -> Finish:
         """Pages move along with what they hold; more of the same kind behind them."""
@@ -219,31 +218,28 @@ class Spaces:
         else:
             ranges.append(vpns(call.address, max(call.old_length, call.new_length)))
 
-        def effect(done: Done, begin: int) -> None:
+        def put(done: Done, begin: int, *, certain: bool) -> None:
             low, high = _number(done) >> PAGE_SHIFT, (_number(done) + new) >> PAGE_SHIFT
             pages = [task.pages.get(vpn) for vpn in range(*old)]
             first = pages[0] if pages else None
             busy = task.stores.crossing(begin, *old) or task.stores.crossing(begin, low, high)
-            odd = any(page is None or page.kind in (Kind.ATTACHED, Kind.UNKNOWN) for page in pages)
-            for vpn in range(*old):
-                task.pages.pop(vpn, None)
+            odd = first is None or not all(page is not None and page.known for page in pages)
             here = low == old[0] or call.flags & calls.MREMAP_FIXED
-            if first is None or busy or odd or not (here or self.placed(task, begin, low, high)):
+            certain = bool(here or self.placed(task, begin, low, high)) and certain
+            certain = certain and not busy and not odd
+            if not certain:
                 task.forget(*old)
-                task.forget(low, high)
-                return
+            for vpn in range(*old) if certain else ():
+                task.pages.pop(vpn, None)
             for at_page, vpn in enumerate(range(low, high)):
-                page = pages[at_page] if at_page < len(pages) else Page(
-                    first.kind, first.prot, first.file, first.index + at_page, first.uncached
-                )  # fmt: skip
-                assert page is not None
-                task.pages[vpn] = page
+                page = pages[at_page] if at_page < len(pages) else _grown(first, at_page)
+                self.put(task, vpn, page, begin, certain=certain)
 
-        return self.change(task, ranges, effect)
+        return self.change(task, ranges, partial(put, certain=True), partial(put, certain=False))
 
     def fork(self, at: Machine, task: Task, call: calls.Fork) -> Finish:
         """A child with copies of what is private, the same of what is shared, no attachment."""
-        begin = self._clock.now
+        begin, before = self._clock.now, dict(task.pages)
 
         def finish(outcome: Outcome | None) -> None:
             if not isinstance(outcome, Done):
@@ -255,14 +251,13 @@ class Spaces:
             for vpn, page in task.pages.items():
                 if page.kind is Kind.ATTACHED:
                     continue
-                if task.areas.crossing(begin, vpn, vpn + 1) or not self._inherits(task, vpn, page):
-                    child.pages[vpn] = doubt(page)
-                else:
-                    child.pages[vpn] = self._inherited(page, begin)
+                child.pages[vpn] = (
+                    self._inherited(page, begin) if self._inherits(task, vpn, page) else doubt(page)
+                )
             for span in task.areas.crossing(begin, 0, EVERYWHERE):
                 child.wild = child.wild or span.high >= EVERYWHERE
-                if not child.wild:
-                    child.forget(span.low, span.high)
+                for vpn in () if child.wild else range(span.low, span.high):
+                    child.pages[vpn] = doubt(before.get(vpn), task.pages.get(vpn))
             if task.identity.crossing(begin, 0, 1):
                 child.creds = None
 
@@ -270,7 +265,7 @@ class Spaces:
 
     def _inherited(self, page: Page, begin: int) -> Page:
         twin = Page(page.kind, page.prot, page.file, page.index, page.uncached)
-        twin.copied = page.copied
+        twin.copied, twin.perhaps = page.copied, page.perhaps
         if page.kind is Kind.PRIVATE and page.cell is not None:
             if page.cell.writes.crossing(begin, 0, PAGE_SIZE):
                 twin.cell = page.cell.copy(begin)
@@ -315,6 +310,13 @@ class Spaces:
             span.end = self._clock.now
 
         return finish
+
+
+def _grown(first: Page | None, further: int) -> Page | None:
+    """The page so far behind the first of an area, when that grows."""
+    if first is None or not first.known:
+        return None if first is None else doubt(*(_grown(each, further) for each in first.perhaps))
+    return Page(first.kind, first.prot, first.file, first.index + further, first.uncached)
 
 
 def _number(done: Done) -> int:

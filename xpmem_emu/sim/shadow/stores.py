@@ -4,19 +4,28 @@ A page that the model has lost sight of may still lead to memory that others see
 it is entered at each place that it may lead to, and leaves fog there, never knowledge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xpmem_emu.sim.shadow.cells import Cell, Fate, Span
-from xpmem_emu.sim.shadow.files import cut
-from xpmem_emu.sim.shadow.sharing import exported
-from xpmem_emu.sim.shadow.spaces import Clock
-from xpmem_emu.sim.shadow.world import Kind, Machine, Page, Segment, Task
+from xpmem_emu.sim.shadow.cells import Cell, Clock, Fate, Span, cut
+from xpmem_emu.sim.shadow.world import Kind, Machine, Page, Segment, Task, doubt, exported
 from xpmem_emu.units import PAGE_SIZE
 
 Behind = tuple[Task | None, int, Page | None]
 """A task, the number of a page there, and the page."""
+
+
+class Place(NamedTuple):
+    """Where something leads that a task has, or may have."""
+
+    has: Page | None
+    home: Task | None
+    """Whose page it really is."""
+    number: int
+    page: Page | None
+    doubtful: bool
+    """Only one of several."""
 
 
 class Part(NamedTuple):
@@ -26,16 +35,12 @@ class Part(NamedTuple):
     low: int
     high: int
     at: int
-    home: Task | None
-    """Whose page it really is."""
-    page: Page | None
+    place: Place
     cell: Cell | None
     write: Span | None
     claim: Span | None
     fresh: bool
     """The first store to a private page of a file."""
-    doubtful: bool
-    """`page` is only one of those that the task may have there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +69,74 @@ class Stores:
         home = None if machine is None else machine.tasks.get(page.attached.segment.pid)
         return home, page.vpn, None if home is None else home.pages.get(page.vpn)
 
+    def _places(self, task: Task, vpn: int, has: Page | None) -> Iterator[Place]:
+        """Where that leads which a task has at `vpn`: what it is first, then all that it may be."""
+        for each in (None,) if has is None else has.candidates:
+            home, number, page = self._led(task, vpn, each)
+            behind = (page,) if page is None or page is each else page.candidates
+            for other in behind:
+                yield Place(each, home, number, other, each is not has or other is not page)
+
+    def _cell(self, place: Place) -> Cell | None:
+        """What a store there goes to, if that is followed."""
+        page, home, number = place.page, place.home, place.number
+        if page is None or not page.known:
+            return None
+        snapped = home is not None and self.snapped(home, number, page)
+        cell = page.own(self.clock.now)
+        if snapped:
+            cell.blur(0, PAGE_SIZE)
+        return cell
+
     # -- stores of calls -------------------------------------------------------------------
 
-    def claimed(self, task: Task, vpn: int, low: int, high: int, place: int) -> list[Part]:
-        """Enter a store that begins: what the task has there first, then what it may have."""
-        page = task.pages.get(vpn)
-        span = vpn, low, high, place
-        perhaps = () if page is None else page.perhaps
-        return [
-            self._claimed(task, page, *span, doubtful=False),
-            *(self._claimed(task, each, *span, doubtful=True) for each in perhaps),
-        ]
-
-    def _claimed(
-        self, task: Task, has: Page | None, vpn: int, low: int, high: int, place: int, *,
-        doubtful: bool,
-    ) -> Part:  # fmt: skip
+    def claimed(self, task: Task, vpn: int, low: int, high: int, at: int) -> list[Part]:
+        """Enter a store that begins."""
         now, oldest = self.clock.now, self.clock.oldest
-        home, number, page = self._led(task, vpn, has)
-        claim = None if home is None else home.stores.begin(now, number, number + 1, oldest)
-        cell, write, fresh = None, None, False
-        if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
-            fresh = page.kind is Kind.PRIVATE and page.cell is None and page.file is not None
-            snapped = self.snapped(home, number, page) if home is not None else False
-            cell = page.own(now)
-            if snapped:
-                cell.blur(0, PAGE_SIZE)
-            write = cell.writes.begin(now, low, high, oldest)
-        return Part(vpn, low, high, place, home, has, cell, write, claim, fresh, doubtful)
+        parts = []
+        for place in self._places(task, vpn, task.pages.get(vpn)):
+            home, number, page = place.home, place.number, place.page
+            claim = None if home is None else home.stores.begin(now, number, number + 1, oldest)
+            fresh = page is not None and page.fresh  # before it gets a copy of its own
+            cell = self._cell(place)
+            write = None if cell is None else cell.writes.begin(now, low, high, oldest)
+            parts.append(Part(vpn, low, high, at, place, cell, write, claim, fresh))
+        return parts
 
-    def settle(self, task: Task, part: Part, data: bytes, fate: Fate, begin: int) -> None:
+    def settle(self, part: Part, data: bytes, fate: Fate, begin: int) -> None:
         """A store has ended."""
-        now = self.clock.now
-        fate = unsure(fate) if part.doubtful else fate
-        has = part.page if part.doubtful else task.pages.get(part.vpn)
-        page = self._led(task, part.vpn, has)[2]
+        now, page = self.clock.now, part.place.page
+        fate = unsure(fate) if part.place.doubtful else fate
         if part.cell is not None and part.write is not None:
-            piece = data[part.at : part.at + part.high - part.low]
-            part.cell.finish(part.write, now, piece, fate)
+            part.cell.finish(part.write, now, data[part.at : part.at + part.high - part.low], fate)
             if part.fresh and page is not None and page.cell is part.cell:
                 _blur_copied(page, part, fate, begin)
-        known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
-        if fate not in (Fate.DONE, Fate.NOTHING) and page is not None and known:
-            page.own(now).blur(part.low, part.high)
         if part.claim is not None and fate is not Fate.LOOSE:
-            part.claim.end = now
+            part.claim.close(now)
+
+    def put(
+        self, task: Task, vpn: int, page: Page | None, since: int, *, certain: bool = True
+    ) -> None:
+        """Something else is mapped there since a call that began at `since`, or may be. A store
+        that crossed the call may have gone there, and one that goes on may still."""
+        crossing = task.stores.crossing(since, vpn, vpn + 1)
+        if certain and not crossing:
+            task.put(vpn, page)
+            return
+        task.pages[vpn] = doubt(task.pages.get(vpn), page)
+        now, oldest = self.clock.now, self.clock.oldest
+        for place in self._places(task, vpn, page) if crossing else ():
+            cell = self._cell(place)
+            if place.home is None or cell is None:
+                continue
+            cell.blur(0, PAGE_SIZE)
+            for claim in crossing:
+                claim.along += [
+                    place.home.stores.begin(now, place.number, place.number + 1, oldest),
+                    cell.writes.begin(now, 0, PAGE_SIZE, oldest),
+                ]
+                if claim.end is not None:
+                    claim.close(now)
 
     # -- stores past every call ------------------------------------------------------------
 
@@ -120,25 +148,23 @@ class Stores:
         page away from that frame meanwhile is not known, so that it leaves fog; frames that the
         store must not reach any more are for S7.
         """
-        found: list[tuple[Task, int, int, int]] = []
-        for vpn, low, high, _ in cut(address, size):
-            page = task.pages.get(vpn)
-            for each in () if page is None else (page, *page.perhaps):
-                home, number, _ = self._led(task, vpn, each)
-                if home is not None:
-                    found.append((home, number, low, high))
+        found = [
+            (place.home, place.number, low, high)
+            for vpn, low, high, _ in cut(address, size)
+            for place in self._places(task, vpn, task.pages.get(vpn)) if place.home is not None
+        ]  # fmt: skip
         return lambda: self._land(found)
 
     def _land(self, found: list[tuple[Task, int, int, int]]) -> None:
         self.clock.now += 1
+        now = self.clock.now
         for home, number, low, high in found:
-            page = home.pages.get(number)
-            if page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED):
-                cell = page.own(self.clock.now)
-                cell.blur(low, high)
-                # A store of a call that is under way may have come before.
-                span = cell.writes.begin(self.clock.now, low, high, self.clock.oldest)
-                span.end = self.clock.now
+            for place in self._places(home, number, home.pages.get(number)):
+                cell = self._cell(place)
+                if cell is not None:
+                    cell.blur(low, high)
+                    # A store of a call that is under way may have come before.
+                    cell.writes.begin(now, low, high, self.clock.oldest).close(now)
 
 
 def _blur_copied(page: Page, part: Part, fate: Fate, begin: int) -> None:

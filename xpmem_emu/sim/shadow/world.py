@@ -1,5 +1,6 @@
 """What the model knows of: partitions with tasks and files, pages, segments and permits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -55,6 +56,14 @@ class Segment:
     """When it was removed for certain."""
 
 
+def exported(segments: Iterable[Segment], partid: int, pid: int, vpn: int) -> bool:
+    """Whether a page of a task is, or was, in a segment."""
+    return any(
+        (each.home, each.pid) == (partid, pid) and 0 <= vpn - each.first_vpn < each.pages
+        for each in segments
+    )
+
+
 @dataclass(eq=False)
 class Permit:
     """What get gave."""
@@ -95,6 +104,21 @@ class Page:
     perhaps: tuple["Page", ...] = ()
     """Of an unknown page: which memory that others see as well it may be."""
 
+    @property
+    def known(self) -> bool:
+        """Whether it is memory that the model follows."""
+        return self.kind in (Kind.PRIVATE, Kind.SHARED)
+
+    @property
+    def fresh(self) -> bool:
+        """A private page of a file that nobody has stored into."""
+        return self.kind is Kind.PRIVATE and self.cell is None and self.file is not None
+
+    @property
+    def candidates(self) -> tuple["Page", ...]:
+        """Itself, and all that it may be."""
+        return (self, *self.perhaps)
+
     def seen(self) -> Cell:
         """What a load sees."""
         if self.kind is Kind.PRIVATE and self.cell is not None:
@@ -118,7 +142,7 @@ class Page:
 def doubt(*pages: Page | None) -> Page:
     """Nobody knows which of these it is, if any."""
     known = [page for page in pages if page is not None]
-    seen = {id(each): each for page in known for each in (page, *page.perhaps)}
+    seen = {id(each): each for page in known for each in page.candidates}
     others = [
         each for each in seen.values()
         if each.attached is not None or (each.kind is Kind.SHARED and each.file is not None)
@@ -159,11 +183,9 @@ class Task:
         for vpn in range(low, high):
             self.pages[vpn] = doubt(self.pages.get(vpn))
 
-    def put(self, vpn: int, page: Page | None, since: int) -> None:
-        """Something else is mapped there now; unknown if a store crossed."""
-        if self.stores.crossing(since, vpn, vpn + 1):
-            self.pages[vpn] = doubt(self.pages.get(vpn), page)
-        elif page is None:
+    def put(self, vpn: int, page: Page | None) -> None:
+        """Something else is mapped there now."""
+        if page is None:
             self.pages.pop(vpn, None)
         else:
             self.pages[vpn] = page
