@@ -72,3 +72,17 @@ def format_time(time_ns: int) -> str:
         if abs(time_ns) >= _TIME_NS[unit]:
             return f"{time_ns / _TIME_NS[unit]:.3f}".rstrip("0").rstrip(".") + unit
     return f"{time_ns}ns"
+
+
+def format_span(time_ns: int) -> str:
+    """`time_ns` for people: as `format_time`, and from 100 s on in the two largest units: 33m28s,
+    2h5m, 3d4h."""
+    if time_ns < 100 * SECOND:
+        return format_time(time_ns)
+    left = time_ns // SECOND
+    counts: list[str] = []
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, seconds)
+        if count or counts:
+            counts.append(f"{count}{unit}")
+    return "".join(each for each in counts[:2] if each[0] != "0")

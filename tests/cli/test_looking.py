@@ -9,8 +9,10 @@ import yaml
 from xpmem_emu.cli import watching
 from xpmem_emu.cli.look import TABLES
 from xpmem_emu.cli.top import Rates
+from xpmem_emu.live import cluster
 
 from .conftest import Shell
+from .fake import FakeEmulator
 
 
 @pytest.fixture
@@ -215,3 +217,55 @@ def test_the_shell_completes_partitions_and_segids_of_a_running_cluster(
     with pytest.raises(SystemExit):
         shell()
     assert capfdbinary.readouterr().out.decode().split() == found
+
+
+def test_a_kind_may_be_singular_and_an_unknown_one_is_named_as_typed(
+    shell: Shell, segid: str
+) -> None:
+    assert shell.ok("get", "segment") == shell.ok("get", "segments")
+    outcome = shell("get", "segmnt")
+    assert outcome.code == 64
+    assert "'segmnt' is not one of segments, attach" in outcome.err
+
+
+def test_get_faults_are_those_that_fault_ls_lists(shell: Shell) -> None:
+    for command in (["get", "faults"], ["fault", "ls"]):
+        outcome = shell(*command)
+        assert (outcome.code, outcome.out, outcome.err) == (0, "", "no faults\n")
+    shell.ok("fault", "add", "link p0->p1 drop --name f")
+    for form in ("table", "json"):
+        assert shell.ok("get", "faults", "-o", form) == shell.ok("fault", "ls", "-o", form)
+    assert shell("get", "pagefaults").err == "no pagefaults\n"
+
+
+def test_status_of_many_partitions_fits_into_a_line_and_names_who_is_apart(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"p{number}" for number in range(16)]
+    shell.emulator = FakeEmulator(*names)
+    answers: dict[str, dict[str, object]] = {
+        name: {"boot": 178364521345, "uptime_ns": 2 * 10**12,
+               "peers": {str(each): {"state": "ACTIVE"} for each in range(16)}}
+        for name in names
+    }  # fmt: skip
+    monkeypatch.setattr(cluster, "status", lambda _cluster: answers)
+    lines = shell.ok("status").splitlines()
+    assert max(map(len, lines)) < 80
+    assert lines[1].split() == ["p0", "well", "178364521345", "33m20s", "16/16", "active", "-"]
+    answers["p3"]["peers"] = {"4": {"state": "ACTIVE"}, "5": {"state": "DEACTIVATING"}}
+    answers["p9"] = {"error": "nobody answers"}
+    outcome = shell("status")
+    assert outcome.code == 1
+    lines = outcome.out.splitlines()
+    assert lines[4].split()[-3:] == ["1/2", "active", "p5=DEACTIVATING"]
+    assert lines[10].endswith("nobody answers")
+    document = json.loads(shell("status", "-o", "json").out)
+    assert document["items"][3]["peers"] == {"p4": "ACTIVE", "p5": "DEACTIVATING"}
+
+
+def test_lists_are_sorted_and_bare_where_it_is_asked_for(shell: Shell) -> None:
+    for size in ("8K", "4K", "12K"):
+        shell.ok("export", "--size", size, "--on", "p1")
+    lines = shell.ok("get", "segments", "--sort-by", "-size", "--no-headers").splitlines()
+    assert [line.split()[3] for line in lines] == ["12K", "8K", "4K"]
+    assert shell("get", "segments", "--sort-by", "weight").code == 64

@@ -13,7 +13,15 @@ from xpmem_emu.cli import faulting, parameters
 from xpmem_emu.cli.arguments import ON_SEVERAL
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.output import Format, Row, output_option, show_record, show_rows
+from xpmem_emu.cli.look import show_kind
+from xpmem_emu.cli.output import (
+    Format,
+    Listing,
+    Row,
+    list_options,
+    output_option,
+    show_record,
+)
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.fabric.rules import Membership
 
@@ -45,12 +53,11 @@ def add(session: Session, words: tuple[str, ...], seed: int | None, output: Form
 
 @fault.command()
 @ON_SEVERAL
-@output_option
+@list_options
 @pass_session
-def ls(session: Session, where: tuple[str, ...] | None, output: Format) -> None:
+def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None:
     """List the faults in force, with how often each hit and what it holds back."""
-    rows = faulting.in_force(session, session.partitions(where or ()))
-    click.echo(show_rows("faults-in-force", rows, output, faulting.FAULT_COLUMNS))
+    show_kind(session, "faults", where, output)
 
 
 @fault.command()
@@ -242,10 +249,10 @@ def set_(session: Session, text: str, seed: int | None) -> None:
 @failpoint.command("ls")
 @ON_SEVERAL
 @click.option("--set", "only_set", is_flag=True, help="Only those that are set to something.")
-@output_option
+@list_options
 @pass_session
 def ls_failpoints(session: Session, where: tuple[str, ...] | None, only_set: bool,
-                  output: Format) -> None:  # fmt: skip
+                  output: Listing) -> None:  # fmt: skip
     """List the failpoints there are: what each is for, what it can return, what it is set to."""
     rows: list[Row] = [
         {"partition": name, **row}
@@ -254,9 +261,9 @@ def ls_failpoints(session: Session, where: tuple[str, ...] | None, only_set: boo
         if row["terms"] or not only_set
     ]
     columns: tuple[str, ...] = ("partition", "point", "terms", "hits", "paused")
-    if output is Format.TABLE and not only_set:
+    if output.format is Format.TABLE and not only_set:
         rows, columns = faulting.one_per_point(rows), ("point", "context", "fails_with", "gist")
-    click.echo(show_rows("failpoints", rows, output, columns))
+    session.show("failpoints", rows, output, columns, "no failpoints are set")
 
 
 @failpoint.command("rm")

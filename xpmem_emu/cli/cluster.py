@@ -22,14 +22,14 @@ from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.names import Names
-from xpmem_emu.cli.output import Format, Row, output_option, show_rows
+from xpmem_emu.cli.output import Format, Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder
 from xpmem_emu.units import SECOND
 
 _POLL_S = 0.2
 _PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns")
-_STATUS = ("partition", "state", "boot", "uptime_ns", "peers")
+_STATUS = ("partition", "state", "boot", "uptime_ns", "peers", "apart")
 
 
 def arena_room(cluster: str) -> tuple[Path, int]:
@@ -123,9 +123,9 @@ def down(session: Session) -> None:
 
 
 @click.command(cls=Command)
-@output_option
+@list_options
 @pass_session
-def ps(session: Session, output: Format) -> None:
+def ps(session: Session, output: Listing) -> None:
     """List the processes of a cluster."""
     rows = []
     for process in session.launcher().ps(session.cluster):
@@ -134,20 +134,23 @@ def ps(session: Session, output: Format) -> None:
         row["resident_bytes"] = row.pop("resident")
         row["cpu_ns"] = round(row.pop("cpu_s") * SECOND)
         rows.append(row)
-    click.echo(show_rows("processes", rows, output, _PS))
+    session.show("processes", rows, output, _PS)
 
 
 @click.command(cls=Command)
-@output_option
+@list_options
 @pass_session
-def status(session: Session, output: Format) -> ExitCode:
+def status(session: Session, output: Listing) -> ExitCode:
     """Tell how each partition is and whom it knows; exit code 1 when one is not well."""
     from xpmem_emu.live import cluster
 
     answers = cluster.status(session.cluster)
-    rows = [_status_row(name, answer) for name, answer in answers.items()]
-    click.echo(show_rows("status", session.in_names(rows, output), output, _STATUS))
-    return exit_code(all(row["state"] == "well" for row in rows))
+    rows = session.in_names((_status_row(*each) for each in answers.items()), output)
+    ok = all(row["state"] == "well" for row in rows)
+    if output.format is Format.TABLE:
+        rows = [_briefly(row) for row in rows]
+    session.show("status", rows, output, _STATUS)
+    return exit_code(ok)
 
 
 def _status_row(name: str, answer: dict[str, object]) -> Row:
@@ -159,6 +162,15 @@ def _status_row(name: str, answer: dict[str, object]) -> Row:
     states = {partid: peer["state"] for partid, peer in peers.items()}
     state = "well" if all(state == "ACTIVE" for state in states.values()) else "not with all"
     return {"partition": name, "state": state} | answer | {"peers": states}
+
+
+def _briefly(row: Row) -> Row:
+    """A row whose peers fit into a line, however many there are: those that are not active."""
+    peers = row.get("peers", {})
+    assert isinstance(peers, dict)
+    apart = {name: state for name, state in peers.items() if state != "ACTIVE"}
+    active = f"{len(peers) - len(apart)}/{len(peers)} active" if "peers" in row else ""
+    return {**row, "peers": active, "apart": apart or row.get("error")}
 
 
 @click.command(cls=Command)

@@ -4,6 +4,7 @@ Completion must never be in the way: it gives up silently when no cluster answer
 """
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import click
@@ -29,6 +30,20 @@ def completion(context: click.Context, shell: str) -> None:
     assert kind is not None
     root = context.find_root().command
     click.echo(kind(root, {}, PROGRAM, COMPLETION_VARIABLE).source())
+
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def words(known: Iterable[str]) -> Completer:
+    """Completes one of these words."""
+
+    def complete(
+        _context: click.Context, _parameter: click.Parameter, begun: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in known if word.startswith(begun)]
+
+    return complete
 
 
 def partitions(

@@ -14,7 +14,7 @@ import zmq
 from xpmem_emu.cli.cluster import arena_room
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
-from xpmem_emu.cli.output import Format, output_option, show_rows
+from xpmem_emu.cli.output import Listing, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
@@ -159,10 +159,10 @@ CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
 
 
 @click.command(cls=Command)
-@output_option
+@list_options
 @pass_session
-def doctor(session: Session, output: Format) -> ExitCode:
+def doctor(session: Session, output: Listing) -> ExitCode:
     """Check this machine and the cluster, with a remedy for what is wrong; exit code 1 if so."""
     findings = [finding for check in CHECKS for finding in check(session)]
-    click.echo(show_rows("doctor", [asdict(each) for each in findings], output))
+    session.show("doctor", [asdict(each) for each in findings], output)
     return exit_code(all(each.health is not Health.BAD for each in findings))

@@ -12,7 +12,7 @@ import click
 from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import KEYS
 from xpmem_emu.cli.commands import Group
-from xpmem_emu.cli.output import Format, Row, output_option, show_rows
+from xpmem_emu.cli.output import Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.live.keys import Capability, Client, Key, KeyFolder, Peer
 
@@ -38,17 +38,17 @@ def keys() -> None:
               help="Each of its partitions gets a key.")
 @click.option("--client", "clients", multiple=True, default=("operator",), show_default=True,
               metavar="NAME", help="A client that may do everything; may be given again.")
-@output_option
+@list_options
 @pass_session
 def init(session: Session, folder: Path, topology: str, clients: tuple[str, ...],
-         output: Format) -> None:  # fmt: skip
+         output: Listing) -> None:  # fmt: skip
     """Make every key that a topology needs and that is not there yet; safe to repeat."""
     from xpmem_emu.live.topology import read_topology
 
     wanted = _wanted(read_topology(topology), clients)
     made = KeyFolder(folder).complete(wanted)
     session.say(f"{len(made)} keys made in {folder}, {len(wanted) - len(made)} were there")
-    _show(KeyFolder(folder), output)
+    _show(session, KeyFolder(folder), output)
 
 
 def _wanted(partitions: "tuple[PartitionSpec, ...]",
@@ -72,24 +72,25 @@ def _wanted(partitions: "tuple[PartitionSpec, ...]",
 @click.option("--capability", type=click.Choice([one.value for one in Capability]),
               default=Capability.USE.value, show_default=True,
               help="What a client may do: look; spawn and use tasks; break things too.")
-@output_option
+@list_options
 @pass_session
 def new(session: Session, name: str, folder: Path, partid: int | None, uid: int,
-        gids: tuple[int, ...], capability: str, output: Format) -> None:  # fmt: skip
+        gids: tuple[int, ...], capability: str, output: Listing) -> None:  # fmt: skip
     """Make the key NAME of a client, or of a partition, and let it in."""
     client = Client(uid, list(gids), Capability(capability))
     role = client if partid is None else Peer(partid)
     made = KeyFolder(folder).make({name: role})
     session.say(f"its private half is {folder}/private/{name}.key_secret: show it to nobody")
-    click.echo(show_rows("keys", [_row(key, "live", here=True) for key in made], output, _NARROW))
+    session.show("keys", [_row(key, "live", here=True) for key in made], output, _NARROW)
 
 
 @keys.command()
 @KEYS
-@output_option
-def ls(folder: Path, output: Format) -> None:
+@list_options
+@pass_session
+def ls(session: Session, folder: Path, output: Listing) -> None:
     """List all keys of a folder, the revoked ones too."""
-    _show(KeyFolder(folder), output)
+    _show(session, KeyFolder(folder), output)
 
 
 @keys.command()
@@ -102,11 +103,11 @@ def revoke(session: Session, name: str, folder: Path) -> None:
     session.say(f"the key of {name} is revoked")
 
 
-def _show(folder: KeyFolder, output: Format) -> None:
+def _show(session: Session, folder: KeyFolder, output: Listing) -> None:
     allow, here = folder.read(), folder.private_names()
     rows = [_row(key, "live", key.name in here) for key in allow.keys]
     rows += [_row(key, "revoked", here=False) for key in allow.revoked]
-    click.echo(show_rows("keys", rows, output, _NARROW))
+    session.show("keys", rows, output, _NARROW)
 
 
 def _row(key: Key, state: str, here: bool) -> Row:

@@ -9,11 +9,20 @@ from contextlib import suppress
 
 import click
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, faulting, parameters
 from xpmem_emu.cli.arguments import HANDLE, ON_SEVERAL
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.output import Format, Row, output_option, show_record, show_rows, whole
+from xpmem_emu.cli.output import (
+    Format,
+    Listing,
+    Row,
+    list_options,
+    output_option,
+    show_record,
+    show_rows,
+    whole,
+)
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
@@ -24,7 +33,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "attachments": ("partition", "handle", "segid", "offset", "size", "home", "access",
                     "held_pages", "state"),
     "permits": ("partition", "apid", "pid", "segid", "home", "size", "state", "attachments"),
-    "faults": ("partition", "fault", "segid", "home", "page", "count", "state"),
+    "pagefaults": ("partition", "fault", "segid", "home", "page", "count", "state"),
+    "faults": faulting.FAULT_COLUMNS,
     "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),
     "channels": ("partition", "peer", "channel", "state", "slots_used", "waiting"),
     "pins": ("partition", "pid", "pinned_pages", "quarantined_frames", "importer"),
@@ -34,14 +44,18 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What can be listed, and the columns of its table; wide and the documents have all fields."""
 
+_SCHEMAS = {"faults": "faults-in-force"}
 _MEMORY = {"attachments": "address", "segments": "vaddr"}
 
 
 def rows_of(session: Session, kind: str, where: Sequence[str] | None) -> list[Row]:
-    """The rows of `kind` of the partitions `where`, or of all."""
+    """The rows of `kind` of the partitions `where`, or of all. Faults are those that were put up;
+    what a kernel calls its faults, those of pages, are `pagefaults` here."""
+    if kind == "faults":
+        return list(faulting.in_force(session, where or ()))
     rows: list[Row] = []
     for name, partition in session.survey(where or ()):
-        for row in partition.look(kind):
+        for row in partition.look("faults" if kind == "pagefaults" else kind):
             rows.append({"partition": name} | row | _named(name, partition.facts.boot, kind, row))
     return rows
 
@@ -57,29 +71,36 @@ def _named(where: str, boot: int, kind: str, row: Row) -> dict[str, object]:
 
 
 def show_kind(
-    session: Session, kind: str, where: Sequence[str] | None, output: Format
+    session: Session, kind: str, where: Sequence[str] | None, output: Listing
 ) -> None:
     """Prints the rows of `kind` once."""
     rows = session.in_names(rows_of(session, kind, where), output)
-    if not rows:
-        session.say(f"no {kind}")
-    if rows or output.is_document:
-        click.echo(show_rows(kind, rows, output, TABLES[kind]))
+    session.show(_SCHEMAS.get(kind, kind), rows, output, TABLES[kind], f"no {kind}")
+
+
+@parameters.parameter
+def _kind(text: str) -> str:
+    """A kind, in the plural or the singular."""
+    for kind in (text, f"{text}s"):
+        if kind in TABLES:
+            return kind
+    raise ValueError(f"{text!r} is not one of {', '.join(TABLES)}")
 
 
 @click.command(cls=Command)
-@click.argument("kind", type=click.Choice(list(TABLES)), metavar="KIND")
+@click.argument("kind", type=_kind, metavar="KIND",
+                shell_complete=completion.words(TABLES))
 @ON_SEVERAL
 @click.option("-w", "--watch", "again", is_flag=True, help="Show it again and again.")
 @INTERVAL
-@output_option
+@list_options
 @pass_session
 def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
-        interval: int, output: Format) -> None:  # fmt: skip
+        interval: int, output: Listing) -> None:  # fmt: skip
     """List objects of all partitions.
 
-    KIND is one of segments, attachments, permits, faults, partitions, channels, pins, tasks,
-    files.
+    KIND is one of segments, attachments, permits, pagefaults (under way), faults (that were put
+    up, as `fault ls` lists them), partitions, channels, pins, tasks, files.
     """
     if again:
         watch(

@@ -2,7 +2,8 @@
 
 json and yaml are one document with a `schema` field, such as `xpmem-emu/segments/v1`; jsonl is a
 stream, one row a line; table and wide are for people. Never two of them mixed. Tables are plain
-aligned text, never cut or wrapped, so that a pipe sees what a person sees.
+aligned text and never cut. On a terminal that is too narrow, the columns that do not fit follow on
+lines of their own; a pipe, and `-o wide`, have one line for each row.
 
 Ids and addresses need up to 64 bits and JSON readers often keep 53: in documents they are hex
 text. What a field holds is told by its name, and only by its name: `*_ns` is a time, `*_bytes`
@@ -10,14 +11,18 @@ and `size` a size, the names in `HEX_KEYS` ids, addresses and page-table entries
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from typing import TypeVar
 
 import click
 import yaml
 
-from xpmem_emu.units import format_size, format_time
+from xpmem_emu.units import format_size, format_span
 
 Row = Mapping[str, object]
 F = TypeVar("F", bound=Callable[..., object])
@@ -57,6 +62,45 @@ class Format(StrEnum):
         return self in (Format.JSON, Format.YAML)
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How a list is shown. `sort_by`: a field, with `-` before it from the largest down."""
+
+    format: Format = Format.TABLE
+    sort_by: str = ""
+    headers: bool = True
+
+    @property
+    def for_people(self) -> bool:
+        """See Format."""
+        return self.format.for_people
+
+    @property
+    def is_document(self) -> bool:
+        """See Format."""
+        return self.format.is_document
+
+
+def list_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Gives a command that lists things `-o`, `--sort-by` and `--no-headers`, passed on as one
+    Listing, `output`."""
+
+    @wraps(command)
+    def with_listing(*args: object, output: Format, sort_by: str, headers: bool,
+                     **rest: object) -> object:  # fmt: skip
+        return command(*args, output=Listing(output, sort_by, headers), **rest)
+
+    for option in (
+        click.option("--no-headers", "headers", is_flag=True, flag_value=False, default=True,
+                     help="Leave the titles of a table out."),
+        click.option("--sort-by", default="", metavar="FIELD",
+                     help="By a column or field; -FIELD from the largest down."),
+        output_option,
+    ):  # fmt: skip
+        with_listing = option(with_listing)
+    return with_listing
+
+
 def output_option(command: F) -> F:
     """Gives a command `-o FORMAT`, passed on as `output`."""
     return click.option(
@@ -66,11 +110,11 @@ def output_option(command: F) -> F:
     )(command)  # fmt: skip
 
 
-def refuse_document(output: Format, reason: str) -> None:
+def refuse_document(output: Format | Listing, reason: str) -> None:
     """A stream cannot be one document. Raises UsageError."""
     if output.is_document:
-        raise click.UsageError(f"{output.value} is one document and {reason} has no end; "
-                               "use -o jsonl")
+        name = _listing(output).format.value
+        raise click.UsageError(f"{name} is one document and {reason} has no end; use -o jsonl")
 
 
 # -- machine-readable --------------------------------------------------------------------------
@@ -125,30 +169,57 @@ def _number(key: str, value: int) -> str:
     if key in _PARTIDS:
         return f"p{value}"
     if key.endswith("_ns"):
-        return format_time(value)
+        return format_span(value)
     if key in _SIZES or key.endswith("_bytes"):
         return format_size(value)
     return str(value)
 
 
+def _label(key: str) -> str:
+    """What field `key` is called; its unit is in the cells."""
+    return key.removesuffix("_ns").removesuffix("_bytes")
+
+
 def title(key: str) -> str:
-    """The column title of field `key`; the unit is in the cells."""
-    return key.removesuffix("_ns").removesuffix("_bytes").replace("_", " ").upper()
+    """The column title of field `key`."""
+    return _label(key).replace("_", " ").upper()
 
 
-def grid(rows: Sequence[Row], keys: Sequence[str]) -> str:
-    """Aligned columns under titles, numbers to the right."""
-    cells = [[title(key) for key in keys]]
+def grid(rows: Sequence[Row], keys: Sequence[str], headers: bool = True,
+         width: int | None = None) -> str:  # fmt: skip
+    """Aligned columns under titles, numbers to the right. Columns beyond `width` follow on lines
+    of their own, indented."""
+    cells = [[title(key) for key in keys]] if headers else []
     cells += [[cell(key, row.get(key)) for key in keys] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
+    widths = [max((len(line[i]) for line in cells), default=0) for i in range(len(keys))]
     right = [bool(rows) and all(_counts(key, row.get(key)) for row in rows) for key in keys]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
+    aligned = [
+        [text.rjust(each) if to_right else text.ljust(each)
+         for text, each, to_right in zip(line, widths, right, strict=True)]
         for line in cells
+    ]  # fmt: skip
+    groups = _folded(widths, width)
+    return "\n".join(
+        (_FOLD if start else "") + _GAP.join(line[start:end]).rstrip()
+        for line in aligned
+        for start, end in groups
     )
+
+
+_GAP, _FOLD = "  ", "    "
+
+
+def _folded(widths: Sequence[int], width: int | None) -> list[tuple[int, int]]:
+    """Which columns stand on a line together: as many as fit, at least one."""
+    groups = [(0, 0)]
+    used = -len(_GAP)
+    for column, needed in enumerate(widths):
+        used += len(_GAP) + needed
+        if width is not None and used > width and column > groups[-1][0]:
+            groups.append((column, column))
+            used = len(_FOLD) + needed
+        groups[-1] = groups[-1][0], column + 1
+    return groups
 
 
 def _counts(key: str, value: object) -> bool:
@@ -158,10 +229,10 @@ def _counts(key: str, value: object) -> bool:
 
 def outline(record: Row, indent: int = 0) -> str:
     """A record as `key: value` lines, nested mappings indented, lists of mappings as tables."""
-    width = max((len(key) for key in record), default=0) + 2
+    width = max((len(_label(key)) for key in record), default=0) + 2
     lines: list[str] = []
     for key, value in record.items():
-        label = " " * indent + f"{key}:"
+        label = " " * indent + f"{_label(key)}:"
         if isinstance(value, Mapping) and value:
             lines += [label, outline(value, indent + 2)]
         elif _is_table(value):
@@ -184,20 +255,56 @@ def _table_of(value: object, indent: int) -> str:
 # -- the two shapes of a result ----------------------------------------------------------------
 
 
-def show_rows(kind: str, rows: Sequence[Row], output: Format, narrow: Sequence[str] = ()) -> str:
-    """A list of objects. `narrow` are the fields of a table, all of them where it is empty."""
-    if output is Format.JSONL:
+def show_rows(kind: str, rows: Sequence[Row], output: Format | Listing,
+              narrow: Sequence[str] = ()) -> str:  # fmt: skip
+    """A list of objects. `narrow` are the fields of a table, all of them where it is empty; in
+    wide they come first. Raises UsageError for a field to sort by that is none."""
+    listing = _listing(output)
+    rows = _sorted(rows, listing.sort_by)
+    if listing.format is Format.JSONL:
         return "\n".join(json_line(row) for row in rows)
-    if output.is_document:
-        return _document(kind, {"items": list(rows)}, output)
-    keys: Iterable[str] = {key: None for row in rows for key in row}
-    if output is Format.TABLE and narrow:
-        keys = narrow
-    return grid(rows, list(keys) or list(narrow))
+    if listing.is_document:
+        return _document(kind, {"items": list(rows)}, listing.format)
+    keys = dict.fromkeys(narrow)
+    folded = listing.format is Format.TABLE
+    if not (folded and narrow):
+        keys |= {key: None for row in rows for key in row}
+    return grid(rows, list(keys), listing.headers, _terminal_width() if folded else None)
+
+
+def _listing(output: Format | Listing) -> Listing:
+    return output if isinstance(output, Listing) else Listing(output)
+
+
+def _terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None: it is none, and anything fits."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _sorted(rows: Sequence[Row], by: str) -> Sequence[Row]:
+    if not by or not rows:
+        return rows
+    wanted = _plainly(by.removeprefix("-"))
+    keys = {_plainly(each): key for row in rows for key in row for each in (_label(key), key)}
+    if wanted not in keys:
+        known = ", ".join(dict.fromkeys(keys.values()))
+        raise click.UsageError(f"there is no field {by!r} to sort by; one of {known}")
+    key = keys[wanted]
+
+    def rank(row: Row) -> tuple[bool, float, str]:
+        value = row.get(key)
+        number = value if isinstance(value, int | float) else 0
+        return value is None, number, cell(key, value)
+
+    return sorted(rows, key=rank, reverse=by.startswith("-"))
+
+
+def _plainly(name: str) -> str:
+    return name.lower().replace(" ", "_").replace("-", "_")
 
 
 def show_record(kind: str, record: Row, output: Format) -> str:
-    """One object."""
+    """One object. An outline, where it is for people."""
     if output is Format.JSONL:
         return json_line(record)
     if output.is_document:

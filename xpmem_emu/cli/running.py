@@ -13,7 +13,7 @@ from xpmem_emu.cli import parameters
 from xpmem_emu.cli.cluster import terminated_like_interrupted
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
-from xpmem_emu.cli.output import Format, output_option, show_rows
+from xpmem_emu.cli.output import Listing, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.bundle import write_bundle
@@ -39,13 +39,13 @@ CODES = {
 @click.option("--list", "listed", is_flag=True, help="Say in a line what each shipped one shows.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="Where result bundles go.")  # fmt: skip
-@output_option
+@list_options
 @pass_session
 def run(session: Session, scenario: str, where: str, seed: int, listed: bool, runs: Path,
-        output: Format) -> ExitCode:  # fmt: skip
+        output: Listing) -> ExitCode:  # fmt: skip
     """Run a scenario: a story with faults, and its verdict; the file is the same everywhere."""
     if listed:
-        click.echo(show_rows("scenarios", _rows(), output))
+        session.show("scenarios", _rows(), output)
         return ExitCode.DONE
     if not scenario:
         raise click.UsageError("which scenario? `xpmem-emu run --list` has them")

@@ -26,7 +26,7 @@ from rich.progress import (
 
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.names import Names
-from xpmem_emu.cli.output import Format, Row
+from xpmem_emu.cli.output import Format, Listing, Row, show_rows
 from xpmem_emu.cli.parameters import TaskRef
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
 from xpmem_emu.xpmem import ids
@@ -142,7 +142,15 @@ class Session:
         named = dict.fromkeys(map(self.names.named, chosen))
         return list(named or self.names.partids)
 
-    def in_names(self, rows: Iterable[Row], output: Format) -> list[Row]:
+    def show(self, kind: str, rows: Sequence[Row], output: Listing, narrow: Sequence[str] = (),
+             nothing: str = "") -> None:  # fmt: skip
+        """Prints a list. An empty one that is no document is said to be one: `nothing`."""
+        if rows or output.is_document:
+            click.echo(show_rows(kind, rows, output, narrow))
+        else:
+            self.say(nothing or f"no {kind}")
+
+    def in_names(self, rows: Iterable[Row], output: Format | Listing) -> list[Row]:
         """What kernels said, as it is shown: partitions by their names."""
         return [self.names.shown(row, for_people=output.for_people) for row in rows]
 

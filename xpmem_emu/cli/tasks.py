@@ -20,7 +20,7 @@ from xpmem_emu.cli.arguments import (
 )
 from xpmem_emu.cli.commands import Group
 from xpmem_emu.cli.look import show_kind
-from xpmem_emu.cli.output import Format, output_option, show_record
+from xpmem_emu.cli.output import Format, Listing, list_options, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.kernel import calls
@@ -109,9 +109,9 @@ def fork(session: Session, ref: TaskRef, output: Format) -> None:
 
 @task.command()
 @ON_SEVERAL
-@output_option
+@list_options
 @pass_session
-def ls(session: Session, where: tuple[str, ...] | None, output: Format) -> None:
+def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None:
     """List the tasks."""
     show_kind(session, "tasks", where, output)
 

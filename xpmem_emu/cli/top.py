@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import click
 
 from xpmem_emu.cli.commands import Command
-from xpmem_emu.cli.output import Format, Row, output_option, show_rows, whole
+from xpmem_emu.cli.output import Listing, Row, list_options, show_rows, whole
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
 
@@ -61,9 +61,9 @@ def rows(session: Session, rates: Rates) -> list[Row]:
 
 @click.command(cls=Command)
 @INTERVAL
-@output_option
+@list_options
 @pass_session
-def top(session: Session, interval: int, output: Format) -> None:
+def top(session: Session, interval: int, output: Listing) -> None:
     """Show how busy the partitions are, again and again until Ctrl-C."""
     rates = Rates()
     watch(lambda: show_rows("top", rows(session, rates), output), interval, output)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from xpmem_emu.cli import parameters
-from xpmem_emu.cli.output import Format, refuse_document
+from xpmem_emu.cli.output import Listing, refuse_document
 from xpmem_emu.units import SECOND
 
 INTERVAL = click.option(
@@ -18,7 +18,7 @@ INTERVAL = click.option(
 )
 
 
-def watch(draw: Callable[[], str], interval_ns: int, output: Format) -> None:
+def watch(draw: Callable[[], str], interval_ns: int, output: Listing) -> None:
     """Shows `draw()` every `interval_ns` for ever. A document format is a usage error."""
     refuse_document(output, "a watch")
     console = Console()
