@@ -10,6 +10,13 @@ from xpmem_emu.image import Image
 from xpmem_emu.sim.cluster import SimCluster
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every process must collect the tests in the same order; that of a set is another in each."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if isinstance(mark.args[1], set | frozenset):
+            raise TypeError(f"{metafunc.definition.nodeid}: the parameters are a set")
+
+
 @pytest.fixture
 def make_cluster() -> Iterator[Callable[..., SimCluster]]:
     """Builds clusters, and checks at the end that each is clean (S3, S10)."""

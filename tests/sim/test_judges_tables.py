@@ -77,7 +77,9 @@ def test_the_judge_sees(mutant: str, story: Story, invariant: str) -> None:
     assert invariant in world.invariants
 
 
-@pytest.mark.parametrize("story", {story for _, story, _ in STORIES}, ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "story", dict.fromkeys(story for _, story, _ in STORIES), ids=lambda s: s.__name__
+)
 def test_the_judge_invents_nothing(story: Story) -> None:
     world = judged(image=FEW)
     story(world)

@@ -83,7 +83,7 @@ def test_the_mutant_is_seen(name: str) -> None:
     assert world.invariants & MUTANTS[name].caught_by, world.said()
 
 
-@pytest.mark.parametrize("story", set(STORIES.values()), ids=lambda story: story.__name__)
+@pytest.mark.parametrize("story", dict.fromkeys(STORIES.values()), ids=lambda s: s.__name__)
 def test_nothing_is_seen_without_it(story: Story) -> None:
     world = judged(3)
     story(world)
