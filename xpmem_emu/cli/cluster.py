@@ -6,11 +6,8 @@ launcher's business (`live.cluster`). These commands choose, ask and show.
 
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +18,7 @@ from xpmem_emu.cli import parameters
 from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
+from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
@@ -39,20 +37,6 @@ def arena_room(cluster: str) -> tuple[Path, int]:
     while not folder.exists():
         folder = folder.parent
     return folder, shutil.disk_usage(folder).free
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Inside, SIGTERM ends the command the way Ctrl-C does: with everything cleaned up."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.command(cls=Command)

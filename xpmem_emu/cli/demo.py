@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xpmem_emu.cli.cluster import terminated_like_interrupted
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.demo_diagram import Arrow, Note, arrows, draw
 from xpmem_emu.cli.demo_stage import Script, Stage, staged, wait_until
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
+from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.memory import PIECE, download, upload
 from xpmem_emu.cli.output import Row, grid, whole
 from xpmem_emu.cli.session import Session, pass_session

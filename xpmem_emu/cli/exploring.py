@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
+from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.sim.explore.search import Explored, Retold, explore, retell
 from xpmem_emu.sim.explore.tree import DEPTH_MAX, Found
@@ -107,8 +108,12 @@ def _explore(
     begun = time.monotonic()
     report = Report(world, Explored.nothing(world.name), 0.0)
     try:
-        with closing(explore(world, deviations, jobs, mutant)) as steps:
+        with (
+            terminated_like_interrupted() as check,
+            closing(explore(world, deviations, jobs, mutant)) as steps,
+        ):
             for report.explored in _watched(world.name, steps):
+                check()
                 if limit_s is not None and time.monotonic() - begun > limit_s:
                     report.cause = ExitCode.UNKNOWN
                     break

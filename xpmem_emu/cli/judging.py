@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from xpmem_emu.cli.commands import Command
-from xpmem_emu.cli.failure import ExitCode
+from xpmem_emu.cli.failure import ExitCode, exit_code
+from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.live.topology import load_image
 from xpmem_emu.sim.streams import Ending, judge
 
@@ -21,16 +22,27 @@ from xpmem_emu.sim.streams import Ending, judge
               help="What the partitions were booted with: its deadlines are the bounds.")
 @click.option("--at-rest", is_flag=True,
               help="The streams end healed and idle: then that is judged too.")
-def judge_streams(files: tuple[Path, ...], image: str, at_rest: bool) -> ExitCode:
+@output_option
+def judge_streams(
+    files: tuple[Path, ...], image: str, at_rest: bool, output: Format
+) -> ExitCode:
     """Judge the event streams that partitions wrote to files."""
     verdict = judge(files, load_image(image), Ending.AT_REST if at_rest else Ending.CUT)
+    valid = not verdict.violations
+    word = "valid" if valid else "invalid"
+    if not output.for_people:
+        click.echo(show_record("judgement", {
+            "verdict": word, "violations": [str(each) for each in verdict.violations],
+            "events": verdict.events, "boots": verdict.boots, "judged": verdict.judged,
+            "not_judged": verdict.unjudged,
+        }, output))  # fmt: skip
+        return exit_code(valid)
     for violation in verdict.violations:
         click.echo(str(violation))
     for name, meaning in verdict.judged.items():
         click.echo(f"judged      {name:<4} {meaning}")
     for name, why in verdict.unjudged.items():
         click.echo(f"not judged  {name:<4} {why}")
-    valid = not verdict.violations
     click.echo(f"{verdict.events} events of {verdict.boots} boots")
-    click.echo(f"verdict: {'valid' if valid else 'invalid'}")
-    return ExitCode.DONE if valid else ExitCode.FAILED
+    click.echo(f"verdict: {word}")
+    return exit_code(valid)

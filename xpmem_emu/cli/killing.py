@@ -4,18 +4,17 @@ Exit codes: 0 when every mutant was caught, by seeds from each start or in a sma
 """
 
 import shlex
-import sys
-from collections.abc import Iterable, Iterator
 from statistics import median
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode
+from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, output_option, show_record
+from xpmem_emu.cli.progress import tracked
+from xpmem_emu.cli.verdicts import scenario_file
 from xpmem_emu.sim.killing import Kill, kill_all
 from xpmem_emu.sim.mutants import MUTANTS
 
@@ -40,30 +39,36 @@ def kill_mutants(
 
     SCENARIO is the swarm of worlds; without one each mutant is hunted in the one that it names.
     """
+    if scenario:
+        scenario_file(scenario)
     names = list(only) or list(MUTANTS)
     kills: list[Kill] = []
     if output.for_people:
         click.echo(f"{'mutant':<29}{'median':>7}{'max':>6}{'deviations':>12}  caught by")
-    for kill in _watched(kill_all(scenario, names, starts, limit, deviations, jobs), len(names)):
-        kills.append(kill)
-        if output.for_people:
-            _tell(kill, limit)
+    hunts = kill_all(scenario, names, starts, limit, deviations, jobs)
+    interrupted = False
+    try:
+        with terminated_like_interrupted() as check:
+            for kill in tracked(hunts, len(names), "mutants"):
+                kills.append(kill)
+                if output.for_people:
+                    _tell(kill, limit)
+                check()
+    except KeyboardInterrupt:
+        interrupted = True
     survivors = [kill.mutant for kill in kills if not kill.killed]
-    if output.for_people:
+    if not output.for_people:
+        click.echo(show_record("mutants", {
+            "mutants": [_row(kill) for kill in kills], "survivors": survivors,
+            "interrupted": interrupted,
+        }, output))  # fmt: skip
+    elif kills:
         _tell_sum(kills, survivors)
-    else:
-        click.echo(show_record("mutants", {"mutants": [_row(kill) for kill in kills],
-                                           "survivors": survivors}, output))  # fmt: skip
-    return ExitCode.FAILED if survivors else ExitCode.DONE
-
-
-def _watched(kills: Iterable[Kill], total: int) -> Iterator[Kill]:
-    """With a progress bar on a terminal."""
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal,
-                  transient=True) as progress:  # fmt: skip
-        yield from progress.track(kills, total=total)
+    if interrupted and output.for_people:
+        click.echo(f"interrupted: {len(names) - len(kills)} mutants were not hunted to the end")
+    if survivors:
+        return ExitCode.FAILED
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.DONE
 
 
 def _tell(kill: Kill, limit: int) -> None:

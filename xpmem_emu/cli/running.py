@@ -4,30 +4,25 @@ Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown, 3 when the grou
 The result goes to stdout, progress to stderr.
 """
 
-import shlex
 from pathlib import Path
 
 import click
 
 from xpmem_emu.cli import parameters
-from xpmem_emu.cli.cluster import terminated_like_interrupted
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
-from xpmem_emu.cli.output import Listing, list_options
+from xpmem_emu.cli.interrupts import terminated_like_interrupted
+from xpmem_emu.cli.output import Listing, list_options, show_record
 from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.verdicts import CODES, command_line, scenario_file, with_bundle
 from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.bundle import write_bundle
 from xpmem_emu.scenario.ground import Ground
 from xpmem_emu.scenario.story import Story, read_story, shipped_stories
-from xpmem_emu.scenario.verdict import Ran, run_story
-from xpmem_emu.shipped import find_toml
+from xpmem_emu.scenario.verdict import Judgement, Ran, run_story
 from xpmem_emu.sim.run import Verdict
 
 GROUNDS = ("sim", "live", "compose")
-CODES = {
-    Verdict.VALID: ExitCode.DONE, Verdict.INVALID: ExitCode.FAILED,
-    Verdict.UNKNOWN: ExitCode.UNKNOWN,
-}  # fmt: skip
 
 
 @click.command(cls=Command)
@@ -52,19 +47,37 @@ def run(session: Session, scenario: str, where: str, seed: int, listed: bool, ru
     story = _read(scenario)
     with terminated_like_interrupted():
         ran = _ran(session, story, where, seed)
-    judgement = ran.judgement
-    replay = shlex.join(["xpmem-emu", "run", scenario, "--on", where, "--seed", str(seed)])
-    folder = write_bundle(story, ran, runs, replay)
+    replay = command_line("run", scenario, "--on", where, "--seed", seed)
+    with_bundle(
+        lambda: write_bundle(story, ran, runs, replay),
+        lambda folder: _tell(ran.judgement, folder, replay, output),
+    )
+    return CODES[ran.judgement.verdict]
+
+
+def _tell(judgement: Judgement, folder: Path | None, replay: str, output: Listing) -> None:
+    """The findings and the verdict. `folder`: the bundle, None when it could not be written."""
+    if not output.for_people:
+        record = {
+            "scenario": judgement.scenario, "ground": judgement.ground, "seed": judgement.seed,
+            "verdict": judgement.verdict.value, "findings": judgement.findings,
+            "steps": judgement.steps, "events": judgement.events, "took_ns": judgement.took_ns,
+            "replay": replay, "bundle": str(folder) if folder else None,
+        }  # fmt: skip
+        click.echo(show_record("run", record, output.format))
+        return
     for finding in judgement.findings:
         click.echo(finding)
-    click.echo(f"bundle: {folder}")
+    if judgement.verdict is not Verdict.VALID:
+        click.echo(f"replay: {replay}")
+    if folder is not None:
+        click.echo(f"bundle: {folder}")
     click.echo(f"verdict: {judgement.verdict.value}")
-    return CODES[judgement.verdict]
 
 
 def _read(scenario: str) -> Story:
     try:
-        return read_story(find_toml("scenarios", scenario))
+        return read_story(scenario_file(scenario))
     except KernelError as error:
         raise CommandFailed(
             error.cause, error.remedy, ExitCode.USAGE, error.errno

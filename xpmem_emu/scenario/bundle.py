@@ -5,7 +5,7 @@
     diagram.svg    messages               trace.json    for the Perfetto viewer
     replay         the command that does it again
 
-`runs/<scenario>/latest` points at the newest one.
+`runs/<scenario>/latest` points at the newest one of a scenario, `runs/latest` at that of all.
 """
 
 import shutil

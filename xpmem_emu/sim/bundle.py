@@ -5,9 +5,11 @@
     history.jsonl  what tasks saw            diagram.svg    messages, Lamport style
     trace.json     for the Perfetto viewer   replay         the command that does it again
 
-`runs/<scenario>/latest` points at the newest one.
+`runs/<scenario>/latest` points at the newest one of a scenario, `runs/latest` at that of all.
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,16 +42,26 @@ def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
 
 @contextmanager
 def new_bundle(root: Path, scenario: str) -> Iterator[Path]:
-    """A folder for the bundle of a run of `scenario`; `latest` points at it once it is written.
-    Raises OSError."""
-    folder = root / scenario / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+    """A folder for the bundle of a run of `scenario`; `latest` points at it once it is written, and
+    when it cannot be, nothing of it is left. Raises OSError."""
+    home = root / scenario
+    if home.is_symlink():  # a scenario is called latest
+        home.unlink()
+    folder = home / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     folder.mkdir(parents=True)
-    yield folder
-    _point(root / scenario / "latest", folder.name)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _point(home / "latest", folder.name)
+    _point(root / "latest", f"{scenario}/{folder.name}")
 
 
 def _point(link: Path, target: str) -> None:
-    fresh = link.with_name(".latest")
+    if link.is_dir() and not link.is_symlink():
+        return
+    fresh = link.with_name(f".latest-{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.rename(link)

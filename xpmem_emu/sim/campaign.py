@@ -8,7 +8,6 @@ although there were seeds enough; unknown when a run is unknown and none is inva
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, Verdict, run_plan
 from xpmem_emu.sim.swarm import Swarm, read_swarm
+from xpmem_emu.sim.workers import workers
 from xpmem_emu.sim.world import draw
 
 _CHUNK = 4
@@ -93,8 +93,5 @@ def results(
     if jobs == 1:
         yield from map(work, seeds)
         return
-    with ProcessPoolExecutor(jobs) as pool:
-        try:
-            yield from pool.map(work, seeds, chunksize=_CHUNK)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with workers(jobs) as pool:
+        yield from pool.map(work, seeds, chunksize=_CHUNK)

@@ -12,7 +12,6 @@ hardly ever draws. A mutant that survives both is a hole in the checkers or in t
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import Pool
 from statistics import median
 
 from xpmem_emu.shipped import find_toml
@@ -22,6 +21,7 @@ from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.mutants import MUTANTS
 from xpmem_emu.sim.run import Result
 from xpmem_emu.sim.swarm import Swarm, read_swarm
+from xpmem_emu.sim.workers import workers
 
 _APART = 10_000
 """Seeds between one start and the next."""
@@ -120,5 +120,5 @@ def kill_all(
     if jobs == 1:
         yield from map(work, names)
         return
-    with Pool(jobs) as pool:
-        yield from pool.imap(work, names)
+    with workers(jobs) as pool:
+        yield from pool.map(work, names)

@@ -122,3 +122,9 @@ def _check(swarm: Swarm) -> None:
         for name in names:
             if name not in known:
                 raise msgspec.ValidationError(f"there is no {what} {name!r}")
+    if not any(swarm.workloads.values()):
+        raise msgspec.ValidationError("it has no workloads, or none with a weight")
+    for part in ("sizes", "faults"):
+        for key, bounds in msgspec.structs.asdict(getattr(swarm, part)).items():
+            if isinstance(bounds, tuple) and len(bounds) == 2 and bounds[0] > bounds[1]:
+                raise msgspec.ValidationError(f"{part}.{key}: {bounds[0]} is above {bounds[1]}")

@@ -6,7 +6,6 @@ one way the earliest is kept. Workers are forked and share the table of states.
 """
 
 import multiprocessing as mp
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.pool import Pool
@@ -20,6 +19,7 @@ from xpmem_emu.sim.explore.tree import Branch, End, Found, States, Tally, run_br
 from xpmem_emu.sim.explore.verdict import judge
 from xpmem_emu.sim.explore.world import World
 from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.workers import deaf
 
 _context = mp.get_context("fork")
 
@@ -161,13 +161,8 @@ def _trees(
         yield map(_grow, range(len(branches)))
         return
     pool: Pool
-    with _context.Pool(jobs, _deaf) as pool:
+    with _context.Pool(jobs, deaf) as pool:
         yield pool.imap_unordered(_worker, range(len(branches)))
-
-
-def _deaf() -> None:
-    """Ctrl-C is for the process that searches: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _worker(number: int) -> Tally:
