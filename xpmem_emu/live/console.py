@@ -15,12 +15,12 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-import zmq
 
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Load, Pread, Spawn, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Outcome
+from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import (
     Ask,
     BootFacts,
@@ -34,6 +34,7 @@ from xpmem_emu.live.console_wire import (
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.loop import Socket
 from xpmem_emu.live.reception import Asker, Reception, too_big
 from xpmem_emu.live.rights import Rights, needed_for_faults
 from xpmem_emu.live.sessions import SUBSCRIPTIONS_MAX, Session, Sessions
@@ -49,23 +50,26 @@ log = structlog.get_logger("console")
 class Console:
     """Serves the clients of one partition on a bound ROUTER socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket,
                  driver: Driver, stream: Stream, facts: Callable[[], BootFacts],
                  lease_s: float, faults: Callable[[object], Value], door: Door | None,
-                 ) -> None:  # fmt: skip
+                 connections: Connections, sessions_max: int) -> None:  # fmt: skip
         """`faults` answers what a client asks about faults; raises KernelError, BadMessage.
-        `door`: who guards `socket`."""
+        `door`: who guards `socket`; `connections`: who is connected to it."""
         self._loop = loop
         self._driver = driver
         self._stream = stream
         self._facts = facts
         self._faults = faults
         self._lease_ns = int(lease_s * 1e9)
-        self._sessions = Sessions(self._lease_ns)
+        self._sessions = Sessions(self._lease_ns, sessions_max)
         self._rights = Rights()
         self._door = door
+        self._connections = connections
         self._flush: asyncio.Handle | None = None
-        self._reception = Reception(loop, socket, door, self._sessions.name_of, self._serve)
+        self._reception = Reception(
+            loop, socket, door, connections, self._sessions.name_of, self._serve
+        )
         self.counters = self._reception.counters
         self._checked_ns = time.monotonic_ns()
         self._lease_timer = loop.call_later(lease_s / 4, self._check_leases)
@@ -89,6 +93,7 @@ class Console:
         if self._flush is not None:
             self._flush.cancel()
         self._reception.close()
+        self._connections.close()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -101,6 +106,7 @@ class Console:
             hello, facts = codec.convert(request.body, Hello), self._facts()
             _require_boot(hello, facts)
             self._sessions.hello(now_ns, asker.connection, hello, asker.public)
+            self._connections.keep(asker.connection)
             return self._done(asker, request, facts)
         session = self._sessions.heard(now_ns, asker.connection, asker.public)
         if session is None:
@@ -196,6 +202,8 @@ class Console:
         for key in session.subscriptions:
             self._stream.unsubscribe(key)
         self._reception.forget(session.name)
+        for connection in session.connections:
+            self._connections.estrange(connection)
         left = set(self._sessions.end(session))
 
         def gone(pid: int, _outcome: Outcome) -> None:

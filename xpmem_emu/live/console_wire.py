@@ -89,6 +89,9 @@ class BootFacts(Struct, frozen=True):
     """A session that is silent for so many seconds loses its tasks."""
     traffic: dict[str, int]
     """Messages of the interconnect, and malformed or dropped ones of the console."""
+    limits: dict[str, int]
+    """What the system lets it have: open files, and with them connections and sessions of clients.
+    """
 
 
 class EventBatch(Struct, frozen=True):

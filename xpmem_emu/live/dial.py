@@ -1,8 +1,8 @@
 """How a client gets through to a console: a socket that connects once, and why it did not.
 
-A unix socket is looked at first, so nobody waits for one that is not there. Over tcp libzmq tells
-only its monitor how a handshake went; without that, a closed door would look like a slow partition.
-A door tells nobody why it stays closed, so neither can the error here.
+A unix socket is looked at first, so nobody waits for one that is not there. libzmq tells only its
+monitor how a handshake went; without that, a closed door would look like a slow partition. A door
+tells nobody why it stays closed, so neither can the error here.
 """
 
 import errno
@@ -17,7 +17,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.keys import Credentials, KeyFolder
-from xpmem_emu.live.loop import new_socket
+from xpmem_emu.live.loop import Socket, new_socket
 from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE
 from xpmem_emu.live.topology import is_tcp
 
@@ -53,13 +53,13 @@ class Dial:
     def __init__(self, endpoint: str, shown: Credentials | None) -> None:
         """Raises XpmemError when it is plain that nobody can answer."""
         _require_listener(endpoint)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        context: zmq.Context[Socket] = zmq.Context.instance()
         self._endpoint = endpoint
         self._shown = shown
         self.socket = new_socket(context, zmq.DEALER, queue=_QUEUE, message_max=MESSAGE_MAX)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        self._monitor = self._watch(context) if is_tcp(endpoint) else None
+        self._monitor: Socket | None = self._watch(context)
         if shown is not None:
             shown.show(self.socket)
         try:
@@ -81,7 +81,7 @@ class Dial:
             return True
         if self._monitor is not None and self._monitor in ready:
             event = parse_monitor_message(self._monitor.recv_multipart())["event"]
-            raise self._absent() if event == zmq.EVENT_CLOSED else self._refusal()
+            raise self._absent() if event == zmq.EVENT_CLOSED else self.refusal()
         return False
 
     def give_up(self) -> None:
@@ -93,7 +93,7 @@ class Dial:
         """The error of who waited long enough."""
         return xpmem_error(errno.ETIMEDOUT, f"nobody answers at {self._endpoint}", "xpmem-emu ps")
 
-    def _watch(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    def _watch(self, context: zmq.Context[Socket]) -> Socket:
         address = f"inproc://dial.{next(_monitors)}"
         self.socket.monitor(address, _HOPELESS)
         monitor = context.socket(zmq.PAIR)
@@ -113,7 +113,14 @@ class Dial:
             errno.ECONNREFUSED, f"nobody listens at {self._endpoint}", "xpmem-emu ps, there"
         )
 
-    def _refusal(self) -> XpmemError:
+    def refusal(self) -> XpmemError:
+        """The error of whose connection is closed before anything was said."""
+        if not is_tcp(self._endpoint):
+            return xpmem_error(
+                errno.ECONNREFUSED, f"{self._endpoint} closes its door: as many connections as the "
+                "partition can have are open, or it went away just now",
+                "close some, or give it more open files (ulimit -n); xpmem-emu ps",
+            )  # fmt: skip
         if self._shown is None:
             return xpmem_error(
                 errno.ECONNREFUSED, f"{self._endpoint} closes its door: we showed no key",

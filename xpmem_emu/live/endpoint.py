@@ -16,8 +16,9 @@ import zmq
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live.connections import Connections, Refusals
 from xpmem_emu.live.door import Door, Side
-from xpmem_emu.live.loop import Inbox, new_socket, receive_now, receive_signed, send_now
+from xpmem_emu.live.loop import Inbox, Socket, new_socket, send_now
 from xpmem_emu.live.topology import is_tcp
 from xpmem_emu.xpc.frame import claimed_source
 
@@ -43,10 +44,10 @@ class Traffic:
 class XpcEndpoint:
     """`peers` maps partids to the endpoints where they listen."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop,
+    def __init__(self, context: zmq.Context[Socket], loop: asyncio.AbstractEventLoop,
                  listen: str, peers: Mapping[int, str], *, queue: int, message_max: int,
-                 deliver: Callable[[list[Buffer]], None], door: Door | None,
-                 forged: Callable[[int, int], None]) -> None:  # fmt: skip
+                 deliver: Callable[[list[Buffer]], None], door: Door | None, connections_max: int,
+                 refusals: Refusals, forged: Callable[[int, int], None]) -> None:  # fmt: skip
         """Starts to listen; `deliver` gets the frames of each message. `door` guards what is
         tcp; `forged` hears of a partition that spoke in the name of another. Raises KernelError."""
         self.traffic = Traffic()
@@ -56,18 +57,20 @@ class XpcEndpoint:
         self._message_max = message_max
         self._deliver = deliver
         self._forged = forged
-        self._links: dict[int, zmq.Socket[bytes]] = {}
+        self._links: dict[int, Socket] = {}
         self._shown_to: dict[int, str] = {}
         """Public keys of the peers whose links are guarded."""
         self._door = door
         socket = new_socket(context, zmq.ROUTER, queue=queue, message_max=message_max)
-        if door is not None and is_tcp(listen):
+        guarded = door is not None and is_tcp(listen)
+        if door is not None and guarded:
             door.guard(socket, Side.PEERS)
-            bind(socket, listen)
-            self._inbox = Inbox(loop, socket, self._received_signed, receive_signed)
-        else:
-            bind(socket, listen)
-            self._inbox = Inbox(loop, socket, self._received, receive_now)
+        self._connections = Connections(
+            loop, context, socket, Side.PEERS, guarded, connections_max, refusals
+        )
+        bind(socket, listen)
+        received = self._received_signed if guarded else self._received
+        self._inbox = Inbox(loop, socket, received, self._connections.receive)
         for partid in self._peers:
             self._link(partid)
 
@@ -96,10 +99,11 @@ class XpcEndpoint:
     def close(self) -> None:
         """Close every socket."""
         self._inbox.close()
+        self._connections.close()
         for partid in list(self._links):
             self.drop_link(partid)
 
-    def _link(self, partid: int) -> zmq.Socket[bytes] | None:
+    def _link(self, partid: int) -> Socket | None:
         """The link to a peer; None: it has no key, so whoever listens there is not the peer."""
         link = self._links.get(partid)
         if link is not None:
@@ -124,6 +128,7 @@ class XpcEndpoint:
 
     def _received(self, frames: list[Buffer]) -> None:
         self.traffic.received += 1
+        self._connections.keep(bytes(frames[0]))
         self._deliver(frames[1:])
 
     def _received_signed(self, frames: list[Buffer]) -> None:
@@ -138,10 +143,11 @@ class XpcEndpoint:
                 self._forged(owner, source)
         else:
             self.traffic.received += 1
+            self._connections.keep(bytes(frames[0]))
             self._deliver(frames[2:])
 
 
-def bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
+def bind(socket: Socket, endpoint: str) -> None:
     """Listen at `endpoint`. Raises KernelError with the errno of the system."""
     try:
         socket.bind(endpoint)

@@ -60,6 +60,9 @@ class Line:
             (answer,) = self.exchange([Request(hello, kind=Ask.HELLO)], timeout)
         except BaseException:
             dial.give_up()
+            if self.broken:
+                # Cut as soon as it was made: the partition hears of a connection a moment later.
+                raise dial.refusal() from None
             raise
         self.facts = convert(answer.value, BootFacts)
 

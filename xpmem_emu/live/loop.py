@@ -15,6 +15,8 @@ import zmq
 
 from xpmem_emu.kernel.interface import Buffer
 
+Socket = zmq.Socket[bytes]
+
 BATCH = 128
 """Messages read per turn of the loop."""
 _COPY_BELOW = 4096
@@ -23,8 +25,8 @@ _PARTS_MAX = 9
 """Parts of a message that are kept: one more than anybody has a use for, so that too many show."""
 
 
-def new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, *, queue: int,
-               message_max: int) -> zmq.Socket[bytes]:  # fmt: skip
+def new_socket(context: zmq.Context[Socket], kind: int, *, queue: int,
+               message_max: int) -> Socket:  # fmt: skip
     """A socket that never blocks and never grows: `queue` messages per direction and peer, no
     message part above `message_max` bytes, nothing kept after close."""
     socket = context.socket(kind)
@@ -34,19 +36,22 @@ def new_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, *, queue: int
     return socket
 
 
-def receive_now(socket: zmq.Socket[bytes]) -> list[Buffer]:
+def receive_now(socket: Socket) -> list[Buffer]:
     """The next message. Raises zmq.Again when there is none. Long parts are not copied."""
     return _with_rest(socket, [socket.recv(zmq.NOBLOCK)])
 
 
-def receive_signed(socket: zmq.Socket[bytes]) -> list[Buffer]:
-    """The next message of a ROUTER that demands keys, with the public key of its sender put in
-    after the first part. Raises zmq.Again when there is none."""
+def receive_from(socket: Socket, signed: bool = False) -> tuple[list[Buffer], int]:
+    """The next message, and the descriptor that it came by. `signed`: the socket demands keys, and
+    the public key of the sender is put in after the first part. Raises zmq.Again."""
     first = socket.recv(zmq.NOBLOCK, copy=False)
-    return _with_rest(socket, [first.bytes, str(first.get("User-Id")).encode()])
+    head: list[Buffer] = [first.bytes]
+    if signed:
+        head.append(str(first.get("User-Id")).encode())
+    return _with_rest(socket, head), int(first.get(zmq.SRCFD))
 
 
-def _with_rest(socket: zmq.Socket[bytes], frames: list[Buffer]) -> list[Buffer]:
+def _with_rest(socket: Socket, frames: list[Buffer]) -> list[Buffer]:
     while socket.getsockopt(zmq.RCVMORE):
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         if len(frames) < _PARTS_MAX:
@@ -54,7 +59,7 @@ def _with_rest(socket: zmq.Socket[bytes], frames: list[Buffer]) -> list[Buffer]:
     return frames
 
 
-def send_now(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
+def send_now(socket: Socket, frames: Sequence[Buffer]) -> bool:
     """Queue a message without blocking; False: the queue is full or nobody is connected.
 
     Only immutable parts are sent without a copy: the others may change before they are sent.
@@ -72,7 +77,7 @@ def send_now(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
 
 
 def send_tracked(
-    socket: zmq.Socket[bytes], frames: Sequence[Buffer]
+    socket: Socket, frames: Sequence[Buffer]
 ) -> zmq.MessageTracker | None:
     """Queue a message without blocking, as `send_now` does. Result: what tells when its last part
     has been sent; None: it was not queued."""
@@ -93,13 +98,13 @@ def _mutable(frame: Buffer) -> bool:
     return not isinstance(owner, bytes)
 
 
-Receive = Callable[[zmq.Socket[bytes]], list[Buffer]]
+Receive = Callable[[Socket], list[Buffer]]
 
 
 class Inbox:
     """Reads a socket whenever there is something to read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket,
                  deliver: Callable[[list[Buffer]], None], receive: Receive = receive_now,
                  delivered: Callable[[], None] = lambda: None,
                  batch: int = BATCH) -> None:  # fmt: skip
@@ -119,6 +124,11 @@ class Inbox:
         """To be called after a send on the same socket."""
         if self._again is None and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._again = self._loop.call_soon(self._drain)
+
+    def read_all(self) -> None:
+        """Read what is there now, out of turn."""
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._deliver(self._receive(self._socket))
 
     def close(self) -> None:
         """Stop reading and close the socket."""

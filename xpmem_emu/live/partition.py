@@ -31,6 +31,7 @@ from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
 from xpmem_emu.live import console_wire
 from xpmem_emu.live.arena import Arena, ArenaMemory
+from xpmem_emu.live.connections import Connections, Refusals
 from xpmem_emu.live.console import Console
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver, SteppedKernel
@@ -42,6 +43,7 @@ from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.paths import make_own_folder
+from xpmem_emu.live.room import make_room
 from xpmem_emu.live.stream import Stream
 from xpmem_emu.live.topology import is_tcp, load_image
 from xpmem_emu.trace import Record
@@ -106,6 +108,8 @@ class Harness:
         """Boots; `stack` undoes it. Raises KernelError when something is refused."""
         self._config = config
         self._end: Panic | Halt | None = None
+        self._room = make_room(len(config.peers))
+        self._refusals = Refusals()
         image = load_image(config.image, domain=config.domain, memory=config.memory)
         folder = Path(config.arena_folder)
         make_own_folder(folder)
@@ -205,7 +209,8 @@ class Harness:
         if not self._config.keys:
             return None
         folder = KeyFolder(Path(self._config.keys))
-        return Door(self._loop, context, folder, self._config.partid, self._keys_changed)
+        return Door(self._loop, context, folder, self._config.partid, self._refusals,
+                    self._keys_changed)  # fmt: skip
 
     def _keys_changed(self) -> None:
         self._endpoint.keys_changed()
@@ -217,7 +222,8 @@ class Harness:
             context, self._loop, self._config.listen, self._config.peers,
             # A full window of requests and of answers on each of two channels.
             queue=4 * xpc.slots, message_max=xpc.payload + codec.MAX_BYTES,
-            deliver=self._driver.receive, door=self._door, forged=self._driver.forged,
+            deliver=self._driver.receive, door=self._door, connections_max=self._room.peers,
+            refusals=self._refusals, forged=self._driver.forged,
         )  # fmt: skip
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
@@ -227,10 +233,14 @@ class Harness:
         door = self._door if is_tcp(self._console_listen()) else None
         if door is not None:
             door.guard(socket, Side.CLIENTS)
+        connections = Connections(
+            self._loop, context, socket, Side.CLIENTS, door is not None, self._room.clients,
+            self._refusals,
+        )  # fmt: skip
         bind(socket, self._console_listen())
         return Console(
             self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s,
-            self._faults.serve, door,
+            self._faults.serve, door, connections, self._room.sessions,
         )  # fmt: skip
 
     def _console_listen(self) -> str:
@@ -247,7 +257,11 @@ class Harness:
                 "sent": traffic.sent, "received": traffic.received, "dropped": traffic.dropped,
                 "console_malformed": counters.malformed, "console_unsent": counters.unsent,
                 "console_turned_away": counters.turned_away,
-                "refused": self._door.refused if self._door is not None else 0,
+                "refused": self._refusals.count,
+            },
+            limits={
+                "descriptors": self._room.descriptors, "connections": self._room.clients,
+                "sessions": self._room.sessions,
             },
         )  # fmt: skip
 

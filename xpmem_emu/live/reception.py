@@ -19,6 +19,7 @@ import zmq
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Buffer, Failed, Outcome
+from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import Envelope, answer_frames
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.keys import Client
@@ -33,7 +34,7 @@ from xpmem_emu.live.limits import (
     Turns,
     Unread,
 )
-from xpmem_emu.live.loop import Inbox, receive_now, receive_signed, send_now, send_tracked
+from xpmem_emu.live.loop import Inbox, Socket, send_now, send_tracked
 
 log = structlog.get_logger("console")
 
@@ -68,10 +69,10 @@ class _Waiting:
 
 
 class Reception:
-    """The socket of one console, bound already; `door` guards it."""
+    """The socket of one console, bound already; `door` guards it, `connections` are its."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes],
-                 door: Door | None, client_of: Callable[[bytes], object],
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket, door: Door | None,
+                 connections: Connections, client_of: Callable[[bytes], object],
                  serve: Callable[[Asker, Envelope, Buffer], None]) -> None:  # fmt: skip
         """`client_of`: whom a connection without a key belongs to. `serve` answers, or raises
         KernelError or BadMessage."""
@@ -88,8 +89,9 @@ class Reception:
         self._unread: defaultdict[object, Unread] = defaultdict(Unread)
         self._next_turn: asyncio.Handle | None = None
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        receive = receive_now if door is None else receive_signed
-        self._inbox = Inbox(loop, socket, self._arrived, receive, self._serve_turns, BATCH)
+        self._inbox = Inbox(
+            loop, socket, self._arrived, connections.receive, self._serve_turns, BATCH
+        )
 
     def close(self) -> None:
         """Answer nobody any more; what was answered already is still sent."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import Hello
 
-SESSIONS_MAX = 1024
 CONNECTIONS_MAX = 256
 SESSIONS_OF_KEY_MAX = 64
 CONNECTIONS_OF_KEY_MAX = 256
@@ -37,8 +36,9 @@ class Session:
 class Sessions:
     """The sessions of one partition."""
 
-    def __init__(self, lease_ns: int) -> None:
+    def __init__(self, lease_ns: int, most: int) -> None:
         self._lease_ns = lease_ns
+        self._most = most
         self._by_name: dict[str, Session] = {}
         self._by_connection: dict[bytes, Session] = {}
         self._owners: dict[int, Session] = {}
@@ -53,8 +53,11 @@ class Sessions:
         if self._by_connection.get(connection, session) is not session:
             raise KernelError(errno.EISCONN, "this connection is of another session")
         if session is None:
-            if len(self._by_name) >= SESSIONS_MAX:
-                raise KernelError(errno.EUSERS, f"{SESSIONS_MAX} clients are connected already")
+            if len(self._by_name) >= self._most:
+                raise KernelError(
+                    errno.EUSERS, f"{self._most} clients are connected already",
+                    "close some, or give the partition more open files (ulimit -n)",
+                )  # fmt: skip
             if key and len(self._of_key(key)) >= SESSIONS_OF_KEY_MAX:
                 raise KernelError(errno.EUSERS, f"{SESSIONS_OF_KEY_MAX} clients with this key")
             session = Session(hello.session, hello.client, now_ns, key)
