@@ -69,8 +69,10 @@ class FakeTask:
 
     def amo(self, address: int, operation: str, operand: int, compare: int) -> int:
         before = int.from_bytes(self.load(address, 8), "little")
-        assert operation == "add"
-        self.store(address, (before + operand).to_bytes(8, "little"))
+        after = before + operand
+        if operation == "compare_swap":
+            after = operand if before == compare else before
+        self.store(address, after.to_bytes(8, "little"))
         return before
 
     def xpmem_make(self, vaddr: int, size: int, permit_value: int, *, name: str = "") -> int:
@@ -219,7 +221,12 @@ class FakePartition:
         raise xpmem_error(errno.ENOENT, f"no object {what}")
 
     def pagetable(self, pid: int, address: int) -> Row:
-        return {"pid": pid, "address": address, "levels": [{"level": "pgd", "index": 0}]}
+        area = "none: an access is SIGSEGV"
+        for start, each in self.tasks[pid].areas.items() if pid in self.tasks else ():
+            if start <= address < start + len(each.memory):
+                area = f"{start:#x}-{start + len(each.memory):#x} rws"
+        return {"pid": pid, "address": address, "levels": [{"level": "pgd", "index": 0}],
+                "area": area}  # fmt: skip
 
     def status(self) -> Row:
         return {"frames_total": self.memory // 4096}

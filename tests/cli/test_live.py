@@ -72,10 +72,16 @@ def tasks_of(live: Live, partition: str) -> list[str]:
 
 
 def test_a_file_survives_the_way_through_two_partitions(live: Live, file: Path) -> None:
-    handle = live.ok("attach", live.ok("export", str(file), "--on", "p0"), "--on", "p1")
-    outcome = live("cat", handle, "--size", str(file.stat().st_size))
-    assert outcome.raw == file.read_bytes()
-    assert len(live("cat", handle).raw) == 4 * 4096
+    segid = live.ok("export", str(file), "--on", "p0")
+    handle = live.ok("attach", segid, "--on", "p1")
+    for memory in (handle, segid):
+        assert live("cat", memory).raw == file.read_bytes()
+        assert len(live("cat", memory, "--size", "16K").raw) == 4 * 4096
+    part = live.ok("attach", segid, "--on", "p1", "--offset", "8K")
+    assert live("cat", part).raw == file.read_bytes()[8192:]
+    outcome = live("cp", str(file), f"{handle}+8K")
+    assert "more bytes than the 8192 from here on: nothing was written" in outcome.err
+    assert live("cat", handle).raw == file.read_bytes()
 
 
 def test_part_of_a_segment_can_be_attached_anywhere(live: Live, file: Path) -> None:

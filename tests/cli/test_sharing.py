@@ -24,12 +24,43 @@ def test_a_file_goes_from_one_partition_to_another(shell: Shell, file: Path) -> 
     assert outcome.raw == file.read_bytes()
 
 
-def test_a_segment_is_whole_pages_and_a_bare_cat_gives_all_of_them(
+def test_a_segment_is_whole_pages_and_a_bare_cat_gives_what_was_exported(
     shell: Shell, file: Path
 ) -> None:
-    handle = shell.ok("attach", shell.ok("export", str(file), "--on", "p0"), "--on", "p1")
-    assert len(shell("cat", handle).raw) == 8192
-    assert len(shell("cat", handle, "--offset", "4K").raw) == 4096
+    segid = shell.ok("export", str(file), "--on", "p0")
+    handle = shell.ok("attach", segid, "--on", "p1")
+    for memory in (handle, segid, shell.ok("attach", segid, "--on", "p0")):
+        assert shell("cat", memory).raw == file.read_bytes()
+        assert shell("cat", memory, "--offset", "4K").raw == file.read_bytes()[4096:]
+        assert shell("cat", f"{memory}+8191").raw == b""
+        assert shell("cat", memory, "--size", "8K").raw == file.read_bytes() + bytes(3072)
+    own = json.loads(shell.ok("get", "segments", "-o", "json"))["items"][0]["handle"]
+    assert len(shell("cat", own).raw) == 5120
+    copy = file.with_name("copy")
+    shell.ok("cp", segid, str(copy))
+    assert copy.read_bytes() == file.read_bytes()
+
+
+def test_memory_that_was_not_exported_by_length_is_whole(shell: Shell) -> None:
+    owner = shell.ok("task", "spawn", "--on", "p0", "--name", "export.5")
+    memory = shell.ok("task", "mmap", owner, "8K")
+    segid = shell.ok("export", memory, "--size", "8K")
+    assert len(shell("cat", segid).raw) == 8192
+    assert len(shell("cat", shell.ok("export", "--size", "5000", "--on", "p0")).raw) == 5000
+
+
+def test_a_segment_is_memory_that_is_loaded_and_stored_by_its_segid(shell: Shell) -> None:
+    segid = shell.ok("export", "--size", "8K", "--on", "p0")
+    shell.ok("store", f"{segid}+4K", "hello")
+    assert shell.ok("load", f"{segid}+4K", "5", "--text") == "hello"
+    assert shell.ok("amo", segid, "add", "3") == "0"
+    outcome = shell("cat", "0x7000000000009")
+    assert outcome.code == 1
+    assert "no partition p7" in outcome.err
+    shell.ok("remove", segid)
+    outcome = shell("cat", segid)
+    assert outcome.code == 1
+    assert f"(ENOENT): there is no segment {segid}; try: xpmem-emu get segments" in outcome.err
 
 
 def test_stdout_has_the_data_and_stderr_the_talk(shell: Shell, file: Path) -> None:

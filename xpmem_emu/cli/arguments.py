@@ -15,6 +15,7 @@ PARTITION = click.argument(
     "where", type=parameters.partition, metavar="P", shell_complete=completion.partitions
 )
 HANDLE = click.argument("handle", type=parameters.handle, metavar="HANDLE[+OFFSET]")
+MEMORY = click.argument("memory", type=parameters.memory, metavar="HANDLE|SEGID[+OFFSET]")
 TASK = click.argument("ref", type=parameters.task, metavar="P:BOOT:PID")
 SIZE = click.argument("size", type=parameters.size, metavar="SIZE")
 FILE = click.argument("file", metavar="FILE")

@@ -1,89 +1,168 @@
 """Reading and writing memory of the cluster: cat, cp, load, store, amo.
 
-Every access is made as the handle's task would make it: it faults, and it can end in a signal.
+Every access is made as the task would make it whose memory it is: it faults, and it can end in a
+signal. A copy is compared with the room there is before its first byte, and says how far it came
+when it does not come to its end.
 """
 
+import errno
+import os
+import stat
 import sys
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import click
 
 from xpmem_emu.cli import parameters
-from xpmem_emu.cli.arguments import HANDLE, SIZE
+from xpmem_emu.cli.arguments import MEMORY, SIZE
 from xpmem_emu.cli.commands import Command
-from xpmem_emu.cli.memory import PIECE, download, extent, upload
+from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.memory import PIECE, download, extent, reached, room, upload
 from xpmem_emu.cli.output import Format, output_option, show_record
-from xpmem_emu.cli.parameters import Handle
+from xpmem_emu.cli.parameters import Memory
 from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.units import SIZE_LIMIT
 
 _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
+_STREAM = "-"
 
 
 @click.command(cls=Command)
-@HANDLE
+@MEMORY
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE", help="Begin here.")
 @click.option("--size", type=parameters.size, metavar="SIZE",
-              help="How many bytes.  [default: to the end of the attachment]")
+              help="How many bytes.  [default: to the end of what was exported]")
 @pass_session
-def cat(session: Session, handle: Handle, offset: int, size: int | None) -> None:
-    """Write the bytes of an attachment to stdout."""
-    stdout = sys.stdout.buffer
-    place = handle.further(offset).place
-    with session.task(handle.task) as task:
-        length = extent(task, place) if size is None else size
-        for piece in download(task, place, length):
-            stdout.write(piece)
+def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None:
+    """Write the bytes of an attachment or a segment to stdout."""
+    _save(session, memory.further(offset), _STREAM, size)
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--size", type=parameters.size, metavar="SIZE",
-              help="How many bytes to read from a handle.  [default: to its end]")
+              help="At most so many bytes.  [default: all of FROM]")
 @pass_session
 def cp(session: Session, source: str, target: str, size: int | None) -> None:
-    """Copy between a handle and a file here, either way."""
-    reading = parameters.looks_like_handle(source)
-    if reading == parameters.looks_like_handle(target):
-        raise click.UsageError("One of FROM and TO is a handle, the other a file.")
+    """Copy between memory and a file here, either way; - is stdin or stdout."""
+    reading = parameters.looks_like_memory(source)
+    if reading == parameters.looks_like_memory(target):
+        raise click.UsageError("One of FROM and TO is a handle or segid, the other a file.")
     if reading:
-        count = _save(session, parameters.handle(source), Path(target), size)
+        count = _save(session, parameters.memory(source), target, size)
     else:
-        count = _restore(session, Path(source), parameters.handle(target))
+        count = _restore(session, source, parameters.memory(target), size)
     session.say(f"copied {count} bytes from {source} to {target}")
 
 
-def _save(session: Session, handle: Handle, path: Path, size: int | None) -> int:
-    with session.task(handle.task) as task:
-        length = extent(task, handle.place) if size is None else size
-        with path.open("wb") as file, session.transfer(f"{handle} to {path}", length) as advance:
-            for piece in download(task, handle.place, length):
-                advance(file.write(piece))
+def _save(session: Session, memory: Memory, target: str, size: int | None) -> int:
+    with reached(session, memory) as (task, place):
+        length = extent(session, task, place) if size is None else size
+        pieces = download(task, place, length)
+        # Before the file is opened, which empties it: a first byte that cannot be read costs none.
+        first = next(pieces, b"")
+        # Not over the bytes on the same terminal.
+        hidden = target == _STREAM and sys.stdout.isatty()
+        with _written(target) as file, _counted(session, f"{memory}", length, hidden) as advance:
+            while first:
+                advance(file.write(first))
+                first = next(pieces, b"")
+            file.flush()
     return length
 
 
-def _restore(session: Session, path: Path, handle: Handle) -> int:
-    with path.open("rb") as file, session.task(handle.task) as task:
-        pieces = iter(lambda: file.read(PIECE), b"")
-        total = path.stat().st_size
-        with session.transfer(f"{path} to {handle}", total) as advance:
-            return upload(task, handle.place, pieces, advance)
+@contextmanager
+def _written(target: str) -> Iterator[IO[bytes]]:
+    if target == _STREAM:
+        yield sys.stdout.buffer
+    else:
+        with open(target, "wb") as file:
+            yield file
+
+
+def _restore(session: Session, source: str, memory: Memory, size: int | None) -> int:
+    wanted = SIZE_LIMIT if size is None else size
+    with (
+        _opened(source) as given, reached(session, memory) as (task, place),
+        _measured(given, wanted, room(task, place, wanted)) as (file, total),
+    ):  # fmt: skip
+        free = room(task, place, total)
+        if free < total:
+            raise CommandFailed(
+                f"{source} has more bytes than the {free} from here on: nothing was written",
+                f"--size {free}, or more memory", number=errno.ENOSPC,
+            )  # fmt: skip
+        with _counted(session, source, total) as advance:
+            return upload(task, place, _limited(file, total), advance)
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[IO[bytes]]:
+    if source == _STREAM:
+        yield sys.stdin.buffer
+    else:
+        with open(source, "rb") as file:
+            yield file
+
+
+@contextmanager
+def _measured(given: IO[bytes], wanted: int, free: int) -> Iterator[tuple[IO[bytes], int]]:
+    """A file, and how many of its bytes are wanted. What comes out of a pipe or a device has no
+    size before its end: it becomes a file here, up to one byte more than fits."""
+    status = os.fstat(given.fileno())
+    if stat.S_ISREG(status.st_mode):
+        yield given, min(wanted, status.st_size - given.tell())
+        return
+    with tempfile.TemporaryFile() as file:
+        total = sum(map(file.write, _limited(given, min(wanted, free + 1))))
+        file.seek(0)
+        yield file, total
+
+
+def _limited(file: IO[bytes], size: int) -> Iterator[bytes]:
+    while size and (piece := file.read(min(PIECE, size))):
+        size -= len(piece)
+        yield piece
+
+
+@contextmanager
+def _counted(session: Session, label: str, total: int,
+             hidden: bool = False) -> Iterator[Callable[[int], None]]:  # fmt: skip
+    """Progress of a copy; what breaks it off is told with how far it came."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        show(count)
+
+    with session.transfer(label, total, hidden) as show:
+        try:
+            yield advance
+        except BaseException as error:
+            if not isinstance(error, BrokenPipeError) or hasattr(error, "cause"):
+                session.warn(f"{done} of {total} bytes were copied")
+            raise
 
 
 @click.command(cls=Command)
-@HANDLE
+@MEMORY
 @SIZE
 @click.option("--hex", "style", flag_value="hex", default="hex", help="As hex digits (default).")
 @click.option("--text", "style", flag_value="text", help="As UTF-8 text.")
 @click.option("--int", "style", flag_value="int", help="As one little-endian number.")
 @output_option
 @pass_session
-def load(session: Session, handle: Handle, size: int, style: str, output: Format) -> None:
+def load(session: Session, memory: Memory, size: int, style: str, output: Format) -> None:
     """Read SIZE bytes and print them."""
-    with session.task(handle.task) as task:
-        data = b"".join(download(task, handle.place, size))
+    with reached(session, memory) as (task, place):
+        data = b"".join(download(task, place, size))
     value = _shown(data, style)
-    result = {"handle": str(handle), "size": size, style: value}
+    result = {"handle": str(memory), "size": size, style: value}
     click.echo(value if output.for_people else show_record("load", result, output))
 
 
@@ -94,18 +173,18 @@ def _shown(data: bytes, style: str) -> object:
 
 
 @click.command(cls=Command)
-@HANDLE
+@MEMORY
 @click.argument("text", required=False, metavar="[DATA]")
 @click.option("--hex", "digits", metavar="HEX", help="The bytes as hex digits rather than text.")
 @pass_session
-def store(session: Session, handle: Handle, text: str | None, digits: str | None) -> None:
+def store(session: Session, memory: Memory, text: str | None, digits: str | None) -> None:
     """Write bytes: DATA as UTF-8 text, or --hex."""
     if (text is None) == (digits is None):
         raise click.UsageError("Give the bytes once: as DATA, or as --hex HEX.")
-    data = _unhex(digits) if digits is not None else (text or "").encode()
-    with session.task(handle.task) as task:
-        task.store(handle.place, data)
-    session.say(f"stored {len(data)} bytes at {handle}")
+    data = _unhex(digits) if digits is not None else (text or "").encode(errors="surrogateescape")
+    with reached(session, memory) as (task, place):
+        task.store(place, data)
+    session.say(f"stored {len(data)} bytes at {memory}")
 
 
 def _unhex(digits: str) -> bytes:
@@ -116,17 +195,21 @@ def _unhex(digits: str) -> bytes:
 
 
 @click.command(cls=Command)
-@HANDLE
+@MEMORY
 @click.argument("operation", type=click.Choice(_OPERATIONS))
-@click.argument("operand", type=parameters.number, default="0")
-@click.option("--compare", type=parameters.number, default="0", metavar="WORD",
+@click.argument("operand", type=parameters.number, required=False)
+@click.option("--compare", type=parameters.number, metavar="WORD",
               help="What compare_swap expects to find.")
 @output_option
 @pass_session
-def amo(session: Session, handle: Handle, operation: str, operand: int, compare: int,
-        output: Format) -> None:  # fmt: skip
+def amo(session: Session, memory: Memory, operation: str, operand: int | None,
+        compare: int | None, output: Format) -> None:  # fmt: skip
     """Atomic operation on an uncached 64-bit word; prints the word before it."""
-    with session.task(handle.task) as task:
-        before = task.amo(handle.place, operation, operand, compare)
-    result = {"handle": str(handle), "operation": operation, "before": before}
+    if (operand is None) != (operation == "fetch"):
+        raise click.UsageError("fetch takes no OPERAND, every other operation takes one.")
+    if (compare is None) != (operation != "compare_swap"):
+        raise click.UsageError("--compare WORD and compare_swap need each other.")
+    with reached(session, memory) as (task, place):
+        before = task.amo(place, operation, operand or 0, compare or 0)
+    result = {"handle": str(memory), "operation": operation, "before": before}
     click.echo(before if output.for_people else show_record("amo", result, output))

@@ -85,10 +85,10 @@ def _file(given: str | None) -> Iterator[Path]:
     """The file to share: the one given, or one made for the occasion."""
     if given is not None:
         path = Path(given)
+        if path.exists() and not (path.is_file() and path.stat().st_size):
+            raise CommandFailed(f"{path} is no file with something in it", "another FILE, or none")
         with path.open("rb"):
             pass
-        if not path.is_file() or not path.stat().st_size:
-            raise CommandFailed(f"{path} is no file with something in it", "another FILE, or none")
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="xpmem-emu-demo-") as made:

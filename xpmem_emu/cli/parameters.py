@@ -28,6 +28,7 @@ _PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
 _RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
 _TASK = re.compile(rf"({_PARTITION.pattern}):(\d{{1,13}}):(\d{{1,7}})")
 _HANDLE = re.compile(rf"({_TASK.pattern}):(0[xX][0-9a-fA-F]{{1,16}})(?:\+([\w.]+))?")
+_SEGMENT = re.compile(r"(0[xX][0-9a-fA-F]{1,14})(?:\+([\w.]+))?")
 _BOOTLESS = re.compile(rf"({_PARTITION.pattern})(:\d+(:0[xX]\w+)?|/0[xX]\w+)(\+[\w.]+)?")
 _ADDRESS_END = 1 << 64
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -217,6 +218,39 @@ def _misread(text: str, kind: str, form: str) -> str:
     if _BOOTLESS.fullmatch(text):
         return f"{text!r} does not say of which boot it is; write it like {form}"
     return f"{text!r} is not a {kind}; write it like {form}"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentMemory:
+    """The memory of a segment, at its exporter's. `offset` in bytes."""
+
+    segid: int
+    offset: int = 0
+
+    def further(self, offset: int) -> "SegmentMemory":
+        """The memory so many bytes after this."""
+        return replace(self, offset=self.offset + offset)
+
+    def __str__(self) -> str:
+        plus = f"+{self.offset:#x}" if self.offset else ""
+        return f"{self.segid:#x}{plus}"
+
+
+Memory = Handle | SegmentMemory
+
+
+@parameter
+def memory(text: str) -> Memory:
+    """Memory by its handle, or by the segid that it is exported as: 0xab0000100001+4K."""
+    match = _SEGMENT.fullmatch(text)
+    if match is None:
+        return handle(text)
+    return SegmentMemory(ident(match[1]), size(match[2]) if match[2] else 0)
+
+
+def looks_like_memory(text: str) -> bool:
+    """Whether `text` is meant to name memory of the cluster rather than a file here."""
+    return looks_like_handle(text) or _SEGMENT.fullmatch(text) is not None
 
 
 def looks_like_handle(text: str) -> bool:

@@ -173,9 +173,11 @@ class Session:
             raise failure
 
     @contextmanager
-    def transfer(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    def transfer(self, label: str, total: int,
+                 hidden: bool = False) -> Iterator[Callable[[int], None]]:  # fmt: skip
         """Progress of a copy of `total` bytes: yields a function to call with bytes done."""
-        with self._bar(DownloadColumn(binary_units=True), TransferSpeedColumn()) as bar:
+        columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
+        with self._bar(*columns, hidden=hidden) as bar:
             task = bar.add_task(label, total=total)
             yield lambda count: bar.update(task, advance=count)
 
@@ -193,12 +195,12 @@ class Session:
             yield advance
 
     @contextmanager
-    def _bar(self, *columns: ProgressColumn) -> Iterator[Progress]:
+    def _bar(self, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Progress]:
         """A bar that appears after a second, if at all: on a terminal, unless quiet."""
         console = Console(stderr=True)
         bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns,
                        console=console, transient=True)  # fmt: skip
-        if not console.is_terminal or self.verbosity < 0:
+        if hidden or not console.is_terminal or self.verbosity < 0:
             yield bar
             return
         appear = threading.Timer(_SHOW_PROGRESS_AFTER_S, bar.start)

@@ -7,7 +7,6 @@ prints the handle of the attachment, alone on stdout, so that a shell variable c
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import HANDLE, SEGID, on
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.memory import PIECE, upload
+from xpmem_emu.cli.memory import PIECE, export_name, upload
 from xpmem_emu.cli.output import Format, Row, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
@@ -105,10 +104,10 @@ def _export_memory(session: Session, memory: Handle, size: int | None, terms: Te
 
 
 def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CommandFailed(f"{path} is not a regular file", "copy it to one first")
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise CommandFailed(f"{path} is not a regular file", "copy it to one first")
         if status.st_size == 0:
             raise CommandFailed(f"{path} is empty and a segment is not",
                                 "xpmem-emu export --size 4K")  # fmt: skip
@@ -119,8 +118,8 @@ def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
 
 def _export_fresh(session: Session, where: str, size: int, pieces: Iterator[bytes] | None,
                   terms: Terms) -> dict[str, object]:  # fmt: skip
-    where = session.names.named(where)
-    with session.connect(where) as partition, fresh_task(partition, "export") as task:
+    where, name = session.names.named(where), export_name(size)
+    with session.connect(where) as partition, fresh_task(partition, name) as task:
         memory = Handle(_ref(where, task), task.mmap(page_align_up(size)))
         if pieces is not None:
             _require_room(partition, where, size)
