@@ -1,5 +1,6 @@
 """Two or three simulated partitions, and the demand that a test leaves nothing behind."""
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,12 @@ from msgspec.structs import replace
 from tests.clusters import SMALL, leftovers
 from xpmem_emu.image import Image
 from xpmem_emu.sim.cluster import SimCluster
+
+
+def pytest_configure() -> None:
+    """What tests start hears Ctrl-C, also when a shell started us in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
