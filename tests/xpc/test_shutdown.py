@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.xpc.world import World, assert_nothing_left, ending, image
+from tests.xpc.world import World, assert_nothing_left, ending, hold, image
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.messages import FindNameReply, Invalidate, Message
@@ -141,3 +141,18 @@ def test_a_listener_that_gives_the_peer_up_at_once_is_obeyed(peers: int) -> None
     refuse[0] = False
     world.connect()
     world.shut_down()
+
+
+def test_who_halts_first_leaves_nobody_waiting_for_its_answer() -> None:
+    """As when a whole cluster is taken down: nobody is there to answer who asks last."""
+    world = World(2)
+    world.connect()
+    let_go = hold(world, 0)
+    world.ask(1, 0)
+    world.run(MILLISECOND)
+    first, last = (world[each].spawn(world[each].xpc.shutdown(Reason.UNLOADING)) for each in (0, 1))
+    world.run(MILLISECOND)
+    let_go()
+    assert world.run_until(lambda: first.done)
+    world[0].stopped = True
+    assert world.run_until(lambda: last.done, 10 * MILLISECOND)

@@ -185,6 +185,8 @@ class Partition:
                 break
             self.say_heartbeat()
             await self._changes.wait(min(now_ns + attempt_ns, self._disengage_ns))
+        # The peer may still wait for this, and whoever halts now answers it no more.
+        self.say_heartbeat()
         session, self.session = self.session, None
         if session is not None:
             session.retire()
