@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.live.client import XpmemError, connect
+from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.topology import read_topology
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def job(tmp_path: Path) -> Iterator[dict[str, str]]:
     for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
-    arenas = tempfile.mkdtemp(prefix="xe", dir="/dev/shm")
+    arenas = tempfile.mkdtemp(prefix="xe", dir=arena_place())
     runs = tempfile.mkdtemp(prefix="xe")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("XPMEM_EMU_")

@@ -15,6 +15,7 @@ import pytest
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
+from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.state import ClusterState
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered
 
@@ -42,7 +43,7 @@ class Home:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     run = Path(tempfile.mkdtemp(prefix="xe", dir="/tmp"))
-    arenas = Path(tempfile.mkdtemp(prefix="xe", dir="/dev/shm"))
+    arenas = Path(tempfile.mkdtemp(prefix="xe", dir=arena_place()))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(run))
     monkeypatch.setenv("XPMEM_EMU_ARENAS", str(arenas))
     monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)

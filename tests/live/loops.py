@@ -19,6 +19,7 @@ from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.failures import XpmemError
+from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.processes import log_tail
 from xpmem_emu.live.state import read_state
 from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
@@ -39,7 +40,7 @@ class Broken(AssertionError):
 def folders() -> Iterator[None]:
     """Folders of our own for a cluster, gone at the end with all that is in them."""
     run = tempfile.mkdtemp(prefix="xe", dir="/tmp")
-    arenas = tempfile.mkdtemp(prefix="xe", dir="/dev/shm")
+    arenas = tempfile.mkdtemp(prefix="xe", dir=arena_place())
     ours = {"XDG_RUNTIME_DIR": run, "XPMEM_EMU_ARENAS": arenas}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live import paths
 from xpmem_emu.live.console_wire import EventBatch, Hello
-from xpmem_emu.live.paths import make_own_folder, run_folder
+from xpmem_emu.live.paths import arena_folder, arena_note, make_own_folder, run_folder
 from xpmem_emu.live.sessions import Sessions
 from xpmem_emu.live.stream import Stream
 from xpmem_emu.live.topology import load_image, numbered, read_topology
@@ -47,6 +48,30 @@ def test_a_link_in_place_of_a_folder_is_refused(tmp_path: Path, refusal: Refusal
 @pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 65, "-"])
 def test_a_cluster_name_cannot_leave_the_run_folder(name: str, refusal: Refusal) -> None:
     assert refusal(run_folder, name).errno == errno.EINVAL
+
+
+GIBIBYTE = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("tmpfs", "disk", "place"),
+    [
+        (8 * GIBIBYTE, 100 * GIBIBYTE, "/dev/shm"), (GIBIBYTE, GIBIBYTE // 2, "/dev/shm"),
+        (GIBIBYTE >> 4, 100 * GIBIBYTE, "/tmp"), (0, GIBIBYTE, "/tmp"),
+        (GIBIBYTE >> 4, GIBIBYTE >> 5, "/dev/shm"),
+    ],
+)  # fmt: skip
+def test_arenas_are_where_there_is_room_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmpfs: int, disk: int, place: str
+) -> None:
+    monkeypatch.delenv("XPMEM_EMU_ARENAS", raising=False)
+    sizes = {"/dev/shm": tmpfs, "/tmp": disk}
+    monkeypatch.setattr(paths, "_size", lambda folder: sizes[str(folder)])
+    assert arena_folder("c").is_relative_to(place)
+    assert arena_folder("c") != run_folder("c")
+    assert ("/tmp" in arena_note()) == (place == "/tmp")
+    monkeypatch.setenv("XPMEM_EMU_ARENAS", "/mine")
+    assert (str(arena_folder("c")), arena_note()) == ("/mine/c", "")
 
 
 # -- shipped data and topologies --------------------------------------------------------------

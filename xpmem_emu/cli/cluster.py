@@ -22,7 +22,7 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder
+from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note
 from xpmem_emu.units import SECOND
 
 _POLL_S = 0.2
@@ -64,6 +64,8 @@ def up(session: Session, count: int | None, topology: str | None, image: str,
     spec = ClusterSpec(session.cluster, partitions, image, memory, event_log,
                        keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
     with terminated_like_interrupted():
+        if note := arena_note():
+            session.say(note)
         with session.steps(f"starting {session.cluster}") as progress:
             session.launcher().up(spec, progress)
         names = ", ".join(one.name for one in partitions)

@@ -21,7 +21,7 @@ from xpmem_emu.cli.cluster import arena_room
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import Row, whole
 from xpmem_emu.cli.session import Emulator
-from xpmem_emu.live.paths import arena_folder, run_folder
+from xpmem_emu.live.paths import arena_folder, arena_note, run_folder
 from xpmem_emu.units import format_size
 
 if TYPE_CHECKING:
@@ -151,6 +151,8 @@ def staged(emulator: Emulator, script: Script, count: int, memory: int) -> Itera
     from xpmem_emu.live.topology import ClusterSpec, numbered
 
     name = f"demo-{os.getpid()}"
+    if note := arena_note():
+        script.tell(note)
     _require_room(name, count * memory)
     spec = ClusterSpec(name, numbered(count), memory=memory, event_log=True)
     names = [one.name for one in spec.partitions]

@@ -1,20 +1,24 @@
 """Where a cluster lives on this machine, and whose folders those are.
 
     <run root>/<cluster>/    sockets, logs, configurations, cluster.json
-    <arena root>/<cluster>/  arenas and life files, in a tmpfs
+    <arena root>/<cluster>/  arenas and life files, in a tmpfs if one is large enough
 
 The run root is `$XDG_RUNTIME_DIR/xpmem-emu`, else `/tmp/xpmem-emu-<uid>`; the arena root is
-`$XPMEM_EMU_ARENAS`, else `/dev/shm/xpmem-emu-<uid>`. Every folder is ours alone (0700): whoever
+`$XPMEM_EMU_ARENAS`, else `/dev/shm/xpmem-emu-<uid>`, else, where that is as small as in a container
+that nobody gave more, `/tmp/xpmem-emu-arenas-<uid>`. Sizes decide and not what is free, so that
+everybody finds the same place at any time. Every folder is ours alone (0700): whoever
 may write there may write to simulated memory, so one that belongs to somebody else is refused.
 """
 
 import errno
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.units import format_size
 
 DEFAULT_CLUSTER = "default"
 CLUSTER_VARIABLE = "XPMEM_EMU_CLUSTER"
@@ -24,6 +28,10 @@ KEY_VARIABLE = "XPMEM_EMU_KEY"
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path: sun_path without its terminating NUL."""
 
+_TMPFS = Path("/dev/shm")
+_TMPFS_ENOUGH = 768 << 20
+"""Three partitions of the default image."""
+_DISK = Path("/tmp")
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -40,8 +48,33 @@ def run_folder(cluster: str) -> Path:
 
 def arena_folder(cluster: str) -> Path:
     """The arena folder of `cluster`, which need not exist. Raises KernelError for a bad name."""
-    root = os.environ.get(ARENAS_VARIABLE) or f"/dev/shm/xpmem-emu-{os.geteuid()}"
-    return Path(root) / _checked(cluster)
+    named = os.environ.get(ARENAS_VARIABLE)
+    place = arena_place()
+    purpose = "" if place == _TMPFS else "-arenas"
+    root = Path(named) if named else place / f"xpmem-emu{purpose}-{os.geteuid()}"
+    return root / _checked(cluster)
+
+
+def arena_place() -> Path:
+    """Where arena roots are made when nobody names one: `/dev/shm`, or `/tmp` if that one is too
+    small."""
+    return _TMPFS if _size(_TMPFS) >= min(_TMPFS_ENOUGH, _size(_DISK)) else _DISK
+
+
+def arena_note() -> str:
+    """One line about a place of arenas that nobody would expect; empty: it is the usual one."""
+    if os.environ.get(ARENAS_VARIABLE) or arena_place() == _TMPFS:
+        return ""
+    size = format_size(_size(_TMPFS))
+    return f"memory is kept in {_DISK}: {_TMPFS} has only {size} (docker: --shm-size 1g)"
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the file system, in use or not; 0: there is no such folder."""
+    try:
+        return shutil.disk_usage(folder).total
+    except OSError:
+        return 0
 
 
 def make_own_folder(path: Path) -> None:
