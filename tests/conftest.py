@@ -7,7 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.clusters import SMALL, leftovers
+from tests.tools import left_out, require_tools
 from xpmem_emu.image import Image
+from xpmem_emu.live.paths import arena_note
 from xpmem_emu.sim.cluster import SimCluster
 
 
@@ -15,6 +17,18 @@ def pytest_configure() -> None:
     """What tests start hears Ctrl-C, also when a shell started us in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    require_tools(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was left out or done otherwise than usual on this machine, in a line each."""
+    for line in left_out(terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(line, red=True, bold=True)
+    if note := arena_note():
+        terminalreporter.write_line(note)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -49,7 +49,7 @@ def check() -> ModuleType:
     return module
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.needs("spin", "gcc")
 def test_the_model_holds_and_every_broken_variant_fails_as_it_must() -> None:
     done = run("--quick")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -61,6 +61,7 @@ def test_the_model_holds_and_every_broken_variant_fails_as_it_must() -> None:
     assert len(failed) == 10, done.stdout
 
 
+@pytest.mark.needs("spin", "gcc")
 def test_without_the_valid_check_the_model_finds_the_race_that_started_it_all() -> None:
     done = run("--explain", "NO_VALID_CHECK")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,6 +75,7 @@ def test_without_the_valid_check_the_model_finds_the_race_that_started_it_all() 
     assert places == sorted(places), done.stdout
 
 
+@pytest.mark.needs("spin", "gcc")
 def test_a_switch_that_breaks_nothing_is_reported(check: ModuleType) -> None:
     bounds = (1, 1, 0, 0, 0, 1, 1, 3)
     harmless = check.Run("NO_SUCH_SWITCH", bounds, check.BROKEN, "S1_no_stale_mapping")
