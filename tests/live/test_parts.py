@@ -183,7 +183,7 @@ def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:
 
 
 def test_any_connection_of_a_session_keeps_it_alive() -> None:
-    sessions = Sessions(lease_ns=10)
+    sessions = Sessions(lease_ns=10, most=100)
     hello = Hello(session="ab" * 8, client="c")
     session = sessions.hello(0, b"one", hello)
     assert sessions.hello(5, b"two", hello) is session
@@ -194,7 +194,7 @@ def test_any_connection_of_a_session_keeps_it_alive() -> None:
 
 
 def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:
-    sessions = Sessions(lease_ns=10)
+    sessions = Sessions(lease_ns=10, most=100)
     mine = sessions.hello(0, b"one", Hello(session="ab" * 8, client="c"))
     other = sessions.hello(0, b"two", Hello(session="cd" * 8, client="d"))
     for pid in (1, 2, 3):
@@ -207,7 +207,7 @@ def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:
 
 
 def test_a_connection_belongs_to_one_session(refusal: Refusal) -> None:
-    sessions = Sessions(lease_ns=10)
+    sessions = Sessions(lease_ns=10, most=100)
     sessions.hello(0, b"one", Hello(session="ab" * 8, client="c"))
     error = refusal(sessions.hello, 0, b"one", Hello(session="cd" * 8, client="d"))
     assert error.errno == errno.EISCONN

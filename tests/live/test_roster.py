@@ -180,7 +180,7 @@ def test_tasks_belong_to_uids_through_spawn_fork_setuid_and_death(refusal: Refus
 
 
 def test_a_session_is_of_one_key_whatever_its_connection_is_called(refusal: Refusal) -> None:
-    sessions = Sessions(lease_ns=10)
+    sessions = Sessions(lease_ns=10, most=100)
     mine = Hello(session="ab" * 8, client="c")
     session = sessions.hello(0, b"one", mine, "key A")
     assert sessions.heard(1, b"one", "key A") is session
