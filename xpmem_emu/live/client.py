@@ -28,6 +28,7 @@ from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import (
+    Process,
     SigBus,
     SigKill,
     SigSegv,
@@ -120,6 +121,7 @@ class Partition(PartitionOperations["Task"], Blocking):
         self._idle: list[Line] = []
         self._lines = threading.BoundedSemaphore(_LINES_MAX)
         self._closed = threading.Event()
+        self.process = Process()
         self._credentials = credentials(name, endpoint, keys)
         line = Line(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
         self.facts: BootFacts = line.facts
@@ -138,7 +140,8 @@ class Partition(PartitionOperations["Task"], Blocking):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self.process.is_ours():
+            self.close()
 
     def task(self, pid: int) -> Task:
         """The task `pid`, which exists already."""
@@ -168,7 +171,9 @@ class Partition(PartitionOperations["Task"], Blocking):
         return EventStream(self)
 
     def close(self) -> None:
-        """End the session; returns when the tasks it spawned are gone. Never raises."""
+        """End the session; returns when the tasks it spawned are gone. Raises XpmemError EBADF in a
+        forked child, whose it is not; never otherwise."""
+        self.process.require()
         if self._closed.is_set():
             return
         with suppress(XpmemError):
@@ -189,6 +194,8 @@ class Partition(PartitionOperations["Task"], Blocking):
     @contextmanager
     def borrowed_line(self) -> Iterator[Line]:
         """A line for the exclusive use of the calling thread. Raises XpmemError."""
+        # Before any lock, which in a child may be held by a thread that it does not have.
+        self.process.require()
         with self._lines:
             with self._lock:
                 line = self._idle.pop() if self._idle else None
@@ -227,6 +234,7 @@ class EventStream:
 
     def __init__(self, partition: Partition) -> None:
         """Raises XpmemError."""
+        self._process = partition.process
         self._stack = ExitStack()
         self._line = self._stack.enter_context(partition.borrowed_line())
         self._subscription = self._line.subscribe(partition.timeout)
@@ -248,10 +256,12 @@ class EventStream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._process.is_ours():
+            self.close()
 
     def close(self) -> None:
-        """No more events."""
+        """No more events. Raises XpmemError EBADF in a forked child."""
+        self._process.require()
         self._stack.close()
 
     def _unsubscribe(self, timeout: float) -> None:

@@ -27,7 +27,7 @@ from xpmem_emu.live.client import (
 )
 from xpmem_emu.live.console_wire import Ask, BootFacts, EventBatch, Say
 from xpmem_emu.live.dial import Dial, credentials
-from xpmem_emu.live.failures import TaskSignalled, XpmemError, xpmem_error
+from xpmem_emu.live.failures import Process, TaskSignalled, XpmemError, xpmem_error
 from xpmem_emu.live.line import read_answer, read_message, request_frames
 from xpmem_emu.live.loop import Inbox, send_now
 from xpmem_emu.live.operations import Answer, Awaited, Request, Steps
@@ -64,6 +64,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self.name = name
         self.endpoint = endpoint
         self.timeout = timeout
+        self._process = Process()
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._streams: dict[int, _Inflow] = {}
@@ -77,7 +78,8 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        if self._process.is_ours():
+            await self.close()
 
     def task(self, pid: int) -> AsyncTask:
         """The task `pid`, which exists already."""
@@ -133,7 +135,9 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self._heart = asyncio.create_task(self._beat())
 
     async def close(self) -> None:
-        """End the session; returns when the tasks it spawned are gone. Never raises."""
+        """End the session; returns when the tasks it spawned are gone. Raises XpmemError EBADF in a
+        forked child, whose it is not; never otherwise."""
+        self._process.require()
         if self._socket.closed:
             return
         with suppress(XpmemError):
@@ -152,6 +156,8 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
 
     async def _exchange(self, requests: Sequence[Request]) -> list[Answer]:
         """All answers, or the first failure, once every request was answered."""
+        # Before anything is scheduled: a forked child has no loop that would run it.
+        self._process.require()
         asked = (self._ask(request, None) for request in requests)
         answers: list[Answer] = []
         for outcome in await asyncio.gather(*asked, return_exceptions=True):
@@ -162,6 +168,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
 
     async def _ask(self, request: Request, timeout: float | None,
                    ident: int | None = None) -> Answer:  # fmt: skip
+        self._process.require()
         seconds = self.timeout if timeout is None else timeout
         async with self._turn:
             ident = next(self._ids) if ident is None else ident

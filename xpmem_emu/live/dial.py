@@ -17,7 +17,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.keys import Credentials, KeyFolder
-from xpmem_emu.live.loop import Socket, new_socket
+from xpmem_emu.live.loop import Socket, new_socket, wait_for
 from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE
 from xpmem_emu.live.topology import is_tcp
 
@@ -68,14 +68,13 @@ class Dial:
             self.give_up()
             raise xpmem_error(errno.EINVAL, f"{endpoint}: {error.strerror}") from None
 
-    def connected(self, patience_ms: int) -> bool:
-        """Whether the other end is reached, after `patience_ms` at most. Raises XpmemError when
+    def connected(self, patience_s: float) -> bool:
+        """Whether the other end is reached, after `patience_s` at most. Raises XpmemError when
         it never will be."""
-        poller = zmq.Poller()
-        poller.register(self.socket, zmq.POLLOUT)
+        interest = [(self.socket, zmq.POLLOUT)]
         if self._monitor is not None:
-            poller.register(self._monitor, zmq.POLLIN)
-        ready = dict(poller.poll(patience_ms))
+            interest.append((self._monitor, zmq.POLLIN))
+        ready = wait_for(interest, patience_s)
         if self.socket in ready:
             self._stop_watching()
             return True

@@ -5,6 +5,8 @@ An `XpmemError` is also the built-in subclass that its errno stands for: ENOENT 
 was not refused, the simulated task was hit, and `info` says where and why.
 """
 
+import errno
+import os
 from functools import lru_cache
 
 from xpmem_emu.errors import Signal, SignalInfo, errno_name
@@ -72,6 +74,26 @@ def failure_of(outcome: Failed | Raised) -> XpmemError | TaskSignalled:
     if isinstance(outcome, Raised):
         return _BY_SIGNAL[outcome.info.signal](outcome.info)
     return xpmem_error(outcome.errno, outcome.cause, outcome.remedy)
+
+
+class Process:
+    """The process that a connection was made in. A forked child has its memory, and nothing that
+    moves its messages: there it is of no use, and the parent's session goes on."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def is_ours(self) -> bool:
+        """Whether this is that process."""
+        return self._pid == os.getpid()
+
+    def require(self) -> None:
+        """Raises XpmemError EBADF in another one."""
+        if not self.is_ours():
+            raise xpmem_error(
+                errno.EBADF, f"this connection is of process {self._pid}, which was forked",
+                "connect again in the child",
+            )  # fmt: skip
 
 
 @lru_cache(maxsize=256)

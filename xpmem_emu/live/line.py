@@ -27,15 +27,21 @@ from xpmem_emu.live.console_wire import (
     unpack,
 )
 from xpmem_emu.live.dial import Dial
-from xpmem_emu.live.failures import TaskSignalled, XpmemError, failure_of, xpmem_error
+from xpmem_emu.live.failures import (
+    Process,
+    TaskSignalled,
+    XpmemError,
+    failure_of,
+    xpmem_error,
+)
 from xpmem_emu.live.keys import Credentials
 from xpmem_emu.live.limits import BULK_MAX
-from xpmem_emu.live.loop import receive_now, send_now
+from xpmem_emu.live.loop import receive_now, send_now, wait_for
 from xpmem_emu.live.operations import Answer, Request
 
 WINDOW = 16
 """Requests in flight."""
-_SLICE_MS = 200
+_SLICE_S = 0.2
 """How often a silent line is looked at: does the other end still exist?"""
 
 _ids = itertools.count(1)
@@ -51,11 +57,12 @@ class Line:
                  shown: Credentials | None) -> None:  # fmt: skip
         """Raises XpmemError when nobody answers within `timeout` seconds."""
         self.broken = False
+        self._process = Process()
         self._endpoint = endpoint
         dial = Dial(endpoint, shown)
         self._socket = dial.socket
         try:
-            if not dial.connected(int(timeout * 1000)):
+            if not dial.connected(timeout):
                 raise dial.unanswered()
             (answer,) = self.exchange([Request(hello, kind=Ask.HELLO)], timeout)
         except BaseException:
@@ -104,6 +111,7 @@ class Line:
                 return convert(envelope.body, EventBatch)
 
     def _send(self, request: Request) -> int:
+        self._process.require()
         ident = next(_ids)
         if not send_now(self._socket, request_frames(ident, request)):
             raise self._reset()
@@ -125,13 +133,14 @@ class Line:
 
     def _receive(self, deadline: float | None) -> tuple[Envelope | None, bytes | memoryview]:
         """The next message; None at the deadline. Raises XpmemError ECONNRESET."""
+        self._process.require()
         while True:
-            left_ms = _SLICE_MS
+            left_s = _SLICE_S
             if deadline is not None:
-                left_ms = min(_SLICE_MS, max(0, int((deadline - time.monotonic()) * 1000)))
-            if self._socket.poll(left_ms):
+                left_s = min(_SLICE_S, max(0.0, deadline - time.monotonic()))
+            if wait_for([(self._socket, zmq.POLLIN)], left_s):
                 return read_message(receive_now(self._socket))
-            if not self._socket.poll(0, zmq.POLLOUT):
+            if not wait_for([(self._socket, zmq.POLLOUT)], 0):
                 raise self._reset()
             if deadline is not None and time.monotonic() >= deadline:
                 return None, b""

@@ -9,6 +9,9 @@ Works on uvloop and on asyncio's own loop; the client library uses it too.
 """
 
 import asyncio
+import math
+import select
+import time
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -49,6 +52,21 @@ def receive_from(socket: Socket, signed: bool = False) -> tuple[list[Buffer], in
     if signed:
         head.append(str(first.get("User-Id")).encode())
     return _with_rest(socket, head), int(first.get(zmq.SRCFD))
+
+
+def wait_for(interest: Sequence[tuple[Socket, int]], seconds: float) -> list[Socket]:
+    """The sockets that are ready for what is asked of each; none after `seconds`, and not before:
+    pyzmq's own poll comes back early when signals interrupt it."""
+    until_s = time.monotonic() + seconds
+    poller = select.poll()
+    for socket, _ in interest:
+        poller.register(int(socket.getsockopt(zmq.FD)), select.POLLIN)
+    while True:
+        ready = [one for one, events in interest if int(one.getsockopt(zmq.EVENTS)) & events]
+        left_s = until_s - time.monotonic()
+        if ready or left_s <= 0:
+            return ready
+        poller.poll(math.ceil(left_s * 1000))
 
 
 def _with_rest(socket: Socket, frames: list[Buffer]) -> list[Buffer]:
