@@ -50,6 +50,29 @@ def test_init_makes_what_is_missing_and_nothing_else(
     assert listed(shell)[3]["name"] == "second"
 
 
+def test_split_gives_each_partition_a_folder_with_its_own_private_half(
+    shell: Shell, folder: Path, tmp_path: Path
+) -> None:
+    each = tmp_path / "each"
+    init = ["keys", "init", "--topology", str(tmp_path / "tcp.toml"), "--split", str(each)]
+    shell.ok(*init)
+    for _ in range(2):
+        found = {path.name: [one.name for one in path.iterdir()] for path in each.iterdir()}
+        assert found == {"p0": ["p0.key_secret"], "b1": ["b1.key_secret"]}
+        assert KeyFolder(folder).private_names() == ["operator"]
+        assert stat.S_IMODE((each / "p0" / "p0.key_secret").stat().st_mode) == 0o600
+        shell.ok(*init)
+    private = tmp_path / "p0" / "private"
+    private.parent.mkdir(mode=0o700)
+    (tmp_path / "p0" / "allow.json").write_bytes((folder / "allow.json").read_bytes())
+    (each / "p0").rename(private)
+    assert KeyFolder(tmp_path / "p0").pair_of(0).public
+    (each / "b1").chmod(0o755)
+    shell.ok("keys", "revoke", "b1")
+    outcome = shell(*init)
+    assert (outcome.code, f"chmod go-rwx {each / 'b1'}" in outcome.err) == (1, True)
+
+
 def test_init_does_not_take_the_key_of_another_partition(
     shell: Shell, folder: Path, tmp_path: Path
 ) -> None:

@@ -86,6 +86,21 @@ def test_up_works_after_everything_was_killed(up: Up) -> None:
     assert {one.pid for one in state.partitions}.isdisjoint(one.pid for one in dead.partitions)
 
 
+def test_clean_removes_nothing_of_the_living_and_everything_of_the_dead(
+    up: Up, home: Home
+) -> None:
+    up(2)
+    cluster.crash("t", "p0")
+    before = home.leftovers()
+    assert cluster.clean("t") == ["p1"]
+    assert home.leftovers() == before
+    cluster.crash("t", "p1")
+    assert home.leftovers()
+    for _ in range(2):
+        assert cluster.clean("t") == []
+        assert home.leftovers() == []
+
+
 def test_down_spares_a_process_that_merely_got_the_pid_of_a_partition(up: Up) -> None:
     state = up(1)
     kill_all(state)

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +93,32 @@ def test_containers_are_found_by_label_with_ports_and_the_clients_key(
     assert stat.S_IMODE((keys / "private" / "me.key_secret").stat().st_mode) == 0o600
 
 
+def test_the_copied_keys_end_with_their_program_and_are_those_of_who_keeps_them(
+    engine: Engine, home: Home, tmp_path: Path
+) -> None:
+    engine.add("p0")
+    fake = (tmp_path / "docker").read_text()
+    says = {"ps": '*xpmem-emu.keys=/keys*) echo keeper ;;', "cp": 'keeper:/keys) true ;;'}
+    (tmp_path / "docker").write_text(fake.replace(
+        "case $1 in", f"case $1 in\n  ps) case $* in {says['ps']} *) cat {tmp_path}/ps ;; esac ;;\n"
+        f"  cp) case $2 in {says['cp']} *) exit 1 ;; esac; cat {tmp_path}/keys.tar ;;"
+    ))  # fmt: skip
+    text = "from xpmem_emu.live.places import place; print(place('compose', 'p0').keys, flush=True)"
+    root = home.run / "xpmem-emu-keys"
+    killed = subprocess.Popen([sys.executable, "-c", f"{text}; input()"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    with killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        assert (left / "private" / "me.key_secret").exists()
+        used = Path(subprocess.check_output([sys.executable, "-c", text], text=True).strip())
+        assert used.parent == left.parent == root
+        assert [each.name for each in root.iterdir()] == [left.name], "one runs, one has ended"
+        killed.kill()
+    subprocess.run([sys.executable, "-c", text], check=True)
+    assert not root.exists(), "the next one removes what a killed one left"
+
+
 def test_a_container_that_ended_has_no_console_and_says_what_to_do(
     engine: Engine, refusal: Refusal
 ) -> None:
@@ -121,6 +149,7 @@ def test_no_containers_is_a_refusal_with_the_command_to_type(
     (tmp_path / "ps").write_text("")
     assert refusal(places, "compose").remedy == "docker-compose up -d --build"
     assert refusal(compose.up).remedy == "docker-compose up -d --build"
+    assert refusal(compose.clean).remedy == "docker-compose down --volumes"
 
 
 def test_a_topology_says_where_partitions_are_that_others_started(

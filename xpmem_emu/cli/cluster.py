@@ -109,6 +109,15 @@ def down(session: Session) -> None:
 
 
 @click.command(cls=Command)
+@pass_session
+def clean(session: Session) -> None:
+    """Remove what the partitions of a cluster left on this host, once none of them lives here."""
+    alive = session.launcher().clean(session.cluster)
+    session.say(f"nothing is removed: {', '.join(alive)} of {session.cluster} live here" if alive
+                else f"nothing is left of {session.cluster} here")  # fmt: skip
+
+
+@click.command(cls=Command)
 @list_options
 @pass_session
 def ps(session: Session, output: Listing) -> None:

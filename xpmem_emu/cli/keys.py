@@ -38,16 +38,20 @@ def keys() -> None:
               help="Each of its partitions gets a key.")
 @click.option("--client", "clients", multiple=True, default=("operator",), show_default=True,
               metavar="NAME", help="A client that may do everything; may be given again.")
+@click.option("--split", type=click.Path(path_type=Path), metavar="DIR",
+              help="Move each partition's private half to DIR/NAME, to be shown to it alone.")
 @list_options
 @pass_session
 def init(session: Session, folder: Path, topology: str, clients: tuple[str, ...],
-         output: Listing) -> None:  # fmt: skip
+         split: Path | None, output: Listing) -> None:  # fmt: skip
     """Make every key that a topology needs and that is not there yet; safe to repeat."""
     from xpmem_emu.live.topology import read_topology
 
     wanted = _wanted(read_topology(topology), clients)
     made = KeyFolder(folder).complete(wanted)
     session.say(f"{len(made)} keys made in {folder}, {len(wanted) - len(made)} were there")
+    if split is not None:
+        session.say(f"{len(KeyFolder(folder).split(split))} private keys moved to {split}")
     _show(session, KeyFolder(folder), output)
 
 

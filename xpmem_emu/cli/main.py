@@ -41,8 +41,8 @@ def cli() -> None:
 
 cli.add_section(
     "Cluster",
-    [cluster.up, cluster.down, cluster.ps, cluster.status, cluster.logs, cluster.boot,
-     doctor.doctor],
+    [cluster.up, cluster.down, cluster.clean, cluster.ps, cluster.status, cluster.logs,
+     cluster.boot, doctor.doctor],
 )  # fmt: skip
 cli.add_section("Share", [share.export, share.attach, share.detach, share.release, share.remove])
 cli.add_section("Read and write", [data.cat, data.cp, data.load, data.store, data.amo])

@@ -101,20 +101,24 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
         return state
 
 
-def _refuse_running(cluster: str) -> None:
-    """Raises KernelError EEXIST when any partition of it lives, also one that no state names: its
-    launcher died too early, or its run folder was taken away."""
+def _living(cluster: str) -> list[str]:
+    """Who of it lives, also those that no state names: their launcher died too early, or the run
+    folder was taken away."""
     try:
         state = read_state(cluster).partitions
     except KernelError:
         state = []
     alive = [one.name for one in state if process_of(one.pid, one.started)]
     strays = strays_of(cluster)
-    if alive or strays:
-        unnamed = f"{listed(strays)}, which nothing in {run_folder(cluster)} names"
-        who = [*alive, *([unnamed] if strays else [])]
+    unnamed = f"{listed(strays)}, which nothing in {run_folder(cluster)} names"
+    return [*alive, *([unnamed] if strays else [])]
+
+
+def _refuse_running(cluster: str) -> None:
+    """Raises KernelError EEXIST when any partition of it lives."""
+    if alive := _living(cluster):
         raise KernelError(
-            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(who)})",
+            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
             f"xpmem-emu --cluster {cluster} down first, or another --cluster",
         )  # fmt: skip
 
@@ -221,6 +225,16 @@ def down(cluster: str, progress: Progress = no_progress) -> None:
         read_state(cluster)
     with locked(cluster):
         _take_down(cluster, progress)
+
+
+def clean(cluster: str) -> list[str]:
+    """Remove what the partitions of `cluster` left on this host, unless some live here. Result:
+    who does. Raises KernelError EEXIST when one lives in another container."""
+    with locked(cluster):
+        alive = _living(cluster)
+        if not alive:
+            _take_down(cluster, no_progress)
+        return alive
 
 
 def _take_down(cluster: str, progress: Progress) -> None:

@@ -43,6 +43,11 @@ def down(*_: object) -> NoReturn:
     raise _refused("docker-compose ends it", "docker-compose down --volumes")
 
 
+def clean(*_: object) -> NoReturn:
+    """Raises KernelError: what containers leave is removed by docker-compose."""
+    raise _refused("docker-compose removes what it left", "docker-compose down --volumes")
+
+
 def ps(cluster: str) -> list[PartitionProcess]:
     """The processes of `cluster`, as far as this machine sees them. Raises KernelError."""
     return [_row(one) for one in containers(cluster)]

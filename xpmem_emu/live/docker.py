@@ -8,10 +8,10 @@ the business of docker-compose, or of whoever wrote the containers down.
 
 import errno
 import io
+import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +22,15 @@ from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.keys import ALLOW_FILE, PRIVATE_FOLDER, AllowList, Client
-from xpmem_emu.live.paths import KEYS_VARIABLE, make_own_folder, run_root
+from xpmem_emu.live.paths import KEYS_VARIABLE
+from xpmem_emu.live.temporary import temporary_keys
 from xpmem_emu.live.topology import PartitionSpec, read_topology
 
 CLUSTER = "compose"
 """The cluster of the one project that runs; `compose-NAME` is that of project NAME."""
 TOPOLOGY_LABEL = "xpmem-emu.topology"
+KEYS_LABEL = "xpmem-emu.keys"
+"""A container that has the keys of its project's clients, and where."""
 START_REMEDY = "docker-compose up -d --build"
 _PROJECT_LABEL = "com.docker.compose.project"
 _SERVICE_LABEL = "com.docker.compose.service"
@@ -142,46 +145,41 @@ def docker_compose(project: str, file: Path, *arguments: str) -> None:
 
 
 def keys_of(one: PartitionContainer) -> str:
-    """A folder of this user's own with the allow-list of a container and its clients' private
-    keys, as they are when this program asks first; empty when it has no keys. Raises KernelError.
-    """
+    """A folder of this user's own with the allow-list of a container's project and its clients'
+    private keys, as they are when this program asks first; gone when this program ends. Empty when
+    the container has no keys. Raises KernelError."""
     return _copied_keys(one.ident, one.project, one.keys) if one.keys else ""
 
 
 @lru_cache(maxsize=64)
 def _copied_keys(ident: str, project: str, keys: str) -> str:
-    folder = Path(f"{run_root()}-keys") / project
-    make_own_folder(folder)
-    (folder / PRIVATE_FOLDER).mkdir(mode=0o700, exist_ok=True)
+    folder = temporary_keys()
+    (folder / PRIVATE_FOLDER).mkdir(mode=0o700)
+    mine = [f"label={_PROJECT_LABEL}={project}", f"label={KEYS_LABEL}={keys}"]
+    filters = [word for each in mine for word in ("--filter", each)]
+    keepers = docker("ps", "--all", "--quiet", "--no-trunc", *filters).decode().split()
     # A tar file of the folder; its first part is the folder's own name.
-    with tarfile.open(fileobj=io.BytesIO(docker("cp", f"{ident}:{keys}", "-"))) as tar:
+    packed = docker("cp", f"{(keepers or [ident])[0]}:{keys}", "-")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         found = {member.name.partition("/")[2]: member for member in tar if member.isfile()}
         allow = _content(tar, found[ALLOW_FILE])
-        _replace(folder / ALLOW_FILE, allow)
-        names = {
-            f"{PRIVATE_FOLDER}/{key.name}.key_secret"
-            for key in msgspec.json.decode(allow, type=AllowList).keys
-            if isinstance(key.role, Client)
-        }
-        for name in names & found.keys():
-            _replace(folder / name, _content(tar, found[name]))
-    for path in (folder / PRIVATE_FOLDER).glob("*.key_secret"):
-        if f"{PRIVATE_FOLDER}/{path.name}" not in names:
-            path.unlink(missing_ok=True)
+        (folder / ALLOW_FILE).write_bytes(allow)
+        for key in msgspec.json.decode(allow, type=AllowList).keys:
+            name = f"{PRIVATE_FOLDER}/{key.name}.key_secret"
+            if isinstance(key.role, Client) and name in found:
+                _write_private(folder / name, _content(tar, found[name]))
     return str(folder)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None
     return file.read()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Make `path` hold `content`; a reader sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as draft:
-        draft.write(content)
-    Path(draft.name).replace(path)
 
 
 def _inspected(filters: Sequence[str]) -> list[PartitionContainer]:

@@ -222,6 +222,20 @@ class KeyFolder:
                     missing[name] = role
             return self._add(before, missing)
 
+    def split(self, folder: Path) -> list[str]:
+        """Move the private half of each partition to `folder`/NAME, which may be a volume of its
+        own, so that who runs a partition need not be shown any other key. Result: whose. Raises
+        KernelError."""
+        with self._locked() as now:
+            peers = {key.name for key in now.keys if isinstance(key.role, Peer)}
+            names = sorted(peers & set(self.private_names()))
+            for name in names:
+                try:
+                    _move_private(self._secret_path(name), folder / name)
+                except OSError as error:
+                    raise _unreadable(folder / name, error) from None
+            return names
+
     def revoke(self, name: str) -> Key:
         """The key is let in nowhere any more, and its private half here is removed. Raises
         KernelError ENOENT."""
@@ -298,6 +312,16 @@ class KeyFolder:
             yield self.read() if self.allow_path.exists() else AllowList()
         finally:
             os.close(fd)
+
+
+def _move_private(path: Path, folder: Path) -> None:
+    """`folder` may be on another file system. Raises KernelError, OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_private(folder)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:
+        draft.write(path.read_bytes())
+    Path(draft.name).replace(folder / path.name)
+    path.unlink()
 
 
 def _require_free(before: AllowList, name: str, role: Peer | Client) -> None:

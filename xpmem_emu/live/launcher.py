@@ -21,6 +21,9 @@ class Launcher(Protocol):
     def down(self, cluster: str, progress: Progress) -> None:
         """End it and remove what it left."""
 
+    def clean(self, cluster: str) -> list[str]:
+        """Remove what it left here, unless some of it lives here, who is the result."""
+
     def ps(self, cluster: str) -> list[PartitionProcess]:
         """Its processes."""
 

@@ -1,0 +1,42 @@
+"""Copies of keys that this program needs while it runs, and that nobody needs afterwards.
+
+    <run root>-keys/<pid>.<start>.<random>/
+
+A folder is removed when its program ends; what a killed program left, by the next one that needs
+such a folder.
+"""
+
+import atexit
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from xpmem_emu.live.life import start_ticks
+from xpmem_emu.live.paths import make_own_folder, run_root
+
+
+def temporary_keys() -> Path:
+    """A folder of this user's own that lasts as long as this process. Raises KernelError."""
+    pid = os.getpid()
+    folder = Path(f"{run_root()}-keys") / f"{pid}.{start_ticks(pid)}.{secrets.token_hex(4)}"
+    make_own_folder(folder)
+    atexit.register(_remove, folder, pid)
+    for stale in folder.parent.glob("*.*.*"):
+        if not _runs(stale.name):
+            shutil.rmtree(stale, ignore_errors=True)
+    return folder
+
+
+def _runs(name: str) -> bool:
+    pid, started, _ = name.split(".", 2)
+    return start_ticks(int(pid)) == int(started)
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() != pid:
+        return  # a forked child ends too, and its parent goes on
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
