@@ -11,6 +11,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# What pip does, in few words. bash, for its pipefail.
+SHELL := bash
+PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
+  -e 's/^Building .*/  building xpmem-emu/p' -e 's/^Installing .*/  installing all of them/p'
+CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test containers check bench sim swarms mutants soak model docs
 
@@ -26,13 +32,16 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "error: $(PYTHON) cannot make virtual environments;" \
 	       "try: apt-get install python3-venv" >&2; exit 1; }
-	@echo "setting up $(VENV): once, and again when pyproject.toml changes"
+	@echo "setting up $(VENV): once, a minute or two, and again when pyproject.toml changes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check \
+	  --editable '.[dev]' | $(PROGRESS)
 	@touch $@
+	@echo "ready; $(CALLED)"
 
 demo: $(READY) ## watch memory being shared, recalled and survived
 	@$(BIN)/xpmem-emu demo
+	@echo "$(CALLED)"
 
 test: $(READY) ## the whole test suite
 	@echo "running the tests on two processes"
