@@ -1,5 +1,7 @@
 """Threads, timers, kills and the end of a kernel."""
 
+import gc
+
 import pytest
 
 from xpmem_emu.errors import KernelBug
@@ -154,6 +156,29 @@ def test_close_drops_threads_that_hold_locks_and_want_to_sleep_on_the_way_out(
     assert bench.run(10) == []
     assert not bench.scheduler.threads
     assert bench.scheduler.current is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_a_dead_image_spawns_never_begins(bench: Bench) -> None:
+    """Neither by a thread on its way out, nor later by somebody who holds the image."""
+
+    async def work(name: str) -> None:
+        bench.log.append(name)
+
+    async def last_will() -> None:
+        try:
+            await bench.queue().wait()
+        finally:
+            bench.thread("will", work("will"))
+
+    for name in "ab":
+        bench.thread(name, last_will())
+    bench.run()
+    bench.scheduler.close()
+    bench.thread("late", work("late"))
+    assert bench.run(10) == []
+    assert not bench.scheduler.threads
+    gc.collect()
 
 
 def test_close_survives_a_thread_whose_cleanup_fails(bench: Bench) -> None:

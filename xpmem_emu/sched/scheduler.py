@@ -97,8 +97,12 @@ class Scheduler:
     def spawn(
         self, name: str, coroutine: Coroutine[Any, Any, None], owner: object = None
     ) -> Thread:
-        """Make a thread runnable. It ends when the coroutine returns."""
+        """Make a thread runnable. It ends when the coroutine returns; when the image is gone, as
+        for what ends with it, it never begins."""
         thread = Thread(name, coroutine, owner)
+        if self._closing:
+            coroutine.close()
+            return thread
         thread._wake = Wake.WOKEN
         self.threads[thread] = None
         self._runnable.append(thread)
