@@ -64,8 +64,7 @@ class SimGround:
 
     def down(self) -> None:
         """See Ground."""
-        for kernel in self._cluster.kernels.values():
-            kernel.scheduler.close()
+        self._cluster.down()
 
     # -- calls and looks -------------------------------------------------------------------
 

@@ -194,6 +194,11 @@ class SimCluster:
         for other in list(self.kernels):
             self._step(other, ProcessGone(partid, boot))
 
+    def down(self) -> None:
+        """Every process ends; nobody needs the cluster any more."""
+        for kernel in (*self.kernels.values(), *self.superseded.values()):
+            kernel.scheduler.close()
+
     # -- calls -------------------------------------------------------------------------------
 
     def submit(

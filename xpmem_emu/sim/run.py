@@ -63,7 +63,11 @@ class Result(msgspec.Struct):
 
 def run_plan(plan: Plan) -> Result:
     """Carry a plan out and judge it."""
-    return Run(plan).result()
+    run = Run(plan)
+    try:
+        return run.result()
+    finally:
+        run.cluster.down()
 
 
 class Run:

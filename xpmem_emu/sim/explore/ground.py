@@ -185,8 +185,7 @@ class Ground:
 
     def close(self) -> None:
         """Nobody needs it any more."""
-        for kernel in [*self.cluster.kernels.values(), *self.cluster.superseded.values()]:
-            kernel.scheduler.close()
+        self.cluster.down()
 
     def state(self) -> tuple[object, ...]:
         """What decides, beside the cluster, how things go on and how they are judged."""
