@@ -57,6 +57,15 @@ def recall_behind_faults(world: World) -> None:
     cluster.run_for(SECOND)
 
 
+def more_faults_than_slots(world: World) -> None:
+    cluster = world.cluster
+    several = [share(cluster, 1) for _ in range(4)]
+    cluster.call(0, FailpointSet("xpc.serve.before_handler", "delay(5ms)"))
+    for shared in several:
+        shared.importer.begin(calls.Load(shared.importer.pid, shared.there, 8))
+    cluster.run_for(SECOND)
+
+
 STORIES: list[tuple[str, Story, str]] = [
     ("boot_is_proof", boot_over_a_stopped_process, "S7"),
     ("quarantine_without_proof", boot_over_a_stopped_process, "S7"),
@@ -64,6 +73,7 @@ STORIES: list[tuple[str, Story, str]] = [
     ("release_forgets_to_tell", released, "S15"),
     ("pins_unlimited", few_pins, "S16"),
     ("recalls_queue_with_faults", recall_behind_faults, "L5"),
+    ("slot_not_passed_on", more_faults_than_slots, "L5"),
 ]
 FEW = Image(xpc=Xpc(slots=2))
 

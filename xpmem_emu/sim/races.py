@@ -41,7 +41,6 @@ class Races:
 
     def __init__(self, scene: Scene, sometimes: Sometimes) -> None:
         self._scene = scene
-        self._sometimes = sometimes
         self._reach = sometimes.reach
         self._calls: dict[_Task, Counter[str]] = defaultdict(Counter)
         self._recalls: dict[tuple[int, int], str] = {}
@@ -99,7 +98,7 @@ class Races:
         if event.op == "xpmem_copy" and event.outcome == "ETIMEDOUT":
             self._reach("bte_timed_out")
             self._copies[partid] = self._scene.now_ns
-        given_up = self._gave_up.pop((partid, self._sometimes.thread), set())
+        given_up = self._gave_up.pop((partid, self._scene.thread), set())
         if given_up and not any((partid, importer) in self._fences for importer in given_up):
             self._reach("fence_finished_before_return")
 
@@ -116,7 +115,7 @@ class Races:
     # -- recalls and faults ----------------------------------------------------------------
 
     def _recall_begins(self, partid: int, event: events.RecallBegin) -> None:
-        self._recalls[partid, event.recall] = self._sometimes.thread
+        self._recalls[partid, event.recall] = self._scene.thread
 
     def _recall_ends(self, partid: int, event: events.RecallEnd) -> None:
         thread = self._recalls.pop((partid, event.recall), "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from xpmem_emu.failpoints.events import FailpointHit
 from xpmem_emu.mm.events import Cow, Migrate, SwapOut
-from xpmem_emu.sim.checkers.base import Handler
+from xpmem_emu.sim.checkers.base import Handler, Scene
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc import events as xpc
 from xpmem_emu.xpmem import events as xpmem
@@ -106,10 +106,9 @@ def _past_edge(number: int) -> bool:
 class Sometimes:
     """Counts how often each situation came up."""
 
-    def __init__(self) -> None:
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
         self.reached: Counter[str] = Counter()
-        self.thread = ""
-        """The thread of the present event."""
         self.wrong_clock = False
         """Whether the clock of its partition shows another time than the world's."""
         self._collided: set[tuple[int, int]] = set()
@@ -129,7 +128,7 @@ class Sometimes:
             ),
             xpmem.ImportLost: note("import_lost_while_mapped", lambda e: e.ptes > 0),
             xpmem.PagesEvict: note("pages_evicted"),
-            Cow: note("cow_broken_for_holder", lambda e: self.thread.startswith("xpc")),
+            Cow: note("cow_broken_for_holder", lambda e: self._scene.thread.startswith("xpc")),
             SwapOut: note("pages_swapped_out"),
             Migrate: note("pages_migrated", lambda e: e.moved > 0),
             xpc.Stale: note("stale_frame_dropped"),

@@ -36,7 +36,7 @@ JUDGED: Mapping[str, str] = {
     "S11": "no partition panics",
     "L1": "every fault ends within its bound",
     "L2": "every recall ends within its bound",
-    "L5": "no recall waits for what others want",
+    "L5": "no recall waits for what others want, no fault beside a free slot",
 }
 AT_REST: Mapping[str, str] = {
     "L3": "at the end every call has been answered",
@@ -123,6 +123,7 @@ class _Court:
         for record in step.records:
             self.events += 1
             self._track(step.partid, record.event)
+            self.scene.thread = record.thread
             for handler in self._handlers.get(type(record.event), ()):
                 handler(step.partid, record.event)
         for checker in self._checkers:

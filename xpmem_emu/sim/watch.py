@@ -49,7 +49,7 @@ class Watch:
         self.pins = self._one(Pins)
         self.permits = self._one(Permits)
         self.shadow = self._one(Shadow)
-        self.sometimes = Sometimes()
+        self.sometimes = Sometimes(self.scene)
         self.events = 0
         self._identity = self._one(Identity)
         self._hash = blake2b(digest_size=16)
@@ -134,7 +134,7 @@ class Watch:
         handlers = (self._handlers if judged else self._of_forgers).get(type(event))
         if handlers is not None:
             self.scene.clock_ns = record.time_ns
-            self.sometimes.thread = record.thread
+            self.scene.thread = record.thread
             self.sometimes.wrong_clock = record.time_ns != self.scene.now_ns
             for handler in handlers:
                 handler(partid, event)

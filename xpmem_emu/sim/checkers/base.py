@@ -58,6 +58,8 @@ class Scene:
     now_ns: int = 0
     clock_ns: int | None = None
     """What the clock of the partition of the present event shows, where that may differ."""
+    thread: str = ""
+    """The thread of the present event."""
     moment: int = 0
     """Number of the present step."""
     _known_ns: dict[int, int] = field(default_factory=dict)
