@@ -8,8 +8,10 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.sim.campaign import Tally, results
-from xpmem_emu.sim.swarm import read_swarm
+from xpmem_emu.sim.run import run_plan
+from xpmem_emu.sim.swarm import Sizes, Swarm, read_swarm
 from xpmem_emu.sim.workloads import WORKLOADS
+from xpmem_emu.sim.world import draw
 
 SWARMS = [
     name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))
@@ -26,6 +28,22 @@ def test_a_few_worlds_of_every_swarm_break_no_invariant(name: str) -> None:
         tally.add(result)
     told = [f"seed {each.seed}: {each.violations[:1]}" for each in tally.failed]
     assert (told, tally.errors) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("program", "situation"),
+    [
+        ("crowd", "healed_when_full"), ("crossed", "fault_crossed_twice"),
+        ("stranded", "fence_finished_before_return"),
+        ("overdue", "bte_timed_out_then_session_lived"),
+    ],
+)  # fmt: skip
+def test_a_program_that_holds_something_reaches_what_it_is_for(
+    program: str, situation: str
+) -> None:
+    swarm = Swarm(program, Sizes(threads=(24, 24)), workloads={program: 1})
+    worlds = (run_plan(draw(swarm, seed)) for seed in SEEDS)
+    assert any(situation in world.reached for world in worlds)
 
 
 def test_a_swarm_has_the_name_of_its_file_and_every_program_is_in_one() -> None:

@@ -3,21 +3,21 @@ judged here. States are what answers say, so they lag behind what is true by a m
 """
 
 from collections.abc import Callable
-from errno import EACCES
+from errno import EACCES, EFAULT
 from typing import TYPE_CHECKING
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Done, Failed
+from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.sim.cast import UNTRACKED, Actor, Cast, View
-from xpmem_emu.sim.plan import Op, Operation
+from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     Reach = Callable[[str], None]
 
-_HUGE, _WIDE = 1 << 30, 1 << 63
+_HUGE, _VAST, _WIDE = 1 << 30, 1 << 40, 1 << 63
 _TEARDOWN = (calls.XpmemClose, calls.Exit, calls.Kill, calls.Exec)
 
 
@@ -44,6 +44,11 @@ class Deeds:
         match call:
             case calls.Amo() if self._is_of_dead(operation.attachment):
                 self._reach("amo_after_remove")
+                region = self._cast.regions.get(self._cast.views[operation.attachment].region)
+                if region is not None and region.kind is Kind.UNCACHED:
+                    self._reach("word_of_removed_segment")
+            case calls.Fork() if isinstance(ticket.outcome, Raised):
+                self._reach("fork_ended_by_signal")
             case calls.XpmemGet() if (
                 isinstance(ticket.outcome, Failed) and ticket.outcome.errno == EACCES
             ):
@@ -56,6 +61,9 @@ class Deeds:
                 self._reach("segment_to_the_top")
             case calls.XpmemCopy(size=size) if size >= _HUGE:
                 self._reach("copy_of_a_giant")
+                fault = isinstance(ticket.outcome, Failed) and ticket.outcome.errno == EFAULT
+                if size >= _VAST and fault:
+                    self._reach("copy_of_a_tebibyte")
 
     def _note(self, operation: Operation, actor: Actor, call: Call) -> None:
         """What a call that succeeded changes, or shows."""
@@ -63,6 +71,8 @@ class Deeds:
             case calls.XpmemRemove():
                 segment = self._cast.segments.get(operation.segment)
                 self._dead |= {segment.region} if segment is not None else set()
+            case calls.XpmemMake():
+                self._dead.discard(operation.region)
             case calls.Mprotect() if operation.op is Op.PROTECT:
                 (self._unwritable.add if operation.detail == "read" else self._unwritable.discard)(
                     operation.region

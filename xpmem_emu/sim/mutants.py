@@ -170,6 +170,12 @@ MUTANTS = {
         # -- tasks
         _mutant("teardown_has_two_owners", "who finds a device closing takes it for closed",
                 "S11 S10 S13", tasks.teardown_has_two_owners, "chaos-calls", world="exec-close"),
+        _mutant("exec_leaves_calls", "exec replaces the memory that other calls of its task use",
+                "S17", tasks.exec_leaves_threads, "chaos-calls"),
+        _mutant("killed_fork_lives", "who is killed in fork has a child all the same", "S17",
+                tasks.killed_fork_lives, "chaos-kills"),
+        _mutant("healing_needs_places", "who heals or ends waits for a place like all others",
+                "L6", tasks.healing_needs_places, "chaos-pauses"),
         _mutant("stop_answers_nobody", "a kernel that stops leaves calls unanswered", "L3",
                 tasks.stop_answers_nobody, "chaos-pauses"),
         # -- exporters
@@ -188,6 +194,8 @@ MUTANTS = {
                 importing.table_remembers),
         _mutant("late_replies_kept", "permits of killed calls are kept", "S10 S15 S3",
                 importing.late_replies_kept, "chaos-kills", world="detach-fault"),
+        _mutant("removed_words_refused", "atomic operations say ENOENT where a load is SIGBUS",
+                "S13", importing.removed_words_refused, "chaos-devices"),
         _mutant("detach_takes_strangers", "a detach unmaps what is not its own", "S13 S14",
                 importing.detach_takes_strangers),
         _mutant("give_back_what_others_show", "shared pages are given back by one", "S1 S2",

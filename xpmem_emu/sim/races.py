@@ -9,7 +9,10 @@ from typing import Any
 from xpmem_emu.fabric.events import FaultBegin as Injected
 from xpmem_emu.fabric.events import FaultEnd as Healed
 from xpmem_emu.failpoints.events import FailpointHit
+from xpmem_emu.kernel.breaking import Breaking
+from xpmem_emu.kernel.calls import Kill, Shutdown
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskSignal
+from xpmem_emu.kernel.interface import Request
 from xpmem_emu.sim.checkers.base import Handler, Scene
 from xpmem_emu.sim.sometimes import Sometimes
 from xpmem_emu.trace import Event
@@ -49,7 +52,8 @@ class Races:
         self._fences: set[tuple[int, int]] = set()
         """(partition, importer): fences that go on."""
         self._serving: dict[tuple[int, int], dict[tuple[int, int], str]] = defaultdict(dict)
-        self._faults: dict[tuple[int, int], events.FaultBegin] = {}
+        self._faults: dict[tuple[int, int], tuple[events.FaultBegin, str]] = {}
+        """(partition, fault) -> what it asks for, and in which thread."""
         self._copies: dict[int, int] = {}
         """When a block copy of a partition ran out of time."""
         self._injected: dict[str, str] = {}
@@ -67,6 +71,19 @@ class Races:
             Duplicate: self._answered, PartitionState: self._partition,
             FailpointHit: self._acted, Injected: self._begun, Healed: self._healed,
         }  # fmt: skip
+
+    def asked(self, partid: int, request: Request) -> None:
+        """A call arrives."""
+        if isinstance(request.call, Breaking | Kill | Shutdown) and self._full(partid):
+            self._reach("healed_when_full")
+
+    def _full(self, partid: int) -> bool:
+        """Whether no place is left for a call that works."""
+        cluster = self._scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(partid)
+        return kernel is not None and (
+            len(kernel.scheduler.threads) >= kernel.image.limits.threads
+        )
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         tables: tuple[dict[Any, Any], ...] = (
@@ -88,6 +105,11 @@ class Races:
             name = _PAIRS.get(frozenset((event.op, other)))
             if name is not None:
                 self._reach(name)
+        if event.op == "exec" and any(
+            home == partid and thread.endswith(f"/{event.pid}")
+            for (home, _), (_, thread) in self._faults.items()
+        ):
+            self._reach("exec_raced_fault")
         others[event.op] += 1
 
     def _call_ends(self, partid: int, event: SyscallDone) -> None:
@@ -131,7 +153,7 @@ class Races:
         self._fences.discard((partid, event.importer))
 
     def _fault_begins(self, partid: int, event: events.FaultBegin) -> None:
-        self._faults[partid, event.fault] = event
+        self._faults[partid, event.fault] = event, self._scene.thread
 
     def _fault_ends(self, partid: int, event: events.FaultEnd) -> None:
         self._faults.pop((partid, event.fault), None)
@@ -139,7 +161,7 @@ class Races:
     def _bump(self, partid: int, event: events.SequenceBump) -> None:
         """Pages beside the one that somebody wants have moved."""
         end = event.page + event.count
-        for fault in self._faults.values():
+        for fault, _ in self._faults.values():
             if fault.segid != event.segid or event.page <= fault.touched < end:
                 continue
             if event.page < fault.page + fault.count and fault.page < end:

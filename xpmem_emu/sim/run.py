@@ -99,6 +99,7 @@ class Run:
         self.troubles.heal(self.watch.scene.injuries.forgers.discard)
         if self._leave() and self._converges() and self._calls_end():
             self.watch.shadow.settled()
+            self.watch.endings.settled()
             self._read_again()
             self._end_tasks()
             self._use_again()

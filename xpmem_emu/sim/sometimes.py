@@ -53,8 +53,10 @@ AIMED: Mapping[str, str] = {
     "killed_in_call": "a task was killed as one of its calls went to sleep",
     "kill_during_recall": "a task was killed while a recall of its call waited",
     "killed_in_fork": "a task was killed in fork",
+    "fork_ended_by_signal": "and its fork was answered with that signal",
     "close_raced_exec": "a task closed the device and executed at once",
     "exec_raced_access": "a task executed and touched memory at once",
+    "exec_raced_fault": "a task executed while it waited for a page of another partition",
     "attach_raced_release": "a permit was released while it was attached",
     "attach_raced_close": "the device was closed while something was attached",
     "fork_raced_munmap": "a task forked and unmapped at once",
@@ -68,6 +70,7 @@ AIMED: Mapping[str, str] = {
     "bte_timed_out_then_session_lived": "and its session went on",
     "failpoint_paused": "a thread was paused at a failpoint",
     "failpoint_panicked": "a kernel panicked because a failpoint said so",
+    "healed_when_full": "something was healed or ended while all places for calls were taken",
     "boot_over_stopped": "a process booted over one that was merely stopped",
     "first_process_woke_in_store": "and the first one woke in the middle of a store",
     "forged_heartbeat": "a malicious peer said a heartbeat near the end of all numbers",
@@ -79,6 +82,7 @@ AIMED: Mapping[str, str] = {
     "extreme_argument_refused": "a call with such an argument was refused",
     "segment_to_the_top": "a segment was asked for that reaches beyond 2^63",
     "copy_of_a_giant": "a block copy of a GiB or more was asked for",
+    "copy_of_a_tebibyte": "one of a TiB or more was begun",
     "argument_of_no_type": "a call was not even begun: its arguments are of no type that it has",
     "empty_pwrite": "nothing was written into a file",
     "unaligned_beside_dead_area": "bytes up to the border of a dead attachment were touched",
@@ -89,6 +93,7 @@ AIMED: Mapping[str, str] = {
     "setuid_away_from_root": "a task that had been root was refused a permit",
     "get_not_permitted": "a permit was refused for want of rights",
     "amo_after_remove": "an atomic operation was tried after its segment was removed",
+    "word_of_removed_segment": "and that on a word that takes atomic operations",
 }
 """What needs worlds that are made for it."""
 MEANINGS: Mapping[str, str] = {**EVERYDAY, **AIMED}

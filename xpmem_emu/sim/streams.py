@@ -17,6 +17,7 @@ from xpmem_emu.sim.checkers.base import Checker, Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.claims import Claims
 from xpmem_emu.sim.checkers.containment import Containment
+from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.installs import Installs
 from xpmem_emu.sim.checkers.once import Once
@@ -34,6 +35,7 @@ JUDGED: Mapping[str, str] = {
     "S7": "no frame is freed that a lost importer mapped, before the proof that it is gone",
     "S9": "no request is carried out twice",
     "S11": "no partition panics",
+    "S17": "no task is born of one that was killed",
     "L1": "every fault ends within its bound",
     "L2": "every recall ends within its bound",
     "L5": "no recall waits for what others want, no fault beside a free slot",
@@ -53,6 +55,7 @@ UNJUDGED: Mapping[str, str] = {
     "S14": "needs calls and bytes",
     "S15": "needs the tables of each partition",
     "S16": "needs the tables of each partition",
+    "L6": "needs calls and answers",
 }
 LIVE_SLACK_NS = 500 * MILLISECOND
 """What a live partition's bound may be exceeded by: steps take time there."""
@@ -106,7 +109,7 @@ class _Court:
         self._checkers: list[Checker] = [
             Containment(self.scene), Claims(self.scene), Installs(self.scene), self._pins,
             Identity(self.scene), Once(self.scene), self._bounds,
-            Priority(self.scene),
+            Priority(self.scene), Endings(self.scene),
         ]  # fmt: skip
         self._handlers: dict[type[Event], list[Handler]] = {}
         listeners: list[Listener] = [self.scene, *self._checkers]

@@ -16,6 +16,7 @@ from xpmem_emu.kernel.interface import Effects, Event, ProcessGone, Receive, Req
 from xpmem_emu.sim.checkers import Checker, Scene, all_checkers
 from xpmem_emu.sim.checkers.base import Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
+from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.permits import Permits
 from xpmem_emu.sim.checkers.pins import Pins
@@ -39,7 +40,7 @@ class Watch:
         self._ends = [
             each.stepped for each in self.checkers if type(each).stepped is not Checker.stepped
         ]
-        self._askers = [
+        self._askers: list[Checker | Races] = [
             each for each in self.checkers if type(each).asked is not Checker.asked
         ]
         self._answerers = [
@@ -49,6 +50,7 @@ class Watch:
         self.pins = self._one(Pins)
         self.permits = self._one(Permits)
         self.shadow = self._one(Shadow)
+        self.endings = self._one(Endings)
         self.sometimes = Sometimes(self.scene)
         self.events = 0
         self._identity = self._one(Identity)
@@ -57,6 +59,7 @@ class Watch:
         self._of_forgers: dict[type[TraceEvent], list[Handler]] = defaultdict(list)
         """The same for partitions that make messages up: what they say is judged by nobody."""
         races = Races(self.scene, self.sometimes)
+        self._askers.append(races)
         listeners: list[Listener] = [self.scene, *self.checkers, self.sometimes, races]
         for listener in listeners:
             for kind, handler in listener.handlers().items():

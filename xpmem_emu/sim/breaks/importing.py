@@ -1,9 +1,11 @@
 """The importer's side: entries, what is known, attachments, calls that were killed."""
 
+import errno
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.module import Xpmem
@@ -23,6 +25,19 @@ def table_remembers() -> AbstractContextManager[Any]:
 def late_replies_kept() -> AbstractContextManager[Any]:
     """What a peer did for a call that was killed meanwhile is not undone."""
     return patch.object(Xpmem, "late_reply", lambda self, partid, request, reply: None)
+
+
+def removed_words_refused() -> AbstractContextManager[Any]:
+    """An atomic operation where the exporter has nothing is an errno, not a signal."""
+    amo = Xpmem.amo
+
+    async def refusing(self: Xpmem, *args: Any) -> int:
+        try:
+            return await amo(self, *args)
+        except Signalled as signalled:
+            raise KernelError(errno.ENOENT, signalled.info.reason) from None
+
+    return patch.object(Xpmem, "amo", refusing)
 
 
 def detach_takes_strangers() -> AbstractContextManager[Any]:

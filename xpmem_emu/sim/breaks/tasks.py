@@ -4,8 +4,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from xpmem_emu.kernel.admission import Admission
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskTable
+from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.sim.breaks import together
 from xpmem_emu.xpmem.device import Device
 
@@ -29,6 +31,29 @@ def exec_leaves_threads() -> AbstractContextManager[Any]:
         await old.exit_mmap()
 
     return patch.object(TaskTable, "exec", hasty)
+
+
+def killed_fork_lives() -> AbstractContextManager[Any]:
+    """A fork that slept forgets that its task was killed meanwhile."""
+    fork = AddressSpace.fork
+
+    async def forgetful(self: AddressSpace, pid: int) -> AddressSpace:
+        child = await fork(self, pid)
+        thread = self.manager.scheduler.current
+        assert thread is not None
+        thread.killed = False
+        return child
+
+    return patch.object(AddressSpace, "fork", forgetful)
+
+
+def healing_needs_places() -> AbstractContextManager[Any]:
+    """Who heals or ends something waits in line with those that he would let go."""
+
+    def full(self: Admission, purpose: Any) -> bool:
+        return len(self._scheduler.threads) >= self.limit
+
+    return patch.object(Admission, "full", full)
 
 
 def stop_answers_nobody() -> AbstractContextManager[Any]:

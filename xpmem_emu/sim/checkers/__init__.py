@@ -8,6 +8,7 @@ that it must catch (`sim/mutants`).
 from xpmem_emu.sim.checkers.base import Checker, Scene, Violation
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.containment import Containment
+from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.exposure import Exposure
 from xpmem_emu.sim.checkers.expulsions import Expulsions
 from xpmem_emu.sim.checkers.identity import Identity
@@ -31,4 +32,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
         Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
         Proofs(scene), Permits(scene), Tables(scene), Priority(scene),
+        Endings(scene),
     ]  # fmt: skip

@@ -1,12 +1,15 @@
 """S16 no table grows past its bound, whatever a peer sends.
 
 Permits and attachments of one task of a peer, pages pinned under a limit, remembered answers and
-graves: counted in the exporter's tables after each step that may have added to one.
+graves: counted in the exporter's tables after each step that may have added to one. Nor does a call
+build, in the step that begins it, what is as long as its arguments are large.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 
+from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
@@ -15,6 +18,10 @@ from xpmem_emu.xpmem.events import PagesPin, PermitGet
 
 INVARIANT = "S16"
 GRAVES_MAX = 256
+_VAST = 1 << 30
+_OBJECTS_MAX = 1 << 16
+"""Objects of Python that no call of a vast length makes in one step."""
+_LENGTHS = ("size", "length", "old_length", "new_length", "pages")
 _CHANNELS, _CLASSES = 2, 2
 _GROWS = frozenset({"GET", "ATTACH"})
 _TGID_SHIFT, _TGID_MASK = 20, (1 << 20) - 1
@@ -29,10 +36,18 @@ class Tables(Checker):
         self._pinned: dict[tuple[int, int], int] = {}
         """(partition, task) -> pages pinned at the last look."""
         self._pins = False
+        self._vast: tuple[str, int] | None = None
+        """A call of a vast length begins: its name, and how many objects there were."""
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """What adds to a table."""
         return {Received: self._received, PermitGet: self._grows, PagesPin: self._pin}
+
+    def asked(self, partid: int, request: Request) -> None:
+        """A call begins."""
+        if any(getattr(request.call, name, 0) >= _VAST for name in _LENGTHS):
+            name = str(request.call.__struct_config__.tag)
+            self._vast = name, sys.getallocatedblocks()
 
     def _received(self, partid: int, event: Received) -> None:
         self._grown = self._grown or event.kind in _GROWS
@@ -49,6 +64,10 @@ class Tables(Checker):
 
     def stepped(self, partid: int) -> None:
         """Look at the tables that may have grown."""
+        if self._vast is not None:
+            (name, before), self._vast = self._vast, None
+            if sys.getallocatedblocks() - before > _OBJECTS_MAX:
+                self._say(partid, f"{name} builds what is as long as its arguments are large")
         if not (self._grown or self._pins):
             return
         grown, pins, self._grown, self._pins = self._grown, self._pins, False, False

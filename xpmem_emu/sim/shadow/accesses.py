@@ -25,7 +25,8 @@ Report = Callable[[str, str], None]
 """(invariant, text)."""
 RIGHTS, CONTENTS = "S13", "S14"
 _READ, _WRITE = 1, 2
-_COPY_MAX = 1 << 24
+_NEVER = (errno.ENOENT, errno.EFAULT)
+"""What no access is answered with: where nothing is, there is a signal."""
 
 
 class Leave(Enum):
@@ -133,12 +134,14 @@ class Accesses:
         segment = None if permit is None else self._segments.get(permit.segid)
         home = None if segment is None else self._machines.get(segment.home)
         target = None if home is None or segment is None else home.tasks.get(segment.pid)
-        if target is None or segment is None or call.size > _COPY_MAX:
+        if target is None or segment is None:
             return _ignored
         first = (segment.first_vpn << PAGE_SHIFT) + call.dst_offset
+        low, high = first >> PAGE_SHIFT, first + call.size + PAGE_MASK >> PAGE_SHIFT
         parts = [
-            part for piece in cut(first, call.size) for part in self._stores.claimed(target, *piece)
-        ]
+            part for vpn in list(target.pages) if low <= vpn < high
+            for part in self._stores.claimed(target, vpn, 0, PAGE_SIZE, 0)
+        ]  # fmt: skip
 
         def finish(outcome: Outcome | None) -> None:
             fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
@@ -224,6 +227,8 @@ class Accesses:
         for leave, piece in zip(leaves, pieces, strict=True):
             if isinstance(outcome, Done) and leave in (Leave.SEGV, Leave.BUS):
                 report(RIGHTS, f"{where} succeeds; page {piece[0]:#x}: {leave.value}")
+        if isinstance(outcome, Failed) and outcome.errno in _NEVER:
+            report(RIGHTS, f"{where} is refused, not signalled: {outcome.cause}")
         if not isinstance(outcome, Raised) or outcome.info.forced:
             return
         signal, known = outcome.info.signal, Leave.UNKNOWN not in leaves

@@ -11,11 +11,13 @@ from xpmem_emu.sim.workloads.calls import calls
 from xpmem_emu.sim.workloads.churn import churn
 from xpmem_emu.sim.workloads.collective import collective
 from xpmem_emu.sim.workloads.counters import counters
+from xpmem_emu.sim.workloads.crowd import crowd
 from xpmem_emu.sim.workloads.devices import devices
 from xpmem_emu.sim.workloads.exits import exits
 from xpmem_emu.sim.workloads.extremes import extremes
 from xpmem_emu.sim.workloads.files import files
 from xpmem_emu.sim.workloads.handover import handover
+from xpmem_emu.sim.workloads.held import crossed, overdue, stranded
 from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
@@ -45,4 +47,8 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "extremes": extremes,
     "devices": devices,
     "window": window,
+    "crowd": crowd,
+    "crossed": crossed,
+    "stranded": stranded,
+    "overdue": overdue,
 }

@@ -1,5 +1,7 @@
 """Block copies between permits and atomic operations on uncached words, of every domain."""
 
+from dataclasses import replace
+
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
@@ -29,8 +31,10 @@ def devices(script: Script) -> None:
             _copy(script, engine, *random.sample(sides, 2))
         elif roll < 0.8:
             _count(script, counter, words)
-        elif roll < 0.9:
+        elif roll < 0.88:
             _disturb(script, random.choice(buffers))
+        elif roll < 0.91:
+            words, counter = _removed(script, words, counter)
         else:
             sides[random.randrange(2)] = _again(script, engine, random.choice(buffers))
         script.pause()
@@ -61,6 +65,18 @@ def _disturb(script: Script, buffer: Export) -> None:
     page, pages = script.part(buffer)
     op = script.random.choice((Op.MIGRATE, Op.PAGEOUT, Op.DONTNEED, Op.MUNMAP, Op.REMAP, Op.REMAP))
     script.do(op, task=buffer.task, region=buffer.region, page=page, pages=pages)
+
+
+def _removed(script: Script, words: Export, counter: Import) -> tuple[Export, Import]:
+    """The segment goes while it is counted on, and comes back under another name."""
+    script.do(Op.REMOVE, task=words.task, segment=words.segment)
+    for _ in range(script.random.randint(1, 3)):
+        script.soon(4 * MILLISECOND)
+        _count(script, counter, words)
+    again = replace(words, segment=script.number())
+    script.do(Op.MAKE, task=words.task, made=again.segment, region=words.region, pages=1)
+    script.settle()
+    return again, script.attach(counter.task, again, 0, 1)
 
 
 def _again(script: Script, engine: int, buffer: Export) -> Import:

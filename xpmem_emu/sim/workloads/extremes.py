@@ -37,6 +37,8 @@ _FIXED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _UIDS = (0, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, _TOP - 1)
 _COPY_MAX = 1 << 30
+_GIANT = 1 << 41
+_GIANT_COPIES = (1 << 30, 1 << 36, 1 << 40, (1 << 40) + 1)
 
 
 def extremes(script: Script) -> None:
@@ -55,6 +57,24 @@ def extremes(script: Script) -> None:
         for _ in range(random.randint(8, 24)):
             _say(script, export, view, other)
             script.pause()
+        if random.random() < 0.3:
+            _copy_giants(script, export, user)
+
+
+def _copy_giants(script: Script, export: Export, user: int) -> None:
+    """A segment of two TiB, of which only the first pages are there, copied to itself."""
+    segment, source, target = (script.number() for _ in range(3))
+    script.do(Op.MAKE, task=export.task, made=segment, region=export.region,
+              pages=_GIANT // PAGE_SIZE)  # fmt: skip
+    script.settle()
+    for permit in (source, target):
+        script.do(Op.GET, task=user, made=permit, segment=segment)
+    script.settle()
+    for _ in range(script.random.randint(1, 3)):
+        script.do(Op.CALL, task=user, permit=source, into=target, detail="xpmem_copy",
+                  values={"src_offset": 0, "dst_offset": script.random.choice((0, 8)),
+                          "size": script.random.choice(_GIANT_COPIES)})  # fmt: skip
+        script.pause()
 
 
 def _say(script: Script, export: Export, view: Import, other: Import) -> None:

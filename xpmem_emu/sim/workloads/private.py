@@ -52,5 +52,8 @@ def _live(script: Script, export: Export, view: Import, family: list[int]) -> No
         op = random.choice(_MOVES)
         script.do(op, task=export.task, made=script.number(), region=export.region, page=page,
                   pages=pages, detail=random.choice(("read", "write", "write")))  # fmt: skip
+        if op is Op.PROTECT:
+            script.soon(4 * MILLISECOND)
+            script.touch(view, Op.STORE)
     else:
         script.do(Op.EXEC, task=task)

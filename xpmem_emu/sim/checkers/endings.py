@@ -1,0 +1,111 @@
+"""S17 tasks begin and end as was told: who was killed has no child, a child lives only if its fork
+was answered with its pid, and when exec has succeeded no call goes on that was begun before.
+
+L6 whoever heals finds a place: what breaks and heals is never refused for want of threads, and a
+kill is not while there are fewer than the kernel keeps places for.
+"""
+
+import errno
+from collections.abc import Mapping
+
+from xpmem_emu.failpoints.events import FailpointSet
+from xpmem_emu.kernel.breaking import Breaking
+from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
+from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal, TaskSpawn
+from xpmem_emu.kernel.interface import Done, Failed, Reply, Request
+from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.trace import Event
+
+KEPT = 16
+"""Places for kills and shutdowns."""
+_BEGIN, _ANSWER = "kernel.call.begin", "kernel.call.before_answer"
+
+
+class Endings(Checker):
+    """Follows calls that begin and end tasks."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._calls: dict[int, tuple[int, Call]] = {}
+        """Under way, in the order in which they began."""
+        self._children: set[tuple[int, int]] = set()
+        """Alive, and nobody was told."""
+        self._killed: set[tuple[int, int]] = set()
+        """Tasks that end by a signal."""
+        self._armed: set[tuple[int, str]] = set()
+        """(partition, failpoint): what was set since they booted."""
+
+    def handlers(self) -> Mapping[type[Event], Handler]:
+        """Begins and ends of tasks."""
+        return {
+            KernelBoot: self._booted, FailpointSet: self._set, TaskSpawn: self._spawned,
+            TaskSignal: self._signalled, TaskExit: self._exited,
+        }  # fmt: skip
+
+    def asked(self, partid: int, request: Request) -> None:
+        """A call begins."""
+        self._calls[request.call_id] = partid, request.call
+
+    def answered(self, partid: int, reply: Reply) -> None:
+        """A call ends."""
+        known = self._calls.get(reply.call_id)
+        match (known and known[1], reply.outcome):
+            case (Fork(), Done(value=int(child))):
+                self._children.discard((partid, child))
+            case (Exec(pid=pid), Done()) if (partid, _ANSWER) not in self._armed:
+                self._check_exec(partid, pid, reply.call_id)
+            case (Breaking() as call, Failed(errno=errno.EAGAIN)):
+                self._say_refused(partid, call)
+            case (Kill() | Shutdown() as call, Failed(errno=errno.EAGAIN)):
+                if (partid, _BEGIN) not in self._armed and self._ending(partid) < KEPT:
+                    self._say_refused(partid, call)
+        self._calls.pop(reply.call_id, None)
+
+    def settled(self) -> None:
+        """No call is under way."""
+        for partid, pid in sorted(self._children):
+            self.scene.report("S17", partid, f"task {pid} lives, and no fork was answered with it")
+
+    def crashed(self, partid: int) -> None:
+        """Nothing of it is left."""
+        self._calls = {each: what for each, what in self._calls.items() if what[0] != partid}
+        self._children = {child for child in self._children if child[0] != partid}
+        self._killed = {task for task in self._killed if task[0] != partid}
+
+    def _booted(self, partid: int, event: KernelBoot) -> None:
+        self.crashed(partid)
+        self._armed = {each for each in self._armed if each[0] != partid}
+
+    def _set(self, partid: int, event: FailpointSet) -> None:
+        self._armed.add((partid, event.point))
+
+    def _spawned(self, partid: int, event: TaskSpawn) -> None:
+        if event.parent:
+            self._children.add((partid, event.pid))
+        if (partid, event.parent) in self._killed:
+            text = f"task {event.pid} is born of task {event.parent}, which was killed"
+            self.scene.report("S17", partid, text)
+
+    def _signalled(self, partid: int, event: TaskSignal) -> None:
+        if event.fatal:
+            self._killed.add((partid, event.pid))
+
+    def _exited(self, partid: int, event: TaskExit) -> None:
+        self._children.discard((partid, event.pid))
+        self._killed.discard((partid, event.pid))
+
+    def _check_exec(self, partid: int, pid: int, call_id: int) -> None:
+        for earlier, (home, call) in self._calls.items():
+            if earlier == call_id:
+                return
+            of_it = home == partid and getattr(call, "pid", 0) == pid
+            if of_it and not isinstance(call, Kill | Exit):
+                name = call.__struct_config__.tag
+                self.scene.report("S17", partid, f"task {pid} is a new program; its {name} goes on")
+
+    def _ending(self, partid: int) -> int:
+        under_way = [call for home, call in self._calls.values() if home == partid]
+        return sum(isinstance(call, Kill | Shutdown) for call in under_way) - 1
+
+    def _say_refused(self, partid: int, call: Call) -> None:
+        self.scene.report("L6", partid, f"{call.__struct_config__.tag} found no place")

@@ -1,0 +1,82 @@
+"""What crosses, crosses for certain: an importer is held at a failpoint, its exporter goes on."""
+
+from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.workloads.script import WORDS, Export, Import, Script
+from xpmem_emu.units import MILLISECOND
+
+_CHASES = (Op.REMAP, Op.DONTNEED, Op.MIGRATE)
+_RECALLS = (Op.MUNMAP, Op.PROTECT, Op.FORK, Op.DONTNEED, Op.REMAP, Op.PAGEOUT, Op.MIGRATE)
+_INSTALL, _ZAP = "xpmem.fault.before_install", "xpmem.invalidate.before_zap"
+_ACCESS = "xpmem.serve.before_access"
+
+
+def crossed(script: Script) -> None:
+    """The answer to a fault lies there for a while, again and again, while its page moves."""
+    random = script.random
+    export, view = _pair(script)
+    while script.more():
+        page = random.randrange(export.pages)
+        say(script, view.task, "failpoint_set", _INSTALL, "delay(3ms)")
+        script.do(Op.LOAD, task=view.task, page=page, attachment=view.attachment,
+                  word=random.randrange(WORDS))  # fmt: skip
+        for _ in range(random.randint(3, 8)):
+            script.soon(3 * MILLISECOND)
+            script.do(random.choice(_CHASES), task=export.task, region=export.region, page=page,
+                      pages=1)  # fmt: skip
+        say(script, view.task, "failpoint_clear", _INSTALL)
+        script.settle()
+
+
+def stranded(script: Script) -> None:
+    """An importer does not get to what a recall asks of it, and is given up: the call that
+    recalled returns when nothing of that importer can be stored there any more."""
+    random = script.random
+    while script.more():
+        export, view = _pair(script)
+        script.do(Op.STORE, task=view.task, pages=view.pages, attachment=view.attachment)
+        script.settle()
+        say(script, view.task, "failpoint_set", _ZAP, "pause")
+        script.do(random.choice(_RECALLS), task=export.task, made=script.number(),
+                  region=export.region, pages=export.pages, detail="read")  # fmt: skip
+        script.now_ns += 150 * MILLISECOND
+        say(script, view.task, "failpoint_clear", _ZAP)
+        script.now_ns += 100 * MILLISECOND
+        script.touch(export, Op.LOAD)
+
+
+def overdue(script: Script) -> None:
+    """A block copy is not served in time, and fails alone: its sides go on with each other."""
+    random = script.random
+    while script.more():
+        export, view = _pair(script, Kind.SCRATCH)
+        say(script, export.task, "failpoint_set", _ACCESS, f"{random.randint(1, 3)}*pause")
+        for _ in range(2):
+            _copy(script, view)
+        script.now_ns += 300 * MILLISECOND
+        say(script, export.task, "failpoint_clear", _ACCESS)
+        for _ in range(random.randint(8, 12)):
+            script.soon(150 * MILLISECOND)
+            _copy(script, view)
+
+
+def _copy(script: Script, view: Import) -> None:
+    script.do(Op.CALL, task=view.task, permit=view.permit, into=view.permit, detail="xpmem_copy",
+              values={"src_offset": 0, "dst_offset": 8, "size": script.random.choice((8, 100))})
+
+
+def _pair(script: Script, kind: Kind = Kind.PRIVATE) -> tuple[Export, Import]:
+    """Somebody's export, and an importer of it on another partition."""
+    home, away = script.random.sample(range(script.knobs.partitions), 2)
+    owner, user = script.spawn(home), script.spawn(away)
+    script.settle()
+    export = script.export(owner, script.random.randint(1, 4), kind)
+    script.settle()
+    view = script.attach(user, export, 0, export.pages)
+    script.settle()
+    return export, view
+
+
+def say(script: Script, task: int, call: str, point: str, terms: str = "") -> None:
+    """Set or clear a failpoint on the partition of a task."""
+    values = {"point": point, "terms": terms} if terms else {"point": point}
+    script.do(Op.CALL, task=task, detail=call, values=values)
