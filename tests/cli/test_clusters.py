@@ -39,13 +39,19 @@ def live(place: Path, capsys: pytest.CaptureFixture[str]) -> Live:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["ps"], ["status"], ["down"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1:1"]],
+    [["ps"], ["status"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1:1"]],
 )
 def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) -> None:
     outcome = live("--cluster", "foo", *arguments)
     assert outcome.code == 1
     assert "(ENOENT): there is no cluster foo; try: xpmem-emu --cluster foo up" in outcome.err
     assert outcome.out == ""
+
+
+def test_ending_a_cluster_that_is_not_there_is_done_at_once_and_said(live: Live) -> None:
+    outcome = live("--cluster", "foo", "down")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == "cluster foo was not up: there is nothing to end\n"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,7 @@ def test_an_unknown_image_or_topology_tells_which_are_shipped(live: Live, option
         (["up", "-n", "many"], "not a valid integer range"),
         (["up", "-n", "2", "--topology", "pair"], "Give either -n or --topology"),
         (["up", "--memory", "lots"], "write it like 4096, 64K"),
+        (["up", "--timeout", "0s"], "the time must be longer than 0"),
         (["logs"], "Missing argument 'P'"),
         (["boot", "p0"], "Missing option '--topology'"),
     ],

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -123,7 +124,37 @@ def test_a_partition_that_dies_at_boot_is_reported_with_the_end_of_its_log(
     error = refusal(lambda: up(1, command=("/bin/sh", "-c", "echo out of luck; exit 3")))
     assert error.errno == errno.ECHILD
     assert "out of luck" in error.cause
+    assert error.remedy == "xpmem-emu logs p0"
+    assert home.leftovers() == [run_folder("t")]
+    assert {path.name for path in run_folder("t").iterdir()} == {"p0.log", "cluster.json"}
+    assert "out of luck" in (run_folder("t") / "p0.log").read_text()
+    cluster.down("t")
     assert home.leftovers() == []
+
+
+def test_a_partition_that_dies_when_another_answers_is_noticed_at_once(
+    up: Up, refusal: Refusal
+) -> None:
+    console = run_folder("t") / "p0.console"
+    script = (
+        f'case "$*" in *p1.config*) while [ ! -S {console} ]; do :; done; '
+        f'echo out of luck; exit 3;; esac; exec {shlex.join(FAKE)} "$@"'
+    )
+    error = refusal(lambda: up(2, command=("/bin/sh", "-c", script, "sh")))
+    assert error.errno == errno.ECHILD
+    assert "p1 (pid " in error.cause
+    assert "out of luck" in error.cause
+
+
+def test_who_does_not_become_active_in_time_is_named_with_the_end_of_its_log(
+    up: Up, refusal: Refusal
+) -> None:
+    spec = fake_spec(1, command=("/bin/sh", "-c", "echo thinking; exec sleep 1000"))
+    error = refusal(lambda: cluster.up(spec, timeout_s=0.5))
+    assert error.errno == errno.ETIMEDOUT
+    assert "p0 is not up: nobody answers at" in error.cause
+    assert error.cause.endswith("thinking")
+    assert error.remedy == "xpmem-emu logs p0, or up --timeout 5m"
 
 
 def test_an_arena_that_does_not_fit_is_a_clear_refusal(up: Up, refusal: Refusal) -> None:

@@ -4,6 +4,7 @@ A cluster is a run folder and the processes that its state file names; everythin
 launcher's business (`live.cluster`). These commands choose, ask and show.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.errors import KernelError
 from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note
 from xpmem_emu.units import SECOND
 
@@ -48,12 +50,14 @@ def arena_room(cluster: str) -> tuple[Path, int]:
 @click.option("--memory", type=parameters.size, metavar="SIZE",
               help="Memory of each partition.  [default: the image's]")
 @click.option("--event-log", is_flag=True, help="Keep each partition's event stream in a file.")
+@click.option("--timeout", type=parameters.duration, default="60s", show_default=True,
+              metavar="TIME", help="How long they may take to become active with each other.")
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
 @GUARD
 @INSECURE
 @pass_session
 def up(session: Session, count: int | None, topology: str | None, image: str,
-       memory: int | None, event_log: bool, foreground: bool, keys: Path | None,
+       memory: int | None, event_log: bool, timeout: int, foreground: bool, keys: Path | None,
        insecure: bool) -> None:  # fmt: skip
     """Start a cluster; returns when all its partitions are active with each other."""
     from xpmem_emu.live.topology import ClusterSpec, numbered, read_topology
@@ -67,7 +71,7 @@ def up(session: Session, count: int | None, topology: str | None, image: str,
         if note := arena_note():
             session.say(note)
         with session.steps(f"starting {session.cluster}") as progress:
-            session.launcher().up(spec, progress)
+            session.launcher().up(spec, progress, timeout / SECOND)
         names = ", ".join(one.name for one in partitions)
         session.say(f"cluster {session.cluster} is up: {names}")
         if foreground:
@@ -93,7 +97,7 @@ def _stay(session: Session) -> None:
     try:
         while any(one.state != "dead" for one in cluster.ps(session.cluster)):
             time.sleep(_POLL_S)
-        raise CommandFailed("all partitions have died", "-n 3 without --foreground, then logs")
+        raise CommandFailed("all partitions have died", "xpmem-emu up, and then xpmem-emu logs")
     finally:
         cluster.down(session.cluster)
         session.say(f"cluster {session.cluster} is down")
@@ -103,9 +107,15 @@ def _stay(session: Session) -> None:
 @pass_session
 def down(session: Session) -> None:
     """End a cluster: exactly the processes that `up` started, and all that they left."""
-    with session.steps(f"ending {session.cluster}") as progress:
-        session.launcher().down(session.cluster, progress)
-    session.say(f"cluster {session.cluster} is down")
+    try:
+        with session.steps(f"ending {session.cluster}") as progress:
+            session.launcher().down(session.cluster, progress)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        session.say(f"cluster {session.cluster} was not up: there is nothing to end")
+    else:
+        session.say(f"cluster {session.cluster} is down")
 
 
 @click.command(cls=Command)

@@ -35,12 +35,14 @@ from xpmem_emu.live.processes import (
     cont,
     end,
     end_now,
+    log_tail,
     process_row,
     require_alive,
     spawn,
     stop,
 )
 from xpmem_emu.live.state import (
+    STATE_FILE,
     ClusterState,
     PartitionState,
     locked,
@@ -77,6 +79,7 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
 
     Raises KernelError: EEXIST when the cluster runs already, ECHILD with the end of its log when
     a partition died, ETIMEDOUT when they do not become active; what was started is ended again.
+    Logs that say why stay until the next `up` or `down`.
     """
     with locked(spec.name) as folder:
         _refuse_running(spec.name)
@@ -95,8 +98,8 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
                 write_state(state)
                 progress(done, 2 * len(configs), f"{config.name} started")
             _wait_active(state, progress, time.monotonic() + timeout_s)
-        except BaseException:
-            _take_down(spec.name, no_progress)
+        except BaseException as error:
+            _take_down(spec.name, no_progress, keep_logs=isinstance(error, KernelError))
             raise
         return state
 
@@ -191,12 +194,13 @@ def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set
     """Raises KernelError ECHILD when any partition died, ETIMEDOUT at `deadline`."""
     why = "it does not answer"
     while time.monotonic() < deadline:
-        for one in state.partitions:
-            require_alive(one)
+        _require_all_alive(state)
         try:
-            with Partition(partition.name, partition.console, keys=state.keys) as client:
+            with Partition(partition.name, partition.console, keys=state.keys,
+                           timeout=_STATUS_TIMEOUT_S) as client:  # fmt: skip
                 while peers and time.monotonic() < deadline:
                     peers = peers - _active_peers(client.status())
+                    _require_all_alive(state)
                     time.sleep(_POLL_S)
         except XpmemError as error:
             why = error.cause
@@ -206,8 +210,15 @@ def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set
             why = f"it is not active with p{', p'.join(str(partid) for partid in sorted(peers))}"
         time.sleep(_POLL_S)
     raise KernelError(
-        errno.ETIMEDOUT, f"{partition.name} is not up: {why}", "give it more time"
-    )
+        errno.ETIMEDOUT, f"{partition.name} is not up: {why}:\n{log_tail(partition)}",
+        f"xpmem-emu logs {partition.name}, or up --timeout 5m",
+    )  # fmt: skip
+
+
+def _require_all_alive(state: ClusterState) -> None:
+    """Raises KernelError ECHILD: one that died is why the others do not become active."""
+    for one in state.partitions:
+        require_alive(one)
 
 
 def _active_peers(status: dict[str, Any]) -> set[int]:
@@ -237,7 +248,7 @@ def clean(cluster: str) -> list[str]:
         return alive
 
 
-def _take_down(cluster: str, progress: Progress) -> None:
+def _take_down(cluster: str, progress: Progress, keep_logs: bool = False) -> None:
     try:
         partitions = read_state(cluster).partitions
     except KernelError:
@@ -251,6 +262,12 @@ def _take_down(cluster: str, progress: Progress) -> None:
         progress(total - len(names) + 1, total, f"{names.pop(pid)} ended")
 
     end([*partitions, *(one.life for one in strays)], ended)
+    if keep_logs and partitions:
+        for path in run_folder(cluster).glob("*"):
+            if path.suffix != ".log" and path.name != STATE_FILE:
+                path.unlink()
+        shutil.rmtree(arena_folder(cluster), ignore_errors=True)
+        return
     _clean(cluster)
     # We hold the lock: who waits for it sees that its folder is gone and makes a new one.
     shutil.rmtree(arena_folder(cluster), ignore_errors=True)

@@ -15,7 +15,7 @@ from xpmem_emu.live.topology import ClusterSpec
 class Launcher(Protocol):
     """What can be done to the processes of a cluster; see `live.cluster`. All raise KernelError."""
 
-    def up(self, spec: ClusterSpec, progress: Progress) -> object:
+    def up(self, spec: ClusterSpec, progress: Progress, timeout_s: float) -> object:
         """Start it, and wait until its partitions are active with each other."""
 
     def down(self, cluster: str, progress: Progress) -> None:

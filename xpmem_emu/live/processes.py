@@ -89,7 +89,7 @@ def require_alive(partition: PartitionState) -> None:
         tail = log_tail(partition)
         raise KernelError(
             errno.ECHILD, f"{partition.name} (pid {partition.pid}) died:\n{tail}",
-            f"look into {partition.log}",
+            f"xpmem-emu logs {partition.name}",
         )  # fmt: skip
 
 
