@@ -37,7 +37,7 @@ from xpmem_emu.units import MILLISECOND
 
 PEER_MEMORY = 1 << 40
 HELLO_NS = 50 * MILLISECOND
-SILENCE_NS = 600 * MILLISECOND
+SILENCE_NS = 2000 * MILLISECOND
 
 
 class TaskBorn(TraceEvent, frozen=True, tag="fake:task_born"):
@@ -127,6 +127,9 @@ class FakeKernel:
             case calls.Describe(what="go"):
                 effects.replies += [Reply(waiting, Done("went")) for waiting in self.waiting]
                 self.waiting.clear()
+            case calls.Describe(what="waiting"):
+                effects.replies.append(Reply(call_id, Done(len(self.waiting))))
+                return
             case calls.Describe(what="panic"):
                 effects.stopped = Panic("asked to", "fake_kernel")
                 return

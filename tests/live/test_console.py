@@ -200,17 +200,20 @@ def test_a_subscriber_gets_the_events_in_order_and_without_gaps(up: Up) -> None:
     up(1)
     with connect("p0", "t") as p0, p0.events() as events:
         born = [p0.spawn().pid for _ in range(50)]
-        seen = [next(events) for _ in born]
-        assert [one["pid"] for one in seen] == born
+        seen = [next(events)]
+        while seen[-1].get("pid") != born[-1]:
+            seen.append(next(events))
+        # On a loaded machine the partition also tells how late it is.
+        assert [one["pid"] for one in seen if one["event"] == "fake:task_born"] == born
         first = seen[0]["record"]
-        assert [one["record"] for one in seen] == list(range(first, first + 50))
+        assert [one["record"] for one in seen] == list(range(first, first + len(seen)))
 
 
 def test_recent_events_are_there_for_who_comes_late(up: Up) -> None:
     up(1)
     with connect("p0", "t") as p0:
         pid = p0.spawn().pid
-        last = p0.recent_events()[-1]
+        last = [one for one in p0.recent_events() if one["event"].startswith("fake:")][-1]
     assert (last["event"], last["pid"], last["partid"]) == ("fake:task_born", pid, 0)
 
 
