@@ -163,11 +163,12 @@ def test_an_arena_that_does_not_fit_is_a_clear_refusal(up: Up, refusal: Refusal)
     assert "no room for an arena of 16T" in error.cause
 
 
-def test_a_busy_endpoint_is_a_clear_refusal(up: Up, refusal: Refusal) -> None:
+@pytest.mark.parametrize("whose", ["endpoint", "console"])
+def test_a_busy_endpoint_is_a_clear_refusal(up: Up, refusal: Refusal, whose: str) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as busy:
         port = busy.bind_to_random_port("tcp://127.0.0.1")
         endpoint = f"tcp://127.0.0.1:{port}"
-        partitions = (PartitionSpec("p0", 0, endpoint=endpoint),)
+        partitions = (PartitionSpec("p0", 0, **{whose: endpoint}),)
         error = refusal(lambda: up(partitions=partitions, insecure=True))
     assert f"cannot listen at {endpoint}" in error.cause
     assert "EADDRINUSE" in error.cause

@@ -68,7 +68,7 @@ class XpcEndpoint:
         self._connections = Connections(
             loop, context, socket, Side.PEERS, guarded, connections_max, refusals
         )
-        bind(socket, listen)
+        bind(socket, listen, self._connections)
         received = self._received_signed if guarded else self._received
         self._inbox = Inbox(loop, socket, received, self._connections.receive)
         for partid in self._peers:
@@ -147,11 +147,13 @@ class XpcEndpoint:
             self._deliver(frames[2:])
 
 
-def bind(socket: Socket, endpoint: str) -> None:
-    """Listen at `endpoint`. Raises KernelError with the errno of the system."""
+def bind(socket: Socket, endpoint: str, connections: Connections) -> None:
+    """Listen at `endpoint`. Raises KernelError with the errno of the system; then both are closed,
+    or the context would wait for them for ever."""
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
+        connections.close()
         socket.close()
         raise KernelError(
             error.errno or errno.EIO, f"cannot listen at {endpoint}: {error.strerror}",

@@ -237,7 +237,7 @@ class Harness:
             self._loop, context, socket, Side.CLIENTS, door is not None, self._room.clients,
             self._refusals,
         )  # fmt: skip
-        bind(socket, self._console_listen())
+        bind(socket, self._console_listen(), connections)
         return Console(
             self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s,
             self._faults.serve, door, connections, self._room.sessions,
