@@ -18,7 +18,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers check bench sim swarms mutants soak model docs
+.PHONY: help setup demo test containers slurm check bench sim swarms mutants soak model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -47,8 +47,12 @@ test: $(READY) ## the whole test suite
 	@echo "running the tests on two processes"
 	@$(BIN)/pytest -n 2
 
-containers: $(READY) ## docker-compose.yml, brought up and broken; needs a Docker engine
-	@$(BIN)/pytest tests/containers --timeout 600
+containers: $(READY) ## compose, Swarm: deployed and broken; needs a Docker engine, docker-compose
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,containers]'
+	@$(BIN)/pytest tests/containers --timeout 600 --durations 10 -rP
+
+slurm: $(READY) ## jobs of a real Slurm in namespaces; needs root, slurm-wlm, munge
+	@$(BIN)/pytest tests/slurm --timeout 300 -rP
 
 check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/ruff check

@@ -1,7 +1,8 @@
 """The shipped docker-compose.yml, up once per session under a project name of its own.
 
-These tests need a Docker engine and the base image, so only `make containers` collects them. All
-that they make carries the project's name and is removed by it; the image stays, as build cache.
+These tests need a Docker engine, the base image and both generations of docker-compose, so only
+`make containers` collects them. All that they make carries the project's name and is removed by it;
+the image stays, as build cache.
 """
 
 import json
@@ -11,41 +12,54 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
+import compose as compose_v2
 import pytest
 
 from xpmem_emu.live.client import Partition, XpmemError, connect
 
 ROOT = Path(__file__).resolve().parents[2]
-HEALTHY_S = 60
+V1 = "docker-compose"
+V2 = str(Path(compose_v2.__file__).with_name("docker-compose"))
+"""The program itself: what its package installs in `bin` swallows the exit code."""
+HEALTHY_S = 240
+"""A loaded machine has been seen to take 40 s to start a program in a container."""
+PROBES = 3
+"""In a row make a container unhealthy, when they fail."""
 _COMMAND_TIMEOUT_S = 300
 
 
 class Project:
-    """One docker-compose project: `cluster` is what `--cluster` calls it."""
+    """One project of a docker-compose `program`: `cluster` is what `--cluster` calls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = V1) -> None:
         self.name = f"xe{secrets.token_hex(4)}"
         self.cluster = f"compose-{self.name}"
+        self._program = program
 
     def compose(self, *arguments: str) -> str:
-        """What docker-compose prints, of either generation."""
-        program = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-        return command(*program, "--project-name", self.name, *arguments)
+        """What docker-compose prints."""
+        return command(self._program, "--project-name", self.name, *arguments)
 
     def inspect(self, service: str) -> dict[str, object]:
         """All that the engine knows of a service's container."""
-        (ident,) = self.compose("ps", "-q", service).split()
-        (facts,) = json.loads(command("docker", "inspect", ident))
-        assert isinstance(facts, dict)
-        return facts
+        (ident,) = self.compose("ps", "--all", "-q", service).split()
+        return inspect(ident)
 
     def health(self) -> dict[str, str]:
         """What the engine thinks of each partition."""
         return {name: read(self.inspect(name), "State", "Health", "Status") for name in NAMES}
+
+    def until_healthy(self) -> float:
+        """Wait until all are. Result: how long that took, in seconds."""
+        begun = time.monotonic()
+        while (health := self.health()) != dict.fromkeys(NAMES, "healthy"):
+            assert time.monotonic() < begun + HEALTHY_S, health
+        return time.monotonic() - begun
 
     def connect(self, name: str) -> Partition:
         """A client on this host."""
@@ -77,6 +91,30 @@ def read(facts: object, *keys: str) -> str:
         facts = facts[key]
     assert isinstance(facts, str)
     return facts
+
+
+def inspect(ident: str) -> dict[str, object]:
+    """All that the engine knows of a container."""
+    (facts,) = json.loads(command("docker", "inspect", ident))
+    assert isinstance(facts, dict)
+    return facts
+
+
+def stay_healthy(idents: Sequence[str]) -> None:
+    """Wait for as many probes of each container as would make it unhealthy: all must succeed."""
+    deadline = time.monotonic() + HEALTHY_S
+    for ident in idents:
+        before = [one["Start"] for one in probes(ident)]
+        while len(later := [one for one in probes(ident) if one["Start"] not in before]) < PROBES:
+            assert time.monotonic() < deadline, probes(ident)
+        assert [one["ExitCode"] for one in later] == [0] * len(later), later
+        assert read(inspect(ident), "State", "Health", "Status") == "healthy"
+
+
+def probes(ident: str) -> list[dict[str, Any]]:
+    """The last probes of a container, oldest first."""
+    log = json.loads(command("docker", "inspect", "--format", "{{json .State.Health.Log}}", ident))
+    return cast(list[dict[str, Any]], log)
 
 
 def command(*words: str) -> str:
@@ -117,16 +155,23 @@ def image() -> Iterator[None]:
         shutil.rmtree(home)
 
 
-@pytest.fixture(scope="session")
-def project(image: None) -> Iterator[Project]:
-    """Four partitions, on their way up."""
-    made = Project()
+@contextmanager
+def running(program: str) -> Iterator[Project]:
+    """Four partitions, on their way up; nothing is left of them afterwards."""
+    made = Project(program)
     try:
         made.compose("up", "--detach")
         yield made
     finally:
         made.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
         assert made.leftovers() == []
+
+
+@pytest.fixture(scope="session")
+def project(image: None) -> Iterator[Project]:
+    """Four partitions of docker-compose 1.29, on their way up."""
+    with running(V1) as made:
+        yield made
 
 
 @pytest.fixture

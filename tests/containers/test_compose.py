@@ -1,22 +1,27 @@
 """docker-compose up: four partitions as containers, healthy, hardened, and sharing memory."""
 
 import hashlib
+import os
 import random
+import re
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import HEALTHY_S, NAMES, Project, read
+from tests.containers.conftest import HEALTHY_S, NAMES, Project, all_active, read
+from xpmem_emu import __version__
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.client import Partition, Task
 
 MEBIBYTE = 1 << 20
 
 
-def test_all_four_are_healthy_within_a_minute(project: Project) -> None:
+def test_all_four_become_healthy_and_then_well(project: Project) -> None:
+    print(f"healthy after {project.until_healthy():.1f} s")
     deadline = time.monotonic() + HEALTHY_S
-    while (health := project.health()) != dict.fromkeys(NAMES, "healthy"):
-        assert time.monotonic() < deadline, health
+    while not all_active(project):
+        assert time.monotonic() < deadline
     assert [row.split()[:2] for row in project.shell("status").stdout.splitlines()[1:]] == [
         [name, "well"] for name in NAMES
     ]
@@ -33,6 +38,9 @@ def test_no_container_has_rights(project: Project, service: str) -> None:
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
     assert host["ReadonlyRootfs"] is True
     assert host["Privileged"] is False
+    assert host["PidsLimit"] == 128
+    assert host["NanoCpus"] == 10**9
+    assert host["Memory"] == (512 << 20 if service == "console" else 2 << 30)
     published = [one["HostIp"] for each in host["PortBindings"].values() for one in each]
     assert set(published) <= {"127.0.0.1"}
 
@@ -47,6 +55,27 @@ def test_the_kernel_agrees_that_a_partition_has_no_rights(project: Project) -> N
     assert status["NoNewPrivs"] == "1"
     said = project.compose("exec", "-T", "p0", "sh", "-c", "touch /opt/x 2>&1 || true")
     assert "Read-only file system" in said
+
+
+@pytest.mark.parametrize("service", [*NAMES, "console"])
+def test_a_container_is_shown_its_own_private_key_alone(project: Project, service: str) -> None:
+    shown = project.compose("exec", "-T", service, "ls", "/keys/private").split()
+    assert shown == [f"{'operator' if service == 'console' else service}.key_secret"]
+
+
+def test_no_copy_of_a_key_outlives_the_command_that_needed_it(whole: Project) -> None:
+    assert whole.shell("status").returncode == 0
+    copies = Path(os.environ["XDG_RUNTIME_DIR"], "xpmem-emu-keys")
+    assert {one.name.partition(".")[0] for one in copies.glob("*")} <= {str(os.getpid())}
+
+
+def test_the_image_says_what_it_is_and_what_it_was_made_of(whole: Project) -> None:
+    labels = whole.inspect("p0")["Config"]["Labels"]  # type: ignore[index]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    made_of = whole.compose("exec", "-T", "p0", "cat", "/opt/xpmem-emu/versions.txt")
+    assert re.search(r"^pyzmq==\d", made_of, re.MULTILINE)
+    assert "pip" not in whole.compose("exec", "-T", "p0", "ls", "/opt/xpmem-emu/bin")
 
 
 def test_the_console_service_reaches_every_partition(project: Project) -> None:

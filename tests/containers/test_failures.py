@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.containers.conftest import Project
+from tests.containers.conftest import NAMES, Project, read, stay_healthy
 from xpmem_emu.live import compose
 from xpmem_emu.live.client import Partition
 
@@ -51,6 +51,12 @@ def test_a_killed_container_is_proven_gone_and_its_frames_return(whole: Project)
         within(lambda: p0.audit()["quarantined"] == 0, events)
         assert p0.audit()["pins"] == 0
         assert state_of(p0, 2) == "ACTIVE"
+
+
+def test_a_killed_container_makes_no_other_one_unhealthy(whole: Project) -> None:
+    compose.crash(whole.cluster, "p0")
+    stay_healthy([read(whole.inspect(name), "Id") for name in NAMES if name != "p0"])
+    assert "not with all" in whole.shell("status").stdout
 
 
 def test_a_frozen_container_is_never_taken_for_gone(whole: Project) -> None:

@@ -24,7 +24,8 @@ from xpmem_emu.shipped import shipped_compose
 IMAGE_USER = 10001
 """Whom the image runs as; it stands in where this program is root."""
 _TEMPLATE = "p0"
-_KEPT = ("image", "read_only", "cap_drop", "security_opt", "restart", "ports", "environment")
+_KEPT = ("image", "read_only", "cap_drop", "security_opt", "restart", "ports", "environment",
+         "pids_limit", "cpus")  # fmt: skip
 """What the containers have in common with the shipped one."""
 _PARTITION = """[[partition]]
 name = "{name}"
