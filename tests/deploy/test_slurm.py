@@ -1,4 +1,6 @@
-"""The Slurm script under a Slurm that is played: two tasks on this host become two partitions."""
+"""The scripts for Slurm and MPI under launchers that are played: two tasks on this host become two
+partitions. `make slurm` runs the first under a real Slurm.
+"""
 
 import os
 import random
@@ -19,24 +21,29 @@ from xpmem_emu.live.topology import read_topology
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "slurm.sh"
+MPIRUN = ROOT / "deploy" / "mpirun.sh"
 UP_S = 60
 SCONTROL = """#!/bin/bash
 [ "$1 $2" = "show hostnames" ] && echo "$3" | tr , '\\n'
 """
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
-for n in $(seq 0 $((SLURM_NTASKS - 1))); do SLURM_PROCID=$n "$@" & done
-trap 'kill $(jobs -p); wait' TERM
+for n in $(seq 0 $((SLURM_NTASKS - 1))); do RANK=$n "$@" & done
+trap 'wait' TERM
 wait
+"""
+KEEP = """#!/bin/sh
+for last; do :; done
+cp "$last" "$XPMEM_EMU_FOLDER/kept.toml"
 """
 
 
 def free_port() -> int:
-    """A port P below those that the system gives to clients; P+1, P+500 and P+501 are free too."""
+    """A port P below those that the system gives to clients; P+1, P+50 and P+51 are free too."""
     while True:
         port = random.randrange(20000, 30000)
         with suppress(OSError), ExitStack() as stack:
-            for each in (port, port + 1, port + 500, port + 501):
+            for each in (port, port + 1, port + 50, port + 51):
                 stack.enter_context(socket.create_server(("", each)))
             return port
 
@@ -46,7 +53,9 @@ def job(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a job whose commands are ours."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, text in (("scontrol", SCONTROL), ("srun", SRUN)):
+    launchers = {"srun": "SLURM_PROCID", "mpirun": "OMPI_COMM_WORLD_RANK", "mpiexec": "PMI_RANK"}
+    scripts = {name: SRUN.replace("RANK", rank) for name, rank in launchers.items()}
+    for name, text in {"scontrol": SCONTROL, **scripts}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     arenas = tempfile.mkdtemp(prefix="xe", dir=arena_place())
@@ -59,40 +68,92 @@ def job(tmp_path: Path) -> Iterator[dict[str, str]]:
         "XPMEM_EMU_FOLDER": str(tmp_path), "XPMEM_EMU_ARENAS": arenas, "XDG_RUNTIME_DIR": runs,
         "XPMEM_EMU_PORT": str(free_port()),
     }  # fmt: skip
+    left = [each for folder in (arenas, runs) for each in Path(folder).rglob("*")]
     for folder in (arenas, runs):
         subprocess.run(["rm", "-r", folder], check=True)
+    assert [each for each in left if not each.name.startswith("xpmem-emu")] == []
 
 
 def test_hosts_and_tasks_become_partitions_and_domains(
     job: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "bin" / "srun").write_text("#!/bin/true\n")
+    (tmp_path / "bin" / "srun").write_text(KEEP)
     slurm = {"SLURM_JOB_NODELIST": "a1,a2,b9", "SLURM_TASKS_PER_NODE": "2(x2),1"}
     done = subprocess.run([SCRIPT], env=job | slurm, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("5 partitions"), done.stderr
     port = int(job["XPMEM_EMU_PORT"])
-    found = read_topology(str(tmp_path / "xpmem-emu-7" / "topology.toml"))
+    found = read_topology(str(tmp_path / "kept.toml"))
     assert [(one.name, one.domain, one.endpoint) for one in found] == [
         ("p0", "a1", f"tcp://a1:{port}"), ("p1", "a1", f"tcp://a1:{port + 1}"),
         ("p2", "a2", f"tcp://a2:{port}"), ("p3", "a2", f"tcp://a2:{port + 1}"),
         ("p4", "b9", f"tcp://b9:{port}"),
     ]  # fmt: skip
+    assert {one.image for one in found} == {"patient"}
+    assert not (tmp_path / "xpmem-emu-7").exists(), "a job that ended leaves no keys"
+
+
+def test_jobs_choose_ports_by_their_number_and_refuse_too_many_tasks(
+    job: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "srun").write_text(KEEP)
+    slurm = job | {"SLURM_JOB_NODELIST": "a1", "SLURM_TASKS_PER_NODE": "2"}
+    del slurm["XPMEM_EMU_PORT"]
+    ports = set[str]()
+    for number in ("7", "8", "9999"):
+        subprocess.run([SCRIPT], env=slurm | {"SLURM_JOB_ID": number}, check=True, timeout=60)
+        found = read_topology(str(tmp_path / "kept.toml"))
+        ports |= {place.rpartition(":")[2] for one in found for place in (one.listen, one.console)}
+    assert len(ports) == 3 * 4
+    assert all(10000 <= int(port) < 32768 for port in ports)
+    crowd = slurm | {"SLURM_TASKS_PER_NODE": "51"}
+    done = subprocess.run([SCRIPT], env=crowd, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: 51 tasks on a1, at most 50; try: more --nodes\n"
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("launcher", ["", "mpirun"])
 def test_the_tasks_of_a_job_find_each_other_and_share(
+    job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    slurm = {"SLURM_JOB_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2",
+             "SLURM_PROCID": "0", "XPMEM_EMU_LAUNCH": launcher}  # fmt: skip
+    shared(job | slurm, tmp_path / "xpmem-emu-7", monkeypatch, str(SCRIPT))
+
+
+@pytest.mark.live
+def test_ranks_without_slurm_find_each_other_and_share(
     job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm = {"SLURM_JOB_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2"}
-    script = subprocess.Popen([SCRIPT], env=job | slurm, stdout=subprocess.PIPE, text=True)
+    (tmp_path / "bin" / "hostname").write_text("#!/bin/sh\necho localhost\n")
+    (tmp_path / "bin" / "hostname").chmod(0o755)
+    ranks = {"SLURM_NTASKS": "2", "PMI_SIZE": "2"}
+    folder = tmp_path / "ranks"
+    shared(job | ranks, folder, monkeypatch, "mpiexec", str(MPIRUN), str(folder))
+
+
+def test_no_rank_is_a_usage_error(job: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run([MPIRUN, tmp_path / "x"], env=job, capture_output=True, text=True)
+    assert (done.returncode, "try: mpirun -n 4" in done.stderr) == (64, True)
+    assert not (tmp_path / "x").exists()
+
+
+def shared(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch,
+           *command: str) -> None:  # fmt: skip
+    """Start two partitions, share a page between them, and end all as Slurm does."""
+    script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
     assert script.stdout is not None
     try:
         said = script.stdout.readline()
-        assert said == f"2 partitions; clients: source {tmp_path}/xpmem-emu-7/clients.sh\n"
+        assert said == f"2 partitions; clients: source {folder}/clients.sh\n"
         way_in = ["bash", "-c", f"{said.partition(': ')[2].strip()}; env | grep ^XPMEM_EMU_"]
         for line in subprocess.check_output(way_in, text=True).splitlines():
             monkeypatch.setenv(*line.split("=", 1))
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent))
+        for _ in range(2):
+            while '"event": "boot"' not in (line := script.stdout.readline()):
+                assert line, "the partitions have ended"
         wait_until_active()
         with connect("p0") as p0, connect("p1") as p1:
             exporter, importer = p0.spawn(), p1.spawn()
@@ -102,9 +163,10 @@ def test_the_tasks_of_a_job_find_each_other_and_share(
             at = importer.xpmem_attach(importer.xpmem_get(segid), 0, 4096)
             assert importer.load(at, 5) == b"a job"
     finally:
-        script.send_signal(signal.SIGTERM)
+        os.killpg(script.pid, signal.SIGTERM)
         script.wait(30)
         script.stdout.close()
+    assert not folder.exists(), "private keys end with the job"
 
 
 def wait_until_active() -> None:
