@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import msgpack
 import msgspec
 
+from xpmem_emu.fields import misfit_named
+
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 22
@@ -42,7 +44,7 @@ def convert(value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise BadMessage(str(error)) from None
+        raise BadMessage(misfit_named(str(error))) from None
 
 
 def misfit(value: msgspec.Struct) -> str:
@@ -54,7 +56,7 @@ def misfit(value: msgspec.Struct) -> str:
     try:
         read(msgspec.msgpack.encode(value))
     except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeError) as error:
-        return str(error)
+        return misfit_named(str(error))
     return ""
 
 

@@ -8,6 +8,7 @@ bounds that are here. MessagePack carries integers from -2^63 to 2^64-1: U64 and
 wide by construction.
 """
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -48,6 +49,20 @@ WINDOW_MAX = 1 << 16
 """Most pages that one FAULT is answered with, each of which may be an extent of its own."""
 PAYLOAD_MAX = 1 << 24
 """Most bytes of bulk that any image may allow."""
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`")
+
+
+def misfit_named(message: str) -> str:
+    """What msgspec says is wrong, with the field first, as people look for it: `xpc.slots: Expected
+    ...` for `Expected ... - at `$.xpc.slots``. A call's own field `call` is no name of theirs."""
+    why, _, path = message.partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    key = key.removeprefix("call").lstrip(".") if key.split(".")[0] == "call" else key
+    if unknown := _UNKNOWN.fullmatch(why):
+        key, why = f"{key}.{unknown[1]}".lstrip("."), "no such key"
+    return f"{key}: {why}" if key else why
 
 
 def text(cause: str) -> str:

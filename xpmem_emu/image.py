@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX
+from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -141,7 +141,7 @@ def convert_image(tree: dict[str, Any]) -> Image:
     try:
         image = msgspec.convert(tree, Image, dec_hook=_unit)
     except msgspec.ValidationError as error:
-        raise ImageError(_named(str(error))) from None
+        raise ImageError(misfit_named(str(error))) from None
     _check(image)
     return image
 
@@ -152,13 +152,6 @@ def _unit(kind: type, value: object) -> object:
     if kind is Nanoseconds:
         return Nanoseconds(parse_time(value))
     return Bytes(parse_size(value))
-
-
-def _named(message: str) -> str:
-    """msgspec says `... - at `$.xpc.slots``; people look for the key first."""
-    text, _, path = message.partition(" - at `$")
-    key = path.rstrip("`").lstrip(".")
-    return f"{key}: {text}" if key else text
 
 
 def _check(image: Image) -> None:

@@ -154,7 +154,7 @@ def test_who_does_not_become_active_in_time_is_named_with_the_end_of_its_log(
     assert error.errno == errno.ETIMEDOUT
     assert "p0 is not up: nobody answers at" in error.cause
     assert error.cause.endswith("thinking")
-    assert error.remedy == "xpmem-emu logs p0, or up --timeout 5m"
+    assert error.remedy == "xpmem-emu logs p0, or xpmem-emu up --timeout 5m"
 
 
 def test_an_arena_that_does_not_fit_is_a_clear_refusal(up: Up, refusal: Refusal) -> None:

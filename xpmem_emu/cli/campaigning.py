@@ -172,7 +172,7 @@ def check_determinism(path: Path, seeds: range, output: Format) -> ExitCode:
         interrupted = True
     except subprocess.CalledProcessError as error:
         raise CommandFailed(f"a process that simulates failed:\n{error.stderr}",
-                            "xpmem-emu sim run with one of these seeds",
+                            "`xpmem-emu sim replay SCENARIO --seed N` of one of these seeds",
                             ExitCode.HARNESS) from None  # fmt: skip
     if output.for_people:
         part = f" of {len(seeds)}, interrupted" if interrupted else ""

@@ -97,7 +97,7 @@ def _stay(session: Session) -> None:
     try:
         while any(one.state != "dead" for one in cluster.ps(session.cluster)):
             time.sleep(_POLL_S)
-        raise CommandFailed("all partitions have died", "xpmem-emu up, and then xpmem-emu logs")
+        raise CommandFailed("all partitions have died", "xpmem-emu up, and then xpmem-emu logs P")
     finally:
         cluster.down(session.cluster)
         session.say(f"cluster {session.cluster} is down")

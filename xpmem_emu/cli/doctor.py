@@ -87,8 +87,10 @@ def _arenas(session: Session) -> Iterator[Finding]:
     needed = _DEFAULT_PARTITIONS * Image().memory.size
     detail = (f"{_mebibytes(free)} free, {_DEFAULT_PARTITIONS} partitions of the default image "
               f"take {_mebibytes(needed)}")  # fmt: skip
+    fits = free // _DEFAULT_PARTITIONS >> 20
+    smaller = f"xpmem-emu up --memory {fits}M, " if fits else ""
     yield _judged("arena space", free >= needed, detail,
-                  "up --memory 64M, a larger tmpfs (docker: --shm-size 1g), or XPMEM_EMU_ARENAS")
+                  f"{smaller}a larger tmpfs (docker: --shm-size 1g), or XPMEM_EMU_ARENAS")
 
 
 def _mebibytes(count: int) -> str:
@@ -127,8 +129,8 @@ def _names(session: Session) -> Iterator[Finding]:
     detail = (f"no such file: {', '.join(map(str, missing))}; their partitions live, "
               "memory goes on, and here they still find each other, but no other container does")
     yield _judged("names of files", not missing, detail if missing else "all there",
-                  "xpmem-emu down, then up; against cleaners: loginctl enable-linger, or another "
-                  "XPMEM_EMU_ARENAS")  # fmt: skip
+                  "xpmem-emu down, then xpmem-emu up; against cleaners: loginctl enable-linger, or "
+                  "another XPMEM_EMU_ARENAS")  # fmt: skip
 
 
 def _memory(_session: Session) -> Iterator[Finding]:

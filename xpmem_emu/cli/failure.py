@@ -20,7 +20,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import click
@@ -138,13 +138,14 @@ def _system(error: OSError, command: str) -> Failure:
 def _signal_remedy(info: SignalInfo) -> str:
     if info.segid:
         return f"xpmem-emu describe {info.segid:#x}"
-    return "check the address with `xpmem-emu pagetable`"
+    return "`xpmem-emu pagetable HANDLE` shows what is mapped there"
 
 
 def guard(work: Callable[[], object], command: Callable[[], str], debug: Callable[[], bool],
-          said: Callable[[str], str] = str) -> int:  # fmt: skip
+          said: Callable[[str], str] = str,
+          typeable: Callable[[str], str] = str) -> int:  # fmt: skip
     """Runs `work`; whatever it raises becomes a line on stderr and the exit code returned. `said`:
-    see `explain`."""
+    see `explain`; `typeable` makes a remedy one that works as it stands."""
     try:
         try:
             result = work()
@@ -165,7 +166,7 @@ def guard(work: Callable[[], object], command: Callable[[], str], debug: Callabl
         failure = (
             _unwritten(lost, command()) if error is lost else explain(error, command(), said)
         )
-        print(failure, file=sys.stderr)
+        print(replace(failure, remedy=typeable(failure.remedy)), file=sys.stderr)
         return failure.code
     if lost := _stdout_error():  # the command took it for an error of its own
         print(failure := _unwritten(lost, command()), file=sys.stderr)

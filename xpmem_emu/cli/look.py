@@ -138,7 +138,8 @@ def _describe_ident(session: Session, ident: int) -> Row:
     for name, partition in session.survey():
         with suppress(FileNotFoundError):
             return {"partition": name} | partition.describe(f"{ident:#x}")
-    raise CommandFailed(f"no partition knows {ident:#x}", "xpmem-emu get segments, or get permits")
+    raise CommandFailed(f"no partition knows {ident:#x}",
+                        "xpmem-emu get segments, or xpmem-emu get permits")  # fmt: skip
 
 
 def _describe_memory(session: Session, handle: Handle) -> Row:

@@ -74,6 +74,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
         lambda: session.command or PROGRAM,
         lambda: session.debug,
         session.said,
+        session.typeable,
     )
 
 

@@ -6,6 +6,7 @@ command line.
 """
 
 import errno
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, show_rows
 from xpmem_emu.cli.parameters import TaskRef
+from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
 from xpmem_emu.xpmem import ids
 
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
     from xpmem_emu.live.launcher import Launcher
 
 _SHOW_PROGRESS_AFTER_S = 1.0
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
+"""There is no process behind the console of a partition that the cluster has."""
+_COMMAND = re.compile(
+    r"\bxpmem-emu (?!-|(?:run|sim|judge|keys|demo|completion)\b)(?![^;,`]*--cluster\b)"
+)
+"""A command that is about a cluster and does not say which."""
 
 
 class Emulator(Protocol):
@@ -81,7 +89,7 @@ class Session:
     def say(self, text: str) -> None:
         """Tells people what was done, or what to do next."""
         if self.verbosity >= 0:
-            click.echo(text, err=True)
+            click.echo(self.typeable(text), err=True)
 
     def detail(self, text: str) -> None:
         """Tells people who asked with -v."""
@@ -90,7 +98,14 @@ class Session:
 
     def warn(self, text: str) -> None:
         """Tells even those who asked for quiet."""
-        click.echo(f"warning: {text}", err=True)
+        click.echo(f"warning: {self.typeable(text)}", err=True)
+
+    def typeable(self, text: str) -> str:
+        """A text whose commands are about this cluster, when it is not the one that commands are
+        about by themselves."""
+        if self.cluster == DEFAULT_CLUSTER:
+            return text
+        return _COMMAND.sub(f"xpmem-emu --cluster {self.cluster} ", text)
 
     def launcher(self) -> "Launcher":
         """Who ends, stops and boots the partitions of this cluster. Raises KernelError."""
@@ -103,7 +118,12 @@ class Session:
         whichever runs."""
         name = self.names.named(partition)
         self.detail(f"connecting to {name} of cluster {self.cluster}")
-        return self.emulator.connect(name, self.cluster, boot)
+        try:
+            return self.emulator.connect(name, self.cluster, boot)
+        except XpmemError as error:
+            if error.errno in _NOBODY:
+                error.remedy = f"xpmem-emu reboot {name}"
+            raise
 
     @contextmanager
     def task(self, ref: TaskRef) -> Iterator["Task"]:
@@ -120,7 +140,8 @@ class Session:
             if parts.boot != partition.facts.boot & 0xFF:
                 raise CommandFailed(
                     f"{ident:#x} is of another boot of {name} than {partition.facts.boot}, which "
-                    "runs now", "xpmem-emu get segments, or get permits", number=errno.ESTALE,
+                    "runs now", "xpmem-emu get segments, or xpmem-emu get permits",
+                    number=errno.ESTALE,
                 )  # fmt: skip
             yield partition.task(parts.tgid)
 

@@ -20,6 +20,7 @@ from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.killing import kill_mutants
 from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.cli.verdicts import CODES, command_line, scenario_file, swarm_of, with_bundle
+from xpmem_emu.fields import misfit_named
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.sim.audits import want_audits
 from xpmem_emu.sim.bundle import write_bundle
@@ -159,7 +160,7 @@ def _plan(scenario: str, seed: int | None) -> Plan:
         try:
             return decode_plan(Path(scenario).read_bytes())
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            why = f"{scenario} is no plan: {error}"
+            why = f"{scenario} is no plan: {misfit_named(str(error))}"
             raise CommandFailed(why, "the plan.json of a bundle", ExitCode.USAGE) from None
     if seed is None:
         raise click.UsageError("give --seed, or the plan.json of a bundle")

@@ -189,7 +189,7 @@ class Failpoints:
 def said_so(point: Point, number: int) -> KernelError:
     """The refusal that a failpoint makes up."""
     return KernelError(
-        number, f"failpoint {point.name} said so", f"xpmem-emu failpoint rm {point.name}"
+        number, f"failpoint {point.name} said so", "xpmem-emu failpoint rm --all"
     )
 
 

@@ -119,7 +119,7 @@ def _map_existing(path: Path) -> memoryview:
     except OSError as error:
         raise KernelError(
             error.errno or errno.EIO, f"{path} cannot be mapped: {error.strerror}",
-            "xpmem-emu doctor says whether it is still there",
+            "xpmem-emu doctor",
         ) from None  # fmt: skip
 
 

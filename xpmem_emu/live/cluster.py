@@ -122,7 +122,7 @@ def _refuse_running(cluster: str) -> None:
     if alive := _living(cluster):
         raise KernelError(
             errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
-            f"xpmem-emu --cluster {cluster} down first, or another --cluster",
+            f"xpmem-emu --cluster {cluster} down, or another --cluster",
         )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set
         time.sleep(_POLL_S)
     raise KernelError(
         errno.ETIMEDOUT, f"{partition.name} is not up: {why}:\n{log_tail(partition)}",
-        f"xpmem-emu logs {partition.name}, or up --timeout 5m",
+        f"xpmem-emu logs {partition.name}, or xpmem-emu up --timeout 5m",
     )  # fmt: skip
 
 

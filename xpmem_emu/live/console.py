@@ -250,5 +250,5 @@ def _require_boot(hello: Hello, facts: BootFacts) -> None:
         raise KernelError(
             errno.ESTALE, f"boot {hello.boot} of {facts.name} is meant, and boot {facts.boot} "
             "runs, whose tasks and memory are others",
-            "xpmem-emu get tasks, or get attachments; a program connects again",
+            "xpmem-emu get tasks, or xpmem-emu get attachments; a program connects again",
         )  # fmt: skip

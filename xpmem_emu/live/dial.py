@@ -141,5 +141,5 @@ def _require_listener(endpoint: str) -> None:
         except OSError as error:
             raise xpmem_error(
                 error.errno or errno.EIO, f"nobody answers at {endpoint}",
-                "xpmem-emu ps; xpmem-emu boot starts a partition again",
+                "xpmem-emu ps, and `xpmem-emu reboot P` for one that is dead",
             ) from None  # fmt: skip

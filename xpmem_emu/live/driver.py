@@ -194,4 +194,4 @@ def _panic_of(error: Exception) -> Panic:
 
 def _refusal(end: Panic | Halt) -> Failed:
     how = "panicked" if isinstance(end, Panic) else "shut down"
-    return Failed(errno.EHOSTDOWN, f"the partition {how}: {end.reason}", "xpmem-emu reboot")
+    return Failed(errno.EHOSTDOWN, f"the partition {how}: {end.reason}", "xpmem-emu reboot P")

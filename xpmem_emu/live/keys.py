@@ -180,7 +180,7 @@ class KeyFolder:
         if key is None:
             raise KernelError(
                 errno.ENOKEY, f"{self.allow_path} has no key of partition {partid}",
-                f"xpmem-emu keys new NAME --partition {partid}, or keys init",
+                f"xpmem-emu keys new NAME --partition {partid}",
             )  # fmt: skip
         pair = self.pair(key.name)
         if pair.public.decode() != key.public:
@@ -338,7 +338,7 @@ def _require_free(before: AllowList, name: str, role: Peer | Client) -> None:
     if same is not None:
         raise KernelError(
             errno.EEXIST, f"there is a key of {describe(same)} already",
-            f"another name, or xpmem-emu keys revoke {same.name} first",
+            f"another name, or `xpmem-emu keys revoke {same.name}` first",
         )  # fmt: skip
 
 

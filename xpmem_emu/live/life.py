@@ -101,7 +101,7 @@ def require_dead(folder: Path, partid: int, mine: Life | None = None) -> None:
         if one not in (None, mine):
             raise KernelError(
                 errno.EEXIST, f"partition {partid} runs already, perhaps stopped (pid {one.pid})",
-                "xpmem-emu ps; reboot ends a partition before it boots it, down ends all",
+                f"xpmem-emu reboot p{partid}, or xpmem-emu down",
             )  # fmt: skip
 
 

@@ -191,8 +191,9 @@ class Reception:
         if key is None:
             self._door.refuse(Side.CLIENTS, self._door.roster.why_not(public))
             raise KernelError(
-                errno.EKEYREVOKED, "this key is let in no more", "a new one: xpmem-emu keys new"
-            )
+                errno.EKEYREVOKED, "this key is let in no more",
+                "a new one: xpmem-emu keys new NAME",
+            )  # fmt: skip
         assert isinstance(key.role, Client)
         return key.role
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import Partid
+from xpmem_emu.fields import Partid, misfit_named
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
@@ -88,8 +88,7 @@ def read_topology(name: str) -> tuple[PartitionSpec, ...]:
     except tomllib.TOMLDecodeError as error:
         raise _refused(path, f"not TOML: {error}") from None
     except msgspec.ValidationError as error:
-        text, _, key = str(error).partition(" - at `$.")
-        raise _refused(path, f"{key.rstrip('`')}: {text}" if key else text) from None
+        raise _refused(path, misfit_named(str(error))) from None
     _require_distinct(path, partitions)
     return tuple(_anchored(partition, path.parent) for partition in partitions)
 
@@ -101,14 +100,19 @@ def load_image(name: str, *, domain: str = "", memory: int | None = None) -> Ima
         image = read_image(path.read_text())
         if domain:
             image = msgspec.structs.replace(image, domain=domain)
-        return image if memory is None else _resized(image, memory)
     except ImageError as error:
         raise KernelError(error.errno, f"{path}: {error.cause}", error.remedy) from None
+    return image if memory is None else _resized(image, memory)
 
 
 def _resized(image: Image, size: int) -> Image:
-    # Text again, so that the one reader of images judges the override too.
-    read_image(f'[memory]\nsize = "{format_size(size)}"')
+    """Raises KernelError, which blames the size and not the image."""
+    try:
+        # Text again, so that the one reader of images judges the override too.
+        read_image(f'[memory]\nsize = "{format_size(size)}"')
+    except ImageError as error:
+        raise KernelError(error.errno, f"--memory {size}: {error.cause}",
+                          "--memory 64M; whole pages of 4K, at least 16") from None  # fmt: skip
     memory = msgspec.structs.replace(image.memory, size=Bytes(size))
     return msgspec.structs.replace(image, memory=memory)
 

@@ -19,7 +19,7 @@ class MachineCheck(KernelError):
         home, frame = gpfn >> PARTID_SHIFT, gpfn & LOCAL_MASK
         super().__init__(
             errno.EIO, f"machine check: frame {frame:#x} of p{home} is poisoned",
-            "xpmem-emu fault ls shows it; the data of that page is lost",
+            "`xpmem-emu fault ls` shows it; the data of that page is lost",
         )  # fmt: skip
 
 

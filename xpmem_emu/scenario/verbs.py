@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from xpmem_emu.errors import Signal
+from xpmem_emu.fields import misfit_named
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.mm.pte import FRAME_SHIFT, LOCAL_MASK
@@ -48,7 +49,7 @@ class Invocation:
         try:
             call = msgspec.convert({"op": self.verb, **fields}, self.kind)
         except msgspec.ValidationError as error:
-            raise Wrong(f"{self.verb}: {error}") from None
+            raise Wrong(f"{self.verb}: {misfit_named(str(error))}") from None
         return call, data(self.bulk, names) if self.bulk is not None else b""
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import misfit_named
 from xpmem_emu.sim.sometimes import EVERYDAY, MEANINGS
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.units import parse_time
@@ -109,7 +110,8 @@ def read_swarm(path: Path) -> Swarm:
         return swarm
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise KernelError(
-            errno.EINVAL, f"{path.name} describes no swarm: {error}", "see docs/simulation.md"
+            errno.EINVAL, f"{path.name} describes no swarm: {misfit_named(str(error))}",
+            "see docs/simulation.md",
         ) from None
 
 

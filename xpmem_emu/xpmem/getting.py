@@ -234,7 +234,8 @@ class Getting:
         if permit.group.tgid != process.pid:
             return f"permit {permit.apid:#x} belongs to task {permit.group.tgid}"
         if permit.flags == XPMEM_RDONLY and not self._services.image.extensions.readonly_attach:
-            return "a permit got with XPMEM_RDONLY cannot be attached"
+            return ("a permit got with XPMEM_RDONLY cannot be attached unless the image has "
+                    "extensions.readonly_attach")  # fmt: skip
         return ""
 
     async def _ask_attach(

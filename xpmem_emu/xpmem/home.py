@@ -101,5 +101,5 @@ def unreachable(home: int, why: str) -> KernelError:
     return KernelError(
         errno.EHOSTUNREACH,
         f"partition p{home} is not active ({why})",
-        f"`xpmem-emu get partitions` shows its state; `xpmem-emu logs p{home}` why it left",
+        f"`xpmem-emu get partitions` shows its state; `xpmem-emu logs p{home}` says why it left",
     )
