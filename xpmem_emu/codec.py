@@ -1,7 +1,9 @@
 """The one encoding: MessagePack in, typed Structs out, or a BadMessage and nothing else.
 
-Used by XPC frames and by the console. Decoding is two steps on purpose: msgpack bounds what the
-bytes may build, msgspec checks it against the type that the receiver expects.
+Used by XPC frames and by the console. Bytes of others are read straight into the type that the
+receiver expects (`reader`), so they build nothing else, and what does not fit ends the reading:
+bytes cost what they weigh, whatever they say. `decode` builds whatever they say; it is for answers
+of a partition that one has turned to.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import msgspec
 from xpmem_emu.fields import misfit_named
 
 T = TypeVar("T")
+Buffer = bytes | bytearray | memoryview
 
 MAX_BYTES = 1 << 22
 """Longest encoded message, in bytes; bulk data travels in frames of its own."""
@@ -37,6 +40,21 @@ def decode(data: bytes | memoryview) -> Any:
         return msgpack.unpackb(data, use_list=True, strict_map_key=False)
     except Exception as error:
         raise BadMessage(f"not MessagePack: {type(error).__name__}") from None
+
+
+def reader(kind: type[T]) -> Callable[[Buffer], T]:
+    """Reads one `kind` out of bytes; `kind` may be a union. What is read raises BadMessage."""
+    read: Callable[[Buffer], T] = msgspec.msgpack.Decoder(kind).decode
+
+    def read_untrusted(data: Buffer) -> T:
+        if len(data) > MAX_BYTES:
+            raise BadMessage(f"{len(data)} bytes, at most {MAX_BYTES} are accepted")
+        try:
+            return read(data)
+        except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError) as error:
+            raise BadMessage(str(error)) from None
+
+    return read_untrusted
 
 
 def convert(value: object, kind: type[T]) -> T:

@@ -10,6 +10,7 @@ import zmq
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.live import faults
 from xpmem_emu.live.console_wire import Hello
 from xpmem_emu.live.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.live.limits import (
@@ -151,8 +152,9 @@ def test_what_nobody_thought_of_takes_operate() -> None:
     assert needed(calls.Shutdown()) is Capability.OPERATE
     assert needed(calls.Spawn()) is Capability.USE
     assert needed(calls.Look(kind="tasks")) is Capability.LOOK
-    assert needed_for_faults({"do": "list"}) is Capability.LOOK
-    assert needed_for_faults({"do": "add"}) is needed_for_faults(7) is Capability.OPERATE
+    assert needed_for_faults(faults.List()) is Capability.LOOK
+    assert needed_for_faults(faults.Add(text="")) is Capability.OPERATE
+    assert needed_for_faults(faults.Reset()) is Capability.OPERATE
 
 
 def test_tasks_belong_to_uids_through_spawn_fork_setuid_and_death(refusal: Refusal) -> None:
@@ -216,6 +218,25 @@ def test_clients_have_one_turn_each_however_much_they_ask() -> None:
     while turns.take() is not None:
         assert len(turns) < QUEUED_MAX
     assert turns.take() is None
+
+
+def test_who_asks_for_much_work_has_fewer_turns() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(20):
+        assert turns.put("dear", f"dear {number}")
+        assert turns.put("cheap", f"cheap {number}")
+    served = []
+    for _ in range(15):
+        one = str(turns.take())
+        served.append(one.split()[0])
+        turns.charge(served[-1], 9 if served[-1] == "dear" else 1)
+    assert served.count("cheap") > 3 * served.count("dear") > 0
+    # Who was away has saved nothing up, and owes nothing that others have had meanwhile.
+    assert turns.put("new", "new 0")
+    assert turns.put("new", "new 1")
+    following = [str(turns.take()).split()[0] for _ in range(4)]
+    assert "new" in following
+    assert following != ["new"] * 4
 
 
 def test_an_allowance_is_used_up_and_grows_again_with_time() -> None:

@@ -23,16 +23,19 @@ from xpmem_emu.kernel.interface import Buffer, Done, Outcome
 from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import (
     Ask,
+    Asked,
     BootFacts,
-    Envelope,
     EventBatch,
     Hello,
     Say,
     pack,
     read_call,
+    read_hello,
+    read_ident,
 )
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
+from xpmem_emu.live.faults import Request, read_fault_request
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import Socket
 from xpmem_emu.live.reception import Asker, Reception, too_big
@@ -52,9 +55,9 @@ class Console:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket,
                  driver: Driver, stream: Stream, facts: Callable[[], BootFacts],
-                 lease_s: float, faults: Callable[[object], Value], door: Door | None,
+                 lease_s: float, faults: Callable[[Request], Value], door: Door | None,
                  connections: Connections, sessions_max: int) -> None:  # fmt: skip
-        """`faults` answers what a client asks about faults; raises KernelError, BadMessage.
+        """`faults` answers what a client asks about faults; raises KernelError.
         `door`: who guards `socket`; `connections`: who is connected to it."""
         self._loop = loop
         self._driver = driver
@@ -97,13 +100,13 @@ class Console:
 
     # -- requests --------------------------------------------------------------------------
 
-    def _serve(self, asker: Asker, request: Envelope, bulk: Buffer) -> None:
+    def _serve(self, asker: Asker, request: Asked, bulk: Buffer) -> None:
         """Raises BadMessage or KernelError instead of answering."""
         if request.kind == Ask.BOOT:
             return self._done(asker, request, self._facts())
         now_ns = time.monotonic_ns()
         if request.kind == Ask.HELLO:
-            hello, facts = codec.convert(request.body, Hello), self._facts()
+            hello, facts = read_hello(request.body), self._facts()
             _require_boot(hello, facts)
             self._sessions.hello(now_ns, asker.connection, hello, asker.public)
             self._connections.keep(asker.connection)
@@ -125,21 +128,21 @@ class Console:
             case Ask.RECENT:
                 return self._done(asker, request, self._stream.recent())
             case Ask.FAULTS:
-                capability = needed_for_faults(request.body)
-                self._rights.require(asker.client, capability, "changing faults")
-                return self._done(asker, request, self._faults(request.body))
+                asked = read_fault_request(request.body)
+                self._rights.require(asker.client, needed_for_faults(asked), "changing faults")
+                return self._done(asker, request, self._faults(asked))
             case Ask.SUBSCRIBE:
                 return self._subscribe(session, asker, request)
             case Ask.UNSUBSCRIBE:
                 return self._unsubscribe(session, asker, request)
         raise codec.BadMessage(f"unknown kind {request.kind!r}")
 
-    def _done(self, asker: Asker, request: Envelope, value: object) -> None:
+    def _done(self, asker: Asker, request: Asked, value: object) -> None:
         self._reception.answer(asker, request.id, Done(value))
 
     # -- calls and the tasks they make -----------------------------------------------------
 
-    def _call(self, session: Session, asker: Asker, request: Envelope,
+    def _call(self, session: Session, asker: Asker, request: Asked,
               bulk: Buffer) -> None:  # fmt: skip
         if session.outstanding >= OUTSTANDING_MAX:
             raise KernelError(
@@ -153,7 +156,7 @@ class Console:
         session.outstanding += 1
         self._driver.call(call, bulk, partial(self._answer, session, asker, request, call))
 
-    def _answer(self, session: Session, asker: Asker, request: Envelope, call: Call,
+    def _answer(self, session: Session, asker: Asker, request: Asked, call: Call,
                 outcome: Outcome) -> None:  # fmt: skip
         session.outstanding -= 1
         if isinstance(outcome, Done):
@@ -218,7 +221,7 @@ class Console:
 
     # -- events ----------------------------------------------------------------------------
 
-    def _subscribe(self, session: Session, asker: Asker, request: Envelope) -> None:
+    def _subscribe(self, session: Session, asker: Asker, request: Asked) -> None:
         if len(session.subscriptions) >= SUBSCRIPTIONS_MAX:
             raise KernelError(errno.EUSERS, f"{SUBSCRIPTIONS_MAX} subscriptions of one client")
         key = (asker.connection, request.id)
@@ -231,8 +234,8 @@ class Console:
 
         self._stream.subscribe(key, transmit)
 
-    def _unsubscribe(self, session: Session, asker: Asker, request: Envelope) -> None:
-        key = (asker.connection, codec.convert(request.body, int))
+    def _unsubscribe(self, session: Session, asker: Asker, request: Asked) -> None:
+        key = (asker.connection, read_ident(request.body))
         session.subscriptions.discard(key)
         self._stream.unsubscribe(key)
         self._done(asker, request, None)

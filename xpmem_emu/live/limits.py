@@ -1,13 +1,15 @@
 """What one client may take of a console, and whose request is next.
 
-Requests wait in one bounded queue per client and are served in turn, one of each, so a client with
-a thousand requests delays another's by one request. All numbers are per client: a client with a
-key is its key, over however many connections; one of a unix socket is its session.
+Requests wait in one bounded queue per client and are served in turn, so a client with a thousand
+requests delays another's by one request, and one with expensive requests has fewer turns. All
+numbers are per client: a client with a key is its key, over however many connections; one of a unix
+socket is its session.
 
 Nothing here knows what a request is.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 import zmq
@@ -26,34 +28,63 @@ BATCH = 8
 """Requests that are read before some are served; libzmq takes one of each connection in turn."""
 TURN_NS = 200_000
 """How long requests are served before everything else of the partition has its turn."""
+_ACCOUNTS_MAX = 4096
+"""Clients of which is known how long they were served, before those are forgotten that have no
+debts."""
 
 
 class Turns(Generic[T]):
-    """Requests in the order in which they are served."""
+    """Requests in the order in which they are served: of the client first that was served for the
+    shortest time, where those that had nothing to ask have saved nothing up."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[object, deque[T]] = OrderedDict()
+        self._queues: dict[object, deque[T]] = {}
+        self._order: list[tuple[int, int, object]] = []
+        """(time served, number of the turn, client), a heap with an entry for each queue."""
+        self._served_ns: dict[object, int] = {}
+        self._turn = 0
+        self._now_ns = 0
+        """What the client that had its turn last had been served for, before."""
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
     def put(self, client: object, request: T) -> bool:
         """Queue a request; False: its client has too many waiting."""
-        queue = self._queues.setdefault(client, deque())
-        if len(queue) >= QUEUED_MAX:
+        queue = self._queues.get(client)
+        if queue is None:
+            queue = self._queues[client] = deque()
+            self._stand_in_line(client)
+        elif len(queue) >= QUEUED_MAX:
             return False
         queue.append(request)
         return True
 
     def take(self) -> T | None:
-        """The next request, None when none waits. Its client is served again after all others."""
-        if not self._queues:
+        """The next request, None when none waits."""
+        if not self._order:
             return None
-        client, queue = self._queues.popitem(last=False)
+        self._now_ns, _, client = heappop(self._order)
+        queue = self._queues[client]
         request = queue.popleft()
         if queue:
-            self._queues[client] = queue
+            self._stand_in_line(client)
+        else:
+            del self._queues[client]
         return request
+
+    def charge(self, client: object, spent_ns: int) -> None:
+        """`client` was served for so long. Counts from its next turn but one."""
+        self._served_ns[client] = max(self._now_ns, self._served_ns.get(client, 0)) + spent_ns
+        if len(self._served_ns) > _ACCOUNTS_MAX:
+            self._served_ns = {
+                one: served for one, served in self._served_ns.items() if served > self._now_ns
+            }
+
+    def _stand_in_line(self, client: object) -> None:
+        self._turn += 1
+        served_ns = max(self._now_ns, self._served_ns.get(client, 0))
+        heappush(self._order, (served_ns, self._turn, client))
 
 
 class Allowance:

@@ -20,7 +20,7 @@ from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Buffer, Failed, Outcome
 from xpmem_emu.live.connections import Connections
-from xpmem_emu.live.console_wire import Envelope, answer_frames
+from xpmem_emu.live.console_wire import Asked, answer_frames, read_request, readable_id
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.keys import Client
 from xpmem_emu.live.limits import (
@@ -73,7 +73,7 @@ class Reception:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket, door: Door | None,
                  connections: Connections, client_of: Callable[[bytes], object],
-                 serve: Callable[[Asker, Envelope, Buffer], None]) -> None:  # fmt: skip
+                 serve: Callable[[Asker, Asked, Buffer], None]) -> None:  # fmt: skip
         """`client_of`: whom a connection without a key belongs to. `serve` answers, or raises
         KernelError or BadMessage."""
         self.counters = Counters()
@@ -153,7 +153,7 @@ class Reception:
         self._fail(waiting, failed)
 
     def _fail(self, waiting: _Waiting, failed: Failed) -> None:
-        ident = _readable_id(waiting.frames)
+        ident = readable_id(waiting.frames[0]) if waiting.frames else None
         if ident is not None:
             self.answer(Asker(waiting.connection, waiting.public), ident, failed)
 
@@ -164,10 +164,14 @@ class Reception:
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
-        until_ns = time.monotonic_ns() + TURN_NS
+        now_ns = time.monotonic_ns()
+        until_ns = now_ns + TURN_NS
         while (waiting := self._turns.take()) is not None and not self._socket.closed:
+            begun_ns = now_ns
             self._serve_one(waiting)
-            if time.monotonic_ns() > until_ns:
+            now_ns = time.monotonic_ns()
+            self._turns.charge(self._client(waiting), now_ns - begun_ns)
+            if now_ns > until_ns:
                 self._next_turn = self._loop.call_soon(self._serve_turns)
                 return
 
@@ -197,14 +201,14 @@ class Reception:
         assert isinstance(key.role, Client)
         return key.role
 
-    def _read(self, frames: Sequence[Buffer]) -> tuple[Envelope, Buffer]:
+    def _read(self, frames: Sequence[Buffer]) -> tuple[Asked, Buffer]:
         """Raises BadMessage, KernelError E2BIG."""
         if not 1 <= len(frames) <= 2:
             raise codec.BadMessage(f"{len(frames)} frames; a request has one or two")
         bulk = frames[1] if len(frames) == 2 else b""
         if len(bulk) > BULK_MAX:
             raise too_big(len(bulk))
-        return codec.convert(codec.decode(memoryview(frames[0])), Envelope), bulk
+        return read_request(frames[0]), bulk
 
 
 def too_big(size: int) -> KernelError:
@@ -213,14 +217,3 @@ def too_big(size: int) -> KernelError:
         errno.E2BIG, f"{size} bytes in one request, at most {BULK_MAX} are taken",
         "move it in pieces",
     )  # fmt: skip
-
-
-def _readable_id(frames: Sequence[Buffer]) -> int | None:
-    """The id in something that may not be a request."""
-    try:
-        fields = codec.decode(memoryview(frames[0])) if frames else None
-    except codec.BadMessage:
-        return None
-    if isinstance(fields, list) and len(fields) > 1 and isinstance(fields[1], int):
-        return fields[1] if 0 <= fields[1] < 1 << 63 else None
-    return None

@@ -16,6 +16,7 @@ import msgspec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
+from xpmem_emu.live import faults
 from xpmem_emu.live.keys import Capability, Client
 
 _LOOKS = (
@@ -38,10 +39,9 @@ def needed(call: Call) -> Capability:
     return Capability.USE if isinstance(call, _USES) else Capability.OPERATE
 
 
-def needed_for_faults(body: object) -> Capability:
+def needed_for_faults(request: faults.Request) -> Capability:
     """What a request about faults takes."""
-    harmless = isinstance(body, dict) and body.get("do") == "list"
-    return Capability.LOOK if harmless else Capability.OPERATE
+    return Capability.LOOK if isinstance(request, faults.List) else Capability.OPERATE
 
 
 class Rights:

@@ -11,24 +11,30 @@ of bad bytes; `encode` produces nothing that `decode` would not accept. Nothing 
 sessions: whether the incarnations are current is judged by `partition`.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated
 from zlib import crc32
 
 import msgpack
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.structs import astuple
 
 from xpmem_emu import codec
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.fields import PAYLOAD_MAX, Incarnation, Natural, Partid
-from xpmem_emu.xpc.messages import MESSAGES, Ack, Message, Pending, wire_name
+from xpmem_emu.fields import PAYLOAD_MAX, RANGES_MAX, Incarnation, Natural, Partid
+from xpmem_emu.xpc.messages import (
+    ENTRIES_MAX,
+    MESSAGES,
+    Ack,
+    Invalidate,
+    Message,
+    Pending,
+    wire_name,
+)
 
-Buffer = bytes | bytearray | memoryview
+Buffer = codec.Buffer
 
 VERSION_MAJOR, VERSION_MINOR = 3, 0
 """The version of the historical reserved page; the major part gates, the minor extends."""
@@ -67,15 +73,20 @@ class _Frame(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     dst_incarnation: Incarnation
     channel: Annotated[int, Meta(ge=0, le=2)]
     number: Natural
-    body: list[Any]
+    body: Raw
+    """Not looked at before it is known what it should be."""
 
 
-def _reader(kind: type[Message]) -> Callable[[bytes], object]:
-    fields = [(field.name, field.type) for field in msgspec.structs.fields(_Frame)]
-    typed = msgspec.defstruct(
-        kind.__name__, [*fields[:-1], ("body", kind)], array_like=True, forbid_unknown_fields=True
-    )
-    return msgspec.msgpack.Decoder(typed).decode
+class _OutlineEntry(Struct, frozen=True, array_like=True):
+    segid: Raw
+    sequence: Raw
+    ranges: Raw
+
+
+class _Outline(Struct, frozen=True, array_like=True):
+    """An INVALIDATE whose ranges are only counted."""
+
+    entries: Annotated[list[_OutlineEntry], Meta(max_length=ENTRIES_MAX)]
 
 
 KIND: dict[type[Message], str] = {kind: wire_name(kind) for kind in MESSAGES.values()}
@@ -89,9 +100,9 @@ FIRST_ADMIN_CODE, FIRST_DATA_CODE = 10, 32
 
 
 _pack = msgpack.Packer(default=astuple).pack
-_read = msgspec.msgpack.Decoder(_Frame).decode
-_accept = {kind: _reader(kind) for kind in MESSAGES.values()}
-"""By type of message: reads a frame that carries it, as its receiver would."""
+_read_frame = codec.reader(_Frame)
+_read_outline = codec.reader(_Outline)
+_read_body = {kind: codec.reader(kind) for kind in MESSAGES.values()}
 
 
 def encode(header: Header, message: Message) -> bytes:
@@ -102,7 +113,7 @@ def encode(header: Header, message: Message) -> bytes:
             VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
             header.channel, header.number, astuple(message),
         ))  # fmt: skip
-        _accept[type(message)](array)
+        _read_body[type(message)](_read_frame(array).body)
     except Exception as error:
         kind = KIND[type(message)]
         raise KernelBug(f"{kind} that no receiver would accept: {error}") from None
@@ -136,14 +147,16 @@ def decode(frames: Sequence[Buffer], bulk_max: int = PAYLOAD_MAX) -> tuple[Heade
     """
     if not 1 <= len(frames) <= 2:
         raise BadMessage(f"{len(frames)} frames")
-    frame = _frame(_unsealed(frames[0]))
+    frame = _read_frame(_unsealed(frames[0]))
     if frame.version >> 4 != VERSION_MAJOR:
         raise BadMessage(f"version {frame.version >> 4}.{frame.version & 15}")
     kind = MESSAGES.get(frame.type)
     if kind is None:
         raise BadMessage(f"type {frame.type}")
     _check_place(frame)
-    message = codec.convert(frame.body, kind)
+    if kind is Invalidate and len(frame.body) > RANGES_MAX:  # a range takes three bytes or more
+        _require_few_ranges(frame.body)
+    message = _read_body[kind](frame.body)
     bulk = _bulk(frames[1], kind, bulk_max) if len(frames) == 2 else b""
     header = Header(
         frame.src, frame.src_incarnation, frame.dst_incarnation, frame.channel, frame.number
@@ -151,12 +164,24 @@ def decode(frames: Sequence[Buffer], bulk_max: int = PAYLOAD_MAX) -> tuple[Heade
     return header, message, bulk
 
 
-def _frame(array: memoryview) -> _Frame:
-    """In one step what is good; what is not goes the careful way, which says why."""
-    if len(array) <= codec.MAX_BYTES:
-        with suppress(Exception):
-            return _read(array)
-    return codec.convert(codec.decode(array), _Frame)
+def _require_few_ranges(body: Raw) -> None:
+    """Raises BadMessage when the entries of an INVALIDATE have more ranges than one message may:
+    counted before any is built, because each entry by itself may have all of them."""
+    total = sum(_length(entry.ranges) for entry in _read_outline(body).entries)
+    if total > RANGES_MAX:
+        raise BadMessage(f"{total} ranges, one message has at most {RANGES_MAX}")
+
+
+def _length(array: Raw) -> int:
+    """How many elements an array has that is not read yet; 0 when it is none."""
+    head = bytes(memoryview(array)[:5])
+    match head[0]:
+        case 0xDC:
+            return int.from_bytes(head[1:3])
+        case 0xDD:
+            return int.from_bytes(head[1:5])
+        case first:
+            return first & 0x0F if first & 0xF0 == 0x90 else 0
 
 
 def _check_place(frame: _Frame) -> None:
