@@ -49,7 +49,7 @@ test: $(READY) ## the whole test suite
 
 containers: $(READY) ## compose, Swarm: deployed and broken; needs a Docker engine, docker-compose
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,containers]'
-	@$(BIN)/pytest tests/containers --timeout 600 --durations 10 -rP
+	@$(BIN)/pytest tests/containers --timeout 1200 --durations 10 -rP
 
 slurm: $(READY) ## jobs of a real Slurm in namespaces; needs root, slurm-wlm, munge
 	@$(BIN)/pytest tests/slurm --timeout 300 -rP

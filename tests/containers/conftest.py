@@ -31,6 +31,8 @@ HEALTHY_S = 240
 PROBES = 3
 """In a row make a container unhealthy, when they fail."""
 _COMMAND_TIMEOUT_S = 300
+_BUILD_TIMEOUT_S = 1100
+"""It fetches what the image is made of, and a loaded machine has been seen to take nine minutes."""
 
 
 class Project:
@@ -117,11 +119,9 @@ def probes(ident: str) -> list[dict[str, Any]]:
     return cast(list[dict[str, Any]], log)
 
 
-def command(*words: str) -> str:
+def command(*words: str, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
     """What a command prints; it must succeed."""
-    done = subprocess.run(
-        words, capture_output=True, text=True, cwd=ROOT, timeout=_COMMAND_TIMEOUT_S
-    )
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=timeout_s)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
     return done.stdout
 
@@ -147,7 +147,7 @@ def image() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("XPMEM_EMU_")]:
         del os.environ[name]
     try:
-        Project().compose("build")
+        command(V1, "build", timeout_s=_BUILD_TIMEOUT_S)
         yield
     finally:
         os.environ.clear()
