@@ -274,6 +274,8 @@ class FakeEmulator:
             for partid, name in enumerate(names or ("p0", "p1", "p2"))
         }
         self.silent: set[str] = set()
+        self.still: set[str] = set()
+        self.hung: set[str] = set()
 
     def connect(self, partition: str, cluster: str, boot: int = 0) -> FakePartition:
         self.partitions(cluster)
@@ -282,6 +284,8 @@ class FakeEmulator:
                               f"one of {', '.join(self.running)}")
         if partition in self.silent:
             raise xpmem_error(errno.ECONNREFUSED, f"nobody answers at {partition}", "xpmem-emu ps")
+        if partition in self.hung:
+            raise xpmem_error(errno.ETIMEDOUT, f"no answer from {partition}", "xpmem-emu ps")
         found = self.running[partition]
         if boot not in (0, found.facts.boot):
             raise xpmem_error(errno.ESTALE, f"boot {boot} of {partition} is meant", "get tasks")
@@ -297,6 +301,9 @@ class FakeEmulator:
             raise xpmem_error(errno.ENOENT, f"there is no cluster {cluster}",
                               f"xpmem-emu --cluster {cluster} up")
         return {name: each.partid for name, each in self.running.items()}
+
+    def standing_still(self, cluster: str) -> set[str]:
+        return self.still
 
     def segment(self, segid: int) -> tuple[int, int, int, int, bytearray] | None:
         for each in self.running.values():

@@ -172,7 +172,7 @@ def test_a_name_of_before_a_reboot_reaches_nobody_after_it(live: Live) -> None:
         outcome = live(*arguments)
         assert outcome.code == 1
         assert "(ESTALE)" in outcome.err
-        assert "try: xpmem-emu get" in outcome.err
+        assert f"try: xpmem-emu --cluster {live.name} get" in outcome.err
     assert live.ok("load", fresh, "5", "--hex") == "00" * 5
 
 
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(live: Live, tmp_path: P
     assert outcome.code == 1
     assert outcome.err == (
         f"error: export (ENOMEM): {200 << 20} bytes do not fit into the memory of p2, 32M; "
-        "try: xpmem-emu up --memory SIZE, or a smaller file\n"
+        f"try: xpmem-emu --cluster {live.name} up --memory SIZE, or a smaller file\n"
     )
     assert tasks_of(live, "p2") == before
     assert live("status").code == 0

@@ -62,6 +62,19 @@ def test_a_partition_that_does_not_answer_is_left_out_with_a_warning(
     assert outcome.err.startswith("warning: p0 does not answer: ")
 
 
+@pytest.mark.parametrize("how", ["still", "hung"])
+def test_a_partition_that_hangs_makes_the_answer_a_part_and_its_code_unknown(
+    shell: Shell, segid: str, how: str
+) -> None:
+    setattr(shell.emulator, how, {"p0"})
+    for command in (["get", "segments"], ["events"], ["fault", "ls"], ["task", "ls"]):
+        outcome = shell(*command)
+        assert outcome.code == 2
+        assert outcome.err.startswith("warning: p0 does not answer: ")
+    assert segid in shell("get", "segments").out
+    assert shell("get", "segments", "--on", "p1").code == 0
+
+
 def test_no_answer_from_anybody_is_a_failure(shell: Shell) -> None:
     shell.emulator.silent = {"p0", "p1", "p2"}
     outcome = shell("get", "segments")
@@ -127,6 +140,13 @@ def test_following_events_ends_when_the_streams_end(shell: Shell) -> None:
     assert outcome.code == 0
     assert len(outcome.out.splitlines()) == 6
     assert "warning: p1 sends no more events" in outcome.err
+
+
+def test_followed_events_stand_in_the_order_of_their_times(shell: Shell) -> None:
+    lines = shell("events", "-f", "-o", "jsonl").out.splitlines()
+    times = [json.loads(line)["time_ns"] for line in lines]
+    assert len(set(times)) == 6
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("arguments", [["events", "-f"], ["get", "tasks", "-w"], ["top"]])

@@ -4,8 +4,11 @@ Every partition stamps its events with its own sequence and the clock of its hos
 partition the order is exact; across partitions it is close to what happened and proves nothing.
 """
 
+import heapq
+import itertools
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
@@ -26,22 +29,39 @@ from xpmem_emu.cli.output import (
 from xpmem_emu.cli.session import Session, pass_session
 
 _PLACE = ("record", "time_ns", "partid", "thread", "event", "partition")
+_SETTLE_S = 0.25
+"""How much later than another partition's an event may arrive and still stand before it."""
 _NOWHERE: dict[str, object] = {"time_ns": 0, "thread": ""}
 """For what the harness puts into a stream: it comes without place and time."""
 
 
 def merged(session: Session, where: Sequence[str]) -> Iterator[Row]:
-    """The events of these partitions as they arrive, each with its `partition`. Ends when every
-    partition's stream ended; one that ends early is warned about."""
+    """The events of these partitions, each with its `partition`, by time: one is held for as long
+    as an earlier one of another partition may be on its way. Ends when every partition's stream
+    ended; one that ends early is warned about."""
     arrivals: queue.SimpleQueue[Row | str] = queue.SimpleQueue()
     for name in where:
         threading.Thread(
             target=_listen, args=(session, name, arrivals), daemon=True, name=f"events-{name}"
         ).start()
-    for _ in where:
-        while not isinstance(arrival := arrivals.get(), str):
-            yield arrival
-        session.warn(arrival)
+    waiting: list[tuple[int, int, float, Row]] = []
+    numbers, running = itertools.count(), len(where)
+    while running or waiting:
+        now_s = time.monotonic()
+        while waiting and (not running or waiting[0][2] <= now_s):
+            yield heapq.heappop(waiting)[3]
+        try:
+            patience_s = max(0.0, waiting[0][2] - now_s) if waiting else None
+            arrival = arrivals.get(timeout=patience_s) if running else None
+        except queue.Empty:
+            continue
+        if isinstance(arrival, str):
+            running -= 1
+            session.warn(arrival)
+        elif arrival is not None:
+            due_s = time.monotonic() + _SETTLE_S
+            place = whole(arrival, "time_ns"), next(numbers)
+            heapq.heappush(waiting, (*place, due_s, arrival))
 
 
 def _listen(session: Session, name: str, arrivals: "queue.SimpleQueue[Row | str]") -> None:

@@ -26,7 +26,7 @@ from xpmem_emu.cli import (
 )
 from xpmem_emu.cli.commands import Root
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE, PROGRAM
-from xpmem_emu.cli.failure import guard
+from xpmem_emu.cli.failure import ExitCode, guard
 from xpmem_emu.cli.session import Session
 
 
@@ -69,13 +69,14 @@ def _invoke(arguments: Sequence[str], session: Session) -> object:
 
 def run(arguments: Sequence[str], session: Session) -> int:
     """Runs one command line; the exit code is what `failure` lists."""
-    return guard(
+    code = guard(
         lambda: _invoke(arguments, session),
         lambda: session.command or PROGRAM,
         lambda: session.debug,
         session.said,
         session.typeable,
     )
+    return ExitCode.UNKNOWN if session.unanswered and code == ExitCode.DONE else code
 
 
 def main() -> int:

@@ -8,8 +8,9 @@ command line.
 import errno
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +30,7 @@ from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, show_rows
 from xpmem_emu.cli.parameters import TaskRef
-from xpmem_emu.live.failures import XpmemError
+from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
 from xpmem_emu.xpmem import ids
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _SHOW_PROGRESS_AFTER_S = 1.0
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 """There is no process behind the console of a partition that the cluster has."""
+_CONNECTS_AT_ONCE = 16
 _COMMAND = re.compile(
     r"\bxpmem-emu (?!-|(?:run|sim|judge|keys|demo|completion)\b)(?![^;,`]*--cluster\b)"
 )
@@ -58,6 +60,9 @@ class Emulator(Protocol):
         """Names and partids of the partitions that the cluster was started with. Raises OSError
         or KernelError."""
 
+    def standing_still(self, cluster: str) -> Collection[str]:
+        """Names of partitions whose processes are known to be stopped: none of them answers."""
+
 
 class LiveEmulator:
     """Real partition processes, by way of the client library."""
@@ -74,6 +79,15 @@ class LiveEmulator:
 
         return {one.name: one.partid for one in places(cluster).values()}
 
+    def standing_still(self, cluster: str) -> Collection[str]:
+        """See Emulator."""
+        from xpmem_emu.live.cluster import ps
+        from xpmem_emu.live.places import Home, home_of
+
+        if home_of(cluster) is not Home.HERE:
+            return ()
+        return {one.name for one in ps(cluster) if one.state == "stopped"}
+
 
 @dataclass(slots=True)
 class Session:
@@ -84,6 +98,8 @@ class Session:
     verbosity: int = 0
     debug: bool = False
     command: str = ""
+    unanswered: list[str] = field(default_factory=list)
+    """Partitions whose part of an answer is missing, though they live."""
     _names: Names | None = None
 
     def say(self, text: str) -> None:
@@ -177,15 +193,36 @@ class Session:
 
     def survey(self, chosen: Sequence[str] = ()) -> Iterator[tuple[str, "Partition"]]:
         """Each partition in turn, connected. One that does not answer is warned about and left
-        out, unless none answers: then its error is raised."""
+        out, unless none answers: then its error is raised. One that has a process and is silent
+        makes the answer a part, and the exit code `unknown`."""
+        names = self.partitions(chosen)
+        still = self.emulator.standing_still(self.cluster)
+        with ThreadPoolExecutor(_CONNECTS_AT_ONCE) as pool:
+            connects = {each: pool.submit(self.connect, each)
+                        for each in names if each not in still}  # fmt: skip
+        try:
+            yield from self._answers(names, connects)
+        finally:
+            for left in connects.values():  # where the caller has seen enough
+                with suppress(OSError), left.result():
+                    pass
+
+    def _answers(
+        self, names: Sequence[str], connects: "dict[str, Future[Partition]]"
+    ) -> Iterator[tuple[str, "Partition"]]:
         failure: OSError | None = None
         answered = 0
-        for name in self.partitions(chosen):
+        for name in names:
             try:
-                partition = self.connect(name)
+                if name not in connects:
+                    raise xpmem_error(errno.ETIMEDOUT, f"{name} stands still, as after a hang",
+                                      f"xpmem-emu resume {name}")  # fmt: skip
+                partition = connects.pop(name).result()
             except OSError as error:
                 failure = error
                 self.warn(f"{name} does not answer: {self.said(str(error))}")
+                if error.errno == errno.ETIMEDOUT:
+                    self.unanswered.append(name)
                 continue
             answered += 1
             with partition:
