@@ -197,6 +197,11 @@ def test_help_is_data_and_alone_it_is_what_one_gets(shell: Shell) -> None:
         assert outcome.err == ""
 
 
+@pytest.mark.parametrize("group", [[], ["task"], ["vm"], ["fault"], ["sim"], ["keys"]])
+def test_no_help_is_cut_in_the_middle_of_a_phrase(shell: Shell, group: list[str]) -> None:
+    assert "..." not in shell.ok(*group, "--help").partition("Commands:")[2]
+
+
 def test_a_wrong_command_suggests_help(shell: Shell) -> None:
     outcome = shell("frobnicate")
     assert outcome.code == 64

@@ -69,6 +69,11 @@ class Group(click.Group):
             args = ["--help"]
         return super().parse_args(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click, which would cut what a command does in the middle of a phrase."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _gist(self.commands[name])) for name in self.commands])
+
 
 class Root(Group):
     """The command itself: the common options, and help in the order of work."""
