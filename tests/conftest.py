@@ -31,11 +31,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(note)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every process must collect the tests in the same order; that of a set is another in each."""
-    for mark in metafunc.definition.iter_markers("parametrize"):
-        if isinstance(mark.args[1], set | frozenset):
-            raise TypeError(f"{metafunc.definition.nodeid}: the parameters are a set")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that share the work must collect the same list, and parameters that come out of a
+    set have another order in each of them."""
+    names = dict.fromkeys(_function(item) for item in items)
+    places = {name: place for place, name in enumerate(names)}
+    items.sort(key=lambda item: (places[_function(item)], item.nodeid))
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""Tests that a tool is missing for: left out with a line, or an error where all is to be tested."""
+"""How tests are collected, and left out: the same list in every process, nothing in silence."""
 
 from types import SimpleNamespace
 
 import pytest
 from _pytest.outcomes import Failed, Skipped
 
+from tests.conftest import pytest_collection_modifyitems
 from tests.tools import REQUIRED, left_out, require_tools
 
 ITEM = SimpleNamespace(iter_markers=lambda name: [SimpleNamespace(args=("spin", "gcc"))])
@@ -31,3 +32,14 @@ def test_where_all_is_to_be_tested_a_missing_tool_is_an_error(
     monkeypatch.setenv(REQUIRED, "1")
     with pytest.raises(Failed, match="apt-get install spin gcc libc6-dev"):
         require_tools(ITEM)  # type: ignore[arg-type]
+
+
+def test_every_process_collects_the_same_list() -> None:
+    def collected(*parameters: str) -> list[str]:
+        names = ["a.py::z", *(f"a.py::set[{each}]" for each in parameters), "a.py::b"]
+        items = [SimpleNamespace(nodeid=name) for name in names]
+        pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+        return [item.nodeid for item in items]
+
+    assert collected("p", "q") == collected("q", "p")
+    assert collected()[0] == "a.py::z", "files and functions stay as they are written"
