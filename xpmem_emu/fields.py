@@ -25,9 +25,21 @@ Gids = Annotated[list[Uid], Meta(max_length=64)]
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+\Z")]
 MaybeName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z0-9._-]*\Z")]
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Ends of lines, what commands a terminal, and what turns its direction."""
+LINE = rf"^[^{_UNSEEN}]*\Z"
+"""Text of others that ends up in logs and on terminals is one line that shows all it has."""
+UNSEEN = re.compile(f"[{_UNSEEN}]")
 TEXT_MAX = 240
-Text = Annotated[str, Meta(max_length=TEXT_MAX)]
+Text = Annotated[str, Meta(max_length=TEXT_MAX, pattern=LINE)]
 """A cause, a reason: one line for people."""
+REASON_MAX = 200
+Reason = Annotated[str, Meta(max_length=REASON_MAX, pattern=LINE)]
+"""Why somebody asked for an end."""
+Word = Annotated[str, Meta(max_length=64, pattern=LINE)]
+"""What somebody calls a thing that may not exist."""
+Terms = Annotated[str, Meta(max_length=1024, pattern=LINE)]
+"""A fault or its terms, in the grammar of faults."""
 
 PARTID_MAX = 255
 Partid = Annotated[int, Meta(ge=0, le=PARTID_MAX)]
@@ -65,6 +77,12 @@ def misfit_named(message: str) -> str:
     return f"{key}: {why}" if key else why
 
 
+def visible(text: str) -> str:
+    """`text` as one line in which what could not be seen is escaped."""
+    return UNSEEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
 def text(cause: str) -> str:
     """As much of a cause as a message carries."""
-    return cause[:TEXT_MAX]
+    return visible(cause)[:TEXT_MAX]
+

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
+from xpmem_emu.fields import LINE, PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -107,8 +107,8 @@ class Extensions(_Section, frozen=True):
 class Image(_Section, frozen=True):
     """Everything that a kernel is booted with besides its partid and incarnation."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=64)] = "laptop"
-    domain: Annotated[str, Meta(min_length=1, max_length=64)] = "A"
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "laptop"
+    domain: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "A"
     """Coherence domain (T22)."""
     memory: Memory = Memory()
     limits: Limits = Limits()

@@ -27,6 +27,7 @@ from xpmem_emu.cli.output import (
     whole,
 )
 from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.fields import visible
 
 _PLACE = ("record", "time_ns", "partid", "thread", "event", "partition")
 _SETTLE_S = 0.25
@@ -80,7 +81,7 @@ def line(event: Row) -> str:
     time_s = whole(event, "time_ns") / 1e9
     fields = " ".join(f"{k}={cell(k, v)}" for k, v in event.items() if k not in _PLACE)
     place = f"{event['partition']!s:<4} {event['thread']!s:<16}"
-    return f"{time_s:14.6f} {place} {event['event']!s:<24} {fields}".rstrip()
+    return visible(f"{time_s:14.6f} {place} {event['event']!s:<24} {fields}".rstrip())
 
 
 def matching(events: Iterable[Row], patterns: Sequence[str]) -> Iterator[Row]:

@@ -26,6 +26,7 @@ from enum import IntEnum
 import click
 
 from xpmem_emu.errors import KernelError, SignalInfo, errno_name
+from xpmem_emu.fields import visible
 
 
 class ExitCode(IntEnum):
@@ -56,7 +57,7 @@ class Failure:
 
     def __str__(self) -> str:
         """The line; where `why` quotes something longer, such as a log, that follows indented."""
-        why, *quoted = self.why.strip().splitlines() or ["no reason given"]
+        why, *quoted = map(visible, self.why.strip().splitlines() or ["no reason given"])
         line = f"error: {self.what}: {why.rstrip(':')}"
         if self.remedy:
             line += f"; try: {self.remedy}"

@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import yaml
 
+from xpmem_emu.fields import UNSEEN, visible
 from xpmem_emu.units import format_size, format_span
 
 Row = Mapping[str, object]
@@ -133,16 +134,29 @@ def plain(value: object, key: str = "") -> object:
     return value if isinstance(value, float) else str(value)
 
 
+def _json(tree: object, **style: Any) -> str:
+    """JSON escapes what ends a line; here is the rest of what a terminal would obey."""
+    lines = json.dumps(tree, ensure_ascii=False, **style).split("\n")
+    return "\n".join(UNSEEN.sub(lambda one: f"\\u{ord(one.group()):04x}", each) for each in lines)
+
+
+def _yaml(tree: object) -> str:
+    document = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    if any(map(UNSEEN.search, document.split("\n"))):
+        document = yaml.safe_dump(tree, sort_keys=False)
+    return document.rstrip()
+
+
 def _document(kind: str, body: Row, output: Format) -> str:
     tree = {"schema": f"xpmem-emu/{kind}/v1"} | {k: plain(v, k) for k, v in body.items()}
     if output is Format.YAML:
-        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).rstrip()
-    return json.dumps(tree, indent=2, ensure_ascii=False)
+        return _yaml(tree)
+    return _json(tree, indent=2)
 
 
 def json_line(row: Row) -> str:
     """One row of a jsonl stream."""
-    return json.dumps(plain(row), ensure_ascii=False, separators=(",", ":"))
+    return _json(plain(row), separators=(",", ":"))
 
 
 # -- for people --------------------------------------------------------------------------------
@@ -157,10 +171,10 @@ def cell(key: str, value: object) -> str:
     if isinstance(value, int):
         return _number(key, value)
     if isinstance(value, Mapping):
-        return " ".join(f"{k}={cell(str(k), v)}" for k, v in value.items())
+        return " ".join(f"{visible(str(k))}={cell(str(k), v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
         return ",".join(cell(key, each) for each in value)
-    return str(value)
+    return visible(str(value))
 
 
 def _number(key: str, value: int) -> str:
@@ -177,7 +191,7 @@ def _number(key: str, value: int) -> str:
 
 def _label(key: str) -> str:
     """What field `key` is called; its unit is in the cells."""
-    return key.removesuffix("_ns").removesuffix("_bytes")
+    return visible(key.removesuffix("_ns").removesuffix("_bytes"))
 
 
 def title(key: str) -> str:

@@ -8,11 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from xpmem_emu.fields import U64, Partid
+from xpmem_emu.fields import U64, Partid, Reason, Terms, Word
 from xpmem_emu.kernel.calls import Call
 
-PointName = Annotated[str, Meta(max_length=64)]
-BoundName = Annotated[str, Meta(max_length=32)]
 LocalFrame = Annotated[int, Meta(ge=1, lt=1 << 38)]
 STRAIN_END = 1 << 40
 
@@ -25,21 +23,21 @@ class FailpointSet(Breaking, frozen=True):
     """Lets a failpoint do `terms` from now on; `seed` is of its random stream. Result: None.
     ENOENT for an unknown point, EINVAL for terms that it cannot do."""
 
-    point: PointName
-    terms: Annotated[str, Meta(max_length=1024)]
+    point: Word
+    terms: Terms
     seed: U64 = 0
 
 
 class FailpointClear(Breaking, frozen=True):
     """Lets a failpoint, or with an empty name every one, do nothing. Result: None."""
 
-    point: PointName = ""
+    point: Word = ""
 
 
 class FailpointResume(Breaking, frozen=True):
     """Lets go the threads paused at a failpoint. Result: how many there were."""
 
-    point: PointName
+    point: Word
 
 
 class Failpoints(Breaking, frozen=True):
@@ -66,14 +64,14 @@ class Strain(Breaking, frozen=True):
     for importers, 0 lifts it. `sequence`, `number`: these counters go on from `value` if they are
     below it. Result: None. EINVAL for another bound."""
 
-    bound: BoundName
+    bound: Word
     value: Annotated[int, Meta(ge=0, lt=STRAIN_END)]
 
 
 class CrashKernel(Breaking, frozen=True, tag="panic"):
     """The kernel finds itself broken and panics. Never answered but by the panic."""
 
-    reason: Annotated[str, Meta(max_length=200)] = "asked to"
+    reason: Reason = "asked to"
 
 
 BreakingCall = (

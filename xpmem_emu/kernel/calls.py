@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, Uid
+from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, Reason, Uid, Word
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
@@ -70,7 +70,7 @@ class Kill(Call, frozen=True):
 
     pid: Pid
     signal: int = 9
-    reason: Annotated[str, Meta(max_length=200)] = "kill"
+    reason: Reason = "kill"
 
 
 class Setuid(Call, frozen=True):
@@ -156,7 +156,7 @@ class Amo(Call, frozen=True):
 
     pid: Pid
     address: U64
-    operation: Annotated[str, Meta(max_length=16)]
+    operation: Word
     operand: U64 = 0
     compare: U64 = 0
 
@@ -336,7 +336,7 @@ class XpmemFind(Call, frozen=True):
 class XpmemTunable(Call, frozen=True):
     """Sets faults_after or faults_before (facts 1.10). Result: the old value."""
 
-    name: Annotated[str, Meta(max_length=32)]
+    name: Word
     value: S64
 
 
@@ -347,7 +347,7 @@ class Look(Call, frozen=True):
     """A table of objects. `kind`: segments, attachments, permits, faults, partitions, channels,
     pins, tasks, files. Result: list of mappings, one row each, same keys in each row."""
 
-    kind: Annotated[str, Meta(max_length=32)]
+    kind: Word
 
 
 class Describe(Call, frozen=True):
@@ -356,7 +356,7 @@ class Describe(Call, frozen=True):
     `what`: a segid, apid, pid (as text, decimal or hex) or `p3`. Result: mapping; ENOENT.
     """
 
-    what: Annotated[str, Meta(max_length=64)]
+    what: Word
 
 
 class Pagetable(Call, frozen=True):
@@ -377,7 +377,7 @@ class Audit(Call, frozen=True):
 class Shutdown(Call, frozen=True):
     """Deactivates all peers with xpUnloading, kills all tasks, then halts. Result: None."""
 
-    reason: Annotated[str, Meta(max_length=200)] = "shutdown"
+    reason: Reason = "shutdown"
 
 
 AnyCall = (

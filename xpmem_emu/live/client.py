@@ -23,6 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import visible
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
@@ -87,7 +88,7 @@ def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
 
 def new_hello(boot: int = 0) -> Hello:
     """A session of this process with that boot of a partition, 0: with whichever runs."""
-    program = os.path.basename(sys.argv[0])[:40] if sys.argv else ""
+    program = visible(os.path.basename(sys.argv[0]))[:40] if sys.argv else ""
     name = f"{program or 'python'}[{os.getpid()}]"
     return Hello(session=secrets.token_hex(16), client=name, boot=boot)
 

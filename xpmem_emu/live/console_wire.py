@@ -17,6 +17,7 @@ from msgspec import Meta, Raw, Struct
 
 from xpmem_emu import codec
 from xpmem_emu.errors import SignalInfo
+from xpmem_emu.fields import Word
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome, Raised
@@ -74,15 +75,15 @@ class Asked(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     version: Annotated[int, Meta(ge=1, le=VERSION)]
     id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-    kind: Annotated[str, Meta(max_length=32)]
+    kind: Word
     body: Raw = Raw(b"\xc0")
 
 
 class Hello(Struct, frozen=True, forbid_unknown_fields=True):
     """Opens a session, or joins it with one more connection."""
 
-    session: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}$")]
-    client: Annotated[str, Meta(max_length=64)]
+    session: Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]{16,64}\Z")]
+    client: Word
     boot: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     """Which boot is meant; 0: whichever runs. A session is with one boot for ever, so all that it
     asks is meant for that boot and for no later one."""

@@ -9,7 +9,10 @@ import errno
 import os
 from functools import lru_cache
 
+import msgspec
+
 from xpmem_emu.errors import Signal, SignalInfo, errno_name
+from xpmem_emu.fields import visible
 from xpmem_emu.kernel.interface import Failed, Raised
 
 
@@ -70,10 +73,11 @@ def xpmem_error(number: int, cause: str, remedy: str = "") -> XpmemError:
 
 
 def failure_of(outcome: Failed | Raised) -> XpmemError | TaskSignalled:
-    """The exception for an outcome that is not Done."""
+    """The exception for an outcome that is not Done, in one line whatever a partition says."""
     if isinstance(outcome, Raised):
-        return _BY_SIGNAL[outcome.info.signal](outcome.info)
-    return xpmem_error(outcome.errno, outcome.cause, outcome.remedy)
+        info = msgspec.structs.replace(outcome.info, reason=visible(outcome.info.reason))
+        return _BY_SIGNAL[info.signal](info)
+    return xpmem_error(outcome.errno, visible(outcome.cause), visible(outcome.remedy))
 
 
 class Process:

@@ -23,14 +23,13 @@ from xpmem_emu.fabric.clock import Clock
 from xpmem_emu.fabric.faults import Fields
 from xpmem_emu.fabric.interconnect import Delivery, Interconnect
 from xpmem_emu.fabric.pace import Action, Pace
+from xpmem_emu.fields import Terms, Word
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import Value
 from xpmem_emu.kernel.interface import Buffer, Event, Failed, Outcome, Send, Tick
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.trace import Event as TraceEvent
 from xpmem_emu.trace import Record
-
-Name = Annotated[str, Meta(max_length=64)]
 
 
 class Request(Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
@@ -40,7 +39,7 @@ class Request(Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
 class Add(Request, frozen=True, tag="add"):
     """Put up a fault; `seed` is of its random streams. Result: its name."""
 
-    text: Annotated[str, Meta(max_length=1024)]
+    text: Terms
     seed: Annotated[int, Meta(ge=0)] = 0
 
 
@@ -51,7 +50,7 @@ class List(Request, frozen=True, tag="list"):
 class Remove(Request, frozen=True, tag="remove"):
     """Heal one fault. Result: None."""
 
-    name: Name
+    name: Word
 
 
 class Reset(Request, frozen=True, tag="reset"):
@@ -61,7 +60,7 @@ class Reset(Request, frozen=True, tag="reset"):
 class Release(Request, frozen=True, tag="release"):
     """Let go what a fault holds back. Result: how many messages."""
 
-    name: Name
+    name: Word
 
 
 read_fault_request: Callable[[Buffer], Request]

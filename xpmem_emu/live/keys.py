@@ -36,7 +36,7 @@ KEYS_MAX = 4096
 
 _MAKE_KEYS = "xpmem-emu keys init --topology NAME|FILE, or xpmem-emu keys new NAME"
 
-KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Z85Key = Annotated[str, Meta(min_length=40, max_length=40)]
 Id = Annotated[int, Meta(ge=0, lt=1 << 32)]
 

@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import Partid, misfit_named
+from xpmem_emu.fields import Partid, Word, misfit_named
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
 
-PartitionName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
+PartitionName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}\Z")]
 Endpoint = Annotated[str, Meta(pattern=r"^$|^(ipc|tcp)://.+")]
 
 
@@ -30,7 +30,7 @@ class PartitionSpec(Struct, frozen=True, forbid_unknown_fields=True):
     partid: Partid
     image: str = ""
     """A shipped image, or the path of a `.toml` file."""
-    domain: Annotated[str, Meta(max_length=64)] = ""
+    domain: Word = ""
     """Coherence domain; empty: the image's."""
     endpoint: Endpoint = ""
     """Where its peers reach it; empty: a unix socket in the run folder."""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.fields import LINE
 from xpmem_emu.image import Image, ImageError, convert_image
 from xpmem_emu.scenario.steps import Do, Step, names_used, partitions_used, read_action
 from xpmem_emu.scenario.words import Wrong, near
@@ -56,8 +57,8 @@ class Phases(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    title: Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[^\n]*$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}\Z")]
+    title: Annotated[str, Meta(min_length=1, max_length=120, pattern=LINE)]
     shows: Annotated[str, Meta(max_length=120)]
     story: Phases
     cluster: ClusterPart = ClusterPart()

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from xpmem_emu.fields import (
+    LINE,
     PAYLOAD_MAX,
     S64,
     U64,
@@ -64,7 +65,7 @@ class RsvdPage(Message, frozen=True):
     boot: Boot
     """Boot incarnation: a new value at each boot, always increasing, 0 = page not set."""
     max_partitions: Annotated[int, Meta(ge=1, le=256)]
-    domain: Annotated[str, Meta(max_length=128)]
+    domain: Annotated[str, Meta(max_length=128, pattern=LINE)]
     """Coherence domain (T22)."""
     arena: Text
     """How partitions of the same domain find this partition's memory; opaque here."""
