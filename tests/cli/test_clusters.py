@@ -113,7 +113,7 @@ def test_an_unknown_image_or_topology_tells_which_are_shipped(live: Live, option
         (["up", "-n", "2", "--topology", "pair"], "Give either -n or --topology"),
         (["up", "--memory", "lots"], "write it like 4096, 64K"),
         (["up", "--timeout", "0s"], "the time must be longer than 0"),
-        (["logs"], "Missing argument 'P'"),
+        (["logs", "--since", "0s"], "the time must be longer than 0"),
         (["boot", "p0"], "Missing option '--topology'"),
     ],
 )

@@ -207,7 +207,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(live: Live, tmp_path: P
 def test_the_cluster_is_well_and_a_second_up_says_that_it_runs(live: Live) -> None:
     assert live.ok("status").count("well") == 3
     assert live.ok("ps").count("running") == 3
-    assert '"event": "boot"' in live.ok("logs", "p0")
+    assert '"event": "boot"' in live.ok("logs", "p0", "-o", "jsonl")
+    assert {line.split()[1] for line in live.ok("logs").splitlines()} == {"p0", "p1", "p2"}
     outcome = live("up", "-n", "3")
     assert outcome.code == 1
     assert "runs already" in outcome.err

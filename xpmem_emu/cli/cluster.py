@@ -1,17 +1,14 @@
-"""Clusters: up, down, ps, status, logs, and boot for one partition in the foreground.
+"""Clusters: up, down, ps, status, and boot for one partition in the foreground.
 
 A cluster is a run folder and the processes that its state file names; everything about it is the
 launcher's business (`live.cluster`). These commands choose, ask and show.
 """
 
 import errno
-import os
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
@@ -24,7 +21,9 @@ from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note
+from xpmem_emu.live.descriptors import open_files
+from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note, run_root
+from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
 _POLL_S = 0.2
@@ -39,6 +38,32 @@ def arena_room(cluster: str) -> tuple[Path, int]:
     while not folder.exists():
         folder = folder.parent
     return folder, shutil.disk_usage(folder).free
+
+
+def clusters() -> list[str]:
+    """Names of the clusters of this user on this machine: of their folders, and of partitions that
+    live though a cleaner took those."""
+    arenas = arena_folder("x").parent
+    names = {folder.name for folder in run_root().glob("*")}
+    return sorted(names | {file.name.partition("/")[0] for file in open_files(arenas)})
+
+
+def _cluster_row(name: str) -> Row:
+    from xpmem_emu.live.cluster import ps as processes
+
+    try:
+        found = processes(name)
+    except KernelError:
+        found = []
+    states = [one.state for one in found]
+    strays = len(strays_of(name))
+    whole = states and set(states) == {"running"} and not strays
+    return {
+        "cluster": name, "state": "up" if whole else "dead" if "running" not in states else "part",
+        "partitions": len(states), **{each: states.count(each) for each in
+                                      ("running", "stopped", "dead")},
+        "strays": strays, "resident_bytes": sum(one.resident for one in found),
+    }  # fmt: skip
 
 
 @click.command(cls=Command)
@@ -128,10 +153,15 @@ def clean(session: Session) -> None:
 
 
 @click.command(cls=Command)
+@click.option("--all", "every", is_flag=True, help="List this user's clusters here instead.")
 @list_options
 @pass_session
-def ps(session: Session, output: Listing) -> None:
-    """List the processes of a cluster."""
+def ps(session: Session, every: bool, output: Listing) -> None:
+    """List the processes of a cluster, or all clusters."""
+    if every:
+        rows = [_cluster_row(name) for name in clusters()]
+        session.show("clusters", rows, output)
+        return
     rows = []
     for process in session.launcher().ps(session.cluster):
         row = asdict(process)
@@ -176,39 +206,6 @@ def _briefly(row: Row) -> Row:
     apart = {name: state for name, state in peers.items() if state != "ACTIVE"}
     active = f"{len(peers) - len(apart)}/{len(peers)} active" if "peers" in row else ""
     return {**row, "peers": active, "apart": apart or row.get("error")}
-
-
-@click.command(cls=Command)
-@PARTITION
-@click.option("-f", "--follow", is_flag=True, help="Go on as it grows.")
-@pass_session
-def logs(session: Session, where: str, follow: bool) -> None:
-    """Print the log of a partition's process."""
-    from xpmem_emu.live import compose
-    from xpmem_emu.live.places import Home, home_of
-    from xpmem_emu.live.state import read_state
-
-    where = session.names.named(where)
-    if home_of(session.cluster) is Home.CONTAINERS:
-        compose.show_log(session.cluster, where, *(["--follow"] if follow else []))
-        return
-    path = Path(read_state(session.cluster).partition(where).log)
-    stdout = sys.stdout.buffer
-    with path.open("rb") as file:
-        while True:
-            stdout.write(file.read())
-            stdout.flush()
-            if not follow or _log_ended(file, path):
-                return
-            time.sleep(_POLL_S)
-
-
-def _log_ended(file: BinaryIO, path: Path) -> bool:
-    """Whether the file that is read is no longer the partition's log: `down` removed it."""
-    try:
-        return os.fstat(file.fileno()).st_ino != path.stat().st_ino
-    except FileNotFoundError:
-        return True
 
 
 @click.command(cls=Command)

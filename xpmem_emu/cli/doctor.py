@@ -11,16 +11,15 @@ import click
 import psutil
 import zmq
 
-from xpmem_emu.cli.cluster import arena_room
+from xpmem_emu.cli.cluster import arena_room, clusters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Listing, list_options
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
-from xpmem_emu.live.descriptors import open_files
 from xpmem_emu.live.keys import KeyFolder
-from xpmem_emu.live.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, arena_folder, run_folder, run_root
+from xpmem_emu.live.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, run_folder
 from xpmem_emu.live.strays import listed, missing_files, strays_of
 from xpmem_emu.units import format_size
 
@@ -108,10 +107,7 @@ def _leftovers(session: Session) -> Iterator[Finding]:
     """Partitions that live though no cluster's state names them, and clusters that are dead."""
     from xpmem_emu.live.cluster import ps
 
-    names = {folder.name for folder in run_root().glob("*")}
-    arenas = arena_folder(session.cluster).parent
-    names |= {file.name.partition("/")[0] for file in open_files(arenas)}
-    for name in sorted(names):
+    for name in clusters():
         try:
             alive = any(one.state != "dead" for one in ps(name))
         except KernelError:

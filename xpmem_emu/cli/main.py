@@ -17,6 +17,7 @@ from xpmem_emu.cli import (
     events,
     judging,
     keys,
+    logs,
     look,
     running,
     share,
@@ -41,7 +42,7 @@ def cli() -> None:
 
 cli.add_section(
     "Cluster",
-    [cluster.up, cluster.down, cluster.clean, cluster.ps, cluster.status, cluster.logs,
+    [cluster.up, cluster.down, cluster.clean, cluster.ps, cluster.status, logs.logs,
      cluster.boot, doctor.doctor],
 )  # fmt: skip
 cli.add_section("Share", [share.export, share.attach, share.detach, share.release, share.remove])
