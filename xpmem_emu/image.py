@@ -5,12 +5,12 @@ key is refused with its full name. Every bound of the kernel is here: nothing gr
 Times are written `100ms`, sizes `256M`, and become nanoseconds and bytes.
 """
 
-import tomllib
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import LINE, PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
@@ -130,10 +130,9 @@ class ImageError(KernelError):
 def read_image(text: str) -> Image:
     """The image that `text` (TOML) describes. Raises ImageError, which names the key."""
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ImageError(f"not TOML: {error}") from None
-    return convert_image(tree)
+        return convert_image(toml.parse(text))
+    except toml.TomlError as error:
+        raise ImageError(str(error)) from None
 
 
 def convert_image(tree: dict[str, Any]) -> Image:

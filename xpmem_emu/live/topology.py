@@ -5,7 +5,6 @@ images, domains and, for clusters that span hosts, endpoints. It starts nothing.
 """
 
 import errno
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import Partid, Word, misfit_named
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
@@ -83,10 +83,9 @@ def read_topology(name: str) -> tuple[PartitionSpec, ...]:
     the key that is wrong."""
     path = find_toml("topologies", name)
     try:
-        tree = tomllib.loads(path.read_text())
-        partitions = msgspec.convert(tree, _Topology).partition
-    except tomllib.TOMLDecodeError as error:
-        raise _refused(path, f"not TOML: {error}") from None
+        partitions = msgspec.convert(toml.parse(toml.read(path)), _Topology).partition
+    except toml.TomlError as error:
+        raise _refused(path, str(error)) from None
     except msgspec.ValidationError as error:
         raise _refused(path, misfit_named(str(error))) from None
     _require_distinct(path, partitions)
@@ -97,11 +96,13 @@ def load_image(name: str, *, domain: str = "", memory: int | None = None) -> Ima
     """The image called `name`, with the overrides of a partition. Raises KernelError."""
     path = find_toml("images", name)
     try:
-        image = read_image(path.read_text())
+        image = read_image(toml.read(path))
         if domain:
             image = msgspec.structs.replace(image, domain=domain)
     except ImageError as error:
         raise KernelError(error.errno, f"{path}: {error.cause}", error.remedy) from None
+    except toml.TomlError as error:
+        raise KernelError(errno.EINVAL, f"{path}: {error}", "see docs/images.md") from None
     return image if memory is None else _resized(image, memory)
 
 

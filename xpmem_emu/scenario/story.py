@@ -6,7 +6,6 @@ key or line, the cause and what would be right.
 """
 
 import errno
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import LINE
 from xpmem_emu.image import Image, ImageError, convert_image
@@ -145,9 +145,9 @@ def image_text(image: Image) -> str:
 
 def _tree(path: Path) -> Tree:
     try:
-        return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _refused(path, f"not TOML: {error}", REFERENCE) from None
+        return toml.parse(toml.read(path))
+    except toml.TomlError as error:
+        raise _refused(path, str(error), REFERENCE) from None
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}", "the path of a file") from None
 
@@ -165,7 +165,7 @@ def _keyed(message: str) -> tuple[str, str]:
 
 
 def _image(path: Path, cluster: ClusterPart) -> Image:
-    tree = tomllib.loads(find_toml("images", cluster.image, path.parent).read_text())
+    tree = _tree(find_toml("images", cluster.image, path.parent))
     override: Tree = {"memory": {"size": cluster.memory, "swap": cluster.memory}}
     for key, value in [*override.items(), *cluster.override.items()]:
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value

@@ -4,11 +4,11 @@ A swarm is inert data; `world` draws from it. Every bound is inclusive.
 """
 
 import errno
-import tomllib
 from pathlib import Path
 
 import msgspec
 
+from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import misfit_named
 from xpmem_emu.sim.sometimes import EVERYDAY, MEANINGS
@@ -105,10 +105,10 @@ class _File(msgspec.Struct, frozen=True):
 def read_swarm(path: Path) -> Swarm:
     """The swarm of a scenario file. Raises KernelError EINVAL, which names the key."""
     try:
-        swarm = msgspec.convert(tomllib.loads(path.read_text()), _File).swarm
+        swarm = msgspec.convert(toml.parse(toml.read(path)), _File).swarm
         _check(swarm)
         return swarm
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (toml.TomlError, msgspec.ValidationError) as error:
         raise KernelError(
             errno.EINVAL, f"{path.name} describes no swarm: {misfit_named(str(error))}",
             "see docs/simulation.md",
