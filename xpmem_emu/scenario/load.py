@@ -81,7 +81,7 @@ class RandomLoad:
             if isinstance(record.event, PartitionState):
                 scene.sessions.changed(record.partid, record.event, record.time_ns)
             elif isinstance(record.event, KernelBoot):
-                scene.sessions.booted(record.partid, record.event)
+                scene.sessions.booted(record.partid, record.event, record.time_ns)
         unknown = check_memory(scene, self.stage.history)
         return [Finding(found.invariant, found.text) for found in scene.violations], unknown
 

@@ -77,7 +77,7 @@ class Scene:
         self.sessions.changed(partid, event, self.moment)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
-        self.sessions.booted(partid, event)
+        self.sessions.booted(partid, event, self.moment)
         self.boots[partid] = event.boot
         self.leaving.discard(partid)
         self._known_ns.pop(partid, None)

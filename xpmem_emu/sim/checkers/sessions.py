@@ -13,10 +13,11 @@ class Sessions:
         self._active: dict[tuple[int, int], int] = {}
         self._ended: dict[tuple[int, int], list[int]] = defaultdict(list)
 
-    def booted(self, partid: int, event: KernelBoot) -> None:
-        """A new kernel knows nobody."""
+    def booted(self, partid: int, event: KernelBoot, moment: int) -> None:
+        """A new kernel knows nobody; what the one before it had ended with it."""
         for pair in [pair for pair in self._active if pair[0] == partid]:
             del self._active[pair]
+            self._ended[pair].append(moment)
 
     def changed(self, partid: int, event: PartitionState, moment: int) -> None:
         """`partid` says what it thinks of a peer."""
