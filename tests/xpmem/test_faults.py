@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.clusters import LARGE
+from tests.clusters import LARGE, SMALL
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
-from xpmem_emu.image import Faults
+from xpmem_emu.image import Faults, Limits
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
@@ -35,6 +35,23 @@ def test_fifty_tasks_that_touch_one_page_make_one_fault(cluster: SimCluster) -> 
     cluster.run_until(lambda: all(ticket.outcome for ticket in tickets))
     assert {bytes(ticket.answer().bulk) for ticket in tickets} == {b"exporter"}
     assert faults_sent(cluster) == 1
+
+
+def test_a_place_goes_on_when_who_is_woken_needs_none_any_more(
+    make_cluster: Callable[..., SimCluster],
+) -> None:
+    """Chaos-windows, seed 3118: two of those that wait for the only place want the same page."""
+    cluster = make_cluster(2, replace(SMALL, limits=Limits(inflight_faults=1),
+                                      faults=Faults(after=0, before=0)))  # fmt: skip
+    world = World(cluster)
+    group = [world.spawn(1) for _ in range(4)]
+    spots = [task.xpmem_attach(task.xpmem_get(world.segid), 0, PAGES * PAGE) for task in group]
+    tickets = [
+        task.begin(calls.Load(task.pid, at + page * PAGE, 8))
+        for task, at, page in zip(group, spots, (0, 2, 2, 4), strict=True)
+    ]
+    cluster.run_for(20 * LATENCY_NS)
+    assert [bytes(ticket.answer().bulk) for ticket in tickets] == [b"exporter"] * 4
 
 
 def test_a_page_that_is_mapped_costs_no_message(cluster: SimCluster) -> None:

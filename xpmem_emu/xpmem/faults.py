@@ -237,7 +237,7 @@ class Faults:
         self.inflight -= 1
         imported.changed.wake_all()
         self._imports.reap(imported)
-        self._place.wake_one()
+        self._place.wake_all()  # who is woken may need no place any more
         self._services.tracer.emit(
             events.FaultEnd(
                 fault=fault.number, segid=imported.segid, pages=pages, outcome=outcome
