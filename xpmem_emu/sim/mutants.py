@@ -169,7 +169,7 @@ MUTANTS = {
                 files.hole_keeps_blocks, "chaos-files"),
         # -- tasks
         _mutant("teardown_has_two_owners", "who finds a device closing takes it for closed",
-                "S11 S10 S13", tasks.teardown_has_two_owners, "chaos-calls", world="exec-close"),
+                "S11 S17", tasks.teardown_has_two_owners, "chaos-calls", world="exec-close"),
         _mutant("exec_leaves_calls", "exec replaces the memory that other calls of its task use",
                 "S17", tasks.exec_leaves_threads, "chaos-calls"),
         _mutant("killed_fork_lives", "who is killed in fork has a child all the same", "S17",
