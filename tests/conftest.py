@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from msgspec.structs import replace
 
 from tests.clusters import SMALL, leftovers
@@ -11,6 +12,11 @@ from tests.tools import left_out, require_tools
 from xpmem_emu.image import Image
 from xpmem_emu.live.paths import arena_note
 from xpmem_emu.sim.cluster import SimCluster
+
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any machine", _ANY_MACHINE)
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
