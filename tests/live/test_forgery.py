@@ -52,6 +52,8 @@ def test_one_forged_message_costs_the_forger_its_session_and_nobody_else_anythin
             socket.linger = 0
             shown.show(socket)
             socket.connect(keyed.state.partition("p0").endpoint)
+            # In its own name it may claim what it likes: p1 is not shut out by that either.
+            socket.send(encode(Header(1, later, 0, ChannelNumber.ADMIN, 0), BEAT))
             socket.send(encode(Header(2, later, 0, ChannelNumber.ADMIN, 0), BEAT))
             lost = next(
                 one for one in events
