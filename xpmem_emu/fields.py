@@ -43,6 +43,13 @@ Terms = Annotated[str, Meta(max_length=1024, pattern=LINE)]
 
 PARTID_MAX = 255
 Partid = Annotated[int, Meta(ge=0, le=PARTID_MAX)]
+
+
+def numbered(partid: int) -> str:
+    """What a partition is called where only its number is known: p3."""
+    return f"p{partid}"
+
+
 Incarnation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Boot = Annotated[int, Meta(ge=0, lt=1 << 47)]
 """With 16 bits of epoch behind it, it is an incarnation."""

@@ -8,16 +8,9 @@ import pytest
 
 from xpmem_emu.codec import MAX_BYTES, BadMessage
 from xpmem_emu.fields import RANGES_MAX
-from xpmem_emu.live.console_wire import (
-    HEAD_MAX,
-    VERSION,
-    Ask,
-    read_call,
-    read_hello,
-    read_request,
-    readable_id,
-)
+from xpmem_emu.live.console_wire import VERSION, Ask
 from xpmem_emu.live.faults import read_fault_request
+from xpmem_emu.live.requests import HEAD_MAX, read_call, read_hello, read_request, readable_id
 from xpmem_emu.xpc.frame import VERSION as XPC_VERSION
 from xpmem_emu.xpc.frame import decode, seal
 from xpmem_emu.xpc.messages import MESSAGES, Invalidate

@@ -5,9 +5,12 @@ learns the name of the command that runs, for its errors.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from xpmem_emu.cli.session import Session
 from xpmem_emu.live.paths import CLUSTER_VARIABLE
@@ -72,32 +75,81 @@ class Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click, which would cut what a command does in the middle of a phrase."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _gist(self.commands[name])) for name in self.commands])
+            formatter.write_dl([(name, gist_of(self.commands[name])) for name in self.commands])
+
+
+class Imported(dict[str, click.Command]):
+    """Commands by name, each imported when it is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._homes: dict[str, str] = {}
+
+    def add(self, name: str, home: str) -> None:
+        """A command and where it is, such as `cluster.up`."""
+        self._homes[name] = home
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._homes
+
+    def __missing__(self, name: str) -> click.Command:
+        module, _, attribute = self._homes[name].rpartition(".")
+        found = getattr(import_module(f"xpmem_emu.cli.{module}"), attribute)
+        assert isinstance(found, click.Command)
+        self[name] = found
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """See dict."""
+        return self[name] if name in self._homes else default
+
+    def values(self) -> Any:
+        """See dict."""
+        return [self[name] for name in self._homes]
+
+    def items(self) -> Any:
+        """See dict."""
+        return [(name, self[name]) for name in self._homes]
 
 
 class Root(Group):
     """The command itself: the common options, and help in the order of work."""
 
-    sections: dict[str, list[str]]
+    sections: dict[str, dict[str, str]]
+    """The first clause of each command's help, by heading and name."""
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
         self.params += _common_options(environment=CLUSTER_VARIABLE)
         self.sections = {}
+        self.commands: Imported = Imported()
 
-    def add_section(self, name: str, commands: Sequence[click.Command]) -> None:
-        """Adds commands under a heading of the help."""
-        self.sections[name] = [command.name or "" for command in commands]
-        for command in commands:
-            self.add_command(command)
+    def add_section(self, heading: str, commands: Mapping[str, tuple[str, str]]) -> None:
+        """Adds commands under a heading of the help: by name where each is, and its gist."""
+        self.sections[heading] = {name: gist for name, (_, gist) in commands.items()}
+        for name, (home, _) in commands.items():
+            self.commands.add(name, home)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
-        for section, names in self.sections.items():
-            with formatter.section(section):
-                formatter.write_dl([(name, _gist(self.commands[name])) for name in names])
+        for heading, gists in self.sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(list(gists.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """See click, which would import every command for its help."""
+        gists = {name: gist for each in self.sections.values() for name, gist in each.items()}
+        found = [CompletionItem(name, help=gist) for name, gist in sorted(gists.items())
+                 if name.startswith(incomplete)]  # fmt: skip
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
-def _gist(command: click.Command) -> str:
+def gist_of(command: click.Command) -> str:
     """The first clause of a command's help."""
     return re.split(r"[;:.]\s", command.help or "", maxsplit=1)[0].rstrip(".")

@@ -14,7 +14,6 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.session import Session
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.paths import KEYS_VARIABLE
 
 PROGRAM = "xpmem-emu"
@@ -75,6 +74,8 @@ def key_names(
     _context: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:
     """Names of the keys that are let in, in the folder that the environment names."""
+    from xpmem_emu.live.keys import KeyFolder
+
     with suppress(OSError, KernelError):
         keys = KeyFolder(os.environ.get(KEYS_VARIABLE, "")).read().keys
         return [CompletionItem(key.name) for key in keys if key.name.startswith(begun)]

@@ -21,9 +21,6 @@ from xpmem_emu.fabric.grammar import format_fault, parse_fault, renamed, stem
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition
 
-FAULT_COLUMNS = ("name", "on", "fault", "hits", "held", "left_ns")
-
-
 def read(session: Session, text: str) -> Fault:
     """The fault that was typed. Raises click's UsageError, CommandFailed for a partition that the
     cluster has not."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from xpmem_emu.cli import completion, faulting, parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import HANDLE, ON_SEVERAL
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
@@ -34,7 +34,7 @@ TABLES: dict[str, tuple[str, ...]] = {
                     "held_pages", "state"),
     "permits": ("partition", "apid", "pid", "segid", "home", "size", "state", "attachments"),
     "pagefaults": ("partition", "fault", "segid", "home", "page", "count", "state"),
-    "faults": faulting.FAULT_COLUMNS,
+    "faults": ("name", "on", "fault", "hits", "held", "left_ns"),
     "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),
     "channels": ("partition", "peer", "channel", "state", "slots_used", "waiting"),
     "pins": ("partition", "pid", "pinned_pages", "quarantined_frames", "importer"),
@@ -52,6 +52,8 @@ def rows_of(session: Session, kind: str, where: Sequence[str] | None) -> list[Ro
     """The rows of `kind` of the partitions `where`, or of all. Faults are those that were put up;
     what a kernel calls its faults, those of pages, are `pagefaults` here."""
     if kind == "faults":
+        from xpmem_emu.cli import faulting
+
         return list(faulting.in_force(session, where or ()))
     rows: list[Row] = []
     for name, partition in session.survey(where or ()):

@@ -8,10 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.fabric.grammar_values import numbered
-from xpmem_emu.fabric.rules import Partids
+from xpmem_emu.fields import numbered
+
+if TYPE_CHECKING:
+    from xpmem_emu.fabric.rules import Partids
 
 _NUMBER = re.compile(r"p?(\d{1,3})")
 _SPAN = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
@@ -48,7 +51,7 @@ class Names:
         """What partition `partid` is called; by its number when the cluster has none such."""
         return self._by_partid.get(partid, numbered(partid))
 
-    def several(self, text: str) -> Partids:
+    def several(self, text: str) -> "Partids":
         """The partids of `a0,b0` or `p0-2,b0`, ascending. Raises CommandFailed."""
         found: set[int] = set()
         for part in text.split(","):

@@ -20,7 +20,6 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import click
-import yaml
 
 from xpmem_emu.fields import UNSEEN, visible
 from xpmem_emu.units import format_size, format_span
@@ -141,6 +140,8 @@ def _json(tree: object, **style: Any) -> str:
 
 
 def _yaml(tree: object) -> str:
+    import yaml
+
     document = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     if any(map(UNSEEN.search, document.split("\n"))):
         document = yaml.safe_dump(tree, sort_keys=False)

@@ -9,22 +9,11 @@ import errno
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TransferSpeedColumn,
-)
 
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.names import Names
@@ -35,6 +24,10 @@ from xpmem_emu.live.paths import DEFAULT_CLUSTER
 from xpmem_emu.xpmem import ids
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from rich.progress import Progress, ProgressColumn
+
     from xpmem_emu.live.client import Partition, Task
     from xpmem_emu.live.cluster import Progress as StepProgress
     from xpmem_emu.live.launcher import Launcher
@@ -81,12 +74,14 @@ class LiveEmulator:
 
     def standing_still(self, cluster: str) -> Collection[str]:
         """See Emulator."""
-        from xpmem_emu.live.cluster import ps
+        from xpmem_emu.live.life import is_stopped
         from xpmem_emu.live.places import Home, home_of
+        from xpmem_emu.live.state import read_state
 
         if home_of(cluster) is not Home.HERE:
             return ()
-        return {one.name for one in ps(cluster) if one.state == "stopped"}
+        processes = read_state(cluster).partitions
+        return {one.name for one in processes if is_stopped(one.pid, one.started)}
 
 
 @dataclass(slots=True)
@@ -195,6 +190,8 @@ class Session:
         """Each partition in turn, connected. One that does not answer is warned about and left
         out, unless none answers: then its error is raised. One that has a process and is silent
         makes the answer a part, and the exit code `unknown`."""
+        from concurrent.futures import ThreadPoolExecutor
+
         names = self.partitions(chosen)
         still = self.emulator.standing_still(self.cluster)
         with ThreadPoolExecutor(_CONNECTS_AT_ONCE) as pool:
@@ -234,6 +231,8 @@ class Session:
     def transfer(self, label: str, total: int,
                  hidden: bool = False) -> Iterator[Callable[[int], None]]:  # fmt: skip
         """Progress of a copy of `total` bytes: yields a function to call with bytes done."""
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
         columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
         with self._bar(*columns, hidden=hidden) as bar:
             task = bar.add_task(label, total=total)
@@ -243,6 +242,8 @@ class Session:
     def steps(self, label: str) -> Iterator["StepProgress"]:
         """Progress in steps: yields a function to call with how many are done, of how many, and
         what the last one was."""
+        from rich.progress import MofNCompleteColumn
+
         with self._bar(MofNCompleteColumn()) as bar:
             task = bar.add_task(label, total=None)
 
@@ -253,8 +254,11 @@ class Session:
             yield advance
 
     @contextmanager
-    def _bar(self, *columns: ProgressColumn, hidden: bool = False) -> Iterator[Progress]:
+    def _bar(self, *columns: "ProgressColumn", hidden: bool = False) -> Iterator["Progress"]:
         """A bar that appears after a second, if at all: on a terminal, unless quiet."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
         console = Console(stderr=True)
         bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns,
                        console=console, transient=True)  # fmt: skip

@@ -5,9 +5,6 @@ import time
 from collections.abc import Callable
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from xpmem_emu.cli import parameters
 from xpmem_emu.cli.output import Listing, refuse_document
@@ -20,6 +17,10 @@ INTERVAL = click.option(
 
 def watch(draw: Callable[[], str], interval_ns: int, output: Listing) -> None:
     """Shows `draw()` every `interval_ns` for ever. A document format is a usage error."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
     refuse_document(output, "a watch")
     console = Console()
     if not (console.is_terminal and output.for_people):

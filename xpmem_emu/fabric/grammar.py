@@ -31,7 +31,6 @@ from xpmem_emu.fabric.grammar_values import (
     FIELDS,
     Caller,
     Reader,
-    numbered,
     one_partid,
     partids,
     partids_text,
@@ -47,6 +46,7 @@ from xpmem_emu.fabric.rules import (
     Sides,
     Verdict,
 )
+from xpmem_emu.fields import numbered
 
 _COMMON = {"name": "name", "for": "for_ns"}
 _RULES = {"prob": "probability", "times": "times", "after": "after"}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from xpmem_emu.fabric.rules import Distribution, Partids
 from xpmem_emu.failpoints.terms import exact_time
+from xpmem_emu.fields import numbered
 from xpmem_emu.units import format_size, parse_size, parse_time
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -43,11 +44,6 @@ def partids(text: str) -> Partids:
     if not found or max(found) > PARTID_MAX:
         raise ValueError(f"{text!r}: partitions are p0 to p{PARTID_MAX}")
     return tuple(sorted(found))
-
-
-def numbered(partid: int) -> str:
-    """What a partition is called where only its number is known: p3."""
-    return f"p{partid}"
 
 
 def partids_text(chosen: Partids, called: Caller = numbered) -> str:

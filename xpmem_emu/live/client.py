@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 import threading
 from collections import deque
@@ -90,7 +89,7 @@ def new_hello(boot: int = 0) -> Hello:
     """A session of this process with that boot of a partition, 0: with whichever runs."""
     program = visible(os.path.basename(sys.argv[0]))[:40] if sys.argv else ""
     name = f"{program or 'python'}[{os.getpid()}]"
-    return Hello(session=secrets.token_hex(16), client=name, boot=boot)
+    return Hello(session=os.urandom(16).hex(), client=name, boot=boot)
 
 
 def connect(partition: str, cluster: str | None = None, *, boot: int = 0,

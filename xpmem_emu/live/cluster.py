@@ -15,19 +15,18 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import psutil
 
 from xpmem_emu import health
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import partition as partition_process
 from xpmem_emu.live.client import Partition, connect
+from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.life import living, require_dead, start_ticks
-from xpmem_emu.live.partition import KernelFactory, PartitionConfig, require_guarded
 from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
 from xpmem_emu.live.places import places
 from xpmem_emu.live.processes import (
@@ -52,6 +51,9 @@ from xpmem_emu.live.state import (
 )
 from xpmem_emu.live.strays import listed, strays_of
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, load_image
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.partition import KernelFactory
 
 UP_TIMEOUT_S = 60.0
 _OWN_COMMAND = (sys.executable, "-m", "xpmem_emu.live.partition")
@@ -362,7 +364,7 @@ def _running(cluster: str, name: str) -> psutil.Process:
     return process
 
 
-def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
+def boot_one(spec: ClusterSpec, name: str, boot_kernel: "KernelFactory") -> int:
     """Be partition `name` of `spec` in this process, until it stops: what a container runs. Its
     log goes to stderr. Clients and `ps` of this host find it. Result: the exit code. Raises
     KernelError."""
@@ -384,4 +386,6 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: KernelFactory) -> int:
         path.write_bytes(msgspec.json.encode(config))
         here = _described(config, os.getpid(), path, Path("/dev/stderr"))
         write_state(msgspec.structs.replace(state.including(here), keys=spec.keys))
-    return partition_process.run(config, boot_kernel)
+    from xpmem_emu.live import partition
+
+    return partition.run(config, boot_kernel)

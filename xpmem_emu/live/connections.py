@@ -19,10 +19,9 @@ from dataclasses import dataclass
 
 import structlog
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.loop import Inbox, Socket, receive_from
+from xpmem_emu.live.loop import Inbox, Socket, monitored, receive_from
 
 LEAD = 502
 """Events that libzmq's thread may be ahead of us: the least that can be had. It counts what it sent
@@ -149,8 +148,7 @@ class Connections:
     def _event(self, frames: list[Buffer]) -> None:
         """A failed handshake does not say whose it was; the end of its connection follows, and
         does. Where messages fail later, libzmq only stops listening to them."""
-        told = parse_monitor_message([bytes(frame) for frame in frames])
-        event, descriptor = told["event"], int(told["value"])
+        event, descriptor = monitored(frames)
         if event == zmq.EVENT_ACCEPTED:
             self._accepted(descriptor)
         elif event == zmq.EVENT_DISCONNECTED:

@@ -23,15 +23,11 @@ from xpmem_emu.kernel.interface import Buffer, Done, Outcome
 from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import (
     Ask,
-    Asked,
     BootFacts,
     EventBatch,
     Hello,
     Say,
     pack,
-    read_call,
-    read_hello,
-    read_ident,
 )
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
@@ -39,6 +35,7 @@ from xpmem_emu.live.faults import Request, read_fault_request
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import Socket
 from xpmem_emu.live.reception import Asker, Reception, too_big
+from xpmem_emu.live.requests import Asked, read_call, read_hello, read_ident
 from xpmem_emu.live.rights import Rights, needed_for_faults
 from xpmem_emu.live.sessions import SUBSCRIPTIONS_MAX, Session, Sessions
 from xpmem_emu.live.stream import Stream

@@ -4,27 +4,22 @@ Request  [version, id, kind, body] as MessagePack, then bulk frames
 Answer   [version, id, kind, body] as MessagePack, then bulk frames
 
 The id is the client's and comes back in the answer; a subscription's id comes back in each of
-its event messages. Bodies of requests are read straight into what their kind has, after their size
-was looked at. One session may use several connections: each says hello with the session's name.
+its event messages. How requests are read is the business of `requests`. One session may use several
+connections: each says hello with the session's name.
 """
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
-import msgpack
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from xpmem_emu import codec
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.fields import Word
-from xpmem_emu.kernel.breaking import BreakingCall
-from xpmem_emu.kernel.calls import AnyCall, Call, Value
+from xpmem_emu.kernel.calls import Value
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome, Raised
 
 VERSION = 1
-HEAD_MAX = 1 << 14
-"""Bytes of the first frame of a request: the longest call has a fraction of it."""
 MESSAGE_MAX = (1 << 26) + 4096
 """Bytes of one frame: the largest Load, and some room."""
 
@@ -67,16 +62,6 @@ class Envelope(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     kind: Annotated[str, Meta(max_length=32)]
     body: Any = None
-
-
-class Asked(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The first frame of a request. The body is not looked at before it is known whose it is and
-    what it should be."""
-
-    version: Annotated[int, Meta(ge=1, le=VERSION)]
-    id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-    kind: Word
-    body: Raw = Raw(b"\xc0")
 
 
 class Hello(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,33 +110,6 @@ def pack(ident: int, kind: str, body: object) -> bytes:
 def unpack(frame: Buffer) -> Envelope:
     """The envelope of a first frame. Raises BadMessage."""
     return codec.convert(codec.decode(memoryview(frame)), Envelope)
-
-
-def read_request(frame: Buffer) -> Asked:
-    """The request that a first frame is. Raises BadMessage."""
-    if len(frame) > HEAD_MAX:
-        raise codec.BadMessage(f"{len(frame)} bytes, a request has at most {HEAD_MAX}")
-    return _read_asked(frame)
-
-
-def readable_id(frame: Buffer) -> int | None:
-    """The id in something that may not be a request."""
-    head = msgpack.Unpacker()
-    head.feed(bytes(frame[:16]))
-    try:
-        if head.read_array_header() < 2:
-            return None
-        _, ident = head.unpack(), head.unpack()
-    except Exception:
-        return None
-    return ident if type(ident) is int and 0 <= ident < 1 << 63 else None
-
-
-_read_asked = codec.reader(Asked)
-read_hello = codec.reader(Hello)
-read_ident = codec.reader(int)
-read_call: Callable[[Buffer], Call] = codec.reader(AnyCall | BreakingCall)  # type: ignore[arg-type]
-"""What the body of a request is. Raises BadMessage."""
 
 
 def answer_frames(ident: int, outcome: Outcome) -> list[Buffer]:

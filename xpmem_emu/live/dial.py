@@ -11,15 +11,13 @@ import os
 import socket as sockets
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.keys import Credentials, KeyFolder
-from xpmem_emu.live.loop import Socket, new_socket, wait_for
-from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE
-from xpmem_emu.live.topology import is_tcp
+from xpmem_emu.live.loop import Socket, monitored, new_socket, wait_for
+from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
 
 _QUEUE = 256
 _HOPELESS = (
@@ -79,7 +77,7 @@ class Dial:
             self._stop_watching()
             return True
         if self._monitor is not None and self._monitor in ready:
-            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            event, _ = monitored(self._monitor.recv_multipart())
             raise self._absent() if event == zmq.EVENT_CLOSED else self.refusal()
         return False
 

@@ -19,7 +19,7 @@ from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.connections import Connections, Refusals
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.loop import Inbox, Socket, new_socket, send_now
-from xpmem_emu.live.topology import is_tcp
+from xpmem_emu.live.paths import is_tcp
 from xpmem_emu.xpc.frame import claimed_source
 
 _RECONNECT_MS = 20

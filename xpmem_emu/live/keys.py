@@ -12,7 +12,6 @@ half is made exclusively. A private half that others may read is refused like a 
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from typing import Annotated
 
 import msgspec
 import zmq
-import zmq.auth
 from msgspec import Meta, Struct
 
 from xpmem_emu.errors import KernelError
@@ -158,7 +156,9 @@ class KeyFolder:
         try:
             _require_private(self._private)
             _require_private(path)
-            public, secret = zmq.auth.load_certificate(path)
+            from zmq import auth
+
+            public, secret = auth.load_certificate(path)
         except FileNotFoundError:
             here = ", ".join(self.private_names()) or "none"
             raise KernelError(
@@ -277,9 +277,13 @@ class KeyFolder:
 
     def _made(self, name: str, role: Peer | Client) -> Key:
         """A key with its private half on disk. One that a crash left without an entry is used."""
+        import tempfile
+
+        from zmq import auth
+
         with tempfile.TemporaryDirectory(dir=self._private) as folder:
             # Made where nobody else can look, then linked: never an instant with loose rights.
-            _, draft = zmq.auth.create_certificates(folder, name)
+            _, draft = auth.create_certificates(folder, name)
             os.chmod(draft, 0o600)
             with suppress(FileExistsError):
                 os.link(draft, self._secret_path(name))
@@ -316,6 +320,8 @@ class KeyFolder:
 
 def _move_private(path: Path, folder: Path) -> None:
     """`folder` may be on another file system. Raises KernelError, OSError."""
+    import tempfile
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_private(folder)
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as draft:

@@ -12,7 +12,8 @@ file that was lost. The file stays when its process ends: it carries the last bo
 next one.
 """
 
-import asyncio
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -21,11 +22,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.descriptors import open_files
+
+if TYPE_CHECKING:
+    import asyncio
 
 BOOT_LIMIT = 1 << 40
 _BOOTS_PER_S = 100
@@ -57,12 +62,23 @@ class Holder:
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since this machine did; 0: there is none. With the
     pid it names one process for ever, and unlike a time of day nobody can set it."""
+    return _stat(pid)[1]
+
+
+def is_stopped(pid: int, started: int) -> bool:
+    """Whether that process is there, and stopped by a signal."""
+    return _stat(pid) == ("T", started)
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and start of a process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return "", 0
     # The second field is the command in parentheses and may hold anything; start is the 22nd.
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], int(fields[19])
 
 
 def life_path(folder: Path, partid: int) -> Path:
@@ -170,7 +186,7 @@ class LifeWatch:
             for look in filter(None, boots.values()):
                 look.close()
 
-    def _find(self, partid: int, boot: int) -> "_Look | None":
+    def _find(self, partid: int, boot: int) -> _Look | None:
         """The file that this boot locked, if it still has its name."""
         try:
             look = _Look(life_path(self._folder, partid))
@@ -211,7 +227,7 @@ class _Look:
         self._refresh()
         self._seen = self.life
 
-    def __enter__(self) -> "_Look":
+    def __enter__(self) -> _Look:
         return self
 
     def __exit__(self, *_: object) -> None:

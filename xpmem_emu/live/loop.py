@@ -8,15 +8,21 @@ socket starves the others or the timers.
 Works on uvloop and on asyncio's own loop; the client library uses it too.
 """
 
-import asyncio
+from __future__ import annotations
+
 import math
 import select
+import struct
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import zmq
 
 from xpmem_emu.kernel.interface import Buffer
+
+if TYPE_CHECKING:
+    import asyncio
 
 Socket = zmq.Socket[bytes]
 
@@ -67,6 +73,13 @@ def wait_for(interest: Sequence[tuple[Socket, int]], seconds: float) -> list[Soc
         if ready or left_s <= 0:
             return ready
         poller.poll(math.ceil(left_s * 1000))
+
+
+def monitored(frames: Sequence[Buffer]) -> tuple[int, int]:
+    """The event and its value in a message of a socket's monitor. zmq's own reader of these takes
+    asyncio along, which a client pays for."""
+    event, value = struct.unpack("=hi", frames[0])
+    return event, value
 
 
 def _with_rest(socket: Socket, frames: list[Buffer]) -> list[Buffer]:

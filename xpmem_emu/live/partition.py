@@ -7,7 +7,6 @@ peers that still map it, until the next boot removes it.
 """
 
 import argparse
-import errno
 import gc
 import mmap
 import os
@@ -31,6 +30,7 @@ from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
 from xpmem_emu.live import console_wire
 from xpmem_emu.live.arena import Arena, ArenaMemory
+from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.connections import Connections, Refusals
 from xpmem_emu.live.console import Console
 from xpmem_emu.live.door import Door, Side
@@ -42,10 +42,10 @@ from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import new_socket
-from xpmem_emu.live.paths import make_own_folder
+from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.room import make_room
 from xpmem_emu.live.stream import Stream
-from xpmem_emu.live.topology import is_tcp, load_image
+from xpmem_emu.live.topology import load_image
 from xpmem_emu.trace import Record
 
 EXIT_PANIC = 70
@@ -56,39 +56,6 @@ _CONSOLE_QUEUE = 512
 _LAST_WORDS_S = 0.1
 
 log = structlog.get_logger("partition")
-
-
-class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything a partition process is started with. Folders are absolute paths."""
-
-    cluster: str
-    name: str
-    partid: int
-    image: str
-    listen: str
-    console: str
-    peers: dict[int, str]
-    """Where the other partitions listen, by partid."""
-    arena_folder: str
-    console_listen: str = ""
-    """Where it listens for clients when that is not `console` itself."""
-    domain: str = ""
-    memory: int | None = None
-    event_log: str = ""
-    """A file that gets every event as a line of JSON; empty: none."""
-    lease_s: float = 5.0
-    log_level: str = "info"
-    keys: str = ""
-    """The folder of the keys that guard what is tcp."""
-    insecure: bool = False
-    """Whether what is tcp may be without keys."""
-    health: str = ""
-    """A socket for the health probe; empty: none."""
-
-    def open_to_all(self) -> list[str]:
-        """Where it listens so that anybody can reach it who reaches this host."""
-        places = (self.listen, self.console_listen or self.console)
-        return [] if self.keys else [place for place in places if is_tcp(place)]
 
 
 class KernelFactory(Protocol):
@@ -264,22 +231,6 @@ class Harness:
                 "sessions": self._room.sessions,
             },
         )  # fmt: skip
-
-
-def require_guarded(config: PartitionConfig) -> list[str]:
-    """Raises KernelError: EACCES when it would listen at a tcp endpoint without keys and nobody
-    said that it may, or what is wrong with its keys. Result: the endpoints that it then leaves
-    open to all."""
-    endpoints = config.open_to_all()
-    if endpoints and not config.insecure:
-        raise KernelError(
-            errno.EACCES, f"{config.name} would let in whoever reaches {' and '.join(endpoints)}",
-            "--keys DIR (`xpmem-emu keys init --topology FILE --keys DIR` makes them), or "
-            "--insecure",
-        )  # fmt: skip
-    if config.keys:
-        KeyFolder(Path(config.keys)).pair_of(config.partid)
-    return endpoints
 
 
 def _remove_socket(endpoint: str) -> None:

@@ -120,3 +120,8 @@ def _require_own(folder: Path, facts: os.stat_result) -> None:
             errno.EPERM, f"{folder} is not a folder of this user (owner uid {facts.st_uid})",
             "remove it, or set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS",
         )  # fmt: skip
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Whether others than this user of this host can reach an endpoint."""
+    return endpoint.startswith("tcp://")

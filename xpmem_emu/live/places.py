@@ -12,10 +12,8 @@ from enum import Enum, auto
 from msgspec import Struct
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import docker
 from xpmem_emu.live.paths import run_folder
 from xpmem_emu.live.state import STATE_FILE, read_state
-from xpmem_emu.live.topology import read_topology
 
 TOPOLOGY_VARIABLE = "XPMEM_EMU_TOPOLOGY"
 
@@ -44,6 +42,8 @@ def home_of(cluster: str) -> Home:
         return Home.HERE
     if os.environ.get(TOPOLOGY_VARIABLE):
         return Home.ELSEWHERE
+    from xpmem_emu.live import docker
+
     return Home.CONTAINERS if docker.is_containers(cluster) else Home.HERE
 
 
@@ -55,9 +55,13 @@ def places(cluster: str) -> dict[str, Place]:
             found = [Place(one.name, one.partid, one.console, state.keys)
                      for one in state.partitions]  # fmt: skip
         case Home.ELSEWHERE:
+            from xpmem_emu.live.topology import read_topology
+
             found = [Place(one.name, one.partid, one.console)
                      for one in read_topology(os.environ[TOPOLOGY_VARIABLE])]  # fmt: skip
         case Home.CONTAINERS:
+            from xpmem_emu.live import docker
+
             containers = docker.containers(cluster)
             keys = docker.keys_of(containers[0])
             found = [Place(one.spec.name, one.spec.partid, one.console, keys)

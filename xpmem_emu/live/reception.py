@@ -20,7 +20,7 @@ from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Buffer, Failed, Outcome
 from xpmem_emu.live.connections import Connections
-from xpmem_emu.live.console_wire import Asked, answer_frames, read_request, readable_id
+from xpmem_emu.live.console_wire import answer_frames
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.keys import Client
 from xpmem_emu.live.limits import (
@@ -35,6 +35,7 @@ from xpmem_emu.live.limits import (
     Unread,
 )
 from xpmem_emu.live.loop import Inbox, Socket, send_now, send_tracked
+from xpmem_emu.live.requests import Asked, read_request, readable_id
 
 log = structlog.get_logger("console")
 

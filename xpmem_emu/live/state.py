@@ -12,14 +12,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 from msgspec import Struct
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.life import start_ticks
 from xpmem_emu.live.paths import make_own_folder, run_folder
+
+if TYPE_CHECKING:
+    import psutil
 
 STATE_FILE = "cluster.json"
 _LOCK_PATIENCE_S = 10.0
@@ -88,8 +91,10 @@ def write_state(state: ClusterState) -> None:
     draft.replace(path)
 
 
-def process_of(pid: int, started: int) -> psutil.Process | None:
+def process_of(pid: int, started: int) -> "psutil.Process | None":
     """The process, when it is still that one and runs; a zombie does not."""
+    import psutil
+
     if start_ticks(pid) != started:
         return None
     try:

@@ -66,11 +66,6 @@ class ClusterSpec:
     """Whether its tcp endpoints may be without keys."""
 
 
-def is_tcp(endpoint: str) -> bool:
-    """Whether others than this user of this host can reach it."""
-    return endpoint.startswith("tcp://")
-
-
 def numbered(count: int) -> tuple[PartitionSpec, ...]:
     """Partitions p0, p1, ... of one domain. Raises KernelError when `count` is not 1..256."""
     if not 1 <= count <= 256:

@@ -1,0 +1,68 @@
+"""What commands import: who only looks does not wait for what others need."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from xpmem_emu.cli.commands import gist_of
+from xpmem_emu.cli.completion import COMPLETION_VARIABLE
+from xpmem_emu.cli.main import cli
+
+HEAVY = {
+    "numpy", "asyncio", "uvloop", "rich", "yaml", "psutil", "structlog", "zmq.asyncio", "zmq.auth",
+    "xpmem_emu.sim", "xpmem_emu.scenario", "xpmem_emu.mm", "xpmem_emu.fabric", "xpmem_emu.xpc",
+    "xpmem_emu.failpoints", "xpmem_emu.kernel.kernel", "xpmem_emu.live.partition",
+}  # fmt: skip
+OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
+RUN = """
+import json, sys
+from xpmem_emu.cli.main import main
+sys.argv = ["xpmem-emu", *sys.argv[1:]]
+try:
+    main()
+finally:
+    import xpmem_emu.{also}
+    print("\\n" + json.dumps(sorted(sys.modules)))
+"""
+
+
+def imported(*arguments: str, also: str = "errors", completing: str = "") -> set[str]:
+    """The modules there are after such a command, and an import of the package's."""
+    environment = os.environ | {"XPMEM_EMU_CLUSTER": "nobody-has-this-one"}
+    if completing:
+        environment |= {COMPLETION_VARIABLE: "bash_complete", "COMP_WORDS": completing,
+                        "COMP_CWORD": "1"}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RUN.format(also=also), *arguments], env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "completing"), [(["--help"], ""), (["get", "--help"], ""), ([], "xpmem-emu g")],
+    ids=["help", "help of a command", "completion"],
+)  # fmt: skip
+def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
+    assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()
+
+
+def test_a_command_that_looks_imports_a_client_and_nothing_heavy() -> None:
+    found = imported("get", "segments", also="live.client")
+    assert found & HEAVY == set()
+    assert found >= OF_CLIENTS
+
+
+def test_the_health_probe_imports_nothing() -> None:
+    program = "import sys, xpmem_emu.health; print(*sys.modules)"
+    found = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert found & (HEAVY | OF_CLIENTS | {"click", "msgspec", "typing"}) == set()
+
+
+def test_the_help_says_of_each_command_what_it_says_of_itself() -> None:
+    told = {name: gist for gists in cli.sections.values() for name, gist in gists.items()}
+    assert told == {name: gist_of(command) for name, command in cli.commands.items()}
+    assert list(told) == list(cli.commands)
