@@ -18,7 +18,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers slurm check bench sim swarms mutants soak model docs
+.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants soak model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -53,6 +53,9 @@ containers: $(READY) ## compose, Swarm: deployed and broken; needs a Docker engi
 
 slurm: $(READY) ## jobs of a real Slurm in namespaces; needs root, slurm-wlm, munge
 	@$(BIN)/pytest tests/slurm --timeout 300 -rP
+
+bare: ## the README's first commands in a bare container, as two users; needs a Docker engine
+	@.ci/bare
 
 check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/ruff check
