@@ -161,7 +161,7 @@ def test_a_name_of_before_a_reboot_reaches_nobody_after_it(live: Live) -> None:
     told = json.loads(live.ok("attach", segid, "--on", "p1", "-o", "json"))
     old, task = told["handle"], told["handle"].rpartition(":")[0]
     live.ok("reboot", "p1")
-    assert wait_until(lambda: live("status").code == 0, 20)
+    assert wait_until(lambda: live("status").code == 0, 60)
     same = [live.ok("task", "spawn", "--on", "p1") for _ in range(int(task.rpartition(":")[2]))]
     fresh = live.ok("task", "mmap", same[-1], "1M")
     assert old.split(":")[2:] == fresh.split(":")[2:], "the same pid and address, in another boot"
@@ -262,7 +262,7 @@ def test_partitions_in_the_foreground_find_each_other_and_end_at_sigterm(cluster
     }
     try:
         with connect_when_up(f"ipc://{folder}/p0.console") as p0:
-            assert wait_until(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE", 20)
+            assert wait_until(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE", 60)
     finally:
         for process in running.values():
             process.terminate()
@@ -278,5 +278,5 @@ def connect_when_up(endpoint: str) -> Partition:
             found.append(connect(endpoint))
         return bool(found)
 
-    assert wait_until(answers, 20)
+    assert wait_until(answers, 60)
     return found[0]

@@ -22,6 +22,8 @@ from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered
 IMAGE = "patient"
 """What clusters of the real kernel boot here, unless a test is about a deadline: a machine with
 other work to do must not make a partition give up one that only waits for a processor."""
+LEASE_S = 60.0
+"""How long clients may be silent, unless a test is about that."""
 LOSSY = str(Path(__file__).with_name("lossy.toml"))
 """The same for tests that lose messages."""
 
@@ -59,10 +61,10 @@ Up = Callable[..., ClusterState]
 
 def real_spec(name: str, count: int, *, image: str = IMAGE, event_log: bool = False) -> ClusterSpec:
     """A small cluster of partitions with the real kernel."""
-    return ClusterSpec(name, numbered(count), image, 16 << 20, event_log)
+    return ClusterSpec(name, numbered(count), image, 16 << 20, event_log, LEASE_S)
 
 
-def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = 5.0,
+def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = LEASE_S,
               partitions: tuple[PartitionSpec, ...] = (), event_log: bool = False,
               command: tuple[str, ...] = FAKE, memory: int = 1 << 20, keys: str = "",
               insecure: bool = False) -> ClusterSpec:  # fmt: skip

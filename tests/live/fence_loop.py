@@ -15,6 +15,7 @@ import hashlib
 import statistics
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import click
@@ -28,6 +29,7 @@ from xpmem_emu.live.operations import CHUNK
 from xpmem_emu.sim.streams import Ending
 
 NAME = "fence"
+IMAGE = str(Path(__file__).with_name("fence.toml"))
 PAGE = 4096
 PAGES = 512
 SIZE = PAGES * PAGE
@@ -189,10 +191,10 @@ class FenceLoop:
 def fence_loop(rounds: int, seed: int, command: tuple[str, ...] = ()) -> list[Round]:
     """All rounds, and the judge over the event streams. Raises Broken. `command` runs another
     partition than ours."""
-    with running(NAME, 2, command), connect("p0", NAME) as home, connect("p1", NAME) as away:
+    with running(NAME, 2, command, IMAGE), connect("p0", NAME) as home, connect("p1", NAME) as away:
         loop = FenceLoop(home, away, seed)
         done = [loop.round(number) for number in range(rounds)]
-        judgement = verdict(NAME, Ending.AT_REST)
+        judgement = verdict(NAME, Ending.AT_REST, IMAGE)
     require(not judgement.violations, "; ".join(map(str, judgement.violations)))
     return done
 

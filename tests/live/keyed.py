@@ -14,7 +14,7 @@ from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.live.state import ClusterState
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
 
-from .conftest import IMAGE
+from .conftest import IMAGE, LEASE_S
 
 MEBIBYTE = 1 << 20
 OPERATOR = Client(0, [], Capability.OPERATE)
@@ -92,8 +92,8 @@ def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> C
 
 
 def _up(keys: Path | None, specs: tuple[PartitionSpec, ...]) -> ClusterState:
-    spec = ClusterSpec("keyed", specs, IMAGE, 16 * MEBIBYTE, keys=str(keys or ""),
-                       insecure=keys is None)  # fmt: skip
+    spec = ClusterSpec("keyed", specs, IMAGE, 16 * MEBIBYTE, lease_s=LEASE_S,
+                       keys=str(keys or ""), insecure=keys is None)  # fmt: skip
     return cluster.up(spec)
 
 

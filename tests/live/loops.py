@@ -62,7 +62,7 @@ def running(name: str, partitions: int, command: tuple[str, ...] = (),
     with folders():
         try:
             spec = ClusterSpec(
-                name, numbered(partitions), image, event_log=True, command=command
+                name, numbered(partitions), image, event_log=True, lease_s=BOUND_S, command=command
             )
             cluster.up(spec, timeout_s=BOUND_S)
             yield

@@ -30,7 +30,7 @@ from .keyed import OPERATOR, make_keys, two_partitions
 pytestmark = pytest.mark.live
 
 ROUNDS = 5
-REQUESTS = 100_000
+REQUESTS = 40_000
 SAMPLES = 200
 ATTEMPTS = 3
 P99_RATIO_MAX = 5.0

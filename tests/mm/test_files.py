@@ -63,7 +63,7 @@ def test_pwrite_touches_only_its_bytes_of_a_cached_page(rig: Rig) -> None:
     assert rig.load(mm, at, 6) == b"Xb--ef"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(
     st.sampled_from(["pwrite", "truncate", "store", "evict", "writeback"]),
     st.integers(0, 4 * PAGE_SIZE), st.integers(1, 2 * PAGE_SIZE)), max_size=12))  # fmt: skip

@@ -163,7 +163,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("backing", ["anonymous", "file"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1 << 32))
 def test_no_byte_is_lost_whatever_happens_in_whatever_order(seed: int, backing: str) -> None:
     Storm(seed, backing).run()

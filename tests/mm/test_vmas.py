@@ -132,9 +132,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
             finish(self.rig)
 
 
-AddressSpaceMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None
-)
+AddressSpaceMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestAddressSpace = AddressSpaceMachine.TestCase
 
 

@@ -49,6 +49,7 @@ def check() -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.needs("spin", "gcc")
 def test_the_model_holds_and_every_broken_variant_fails_as_it_must() -> None:
     done = run("--quick")

@@ -49,7 +49,7 @@ def test_garbage_is_counted_and_dropped(
     world.connect()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_valid_messages_of_a_peer_that_has_lost_its_mind_never_raise(data: st.DataObject) -> None:
     world = World(2)

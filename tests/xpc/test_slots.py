@@ -29,7 +29,7 @@ ANSWER = Packet("ACK", 0, 0, [])
 # -- exactly once ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     loss=st.floats(0, 0.6),

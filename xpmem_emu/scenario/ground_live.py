@@ -36,6 +36,8 @@ from xpmem_emu.sim.streams import Ending, judge
 from xpmem_emu.trace import Record
 
 _ANSWER_S = 10.0
+_LEASE_S = 60.0
+"""Of this process, whose threads all wait for one another."""
 _LOOK_AGAIN_S = 0.005
 _GONE = (errno.ECONNRESET, errno.ESTALE, errno.EBADF, errno.EHOSTDOWN)
 """How the client library says that the partition of a call is not there any more."""
@@ -72,7 +74,7 @@ class LiveGround:
         image = self._folder / "image.toml"
         image.write_text(image_text(self._image))
         cluster.up(ClusterSpec(
-            self.cluster, self._specs(), image=str(image), event_log=True
+            self.cluster, self._specs(), image=str(image), event_log=True, lease_s=_LEASE_S
         ))  # fmt: skip
         for name in self.partitions:
             self._clients[name] = connect(name, self.cluster)
