@@ -60,7 +60,7 @@ def flood(connections: list[zmq.Socket[bytes]], count: int) -> int:
 
 
 if __name__ == "__main__":
-    os.nice(10)
+    os.nice(19)
     open_connections = sockets(sys.argv[1], int(sys.argv[3]))
     print("ready", flush=True)
     for _ in sys.stdin:
