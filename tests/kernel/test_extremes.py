@@ -85,6 +85,16 @@ def test_no_kind_of_call_is_left_out(cluster: SimCluster) -> None:
     assert {*get_args(AnyCall), *get_args(BreakingCall)} - tried == set(LATER)
 
 
+@pytest.mark.parametrize("pid", [0, 999, (1 << 20) - 1])
+def test_a_call_of_no_task_is_answered(cluster: SimCluster, pid: int) -> None:
+    for call in usual(*stage(cluster)):
+        if hasattr(call, "pid"):
+            call = replace(call, pid=pid)
+            for_all = isinstance(call, calls.Reclaim) and not pid
+            outcome = outcome_of(lambda: cluster.call(0, call, b"12345678"))  # noqa: B023
+            assert outcome == ("ok" if for_all else "ESRCH"), call
+
+
 def test_arguments_at_the_borders_of_their_types_are_answered(unaudited: SimCluster) -> None:
     cluster = unaudited
     cluster.call(0, calls.Creat("f", 2 * PAGE))

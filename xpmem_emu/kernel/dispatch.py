@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.calls import Call, Exit, Kill, Value
+from xpmem_emu.kernel.calls import Call, Exit, Kill, Reclaim, Value
 from xpmem_emu.kernel.calls_breaking import BreakingCalls
 from xpmem_emu.kernel.calls_files import FileCalls
 from xpmem_emu.kernel.calls_look import LookCalls
@@ -38,9 +38,10 @@ class Dispatcher:
             self._handlers |= group(kernel).handlers()
 
     def task_of(self, call: Call) -> Task | None:
-        """The task that makes the call. Exit and Kill are done to a task, not by it."""
-        pid = getattr(call, "pid", 0)
-        if not pid or isinstance(call, Exit | Kill):
+        """The task that makes the call. Exit and Kill are done to a task, not by it; a Reclaim that
+        names no task is for all. Raises KernelError ESRCH, EINTR."""
+        pid = getattr(call, "pid", None)
+        if pid is None or isinstance(call, Exit | Kill) or (isinstance(call, Reclaim) and not pid):
             return None
         task = self._kernel.tasks.find(pid)
         if task.executing is not None:
