@@ -66,7 +66,8 @@ def _document(shipped: Document, folder: Path, names: Sequence[str], memory: int
     assert isinstance(services, dict)
     template = services[_TEMPLATE]
     owner = f"uid={user},mode=0700"
-    arenas = {"type": "tmpfs", "device": "tmpfs", "o": f"size={memory + (16 << 20)},{owner}"}
+    # Twice: peers may keep the arena of a boot when the next one begins.
+    arenas = {"type": "tmpfs", "device": "tmpfs", "o": f"size={2 * memory + (16 << 20)},{owner}"}
     return {
         "services": {
             name: {key: template[key] for key in _KEPT}
