@@ -13,13 +13,11 @@ async def waiter(bench: Bench, name: str, queue: WaitQueue, until: int | None = 
     bench.log.append(f"{name} {why.name}")
 
 
-def test_wake_one_takes_the_waiter_that_came_first(bench: Bench) -> None:
+def test_waiters_wake_in_the_order_in_which_they_came(bench: Bench) -> None:
     queue = bench.queue()
     for name in "abc":
         bench.thread(name, waiter(bench, name, queue))
     bench.run()
-    queue.wake_one()
-    assert bench.run() == ["a WOKEN"]
     queue.wake_all()
     assert bench.run() == ["a WOKEN", "b WOKEN", "c WOKEN"]
     assert len(queue) == 0
@@ -49,13 +47,12 @@ def test_a_killed_waiter_leaves_the_queue_to_the_others(bench: Bench) -> None:
     bench.thread("other", waiter(bench, "other", queue))
     bench.run()
     bench.scheduler.kill(victim)
-    queue.wake_one()
+    queue.wake_all()
     assert bench.run() == ["victim KILLED", "other WOKEN"]
 
 
 def test_waking_an_empty_queue_does_nothing(bench: Bench) -> None:
     queue = bench.queue()
-    queue.wake_one()
     queue.wake_all()
     bench.thread("a", waiter(bench, "a", queue))
     assert bench.run() == []

@@ -140,7 +140,7 @@ def test_a_full_fault_table_makes_faults_wait_not_fail(unaudited: SimCluster) ->
     assert ticket.outcome is None
     assert not faults_sent(cluster)
     cluster.kernels[1].xpmem.faults.inflight = 0
-    cluster.kernels[1].xpmem.faults._place.wake_one()
+    cluster.kernels[1].xpmem.faults._place.wake_all()
     cluster.run_until(lambda: ticket.outcome is not None)
     assert bytes(ticket.answer().bulk) == b"exporter"
 

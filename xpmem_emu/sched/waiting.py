@@ -32,14 +32,9 @@ class WaitQueue:
         """Like wait, but a fatal signal ends it with Wake.KILLED."""
         return await self._scheduler.park(until, self._join(), killable=True)
 
-    def wake_one(self) -> None:
-        """Wake the waiter that came first."""
-        for thread in self._waiters:
-            self._scheduler.wake(thread)
-            return
-
     def wake_all(self) -> None:
-        """Wake every waiter, in the order in which they came."""
+        """Wake every waiter, in the order in which they came. There is no waking of one alone: it
+        may need no more what it waited for, and would tell nobody."""
         for thread in list(self._waiters):
             self._scheduler.wake(thread)
 
