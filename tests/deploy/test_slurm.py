@@ -118,7 +118,8 @@ def test_the_tasks_of_a_job_find_each_other_and_share(
 ) -> None:
     slurm = {"SLURM_JOB_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2",
              "SLURM_PROCID": "0", "XPMEM_EMU_LAUNCH": launcher}  # fmt: skip
-    shared(job | slurm, tmp_path / "xpmem-emu-7", monkeypatch, str(SCRIPT))
+    read = shared(job | slurm, tmp_path / "xpmem-emu-7", monkeypatch, str(SCRIPT))
+    assert read == b"a job"
 
 
 @pytest.mark.live
@@ -129,7 +130,8 @@ def test_ranks_without_slurm_find_each_other_and_share(
     (tmp_path / "bin" / "hostname").chmod(0o755)
     ranks = {"SLURM_NTASKS": "2", "PMI_SIZE": "2"}
     folder = tmp_path / "ranks"
-    shared(job | ranks, folder, monkeypatch, "mpiexec", str(MPIRUN), str(folder))
+    read = shared(job | ranks, folder, monkeypatch, "mpiexec", str(MPIRUN), str(folder))
+    assert read == b"a job"
 
 
 def test_no_rank_is_a_usage_error(job: dict[str, str], tmp_path: Path) -> None:
@@ -139,8 +141,9 @@ def test_no_rank_is_a_usage_error(job: dict[str, str], tmp_path: Path) -> None:
 
 
 def shared(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch,
-           *command: str) -> None:  # fmt: skip
-    """Start two partitions, share a page between them, and end all as Slurm does."""
+           *command: str) -> bytes:  # fmt: skip
+    """Start two partitions, share a page between them, and end all as Slurm does. Returns what the
+    importer read of `b"a job"`."""
     script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True,
                               stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
     assert script.stdout is not None
@@ -161,12 +164,13 @@ def shared(environment: dict[str, str], folder: Path, monkeypatch: pytest.Monkey
             exporter.store(address, b"a job")
             segid = exporter.xpmem_make(address, 4096)
             at = importer.xpmem_attach(importer.xpmem_get(segid), 0, 4096)
-            assert importer.load(at, 5) == b"a job"
+            read = importer.load(at, 5)
     finally:
         os.killpg(script.pid, signal.SIGTERM)
         script.wait(30)
         script.stdout.close()
     assert not folder.exists(), "private keys end with the job"
+    return read
 
 
 def wait_until_active() -> None:

@@ -146,3 +146,4 @@ def test_an_idle_cluster_counts_the_same_before_and_after_use(state: ClusterStat
         exporter.exit()
         # An exit does not wait until the peer has heard of what it gave back.
         eventually(lambda: [audit(p0), audit(p1)] == zero)
+        assert [audit(p0), audit(p1)] == zero

@@ -88,6 +88,7 @@ def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(
         eventually(all_active)
         require_shared(p0, "p1")
         eventually(lambda: p0.audit()["quarantined"] == 0)
+        assert all_active()
 
 
 @pytest.mark.parametrize("lost", [False, True])
