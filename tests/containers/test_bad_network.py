@@ -16,6 +16,7 @@ import pytest
 
 from tests.containers.conftest import command
 from tests.live.load import Client, Market
+from tests.live.loops import let_pass
 from xpmem_emu.kernel.calls import Audit
 from xpmem_emu.live.docker import containers
 from xpmem_emu.scenario.conditions import peer_state
@@ -132,7 +133,7 @@ def one_round(ground: ComposeGround, rng: random.Random) -> str:
     )
     name = rng.choice(list(ground.partitions))
     getattr(ground, breaking)(name)
-    threading.Event().wait(rng.uniform(0, 1.5))
+    let_pass(rng.uniform(0, 1.5))
     getattr(ground, mending)(name)
     return f"{breaking} {name}"
 

@@ -30,6 +30,7 @@ from tests.live.load import Client, Market
 from tests.live.loops import (
     Row,
     active,
+    let_pass,
     patiently,
     require,
     require_balance,
@@ -182,7 +183,7 @@ class CrowdLoop:
                     )
 
     def _pass(self, least_s: float, most_s: float) -> None:
-        threading.Event().wait(self._rng.uniform(least_s, most_s))
+        let_pass(self._rng.uniform(least_s, most_s))
 
     def _calls(self, one: Round) -> None:
         self._pass(0.3, 1)

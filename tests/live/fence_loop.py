@@ -20,7 +20,16 @@ from random import Random
 
 import click
 
-from tests.live.loops import BOUND_S, Broken, Listener, patiently, require, running, verdict
+from tests.live.loops import (
+    BOUND_S,
+    Broken,
+    Listener,
+    let_pass,
+    patiently,
+    require,
+    running,
+    verdict,
+)
 from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, Task
@@ -168,7 +177,7 @@ class FenceLoop:
         """Stop the importer's process at random moments until one is inside of a store."""
         for _ in range(STOPS_MAX):
             cluster.resume(NAME, "p1")
-            threading.Event().wait(rng.uniform(0, 0.02))
+            let_pass(rng.uniform(0, 0.02))
             cluster.hang(NAME, "p1")
             if exported.torn():
                 return True

@@ -20,6 +20,7 @@ from tests.live.load import Client, Market
 from tests.live.loops import (
     IMAGE,
     active,
+    let_pass,
     patiently,
     require,
     require_balance,
@@ -88,7 +89,7 @@ class KillLoop:
         return self._rng.choice(NAMES)
 
     def _pass(self, most_s: float) -> None:
-        threading.Event().wait(self._rng.uniform(0, most_s))
+        let_pass(self._rng.uniform(0, most_s))
 
     def _kill(self) -> None:
         name = self._any()

@@ -36,6 +36,12 @@ class Broken(AssertionError):
     """A loop found something wrong."""
 
 
+def let_pass(seconds: float) -> None:
+    """Let time pass that others are to notice, or of which nobody knows what happens in it. Never
+    to wait for something: that is `patiently`."""
+    threading.Event().wait(seconds)
+
+
 @contextmanager
 def folders() -> Iterator[None]:
     """Folders of our own for a cluster, gone at the end with all that is in them."""

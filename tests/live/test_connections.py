@@ -81,7 +81,7 @@ class Listening:
         async def until() -> None:
             async with asyncio.timeout(20):
                 while not condition():
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0)
 
         self.loop.run_until_complete(until())
 

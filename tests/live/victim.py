@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from tests.live.loops import BOUND_S, require
+from tests.live.loops import BOUND_S, let_pass, require
 from xpmem_emu.kernel.calls import MADV_DONTNEED, MADV_PAGEOUT, PROT_READ
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.failures import SigKill, TaskSignalled, XpmemError
@@ -49,7 +49,7 @@ class Victim:
         inside. Raises Broken."""
         for call in self._calls:
             call.start()
-        threading.Event().wait(pause_s)
+        let_pass(pause_s)
         with suppress(XpmemError):  # it may have ended by itself
             self._task.kill()
         for call in self._calls:
