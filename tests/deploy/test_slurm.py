@@ -157,6 +157,7 @@ def shared(environment: dict[str, str], folder: Path, monkeypatch: pytest.Monkey
         for _ in range(2):
             while '"event": "boot"' not in (line := script.stdout.readline()):
                 assert line, "the partitions have ended"
+                assert "error: " not in line, line  # the others go on, and nothing more is said
         wait_until_active()
         with connect("p0") as p0, connect("p1") as p1:
             exporter, importer = p0.spawn(), p1.spawn()
