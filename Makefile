@@ -18,10 +18,10 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants soak model docs
+.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants explore soak fuzz model docs
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(READY) ## make .venv with everything in it
 
@@ -81,6 +81,12 @@ soak: $(READY) ## real processes: fences inside a store, breaking under load, cr
 	@$(BIN)/python -m tests.live.fence_loop --rounds 100
 	@$(BIN)/python -m tests.live.kill_loop --rounds 200
 	@$(BIN)/python -m tests.live.crowd_loop --rounds 100
+
+RUNS ?= 10000000
+
+fuzz: $(READY) ## the decoders that see bytes of others, by atheris: RUNS=10000000, half an hour
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@$(BIN)/python -m tests.hostile.fuzz --runs $(RUNS)
 
 model: ## search every order of a small world with spin
 	@models/check
