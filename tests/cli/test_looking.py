@@ -222,28 +222,6 @@ def test_a_bug_shows_no_traceback_unless_asked(
     assert shell("get", "tasks").code == 3
 
 
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("xpmem-emu get tasks --on p", ["plain,p0", "plain,p1", "plain,p2"]),
-        ("xpmem-emu logs p2", ["plain,p2"]),
-        ("xpmem-emu remove 0x", ["plain,0x1070000100001"]),
-        ("xpmem-emu --cluster foo logs p", []),
-    ],
-)
-def test_the_shell_completes_partitions_and_segids_of_a_running_cluster(
-    shell: Shell, segid: str, monkeypatch: pytest.MonkeyPatch, words: str,
-    found: list[str], capfdbinary: pytest.CaptureFixture[bytes],
-) -> None:  # fmt: skip
-    monkeypatch.setenv("_XPMEM_EMU_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    capfdbinary.readouterr()
-    with pytest.raises(SystemExit):
-        shell()
-    assert capfdbinary.readouterr().out.decode().split() == found
-
-
 def test_a_kind_may_be_singular_and_an_unknown_one_is_named_as_typed(
     shell: Shell, segid: str
 ) -> None:

@@ -14,17 +14,25 @@ F = TypeVar("F", bound=Callable[..., object])
 PARTITION = click.argument(
     "where", type=parameters.partition, metavar="P", shell_complete=completion.partitions
 )
-HANDLE = click.argument("handle", type=parameters.handle, metavar="HANDLE[+OFFSET]")
-MEMORY = click.argument("memory", type=parameters.memory, metavar="HANDLE|SEGID[+OFFSET]")
-TASK = click.argument("ref", type=parameters.task, metavar="P:BOOT:PID")
+HANDLE = click.argument(
+    "handle", type=parameters.handle, metavar="HANDLE[+OFFSET]",
+    shell_complete=completion.objects("handles"),
+)  # fmt: skip
+MEMORY = click.argument(
+    "memory", type=parameters.memory, metavar="HANDLE|SEGID[+OFFSET]",
+    shell_complete=completion.objects("handles", "segids"),
+)  # fmt: skip
+TASK = click.argument(
+    "ref", type=parameters.task, metavar="P:BOOT:PID", shell_complete=completion.objects("tasks")
+)
 SIZE = click.argument("size", type=parameters.size, metavar="SIZE")
-FILE = click.argument("file", metavar="FILE")
+FILE = click.argument("file", metavar="FILE", shell_complete=completion.objects("files"))
 SEGID = click.argument(
     "segid", type=parameters.ident, metavar="SEGID", shell_complete=completion.segids
 )
 ON_SEVERAL = click.option(
     "--on", "where", type=parameters.partitions, default=None, metavar="P,...",
-    shell_complete=completion.partitions, help="Only these partitions, as in p0-3,p5.",
+    shell_complete=completion.several, help="Only these partitions, as in p0-3,p5.",
 )  # fmt: skip
 
 JOBS = click.option(

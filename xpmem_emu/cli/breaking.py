@@ -9,10 +9,11 @@ import errno
 
 import click
 
-from xpmem_emu.cli import faulting, parameters
+from xpmem_emu.cli import completion, faulting, parameters
 from xpmem_emu.cli.arguments import ON_SEVERAL
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.fault_words import fault_text, held_text
 from xpmem_emu.cli.look import show_kind
 from xpmem_emu.cli.output import (
     Format,
@@ -28,9 +29,10 @@ from xpmem_emu.fabric.rules import Membership
 _PASS_ON = {"ignore_unknown_options": True}
 _SEED = click.option("--seed", type=parameters.number, default=None, metavar="N",
                      help="Of its random draws.  [default: drawn]")  # fmt: skip
-_WHO = click.argument("where", type=parameters.partitions, metavar="P,...")
+_WHO = click.argument("where", type=parameters.partitions, metavar="P,...",
+                      shell_complete=completion.several)  # fmt: skip
 _WORDS = click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED,
-                        metavar="FAULT...")  # fmt: skip
+                        metavar="FAULT...", shell_complete=fault_text)  # fmt: skip
 
 
 # -- faults -----------------------------------------------------------------------------------
@@ -61,7 +63,8 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 
 
 @fault.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...",
+                shell_complete=completion.objects("faults"))
 @pass_session
 def rm(session: Session, names: tuple[str, ...]) -> None:
     """Heal faults by name; what they held back goes on its way."""
@@ -89,7 +92,8 @@ def _put_up(session: Session, text: str, seed: int | None, output: Format) -> No
 
 
 @click.command(cls=Command)
-@click.argument("sides", nargs=-1, required=True, metavar="SIDE...")
+@click.argument("sides", nargs=-1, required=True, metavar="SIDE...",
+                shell_complete=completion.several)
 @click.option("--mode", type=click.Choice([each.value for each in Membership]), default=None,
               help="How.  [default: split; isolate for one side]")
 @click.option("--for", "duration", metavar="TIME", default=None, help="Heal it after this long.")
@@ -114,7 +118,8 @@ def heal(session: Session) -> None:
 
 
 @click.command(cls=Command, context_settings=_PASS_ON)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[LINK] [OPTION...]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[LINK] [OPTION...]",
+                shell_complete=held_text)
 @output_option
 @pass_session
 def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
@@ -125,7 +130,8 @@ def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
 
 
 @click.command("release-held", cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]",
+                shell_complete=completion.objects("faults"))
 @click.option("--keep", is_flag=True, help="Go on holding what comes from now on.")
 @pass_session
 def release_held(session: Session, names: tuple[str, ...], keep: bool) -> None:
@@ -229,7 +235,7 @@ def _place(text: str) -> tuple[tuple[str, ...], str]:
 
 
 @failpoint.command("set")
-@click.argument("text", metavar="P,...:POINT=TERMS")
+@click.argument("text", metavar="P,...:POINT=TERMS", shell_complete=completion.points)
 @_SEED
 @pass_session
 def set_(session: Session, text: str, seed: int | None) -> None:
@@ -267,7 +273,8 @@ def ls_failpoints(session: Session, where: tuple[str, ...] | None, only_set: boo
 
 
 @failpoint.command("rm")
-@click.argument("places", nargs=-1, metavar="P,...:POINT...")
+@click.argument("places", nargs=-1, metavar="P,...:POINT...",
+                shell_complete=completion.points)
 @click.option("--all", "everything", is_flag=True, help="Every failpoint of every partition.")
 @pass_session
 def rm_failpoint(session: Session, places: tuple[str, ...], everything: bool) -> None:
@@ -285,7 +292,7 @@ def rm_failpoint(session: Session, places: tuple[str, ...], everything: bool) ->
 
 
 @failpoint.command("resume")
-@click.argument("place", metavar="P,...:POINT")
+@click.argument("place", metavar="P,...:POINT", shell_complete=completion.points)
 @pass_session
 def resume_failpoint(session: Session, place: str) -> None:
     """Let go the threads that are paused at a failpoint; prints how many."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
@@ -69,8 +69,10 @@ def _cluster_row(name: str) -> Row:
 @click.command(cls=Command)
 @click.option("-n", "count", type=click.IntRange(1, 256), metavar="N",
               help="How many partitions: p0, p1, ...  [default: 3]")
-@click.option("--topology", metavar="NAME|FILE", help="A topology instead: shipped, or a .toml.")
+@click.option("--topology", metavar="NAME|FILE", shell_complete=completion.shipped("topologies"),
+              help="A topology instead: shipped, or a .toml.")
 @click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
+              shell_complete=completion.shipped("images"),
               help="What they boot: a shipped image, or a .toml file.")
 @click.option("--memory", type=parameters.size, metavar="SIZE",
               help="Memory of each partition.  [default: the image's]")
@@ -211,8 +213,10 @@ def _briefly(row: Row) -> Row:
 @click.command(cls=Command)
 @PARTITION
 @click.option("--topology", required=True, metavar="NAME|FILE",
+              shell_complete=completion.shipped("topologies"),
               help="Who the partitions are and where each can be reached.")
 @click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
+              shell_complete=completion.shipped("images"),
               help="What it boots where the topology does not say.")
 @click.option("--memory", type=parameters.size, metavar="SIZE",
               help="Its memory.  [default: the image's]")

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from xpmem_emu.cli.session import Session
-from xpmem_emu.live.paths import CLUSTER_VARIABLE
+from xpmem_emu.live.paths import CLUSTER_VARIABLE, run_root
 
 
 def _stores(attribute: str) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -25,11 +25,17 @@ def _stores(attribute: str) -> Callable[[click.Context, click.Parameter, object]
     return store
 
 
+def _clusters(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Names of this user's clusters on this host."""
+    return sorted(each.name for each in run_root().glob("*") if each.name.startswith(begun))
+
+
 def _common_options(environment: str | None) -> list[click.Parameter]:
     return [
         click.Option(
             ["--cluster"], metavar="NAME", envvar=environment, expose_value=False,
-            callback=_stores("cluster"), help=f"Which cluster; or set {CLUSTER_VARIABLE}.",
+            callback=_stores("cluster"), shell_complete=_clusters,
+            help=f"Which cluster; or set {CLUSTER_VARIABLE}.",
         ),
         click.Option(
             ["-q", "--quiet", "verbosity"], flag_value=-1, type=int, expose_value=False,

@@ -3,21 +3,76 @@
 Completion must never be in the way: it gives up silently when no cluster answers.
 """
 
+import io
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr, suppress
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
 
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.session import Session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.paths import KEYS_VARIABLE
+from xpmem_emu.shipped import shipped_folder, shipped_names
 
 PROGRAM = "xpmem-emu"
 COMPLETION_VARIABLE = "_XPMEM_EMU_COMPLETE"
+
+_BASH = """\
+%(complete_func)s() {
+    local IFS=$'\\n' response completion type value
+    response=$(COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORD="${COMP_WORDS[COMP_CWORD]}" \\
+        COMP_WORDBREAKS="$COMP_WORDBREAKS" %(complete_var)s=bash_complete "$1" 2>/dev/null)
+    for completion in $response; do
+        IFS=',' read -r type value <<< "$completion"
+        if [[ $type == file ]]; then
+            compopt -o default
+        else
+            COMPREPLY+=("$value")
+            [[ $value == *[=:,] ]] && compopt -o nospace
+        fi
+    done
+    return 0
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class WholeWords(BashComplete):
+    """Completion for bash of words as the command gets them.
+
+    bash breaks words at `:`, `=` and `>` as well, which names of tasks and memory are full of, and
+    puts its answer where the last such piece begins.
+    """
+
+    source_template = _BASH
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """See click."""
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)
+        # Blanks inside of a quote that is open belong to the last word.
+        begun = words.pop() if not line[-1:].isspace() or line.endswith(words[-1]) else ""
+        quoted = os.environ["COMP_WORD"][:1] in ("'", '"')
+        breaks = "" if quoted else os.environ["COMP_WORDBREAKS"]
+        self._kept = max((begun.rfind(each) + 1 for each in breaks), default=0)
+        return words[1:], begun
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """See click."""
+        return f"{item.type},{item.value[self._kept:]}"
+
+
+add_completion_class(WholeWords)
 
 
 @click.command(cls=Command)
@@ -32,42 +87,136 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Words = Iterable[str | tuple[str, str]]
+"""Words, or words and what each of them is."""
 
 
-def words(known: Iterable[str]) -> Completer:
-    """Completes one of these words."""
+def completer(known: Callable[[Session, click.Context, str], Words]) -> Completer:
+    """Completes one of the words that `known` gives; none when it fails, without a word."""
 
     def complete(
-        _context: click.Context, _parameter: click.Parameter, begun: str
+        context: click.Context, _parameter: click.Parameter, begun: str
     ) -> list[CompletionItem]:
-        return [CompletionItem(word) for word in known if word.startswith(begun)]
+        session = context.find_object(Session)
+        assert session is not None
+        found: list[CompletionItem] = []
+        with suppress(OSError, KernelError, CommandFailed), redirect_stderr(io.StringIO()):
+            for each in known(session, context, begun):
+                word, gist = (each, None) if isinstance(each, str) else each
+                if word.startswith(begun):
+                    found.append(CompletionItem(word, help=gist))
+        return found
 
     return complete
 
 
-def partitions(
-    context: click.Context, _parameter: click.Parameter, begun: str
-) -> list[CompletionItem]:
-    """Names of the cluster's partitions that begin like this."""
-    session = context.find_object(Session)
-    assert session is not None
-    with suppress(OSError, KernelError):
-        return [CompletionItem(each) for each in session.names.partids if each.startswith(begun)]
-    return []
+def words(known: Iterable[str]) -> Completer:
+    """Completes one of these words."""
+    return completer(lambda _session, _context, _begun: known)
 
 
-def segids(
-    context: click.Context, _parameter: click.Parameter, begun: str
+def with_files(complete: Completer) -> Completer:
+    """Completes what `complete` does, and names of files."""
+
+    def both(
+        context: click.Context, parameter: click.Parameter, begun: str
+    ) -> list[CompletionItem]:
+        return [*complete(context, parameter, begun), CompletionItem(begun, type="file")]
+
+    return both
+
+
+files = with_files(words(()))
+
+
+# -- what ships --------------------------------------------------------------------------------
+
+
+def shipped(kind: str) -> Completer:
+    """Completes a shipped file of that kind, or the path of another one."""
+    return with_files(completer(lambda _session, _context, _begun: shipped_names(kind)))
+
+
+def _scenarios(told: bool) -> Iterator[str]:
+    from xpmem_emu.scenario.story import is_story
+
+    folder = shipped_folder("scenarios")
+    for name in shipped_names("scenarios"):
+        if is_story(folder / f"{name}.toml") is told:
+            yield name
+
+
+stories = with_files(completer(lambda _session, _context, _begun: _scenarios(told=True)))
+swarms = with_files(completer(lambda _session, _context, _begun: _scenarios(told=False)))
+
+
+# -- what a running cluster has ----------------------------------------------------------------
+
+
+def _rows(session: Session, kind: str, field: str) -> Iterator[tuple[str, str]]:
+    from xpmem_emu.cli.look import rows_of
+
+    for row in rows_of(session, kind, None):
+        value = row[field]
+        word = f"{value:#x}" if isinstance(value, int) else str(value)
+        gist = f"of {row.get('partition', 'the cluster')}"
+        if word:
+            yield word, gist
+
+
+_OBJECTS = {
+    "segids": ("segments", "segid"), "segment names": ("segments", "name"),
+    "handles": ("attachments", "handle"), "apids": ("permits", "apid"),
+    "tasks": ("tasks", "task"), "faults": ("faults", "name"), "files": ("files", "name"),
+}  # fmt: skip
+
+
+def objects(*kinds: str) -> Completer:
+    """Completes names of objects of these kinds, one of _OBJECTS each."""
+
+    def known(session: Session, _context: click.Context, _begun: str) -> Words:
+        for kind in kinds:
+            yield from _rows(session, *_OBJECTS[kind])
+
+    return completer(known)
+
+
+partitions = completer(lambda session, _context, _begun: session.names.partids)
+segids = objects("segids")
+segments = objects("segids", "segment names")
+handles_or_files = with_files(objects("handles"))
+memory_or_files = with_files(objects("handles", "segids"))
+
+
+def _listed(session: Session, _context: click.Context, begun: str) -> Words:
+    before = begun.rpartition(",")[0]
+    chosen = before.split(",") if before else []
+    left = [each for each in session.names.partids if each not in chosen]
+    return [",".join([*chosen, each]) for each in left]
+
+
+several = completer(_listed)
+"""Completes the last one of several partitions, as in p0,p2."""
+_named = objects("segids", "apids", "tasks", "handles")
+
+
+def anything(
+    context: click.Context, parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:
-    """Segments of all partitions whose segid begins like this."""
-    session = context.find_object(Session)
-    assert session is not None
-    found = []
-    with suppress(OSError, KernelError, CommandFailed):
-        for name, partition in session.survey():
-            for row in partition.look("segments"):
-                found.append(CompletionItem(f"{row['segid']:#x}", help=f"of {name}"))
-    return [item for item in found if item.value.startswith(begun)]
+    """Partitions, and objects of every kind that has a name."""
+    return partitions(context, parameter, begun) + _named(context, parameter, begun)
+
+
+def _points(session: Session, _context: click.Context, begun: str) -> Words:
+    where, colon, _ = begun.partition(":")
+    if not colon:
+        return [f"{each}:" for each in session.names.partids]
+    with session.connect(where.split(",")[0]) as partition:
+        return [(f"{where}:{row['point']}", str(row["gist"])) for row in partition.failpoints()]
+
+
+points = completer(_points)
+"""Completes a failpoint: the partition, then the point."""
 
 
 def key_names(

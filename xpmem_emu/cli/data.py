@@ -16,7 +16,7 @@ from typing import IO
 
 import click
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import MEMORY, SIZE
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
@@ -42,8 +42,8 @@ def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
+@click.argument("source", metavar="FROM", shell_complete=completion.memory_or_files)
+@click.argument("target", metavar="TO", shell_complete=completion.memory_or_files)
 @click.option("--size", type=parameters.size, metavar="SIZE",
               help="At most so many bytes.  [default: all of FROM]")
 @pass_session

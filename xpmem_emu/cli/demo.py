@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xpmem_emu.cli import completion
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.demo_diagram import Arrow, Note, arrows, draw
 from xpmem_emu.cli.demo_stage import Script, Stage, staged, wait_until
@@ -56,7 +57,7 @@ class Sharing:
 
 
 @click.command(cls=Command)
-@click.argument("file", required=False, metavar="[FILE]")
+@click.argument("file", required=False, metavar="[FILE]", shell_complete=completion.files)
 @pass_session
 def demo(session: Session, file: str | None) -> ExitCode:
     """Watch memory being shared, recalled and survived; ends with a verdict.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from xpmem_emu.cli import completion
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Format, output_option, show_record
@@ -19,6 +20,7 @@ from xpmem_emu.sim.streams import Ending, judge
 @click.argument("files", nargs=-1, required=True, metavar="FILE...",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--image", default="laptop", show_default=True,
+              shell_complete=completion.shipped("images"),
               help="What the partitions were booted with: its deadlines are the bounds.")
 @click.option("--at-rest", is_flag=True,
               help="The streams end healed and idle: then that is judged too.")

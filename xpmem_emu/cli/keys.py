@@ -35,6 +35,7 @@ def keys() -> None:
 @keys.command()
 @KEYS
 @click.option("--topology", required=True, metavar="NAME|FILE",
+              shell_complete=completion.shipped("topologies"),
               help="Each of its partitions gets a key.")
 @click.option("--client", "clients", multiple=True, default=("operator",), show_default=True,
               metavar="NAME", help="A client that may do everything; may be given again.")

@@ -8,6 +8,7 @@ from statistics import median
 
 import click
 
+from xpmem_emu.cli import completion
 from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode
@@ -20,7 +21,7 @@ from xpmem_emu.sim.mutants import MUTANTS
 
 
 @click.command("mutants", cls=Command)
-@click.argument("scenario", default="")
+@click.argument("scenario", default="", shell_complete=completion.swarms)
 @click.option("--starts", type=click.IntRange(1, 1000), default=3, show_default=True,
               help="How many times each mutant is hunted.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True,

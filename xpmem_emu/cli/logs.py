@@ -84,7 +84,7 @@ class _Log:
 
 @click.command(cls=Command)
 @click.argument("where", type=parameters.partitions, required=False, metavar="[P,...]",
-                shell_complete=completion.partitions)
+                shell_complete=completion.several)
 @click.option("-f", "--follow", is_flag=True, help="Go on as they grow.")
 @click.option("--tail", type=click.IntRange(0, 1_000_000), metavar="N",
               help="Only the last N lines of each.")

@@ -115,7 +115,8 @@ def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
 
 
 @click.command(cls=Command)
-@click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P")
+@click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P",
+                shell_complete=completion.anything)
 @output_option
 @pass_session
 def describe(session: Session, what: str, output: Format) -> None:

@@ -32,7 +32,7 @@ _SEGMENT = re.compile(r"(0[xX][0-9a-fA-F]{1,14})(?:\+([\w.]+))?")
 _BOOTLESS = re.compile(rf"({_PARTITION.pattern})(:\d+(:0[xX]\w+)?|/0[xX]\w+)(\+[\w.]+)?")
 _ADDRESS_END = 1 << 64
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PROTECTIONS = {
+PROTECTIONS = {
     "none": calls.PROT_NONE,
     "r": calls.PROT_READ,
     "rw": calls.PROT_READ | calls.PROT_WRITE,
@@ -273,9 +273,9 @@ def mode(text: str) -> int:
 @parameter
 def prot(text: str) -> int:
     """Page protection: none, r, rw."""
-    if text not in _PROTECTIONS:
-        raise ValueError(f"{text!r} is not a protection; it is one of {', '.join(_PROTECTIONS)}")
-    return _PROTECTIONS[text]
+    if text not in PROTECTIONS:
+        raise ValueError(f"{text!r} is not a protection; it is one of {', '.join(PROTECTIONS)}")
+    return PROTECTIONS[text]
 
 
 @parameter

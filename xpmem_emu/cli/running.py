@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
@@ -26,7 +26,7 @@ GROUNDS = ("sim", "live", "compose")
 
 
 @click.command(cls=Command)
-@click.argument("scenario", default="")
+@click.argument("scenario", default="", shell_complete=completion.stories)
 @click.option("--on", "where", type=click.Choice(GROUNDS), default="sim", show_default=True,
               help="Virtual time in this process, processes of this host, or containers.")
 @click.option("--seed", type=parameters.number, default="0", show_default=True, metavar="N",

@@ -59,7 +59,8 @@ class Terms:
 
 
 @click.command(cls=Command)
-@click.argument("source", required=False, metavar="[FILE|HANDLE]")
+@click.argument("source", required=False, metavar="[FILE|HANDLE]",
+                shell_complete=completion.handles_or_files)
 @on("The exporting partition (for FILE and fresh memory).")
 @click.option("--size", type=parameters.size, metavar="SIZE",
               help="Export so much fresh memory, or of the memory at HANDLE.")
@@ -148,9 +149,10 @@ def _random(size: int) -> Iterator[bytes]:
 
 @click.command(cls=Command)
 @click.argument("segment", type=parameters.segment, metavar="SEGID|NAME",
-                shell_complete=completion.segids)
+                shell_complete=completion.segments)
 @on("The importing partition; a new task is made there.")
 @click.option("--task", "owner", type=parameters.task, metavar="P:BOOT:PID",
+              shell_complete=completion.objects("tasks"),
               help="Attach in this task rather than in a new one.")
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE",
               help="Where in the segment to begin.")
@@ -223,7 +225,8 @@ def detach(session: Session, handle: Handle) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("apid", type=parameters.ident, metavar="APID")
+@click.argument("apid", type=parameters.ident, metavar="APID",
+                shell_complete=completion.objects("apids"))
 @pass_session
 def release(session: Session, apid: int) -> None:
     """Give up a permit, and with it all its attachments."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.campaigning import check_determinism, run_campaign
 from xpmem_emu.cli.commands import Command, Group
@@ -32,7 +32,7 @@ from xpmem_emu.sim.world import draw
 
 _SEEDS = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
-_scenario = click.argument("scenario")
+_scenario = click.argument("scenario", shell_complete=completion.swarms)
 _seed = click.option("--seed", type=parameters.number, metavar="N", help="One seed.")
 _mutant = click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
                        help="Break the protocol on purpose, to see it caught.")  # fmt: skip

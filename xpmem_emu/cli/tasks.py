@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import click
 
-from xpmem_emu.cli import parameters
+from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import (
     FILE,
     HANDLE,
@@ -23,6 +23,7 @@ from xpmem_emu.cli.look import show_kind
 from xpmem_emu.cli.output import Format, Listing, list_options, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
 from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 
 _ADVICE = {
@@ -76,7 +77,8 @@ def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ..
 
 @task.command()
 @TASK
-@click.option("--signal", type=parameters.signal, default="KILL", metavar="SIG", help="Which.")
+@click.option("--signal", type=parameters.signal, default="KILL", metavar="SIG", help="Which.",
+              shell_complete=completion.words(each.name for each in Signal))
 @pass_session
 def kill(session: Session, ref: TaskRef, signal: int) -> None:
     """Send a signal; returns when a killed task is gone."""
@@ -122,8 +124,10 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 @task.command()
 @TASK
 @SIZE
-@click.option("--prot", type=parameters.prot, default="rw", metavar="PROT", help="none, r or rw.")
-@click.option("--file", default="", metavar="FILE", help="Map this file of the partition, shared.")
+@click.option("--prot", type=parameters.prot, default="rw", metavar="PROT", help="none, r or rw.",
+              shell_complete=completion.words(parameters.PROTECTIONS))
+@click.option("--file", default="", metavar="FILE", help="Map this file of the partition, shared.",
+              shell_complete=completion.objects("files"))
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE", help="In the file.")
 @click.option("--uncached", is_flag=True, help="Fetch-and-op memory, for amo.")
 @click.option("--at", type=parameters.number, default="0", metavar="ADDR",
@@ -155,7 +159,8 @@ def munmap(session: Session, handle: Handle, size: int) -> None:
 @task.command()
 @HANDLE
 @SIZE
-@click.argument("prot", type=parameters.prot, metavar="none|r|rw")
+@click.argument("prot", type=parameters.prot, metavar="none|r|rw",
+                shell_complete=completion.words(parameters.PROTECTIONS))
 @pass_session
 def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
     """Change the protection of SIZE bytes."""
@@ -201,6 +206,7 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
 @click.option("--pages", type=parameters.pages, default="64", show_default=True, metavar="N",
               help="How many frames to free at most.")
 @click.option("--of", "handle", type=parameters.handle, metavar="HANDLE",
+              shell_complete=completion.objects("handles"),
               help="Only of --size bytes of a task's memory, which begin here.")
 @click.option("--size", type=parameters.size, default="0", metavar="SIZE", help="See --of.")
 @pass_session
