@@ -211,6 +211,8 @@ class Faults:
             return True
         except XpcError as error:
             outcome = str(error)
+            if error.ending.sent:
+                imported.left.add(attachment.permit.apid)
             if error.ending is Ending.INTERRUPTED:
                 raise killed(address) from None
             raise attachment.sigbus(address, imported.gone or str(error)) from None

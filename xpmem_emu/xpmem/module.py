@@ -160,7 +160,7 @@ class Xpmem:
 
     def _give_back(self, apid: int, request: Fault) -> None:
         for imported in self.imports.all():
-            if not imported.gone and any(permit.apid == apid for permit in imported.permits):
+            if not imported.gone and apid in imported.left:
                 self.faults.evict(imported, [(request.page, request.count)])
 
     # -- partitions come and go --------------------------------------------------------------

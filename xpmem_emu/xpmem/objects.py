@@ -220,6 +220,9 @@ class Imported:
     evictions: list[Eviction] = field(default_factory=list)
     permits: set["Permit"] = field(default_factory=set)
     attachments: dict[int, "Attachment"] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
+    """Permits through which somebody asked for pages and did not wait for the answer: it may come
+    when they are gone, and what it brings must be given back all the same."""
     last_failure: str = ""
 
     def busy(self, pages: Range) -> bool:

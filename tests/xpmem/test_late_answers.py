@@ -1,0 +1,30 @@
+"""An answer whose caller has gone brings pages that nobody wants: they are given back."""
+
+from tests.clusters import SMALL
+from xpmem_emu.kernel import calls
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.units import MILLISECOND, PAGE_SIZE
+
+
+def test_pages_of_an_answer_that_comes_after_its_permit_are_given_back() -> None:
+    """The FAULT overtakes the RELEASE and is overtaken by the DETACH: when its answer comes the
+    permit is gone, and the pages were kept for as long as anybody there had another permit."""
+    cluster = SimCluster(2, SMALL)
+    cluster.run_until_active()
+    exporter, first, second = cluster.spawn(0), cluster.spawn(1), cluster.spawn(1)
+    address = exporter.mmap(4 * PAGE_SIZE)
+    segid = exporter.xpmem_make(address, 4 * PAGE_SIZE, 0o666)
+    second.xpmem_get(segid)
+    there = first.xpmem_attach(first.xpmem_get(segid), 0, 4 * PAGE_SIZE)
+    faults = SimFaults(cluster)
+    faults.add("link p1->p0 delay 20ms --match type=FAULT")
+    faults.add("link p1->p0 delay 60ms --match type=RELEASE")
+    load = first.begin(calls.Load(first.pid, there, 8))
+    cluster.run_for(MILLISECOND)
+    first.begin(calls.Kill(first.pid, 9))
+    cluster.run_until(lambda: load.ended)
+    cluster.run_for(200 * MILLISECOND)
+    segment = cluster.kernels[0].xpmem.exporter.segments[segid]
+    assert (segment.table.holders(), segment.group.pinned) == ({}, 0)
+    assert len(segment.grants) == 1
