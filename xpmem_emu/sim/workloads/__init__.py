@@ -23,6 +23,7 @@ from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
 from xpmem_emu.sim.workloads.rights import rights
+from xpmem_emu.sim.workloads.rush import rush
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.sim.workloads.sharing import sharing
 from xpmem_emu.sim.workloads.storm import storm
@@ -48,6 +49,7 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "devices": devices,
     "window": window,
     "crowd": crowd,
+    "rush": rush,
     "crossed": crossed,
     "stranded": stranded,
     "overdue": overdue,

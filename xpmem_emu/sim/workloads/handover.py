@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Import, Script
+from xpmem_emu.units import MILLISECOND
 
 _MOVES = (Op.MIGRATE, Op.DONTNEED)
 
@@ -33,7 +34,14 @@ def _over(script: Script, old: Import) -> Import:
     script.touch(old, Op.STORE)
     script.settle()
     new = replace(old, attachment=next(script.numbers))
-    script.do(Op.DETACH, task=old.task, attachment=old.attachment)
+    if random.random() < 0.3:
+        new = replace(new, permit=next(script.numbers))
+        script.do(Op.RELEASE, task=old.task, permit=old.permit)
+        script.soon(200_000)
+        script.do(Op.GET, task=new.task, made=new.permit, segment=old.export.segment)
+        script.now_ns += random.choice((2, 5, 9)) * MILLISECOND
+    else:
+        script.do(Op.DETACH, task=old.task, attachment=old.attachment)
     script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
               page=new.first, pages=new.pages)  # fmt: skip
     for _ in range(random.randint(2, 5)):

@@ -5,9 +5,12 @@ from xpmem_emu.sim.workloads.script import WORDS, Export, Import, Script
 from xpmem_emu.units import MILLISECOND
 
 _CHASES = (Op.REMAP, Op.DONTNEED, Op.MIGRATE)
-_RECALLS = (Op.MUNMAP, Op.PROTECT, Op.FORK, Op.DONTNEED, Op.REMAP, Op.PAGEOUT, Op.MIGRATE)
+_RECALLS = (
+    Op.MUNMAP, Op.PROTECT, Op.PROTECT, Op.FORK, Op.FORK, Op.DONTNEED, Op.REMAP, Op.PAGEOUT,
+    Op.MIGRATE, Op.REMOVE, Op.CLOSE,
+)  # fmt: skip
 _INSTALL, _ZAP = "xpmem.fault.before_install", "xpmem.invalidate.before_zap"
-_ACCESS = "xpmem.serve.before_access"
+_ACCESS, _FENCE = "xpmem.serve.before_access", "xpmem.fence.before_migrate"
 
 
 def crossed(script: Script) -> None:
@@ -36,10 +39,15 @@ def stranded(script: Script) -> None:
         script.do(Op.STORE, task=view.task, pages=view.pages, attachment=view.attachment)
         script.settle()
         say(script, view.task, "failpoint_set", _ZAP, "pause")
+        if random.random() < 0.5:  # a fence that takes its time: nobody may return before it ends
+            delay = random.choice(("20ms", "20ms", "400ms"))  # or ends when it is not needed
+            say(script, export.task, "failpoint_set", _FENCE, f"1*delay({delay})")
         script.do(random.choice(_RECALLS), task=export.task, made=script.number(),
-                  region=export.region, pages=export.pages, detail="read")  # fmt: skip
+                  region=export.region, segment=export.segment, pages=export.pages,
+                  detail="read")  # fmt: skip
         script.now_ns += 150 * MILLISECOND
         say(script, view.task, "failpoint_clear", _ZAP)
+        say(script, export.task, "failpoint_clear", _FENCE)
         script.now_ns += 100 * MILLISECOND
         script.touch(export, Op.LOAD)
 
