@@ -111,6 +111,9 @@ class Forger:
         if field == "boot":
             self._claimed[src] = max(self._claimed[src], self._cluster.boot_of(src) + value)
             return self._cluster.boot_of(src) + value
+        if isinstance(value, list):
+            parts = [self._real(src, "", part, copy) for part in value]
+            return None if None in parts else parts
         if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
             number = int(found[2])
             if found[1] == "segment":

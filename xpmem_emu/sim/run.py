@@ -100,6 +100,9 @@ class Run:
         if self._leave() and self._converges() and self._calls_end():
             self.watch.shadow.settled()
             self.watch.endings.settled()
+            self._settle()
+            self.watch.agreement.settled()
+            self.watch.permits.quiet()
             self._read_again()
             self._end_tasks()
             self._use_again()

@@ -55,7 +55,9 @@ UNJUDGED: Mapping[str, str] = {
     "S14": "needs calls and bytes",
     "S15": "needs the tables of each partition",
     "S16": "needs the tables of each partition",
+    "S18": "needs the tables of each partition",
     "L6": "needs calls and answers",
+    "L7": "needs the queues of each partition",
 }
 LIVE_SLACK_NS = 500 * MILLISECOND
 """What a live partition's bound may be exceeded by: steps take time there."""

@@ -14,6 +14,7 @@ from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Effects, Event, ProcessGone, Receive, Request
 from xpmem_emu.sim.checkers import Checker, Scene, all_checkers
+from xpmem_emu.sim.checkers.agreement import Agreement
 from xpmem_emu.sim.checkers.base import Handler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.endings import Endings
@@ -51,6 +52,7 @@ class Watch:
         self.permits = self._one(Permits)
         self.shadow = self._one(Shadow)
         self.endings = self._one(Endings)
+        self.agreement = self._one(Agreement)
         self.sometimes = Sometimes(self.scene)
         self.events = 0
         self._identity = self._one(Identity)

@@ -11,7 +11,6 @@ import numpy as np
 from xpmem_emu.mm import access, fault, gup, pte, remap
 from xpmem_emu.mm import protect as protection
 from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.extents import leading
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.manager import MemoryManager
@@ -19,6 +18,7 @@ from xpmem_emu.mm.rmap import ReverseMap
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.mm.transit import Transit
 from xpmem_emu.mm.vma import Prot
+from xpmem_emu.sim.breaks.slips import slip
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE, page_align_up
 
 
@@ -58,23 +58,10 @@ def protect_keeps_entries() -> AbstractContextManager[Any]:
     return patch.object(protection, "_protected", lax)
 
 
-def pin_without_breaking() -> AbstractContextManager[Any]:
-    """Pages are pinned as they are: whoever shares them by copy on write still does."""
-
-    async def populate(vma: Any, vpn: int, end: int) -> None:
-        while vpn < end:
-            there = pte.has(vma.mm.page_table.read_range(vpn, end - vpn), pte.PRESENT)
-            vpn += leading(there)
-            if vpn < end:
-                await fault.resolve(vma, vpn, 1, False)
-
-    pin = gup._pin_present
-
-    def careless(mm: Any, first: int, count: int) -> Any:
-        with patch.object(pte, "WRITE", 0):
-            return pin(mm, first, count)
-
-    return patch.multiple(gup, _populate=populate, _pin_present=careless)
+pin_without_breaking = slip(
+    gup, "_ready", "pte.PRESENT | pte.WRITE if vma.writable else pte.PRESENT", "pte.PRESENT"
+)
+"""Pages are pinned as they are: whoever shares them by copy on write still does."""
 
 
 def hidden_pages_pinned() -> AbstractContextManager[Any]:

@@ -5,9 +5,12 @@ from typing import Any
 from unittest.mock import patch
 
 from xpmem_emu.mm.atomic import atomic
+from xpmem_emu.sim.breaks import together
+from xpmem_emu.sim.breaks.slips import slip
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpmem import install, serving
 from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.faults import Faults
 from xpmem_emu.xpmem.ids import Ident
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.objects import Imported, InFlight
@@ -90,7 +93,10 @@ def evict_overtakes_fault() -> AbstractContextManager[Any]:
         return any(fault.pages[0] < pages[0] + pages[1] and pages[0] < sum(fault.pages)
                    for fault in self.inflight)
 
-    return patch.object(Imported, "busy", impatient)
+    meets = slip(
+        Faults, "_clip", "taken += [eviction.pages for eviction in imported.evictions]", "pass"
+    )
+    return together(patch.object(Imported, "busy", impatient), meets())
 
 
 def release_keeps_holders() -> AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ of calls, and from raw memory: page-table words, frame counts, bytes. Each is pr
 that it must catch (`sim/mutants`).
 """
 
+from xpmem_emu.sim.checkers.agreement import Agreement
 from xpmem_emu.sim.checkers.base import Checker, Scene, Violation
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.containment import Containment
@@ -22,6 +23,7 @@ from xpmem_emu.sim.checkers.proofs import Proofs
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.checkers.tables import Tables
+from xpmem_emu.sim.checkers.waits import Waits
 
 __all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers"]
 
@@ -32,5 +34,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
         Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
         Proofs(scene), Permits(scene), Tables(scene), Priority(scene),
-        Endings(scene),
+        Endings(scene), Agreement(scene), Waits(scene),
     ]  # fmt: skip

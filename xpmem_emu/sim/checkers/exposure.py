@@ -2,7 +2,9 @@
 
 When mprotect has returned, a partition that its home gave up has no writable entry for a page that
 no task of the home may store into any more; when fork has, none for a page that two address spaces
-share privately. Judged from raw entries when the last such call of the home under way returns.
+share privately. Judged from raw entries when the last such call of the home under way returns. When
+a segment was removed, or its owner has closed the device, none for a page that its owner still has
+where the segment was.
 """
 
 from collections import Counter
@@ -10,13 +12,23 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from xpmem_emu.kernel.calls import XpmemClose, XpmemRemove
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
+from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm.vma import Vma, VmaFlags
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
-from xpmem_emu.sim.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, RESIDENT, SPECIAL, stored_into
+from xpmem_emu.sim.checkers.raw import (
+    FRAME_SHIFT,
+    PARTID_SHIFT,
+    RESIDENT,
+    SPECIAL,
+    frames_of,
+    stored_into,
+)
 from xpmem_emu.trace import Event
+from xpmem_emu.xpmem.events import SegmentMake
 
 _WRITE = 2
 _JUDGED = frozenset({"mprotect", "fork"})
@@ -29,13 +41,41 @@ class Exposure(Checker):
         super().__init__(scene)
         self._under_way: Counter[int] = Counter()
         self._returned: set[int] = set()
+        self._made: dict[int, SegmentMake] = {}
+        """Segments by segid, as they were made."""
+        self._ending: dict[int, list[SegmentMake]] = {}
+        """Calls under way that take segments away."""
+        self._removed: list[tuple[int, SegmentMake]] = []
+        """(home, segment): a call that took it away has just returned."""
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Calls that take rights away."""
-        return {KernelBoot: self._booted, Syscall: self._begun, SyscallDone: self._done}
+        return {KernelBoot: self._booted, Syscall: self._begun, SyscallDone: self._done,
+                SegmentMake: self._make}  # fmt: skip
+
+    def asked(self, partid: int, request: Request) -> None:
+        """A call that takes segments away begins: which ones."""
+        match request.call:
+            case XpmemRemove(segid=segid) if segid in self._made and segid >> 48 == partid:
+                self._ending[request.call_id] = [self._made[segid]]
+            case XpmemClose(pid=pid):
+                self._ending[request.call_id] = [
+                    each for segid, each in self._made.items()
+                    if (segid >> 48, each.tgid) == (partid, pid)
+                ]  # fmt: skip
+
+    def answered(self, partid: int, reply: Reply) -> None:
+        """It ends."""
+        segments = self._ending.pop(reply.call_id, [])
+        if isinstance(reply.outcome, Done):
+            self._removed += [(partid, each) for each in segments]
+
+    def _make(self, partid: int, event: SegmentMake) -> None:
+        self._made[event.segid] = event
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self._under_way[partid] = 0
+        self._made = {segid: each for segid, each in self._made.items() if segid >> 48 != partid}
         self._returned.discard(partid)
 
     def _begun(self, partid: int, event: Syscall) -> None:
@@ -50,6 +90,9 @@ class Exposure(Checker):
 
     def stepped(self, partid: int) -> None:
         """Look, unless another call is about to change the same."""
+        removed, self._removed = self._removed, []
+        for home, segment in removed:
+            self._judge_removed(home, segment)
         if not self._returned:
             return
         returned, self._returned = self._returned, set()
@@ -64,10 +107,23 @@ class Exposure(Checker):
                 if importer != home and not self.scene.sessions.active(home, importer):
                     self._judge(home, kernel, importer, other)
 
+    def _judge_removed(self, home: int, segment: SegmentMake) -> None:
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(home)
+        if cluster is None or kernel is None or kernel.stopped is not None:
+            return
+        live = frames_of(kernel, segment.tgid, segment.vaddr >> 12, segment.size >> 12)
+        for importer, other in cluster.kernels.items():
+            lost = importer != home and not self.scene.sessions.active(home, importer)
+            if lost and _same_memory(home, kernel, other):
+                for frame in stored_into(other, home).tolist():
+                    if frame in live:
+                        what = f"of segment {segment.segid:#x}, which was removed"
+                        self._say(importer, home, frame, what)
+
     def _judge(self, home: int, kernel: Kernel, importer: int, other: Kernel) -> None:
-        window = other.memory.physical._windows.get(home)
-        if window is None or window is not kernel.memory.physical._windows[home]:
-            return  # the memory of an earlier boot
+        if not _same_memory(home, kernel, other):
+            return
         frames = stored_into(other, home)
         for frame in frames.tolist():
             areas = list(_areas(kernel, frame))
@@ -79,6 +135,12 @@ class Exposure(Checker):
     def _say(self, importer: int, home: int, frame: int, what: str) -> None:
         text = f"frame {frame}, {what}, is writable in p{importer}, which was given up"
         self.scene.report("S7", home, text)
+
+
+def _same_memory(home: int, kernel: Kernel, other: Kernel) -> bool:
+    """Whether what `other` has of `home` is its memory, not that of an earlier boot."""
+    window = other.memory.physical._windows.get(home)
+    return window is not None and window is kernel.memory.physical._windows[home]
 
 
 def _areas(kernel: Kernel, frame: int) -> Iterator[Vma]:

@@ -85,6 +85,12 @@ class Installs(Checker):
 
     def _invalidated(self, partid: int, event: events.Invalidated) -> None:
         self._heard[event.segid, partid].append(event)
+        home = event.segid >> 48
+        known = event.segid in self._made and self.scene.sessions.active(home, partid)
+        begun = {bump.sequence for bump in self._bumps.get(event.segid, ())}
+        if known and home not in self.scene.injuries.forgers and event.sequence not in begun:
+            text = f"segment {event.segid:#x} was recalled at {event.sequence}, not by its home"
+            self.scene.report("S4", partid, text)
 
     def _install(self, partid: int, event: events.PageInstall) -> None:
         home = event.segid >> 48

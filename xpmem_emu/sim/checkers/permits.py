@@ -83,6 +83,43 @@ class Permits(Checker):
                     self._say(partid, f"permit {permit.apid:#x} is held, and not granted")
             self._check_areas(partid, kernel)
 
+    def quiet(self) -> None:
+        """No call and no message is under way, and tasks still have what they have: what exporters
+        noted of attachments and of pages is what importers have."""
+        assert self.scene.cluster is not None
+        kernels = self.scene.cluster.kernels
+        for home, kernel in kernels.items():
+            for importer, there in kernels.items():
+                judged = not {home, importer} & (self._forgers | self.scene.injuries.forgers)
+                lives = kernel.stopped is None and there.stopped is None
+                if judged and lives and self.scene.sessions.active(home, importer):
+                    self._compare(home, kernel, importer, there)
+
+    def _compare(self, home: int, kernel: Kernel, importer: int, there: Kernel) -> None:
+        permits = {permit.apid: permit for permit in _permits(there)}
+        for (who, apid), grant in kernel.xpmem.exporter.grants.items():
+            if who == importer and apid in permits:
+                mapped = {each.number for each in permits[apid].attachments}
+                if set(grant.attachments) != mapped:
+                    text = f"permit {apid:#x} has attachments {sorted(mapped)} in p{importer}"
+                    self._say(home, f"{text}, and {sorted(grant.attachments)} were noted")
+        for segid, segment in kernel.xpmem.exporter.segments.items():
+            held = {
+                page for first, count in segment.table.held_by(importer, 0, segment.pages)
+                for page in range(first, first + count)
+            }  # fmt: skip
+            imported = there.xpmem.imports.find(segid)
+            known = set() if imported is None else set(
+                imported.table.known(0, segment.pages).tolist())  # fmt: skip
+            shown = set() if imported is None else {
+                page for each in imported.attachments.values()
+                for page in range(each.pages[0], sum(each.pages))
+            }  # fmt: skip
+            # Of pages that are shown an answer may have been dropped: they go with what shows them.
+            if not known <= held <= known | shown:
+                text = f"pages {sorted(held)[:9]} of segment {segid:#x} are noted as held"
+                self._say(home, f"{text} by p{importer}, which knows {sorted(known)[:9]}")
+
     def _check_areas(self, partid: int, kernel: Kernel) -> None:
         held = {permit.apid for permit in _permits(kernel)}
         for mm in kernel.memory.address_spaces.values():

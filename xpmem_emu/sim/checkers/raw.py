@@ -71,3 +71,15 @@ def stored_into(kernel: Kernel, home: int) -> Vector:
         numbers = gpfns.astype(np.int64)
         found.append(numbers[numbers >> PARTID_SHIFT == home] & ((1 << PARTID_SHIFT) - 1))
     return np.unique(np.concatenate(found))
+
+
+def frames_of(kernel: Kernel, pid: int, first: int, count: int) -> set[int]:
+    """The frames of this kernel that a task has on `count` pages from page `first` on."""
+    found: set[int] = set()
+    for mm in kernel.memory.address_spaces.values():
+        if mm.pid == pid:
+            words = mm.page_table.entries(first, count)[1]
+            own = (words & np.uint64(RESIDENT) != 0) & (words & np.uint64(SPECIAL) == 0)
+            gpfns = (words[own] >> np.uint64(FRAME_SHIFT)).astype(np.int64)
+            found |= set((gpfns & ((1 << PARTID_SHIFT) - 1)).tolist())
+    return found

@@ -1,20 +1,22 @@
 """S16 no table grows past its bound, whatever a peer sends.
 
 Permits and attachments of one task of a peer, pages pinned under a limit, remembered answers and
-graves: counted in the exporter's tables after each step that may have added to one. Nor does a call
-build, in the step that begins it, what is as long as its arguments are large.
+graves: counted in the exporter's tables after each step that may have added to one. So are faults
+in flight, by their begins and ends. Nor does a call build, in the step that begins it, what is as
+long as its arguments are large.
 """
 
 import sys
 from collections import Counter
 from collections.abc import Mapping
 
+from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
-from xpmem_emu.xpmem.events import PagesPin, PermitGet
+from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, PagesPin, PermitGet
 
 INVARIANT = "S16"
 GRAVES_MAX = 256
@@ -36,12 +38,17 @@ class Tables(Checker):
         self._pinned: dict[tuple[int, int], int] = {}
         """(partition, task) -> pages pinned at the last look."""
         self._pins = False
+        self._faults: Counter[int] = Counter()
+        """Those in flight of each partition."""
         self._vast: tuple[str, int] | None = None
         """A call of a vast length begins: its name, and how many objects there were."""
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """What adds to a table."""
-        return {Received: self._received, PermitGet: self._grows, PagesPin: self._pin}
+        return {
+            KernelBoot: self._booted, Received: self._received, PermitGet: self._grows,
+            PagesPin: self._pin, FaultBegin: self._fault, FaultEnd: self._fault_ends,
+        }  # fmt: skip
 
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""
@@ -58,8 +65,21 @@ class Tables(Checker):
     def _pin(self, partid: int, event: PagesPin) -> None:
         self._pins = True
 
+    def _booted(self, partid: int, event: KernelBoot) -> None:
+        self.crashed(partid)
+
+    def _fault(self, partid: int, event: FaultBegin) -> None:
+        self._faults[partid] += 1
+        most = self.scene.image.limits.inflight_faults
+        if self._faults[partid] > most:
+            self._say(partid, f"{self._faults[partid]} faults in flight, of {most}")
+
+    def _fault_ends(self, partid: int, event: FaultEnd) -> None:
+        self._faults[partid] -= 1
+
     def crashed(self, partid: int) -> None:
         """Its tables are gone."""
+        self._faults.pop(partid, None)
         self._grown = self._pins = False
 
     def stepped(self, partid: int) -> None:

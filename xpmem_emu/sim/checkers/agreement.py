@@ -1,0 +1,53 @@
+"""S18 every index and count of a kernel agrees with what it stands for.
+
+The one judge that is the kernel's own: its audit (kernel/audit, as DEBUG_VM is) reads both sides of
+every relation and says where they differ. A panic of a kernel with audits on says the same; here
+it is looked at now and then, in every run, because what was miscounted mostly stays so.
+"""
+
+from collections import Counter
+
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.kernel.audit import check
+from xpmem_emu.sim.checkers.base import Checker, Scene
+
+INVARIANT = "S18"
+EVERY = 24
+"""Of so many steps of a partition in which something happened, one is followed by a look."""
+
+
+class Agreement(Checker):
+    """Has each kernel compare its tables."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._steps: Counter[int] = Counter()
+        self._said: set[int] = set()
+        """Partitions that disagree with themselves: told once for each boot."""
+
+    def crashed(self, partid: int) -> None:
+        """Its tables are gone."""
+        self._said.discard(partid)
+
+    def stepped(self, partid: int) -> None:
+        """Look, when it is time."""
+        self._steps[partid] += 1
+        if self._steps[partid] % EVERY == 0:
+            self._look(partid)
+
+    def settled(self) -> None:
+        """Nothing is under way: look at everybody."""
+        if self.scene.cluster is not None:
+            for partid in self.scene.cluster.kernels:
+                self._look(partid)
+
+    def _look(self, partid: int) -> None:
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(partid)
+        if kernel is None or kernel.stopped is not None or partid in self._said:
+            return
+        try:
+            check(kernel)
+        except KernelBug as difference:
+            self._said.add(partid)
+            self.scene.report(INVARIANT, partid, str(difference))
