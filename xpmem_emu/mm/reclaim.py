@@ -6,7 +6,9 @@ among them, get their entries back. A pin therefore does not protect a frame fro
 only from being taken while its holder insists. A poisoned frame is never taken: nobody could read
 it out.
 
-Victims are chosen by a clock hand over frame numbers, unpinned frames first.
+Victims are chosen by a clock hand over frame numbers, unpinned frames first. With no swap left
+there is no place for anonymous pages, so they are left alone, they and their holders: who runs out
+of memory is told so at once, instead of after a look at every frame.
 """
 
 import errno
@@ -82,6 +84,8 @@ def in_page_cache(manager: "MemoryManager", frames: Frames) -> Mask:
 def _candidates(manager: "MemoryManager") -> Frames:
     frames = np.flatnonzero(manager.frames.owner)
     frames = frames[~manager.frames.spoilt(frames)]
+    if not manager.swap.free:
+        frames = frames[in_page_cache(manager, frames)]
     frames = np.roll(frames, -int(np.searchsorted(frames, manager.clock_hand)))
     pinned = manager.frames.pins[frames] > 0
     return np.concatenate((frames[~pinned], frames[pinned]))

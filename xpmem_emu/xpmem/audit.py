@@ -64,6 +64,8 @@ def _check_group(xpmem: "Xpmem", group: "ThreadGroup") -> None:
     held = [segment.table.pages for segment in group.segments.values()]
     held += [len(r.taken.frames) for s in group.segments.values() for r in s.recalls]
     _equal(f"pages of group {group.tgid} that are pinned", sum(held), group.pinned)
+    _same(f"recalls of group {group.tgid}", group.recalls,
+          [recall for segment in group.segments.values() for recall in segment.recalls])
     for segment in group.segments.values():
         if segment.group is not group:
             raise KernelBug(f"audit: segment {segment.segid:#x} is of two groups")

@@ -27,6 +27,10 @@ from xpmem_emu.xpmem.notifier import RecallNotifier
 from xpmem_emu.xpmem.objects import Process, ThreadGroup
 from xpmem_emu.xpmem.recall import Recalls
 
+PIECES = 64
+"""Permits or segments that are torn down before others have their turn: a task may have thousands,
+and what is not interrupted keeps the heartbeats of the whole partition waiting."""
+
 
 class Device:
     """The thread groups of this partition."""
@@ -121,17 +125,25 @@ class Device:
         group.destroy()
         del self.groups[group.tgid]
         group.fork_depth = 0
-        for permit in list(group.permits.values()):
+        for number, permit in enumerate(list(group.permits.values()), 1):
             if permit.live:
                 await self._importer.release(permit)
-        for segment in list(group.segments.values()):
+            await self._breathe(number)
+        for number, segment in enumerate(list(group.segments.values()), 1):
             if segment.live:
                 await self._exporter.remove(segment, "its exporter exited")
+            await self._breathe(number)
         while group.permits or group.segments:  # what other calls had begun to end
             await group.changed.wait()
         group.torn_down()
         group.mm.notifiers.unregister(self._notifiers.pop(group))
         group.changed.wake_all()
+
+
+    async def _breathe(self, number: int) -> None:
+        """After so many pieces of long work everything else of the partition has its turn."""
+        if number % PIECES == 0:
+            await self._scheduler.sleep_until(self._scheduler.now_ns + 1)
 
 
 def no_state(process: Process) -> KernelError:

@@ -71,6 +71,8 @@ class ThreadGroup(Mortal):
     segments: dict[int, "Segment"] = field(default_factory=dict)
     permits: dict[int, "Permit"] = field(default_factory=dict)
     """Like segments, in here until they are torn down: who ends the group can wait for them."""
+    recalls: dict["Recall", None] = field(default_factory=dict)
+    """Those of its segments: who waits for them looks at no other segment."""
     getting: int = 0
     """Permits that are being asked for: places of the limit that are taken already."""
     pinned: int = 0

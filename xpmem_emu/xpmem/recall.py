@@ -71,6 +71,7 @@ class Recalls:
         if not len(recall.taken.frames):
             return  # nobody holds anything: nothing to wait for
         segment.recalls.append(recall)
+        segment.group.recalls[recall] = None
         local = self._entry(recall, recall.taken.holders.pop(self._services.partid, []))
         if local.ranges:
             self._drop_local(Invalidate([local]))
@@ -80,17 +81,12 @@ class Recalls:
 
         Bounded: a holder acknowledges, or its deadline passes and it is fenced.
         """
-        batch = [
-            recall
-            for segment in group.segments.values()
-            for recall in segment.recalls
-            if not recall.started
-        ]
+        batch = [recall for recall in group.recalls if not recall.started]
         for recall in batch:
             recall.started = True
         if batch:
             await self._run(batch)
-        for segment in list(group.segments.values()):
+        for segment in dict.fromkeys(recall.segment for recall in group.recalls):
             pages = pages_of(segment, start, end)
             while pages is not None and segment.recalled(pages):
                 await segment.changed.wait(
@@ -133,6 +129,7 @@ class Recalls:
         for recall in batch:
             self.unpin(recall.segment, recall.taken.frames)
             recall.segment.recalls.remove(recall)
+            del recall.segment.group.recalls[recall]
             recall.segment.changed.wake_all()
         if plan:
             self._services.tracer.emit(events.RecallEnd(recall=number, pages=pages, fenced=fenced))
