@@ -184,6 +184,7 @@ class Fence:
             if len(self._live(session)):
                 # Asleep, not waiting for a change: two fences that fail would wake each other.
                 await scheduler.sleep_until(scheduler.now_ns + patience_ns // RETRIES)
+        self._moved.wake_all()  # what was left may have gone by itself since the last attempt
         self._services.tracer.emit(
             events.FenceEnd(importer=session[0], incarnation=session[1], moved=moved)
         )

@@ -11,7 +11,9 @@ pins_never_returned = slip(Recalls, "unpin", "segment.group.pinned -= len(frames
 detach_forgets_attachment = slip(
     Exporter, "_detach", "grant.attachments.pop(request.attachment, None)", "pass"
 )
-fence_wakes_nobody = slip(Fence, "_migrate", "self._moved.wake_all()", "pass")
+fence_end_wakes_nobody = slip(
+    Fence, "_migrate", "self._moved.wake_all()  # what", "pass  # what"
+)
 close_does_not_wait_for_fence = slip(
     Device, "close", "await self._fence.passed(group, 0, TASK_SIZE)", "pass"
 )
