@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.processes import log_tail
-from xpmem_emu.live.state import read_state
+from xpmem_emu.live.state import process_of, read_state
 from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
 from xpmem_emu.sim.streams import Ending, Judgement, judge
 
@@ -72,12 +70,12 @@ def running(name: str, partitions: int, command: tuple[str, ...] = (),
             )
             cluster.up(spec, timeout_s=BOUND_S)
             yield
-            pids = [one.pid for one in read_state(name).partitions]
+            booted = read_state(name).partitions
         finally:
             cluster.down(name)
         left = [str(path) for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
                 for path in Path(os.environ[root]).glob("*/*")]  # fmt: skip
-        alive = [pid for pid in pids if psutil.pid_exists(pid)]
+        alive = [one.pid for one in booted if process_of(one.pid, one.started)]
         require(not left and not alive, f"left behind: {left} {alive}")
 
 

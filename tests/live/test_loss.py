@@ -11,7 +11,7 @@ from xpmem_emu.errors import SignalInfo
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, Task
 from xpmem_emu.live.failures import SigBus
-from xpmem_emu.live.state import ClusterState
+from xpmem_emu.live.state import ClusterState, process_of
 from xpmem_emu.live.topology import load_image
 
 from .conftest import IMAGE, Home, real_spec
@@ -130,7 +130,7 @@ def test_up_works_after_the_whole_cluster_was_killed_and_down_leaves_nothing(
         assert {peer["state"] for peer in p0.status()["peers"].values()} == {"ACTIVE"}
     cluster.down("loss")
     assert home.leftovers() == []
-    assert not any(psutil.pid_exists(partition.pid) for partition in again.partitions)
+    assert not any(process_of(one.pid, one.started) for one in again.partitions)
 
 
 def test_an_idle_cluster_counts_the_same_before_and_after_use(state: ClusterState) -> None:

@@ -60,8 +60,8 @@ def test_the_death_of_an_exporter_is_a_signal_and_a_reboot_heals() -> None:
 
 @pytest.mark.usefixtures("two_partitions")
 def test_an_orderly_shutdown_ends_every_call_and_every_process() -> None:
+    process = psutil.Process(cluster.reboot("real", "p0").pid)  # a child, whose exit code we get
     with connect("p0") as p0:
-        process = psutil.Process(p0.facts.pid)
         p0.spawn()
         p0.shutdown()
         assert process.wait(10) == 0

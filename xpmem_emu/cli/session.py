@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from xpmem_emu.live.client import Partition, Task
-    from xpmem_emu.live.cluster import Progress as StepProgress
     from xpmem_emu.live.launcher import Launcher
+    from xpmem_emu.live.starting import Progress as StepProgress
 
 _SHOW_PROGRESS_AFTER_S = 1.0
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)

@@ -12,22 +12,20 @@ or without a name, is never started a second time.
 import errno
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
 
-from xpmem_emu import health
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.life import living, require_dead, start_ticks
-from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder, socket_endpoint
+from xpmem_emu.live.life import living, require_dead
+from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder
 from xpmem_emu.live.places import places
 from xpmem_emu.live.processes import (
     PartitionProcess,
@@ -37,8 +35,16 @@ from xpmem_emu.live.processes import (
     log_tail,
     process_row,
     require_alive,
-    spawn,
     stop,
+)
+from xpmem_emu.live.starting import (
+    Progress,
+    configs_of,
+    described,
+    empty_state,
+    no_progress,
+    start,
+    start_all,
 )
 from xpmem_emu.live.state import (
     STATE_FILE,
@@ -50,26 +56,14 @@ from xpmem_emu.live.state import (
     write_state,
 )
 from xpmem_emu.live.strays import listed, strays_of
-from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, load_image
+from xpmem_emu.live.topology import ClusterSpec
 
 if TYPE_CHECKING:
     from xpmem_emu.live.partition import KernelFactory
 
 UP_TIMEOUT_S = 60.0
-_OWN_COMMAND = (sys.executable, "-m", "xpmem_emu.live.partition")
 _STATUS_TIMEOUT_S = 5.0
 _POLL_S = 0.02
-
-
-class Progress(Protocol):
-    """Hears how far a command is."""
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` steps are done; `what` is the last one, for people."""
-
-
-def no_progress(done: int, total: int, what: str) -> None:
-    """A Progress that tells nobody."""
 
 
 # -- up ---------------------------------------------------------------------------------------
@@ -87,18 +81,14 @@ def up(spec: ClusterSpec, progress: Progress = no_progress,
         _refuse_running(spec.name)
         _clean(spec.name)
         try:
-            configs = _configs(spec, folder)
+            configs = configs_of(spec, folder)
             for config in configs:
                 require_guarded(config)
                 # Now, because without a key we could not tell when it is up.
                 credentials(config.name, config.console, spec.keys)
             make_own_folder(arena_folder(spec.name))
-            state = _empty_state(spec, folder)
-            for done, config in enumerate(configs, start=1):
-                state = state.including(_start(state, config))
-                # Before the next one starts: if we die here, `down` still finds them all.
-                write_state(state)
-                progress(done, 2 * len(configs), f"{config.name} started")
+            state = empty_state(spec, folder)
+            state = start_all(state, configs, progress)
             _wait_active(state, progress, time.monotonic() + timeout_s)
         except BaseException as error:
             _take_down(spec.name, no_progress, keep_logs=isinstance(error, KernelError))
@@ -126,58 +116,6 @@ def _refuse_running(cluster: str) -> None:
             errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
             f"xpmem-emu --cluster {cluster} down, or another --cluster",
         )  # fmt: skip
-
-
-def _configs(spec: ClusterSpec, folder: Path) -> list[PartitionConfig]:
-    """The configuration of each partition. Raises KernelError for anything that is wrong with
-    `spec` before a process exists."""
-    where = {one.partid: one.endpoint or _socket(folder, one, "xpc") for one in spec.partitions}
-    return [_config(spec, folder, one, where) for one in spec.partitions]
-
-
-def _config(spec: ClusterSpec, folder: Path, one: PartitionSpec,
-            where: dict[int, str]) -> PartitionConfig:  # fmt: skip
-    image = one.image or spec.image
-    load_image(image, domain=one.domain, memory=spec.memory)
-    return PartitionConfig(
-        cluster=spec.name, name=one.name, partid=one.partid, image=image, domain=one.domain,
-        memory=spec.memory, listen=one.listen or where[one.partid],
-        console=one.console or _socket(folder, one, "console"),
-        console_listen=one.console_listen,
-        peers={partid: peer for partid, peer in where.items() if partid != one.partid},
-        arena_folder=str(arena_folder(spec.name)),
-        event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
-        lease_s=spec.lease_s, keys=spec.keys, insecure=spec.insecure,
-        health=_socket(folder, one, health.PURPOSE).removeprefix("ipc://"),
-    )  # fmt: skip
-
-
-def _socket(folder: Path, partition: PartitionSpec, purpose: str) -> str:
-    return socket_endpoint(folder / f"{partition.name}.{purpose}")
-
-
-def _empty_state(spec: ClusterSpec, folder: Path) -> ClusterState:
-    return ClusterState(
-        name=spec.name, run_folder=str(folder), arena_folder=str(arena_folder(spec.name)),
-        command=list(spec.command or _OWN_COMMAND), partitions=[], keys=spec.keys,
-    )  # fmt: skip
-
-
-def _start(state: ClusterState, config: PartitionConfig) -> PartitionState:
-    folder = Path(state.run_folder)
-    path, log = folder / f"{config.name}.config.json", folder / f"{config.name}.log"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(config)))
-    pid = spawn([*state.command, "--config", str(path)], log)
-    return _described(config, pid, path, log)
-
-
-def _described(config: PartitionConfig, pid: int, path: Path, log: Path) -> PartitionState:
-    return PartitionState(
-        name=config.name, partid=config.partid, image=config.image, pid=pid,
-        domain=load_image(config.image, domain=config.domain).domain,
-        started=start_ticks(pid), console=config.console,
-        endpoint=config.listen, config=str(path), log=str(log),
-    )  # fmt: skip
 
 
 # -- waiting for partitions -------------------------------------------------------------------
@@ -328,7 +266,7 @@ def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionS
             )
         require_dead(Path(state.arena_folder), old.partid)
         config = msgspec.json.decode(Path(old.config).read_bytes(), type=PartitionConfig)
-        new = _start(state, config)
+        new = start(state, config)
         write_state(state.including(new))
         alone = msgspec.structs.replace(state, partitions=[new])
         _wait_active_with(alone, new, set(), time.monotonic() + timeout_s)
@@ -369,7 +307,7 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: "KernelFactory") -> int:
     log goes to stderr. Clients and `ps` of this host find it. Result: the exit code. Raises
     KernelError."""
     with locked(spec.name) as folder:
-        config = {one.name: one for one in _configs(spec, folder)}.get(name)
+        config = {one.name: one for one in configs_of(spec, folder)}.get(name)
         if config is None:
             names = ", ".join(one.name for one in spec.partitions)
             raise KernelError(
@@ -381,10 +319,10 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: "KernelFactory") -> int:
         try:
             state = read_state(spec.name)
         except KernelError:
-            state = _empty_state(spec, folder)
+            state = empty_state(spec, folder)
         path = folder / f"{name}.config.json"
         path.write_bytes(msgspec.json.encode(config))
-        here = _described(config, os.getpid(), path, Path("/dev/stderr"))
+        here = described(config, os.getpid(), path, Path("/dev/stderr"))
         write_state(msgspec.structs.replace(state.including(here), keys=spec.keys))
     from xpmem_emu.live import partition
 

@@ -46,6 +46,7 @@ from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.room import make_room
 from xpmem_emu.live.stream import Stream
 from xpmem_emu.live.topology import load_image
+from xpmem_emu.live.zygote import fork_each
 from xpmem_emu.trace import Record
 
 EXIT_PANIC = 70
@@ -266,9 +267,15 @@ def run(config: PartitionConfig, boot_kernel: KernelFactory) -> int:
 def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
     """The command line of a partition process. Result: the exit code."""
     parser = argparse.ArgumentParser(description="Run one partition.")
-    parser.add_argument("--config", type=Path, required=True, help="a PartitionConfig as JSON")
-    text = parser.parse_args(arguments).config.read_bytes()
-    return run(msgspec.json.decode(text, type=PartitionConfig), boot_kernel)
+    parser.add_argument(
+        "--config", type=Path, action="append", required=True,
+        help="a PartitionConfig as JSON; several: a process for each (see live.zygote)",
+    )  # fmt: skip
+    configs = parser.parse_args(arguments).config
+    config = configs[0] if len(configs) == 1 else fork_each(configs)
+    if config is None:
+        return 0
+    return run(msgspec.json.decode(config.read_bytes(), type=PartitionConfig), boot_kernel)
 
 
 def _log_to_stderr(config: PartitionConfig) -> None:

@@ -37,19 +37,48 @@ def end(partitions: Sequence[PartitionState | Life], ended: Callable[[int], None
         tell(process, signal.SIGTERM)
         tell(process, signal.SIGCONT)
 
-    def gone(process: psutil.Process) -> None:
-        ended(process.pid)
-
-    _, stubborn = psutil.wait_procs(processes, timeout=END_PATIENCE_S, callback=gone)
-    end_now(stubborn, gone)
+    end_now(_wait_ended(processes, ended), ended)
 
 
 def end_now(processes: Sequence[psutil.Process],
-            gone: Callable[[psutil.Process], None] | None = None) -> None:  # fmt: skip
+            ended: Callable[[int], None] = lambda _pid: None) -> None:  # fmt: skip
     """SIGKILL, and wait until they are gone."""
     for process in processes:
         tell(process, signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=END_PATIENCE_S, callback=gone)
+    _wait_ended(processes, ended)
+
+
+def _wait_ended(processes: Sequence[psutil.Process],
+                ended: Callable[[int], None]) -> list[psutil.Process]:  # fmt: skip
+    """Wait with patience; `ended` hears of each. Result: who did not end."""
+    deadline = time.monotonic() + END_PATIENCE_S
+    left = list(processes)
+    while True:
+        for process in [one for one in left if _has_ended(one)]:
+            left.remove(process)
+            ended(process.pid)
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """A zombie has: it need not be our child, and who adopted it may never look, as the first
+    process of a container."""
+    try:
+        process.wait(0)  # if it is our child, it does not stay one
+    except psutil.TimeoutExpired:
+        return _status(process) in (None, psutil.STATUS_ZOMBIE)
+    return True
+
+
+def _status(process: psutil.Process) -> str | None:
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return None
+
+
 
 
 def tell(process: psutil.Process, number: signal.Signals) -> None:

@@ -1,0 +1,112 @@
+"""Many partitions out of one process: recorded before they begin, gone if nobody does."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live import cluster, processes
+from xpmem_emu.live.state import PartitionState, read_state, start_ticks
+from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
+
+from .conftest import Home
+from .loops import patiently
+
+pytestmark = pytest.mark.live
+
+ZYGOTE = (
+    sys.executable, "-c",
+    "import sys; from pathlib import Path; from xpmem_emu.live.zygote import fork_each\n"
+    "config = fork_each([Path(name) for name in sys.argv[2::2]])\n"
+    "if config is not None: print('I am', config.name, flush=True); sys.stdin.read()",
+)  # fmt: skip
+
+
+def configs(folder: Path) -> list[Path]:
+    return [folder / f"{name}{CONFIG_SUFFIX}" for name in ("p0", "p1")]
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_ended(pids: list[int]) -> None:
+    patiently(lambda: all(map(ended, pids)), "they end")
+
+
+def test_each_child_begins_when_all_are_recorded_and_writes_its_own_log(tmp_path: Path) -> None:
+    with forked(ZYGOTE, configs(tmp_path)) as pids:
+        assert len({os.getsid(pid) for pid in pids}) == 2
+        assert [log_of(path).read_text() for path in configs(tmp_path)] == ["", ""]
+    wait_ended(pids)
+    for path in configs(tmp_path):
+        assert log_of(path).read_text() == f"I am {path.name}\n"
+
+
+def test_children_whose_launcher_is_gone_end_without_a_trace(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def launch_and_go() -> None:
+        with forked(ZYGOTE, configs(tmp_path)) as children:
+            pids.extend(children)
+            assert not any(map(ended, pids))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch_and_go()
+    wait_ended(pids)
+    assert [log_of(path).read_text() for path in configs(tmp_path)] == ["", ""]
+
+
+def test_a_zygote_that_cannot_begin_says_why(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", "raise SystemExit('out of luck')")
+    with pytest.raises(KernelError) as refused, forked(command, configs(tmp_path)):
+        pytest.fail("nobody was started")
+    assert refused.value.errno == errno.ECHILD
+    assert "out of luck" in refused.value.cause
+
+
+def test_partitions_of_one_up_are_told_apart_by_their_names(home: Home) -> None:
+    cluster.up(ClusterSpec(name="t", partitions=numbered(2), memory=1 << 20))
+    rows = read_state("t").partitions
+    assert [psutil.Process(one.pid).name() for one in rows] == ["p0", "p1"]
+    assert len({tuple(psutil.Process(one.pid).cmdline()) for one in rows}) == 1
+
+
+@contextmanager
+def stranger_zombie() -> Iterator[int]:
+    """The pid of a process that has ended and is another's child, who does not look."""
+    code = (
+        "import os, signal, sys\n"
+        "pid = os.fork()\n"
+        "if pid == 0: signal.pause()\n"
+        "print(pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        yield int(parent.stdout.readline())
+
+
+def test_an_adopted_process_that_nobody_reaps_has_ended_all_the_same() -> None:
+    with stranger_zombie() as pid:
+        row = PartitionState(
+            name="p0", partid=0, image="", pid=pid, domain="", started=start_ticks(pid),
+            console="", endpoint="", config="", log="",
+        )  # fmt: skip
+        heard: list[int] = []
+        processes.end([row], heard.append)
+        assert heard == [pid]
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
