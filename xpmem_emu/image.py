@@ -79,9 +79,25 @@ class Xpc(_Section, frozen=True):
     discovery_interval: Nanoseconds = Nanoseconds(250_000_000)
     heartbeat_interval: Nanoseconds = Nanoseconds(100_000_000)
     heartbeat_check: Nanoseconds = Nanoseconds(400_000_000)
+    heartbeat_peers: Positive = 3
+    """Up to so many peers these two hold; with more, both grow in proportion (`heartbeats`)."""
     disengage_limit: Nanoseconds = Nanoseconds(2_000_000_000)
     control_attempt: Nanoseconds = Nanoseconds(250_000_000)
     control_tries: Positive = 8
+
+    def heartbeats(self, peers: int) -> tuple[int, int]:
+        """Nanoseconds between two heartbeats to the same peer, and between two checks.
+
+        Everybody beats for everybody, so at a fixed interval the messages of a cluster grow with
+        its square: sixteen partitions that do nothing would keep half a processor busy, and a
+        check as short as for two would find healthy ones late. Bounded are the heartbeats that
+        one partition sends in a second.
+        """
+        most = max(peers, self.heartbeat_peers)
+        return (
+            self.heartbeat_interval * most // self.heartbeat_peers,
+            self.heartbeat_check * most // self.heartbeat_peers,
+        )
 
 
 class Deadlines(_Section, frozen=True):

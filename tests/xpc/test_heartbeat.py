@@ -3,6 +3,7 @@
 import pytest
 
 from tests.xpc.world import World, image
+from xpmem_emu.image import Xpc
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.frame import Header, encode
@@ -124,3 +125,35 @@ def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(
     assert partition.counters.activations == 2
     world[1].stopped = True
     assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, SECOND)
+
+
+def test_a_partition_sends_no_more_heartbeats_a_second_the_more_peers_it_has() -> None:
+    few, many = Xpc(heartbeat_peers=3).heartbeats(3), Xpc(heartbeat_peers=3).heartbeats(15)
+    assert few == (100 * MILLISECOND, 400 * MILLISECOND)
+    assert many == (500 * MILLISECOND, 2 * SECOND)
+
+    def beats(partitions: int) -> int:
+        world = World(partitions, config=image(heartbeat_peers=1))
+        world.connect()
+        sent = 0
+
+        def count(src: int, dst: int, kind: str) -> bool:
+            nonlocal sent
+            sent += src == 0 and kind == "HEARTBEAT"
+            return False
+
+        world.drop = count
+        world.run(10 * SECOND)
+        assert world.all_active()
+        return sent
+
+    assert abs(beats(2) - beats(6)) <= 5
+
+
+def test_in_a_larger_cluster_a_peer_that_stops_counting_is_given_up_as_many_times_later() -> None:
+    world = World(5, config=image(heartbeat_peers=1))
+    world.connect()
+    world[1].stopped = True
+    start_ns = world.now_ns
+    assert world.run_until(lambda: world[0].state(1) is ActState.DEACTIVATING)
+    assert 1200 * MILLISECOND <= world.now_ns - start_ns <= 3200 * MILLISECOND

@@ -217,8 +217,8 @@ class Knobs(msgspec.Struct, frozen=True):
             faults=Faults(self.after, self.before, self.batch, self.collisions),
             xpc=Xpc(
                 slots=self.slots, payload=Bytes(1 << 16), discovery_interval=ms(50),
-                heartbeat_interval=ms(30), heartbeat_check=ms(100), disengage_limit=ms(150),
-                control_attempt=ms(25), control_tries=8,
+                heartbeat_interval=ms(30), heartbeat_check=ms(100), heartbeat_peers=64,
+                disengage_limit=ms(150), control_attempt=ms(25), control_tries=8,
             ),
             deadlines=Deadlines(
                 fault_attempt=ms(25), fault_tries=3, fault_wait_max=ms(400),

@@ -5,7 +5,7 @@ dead (T19), because nothing says that its threads run. A partition that stops co
 says so with the offline form and is not missed; only its deadlines apply. Facts 3.4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from xpmem_emu.failpoints.points import XPC_BEAT
 from xpmem_emu.xpc.activation import ActState
@@ -41,19 +41,27 @@ class Heart:
         self._offline = False
 
 
-async def beat_and_check(local: Local, partitions: Iterable[Partition]) -> None:
+async def beat_and_check(local: Local, partitions: Collection[Partition]) -> None:
     """The thread xpc_hb."""
-    xpc = local.image.xpc
-    beat_ns, check_ns = local.now_ns, local.now_ns + xpc.heartbeat_check
+    interval_ns, every_ns = local.image.xpc.heartbeats(len(partitions))
+    beat_ns, check_ns = local.now_ns, local.now_ns + every_ns
     while await local.pause(min(beat_ns, check_ns)):
         if local.now_ns >= beat_ns:
-            beat_ns = local.now_ns + xpc.heartbeat_interval
+            beat_ns = _round_up(local.now_ns, interval_ns)
             skipped = local.failpoints.armed and local.failpoints.failing(XPC_BEAT)
             for partition in partitions:
                 if partition.state in _BEATING and not skipped:
                     partition.say_heartbeat()
         if local.now_ns >= check_ns:
-            check_ns = local.now_ns + xpc.heartbeat_check
+            # Not rounded: a check soon after one that came late would miss who is well.
+            check_ns = local.now_ns + every_ns
             for partition in partitions:
                 if partition.state is ActState.ACTIVE and not partition.remote.progressed():
                     partition.deactivate(Reason.NO_HEARTBEAT, "xpc/heartbeat:check")
+
+
+def _round_up(now_ns: int, every_ns: int) -> int:
+    """The next multiple of `every_ns`, as Linux's `round_jiffies_up` has it: partitions of one
+    host, whose clocks agree, wake together, and each wakes once for the beats of all others
+    instead of once for each."""
+    return now_ns - now_ns % every_ns + every_ns
