@@ -26,6 +26,7 @@ from xpmem_emu.sim.breaks import (
     sharing,
     slips_exporting,
     slips_importing,
+    slips_refusing,
     tasks,
 )
 
@@ -270,6 +271,21 @@ MUTANTS = {
                 slips_exporting.recall_end_wakes_nobody),
         _mutant("sequence_not_bumped", "recalls have the number of the one before", "S4 S1",
                 slips_exporting.sequence_not_bumped),
+        # -- slips of what must be refused
+        _mutant("strangers_release", "tasks use and release each other's permits", "S13",
+                slips_refusing.strangers_release, "chaos-wrongs"),
+        _mutant("strangers_attach", "tasks attach through each other's permits", "S13",
+                slips_refusing.strangers_attach, "chaos-wrongs"),
+        _mutant("strangers_remove", "tasks remove each other's segments", "S13",
+                slips_refusing.strangers_remove, "chaos-wrongs"),
+        _mutant("odd_mode_taken", "segments have modes that there are not", "S13",
+                slips_refusing.odd_mode_taken, "chaos-wrongs"),
+        _mutant("empty_segment_made", "segments have no bytes", "S13",
+                slips_refusing.empty_segment_made, "chaos-wrongs"),
+        _mutant("unaligned_segment_made", "segments have no whole pages", "S13",
+                slips_refusing.unaligned_segment_made, "chaos-wrongs"),
+        _mutant("segment_beyond_end", "segments end beyond user space", "S13",
+                slips_refusing.segment_beyond_end, "chaos-wrongs"),
     )
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ What it knows, and what it forgets where calls cross, is in `sim.shadow`.
 
 from collections.abc import Callable, Mapping
 
+from xpmem_emu.failpoints.events import FailpointSet
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
@@ -21,6 +22,7 @@ from xpmem_emu.sim.checkers.raw import page_bytes
 from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, Accesses
 from xpmem_emu.sim.shadow.cells import Clock
 from xpmem_emu.sim.shadow.files import Files
+from xpmem_emu.sim.shadow.refusals import judged, refusal
 from xpmem_emu.sim.shadow.sharing import Sharing
 from xpmem_emu.sim.shadow.spaces import Finish, Spaces
 from xpmem_emu.sim.shadow.stores import Stores
@@ -47,6 +49,8 @@ class Shadow(Checker):
         self._accesses = Accesses(
             self._clock, self._machines, segments, stores, self._step, self._bound
         )
+        self._armed: set[int] = set()
+        """Partitions where a failpoint was set: there any call may fail with any errno."""
         self._open: dict[int, tuple[int, int, Finish]] = {}
         """Calls under way: (partition, begin, what to do with the answer)."""
 
@@ -54,7 +58,7 @@ class Shadow(Checker):
         """Boots, and tasks that end."""
         return {
             KernelBoot: self._booted, KernelPanic: self._panicked, TaskSignal: self._signalled,
-            TaskExit: self._exited,
+            TaskExit: self._exited, FailpointSet: self._failpoint,
         }  # fmt: skip
 
     def _inherited(self, task: Task, vpn: int, page: Page) -> bool:
@@ -159,7 +163,22 @@ class Shadow(Checker):
                 at.poisoned = at.poisoned or call.home == at.partid
                 return None
         task = at.tasks.get(getattr(call, "pid", 0))
-        return None if task is None else self._of_task(at, task, request, bulk)
+        if task is None:
+            return None
+        expected = refusal(at, task, call, self._sharing.segments)
+        finish = self._of_task(at, task, request, bulk)
+        return self._refused(at.partid, call, expected, finish) if expected else finish
+
+    def _refused(
+        self, partid: int, call: calls.Call, expected: set[int], finish: Finish | None
+    ) -> Finish:
+        def wrong(text: str) -> None:
+            self.scene.report(RIGHTS, partid, f"{call.__struct_config__.tag}: {text}")
+
+        return judged(expected, lambda: partid not in self._armed, wrong, finish)
+
+    def _failpoint(self, partid: int, event: FailpointSet) -> None:
+        self._armed.add(partid)
 
     def _of_task(
         self, at: Machine, task: Task, request: Request, bulk: bytes

@@ -28,6 +28,7 @@ from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.sim.workloads.sharing import sharing
 from xpmem_emu.sim.workloads.storm import storm
 from xpmem_emu.sim.workloads.window import window
+from xpmem_emu.sim.workloads.wrongs import wrongs
 
 WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "sharing": sharing,
@@ -50,6 +51,7 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "window": window,
     "crowd": crowd,
     "rush": rush,
+    "wrongs": wrongs,
     "crossed": crossed,
     "stranded": stranded,
     "overdue": overdue,
