@@ -228,18 +228,27 @@ def test_a_dead_partition_is_told_and_left_out(live: Live) -> None:
     assert live.ok("ps").count("running") == 3
 
 
-@pytest.mark.parametrize("size", [1, 10_001])
-def test_the_demo_is_valid_for_files_of_any_size(
-    live: Live, tmp_path: Path, size: int
-) -> None:
+def test_the_demo_is_valid_for_a_file_of_any_size(live: Live, tmp_path: Path) -> None:
     file = tmp_path / "[red]file.bin"
-    file.write_bytes(os.urandom(size))
+    file.write_bytes(os.urandom(10_001))
     outcome = live("demo", str(file))
     assert outcome.code == 0, outcome.out
     assert outcome.out.endswith("\nverdict: valid\n")
     assert "WRONG" not in outcome.out
     assert "INVALIDATE_ACK" in outcome.out
     assert file.name in outcome.out
+
+
+def test_the_demo_as_a_document_is_claims_and_verdict(live: Live, tmp_path: Path) -> None:
+    file = tmp_path / "one byte"
+    file.write_bytes(b"x")
+    outcome = live("demo", str(file), "-o", "json")
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert (told["schema"], told["verdict"], told["failed"]) == ("xpmem-emu/demo/v1", "valid", 0)
+    assert all(claim["holds"] for claim in told["claims"])
+    assert f"{len(told['claims'])} claims" not in outcome.out
+    assert "p1 is killed (-9)" in outcome.err
 
 
 def test_a_demo_without_its_file_or_room_is_refused(live: Live, tmp_path: Path) -> None:

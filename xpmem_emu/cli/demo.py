@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from xpmem_emu.cli.demo_stage import Script, Stage, staged, wait_until
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.memory import PIECE, download, upload
-from xpmem_emu.cli.output import Row, grid, whole
+from xpmem_emu.cli.output import Format, Row, grid, output_option, show_record, whole
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.units import PAGE_SIZE, format_time, page_align_up
 
@@ -33,8 +33,8 @@ _OWN_FILE_BYTES = 32 << 20
 _SPARE_MEMORY = 16 << 20
 _ADDRESSES = {"p1": 0x1000_0000_0000, "p2": 0x2000_0000_0000}
 _GREETING = b"written by p2"
-_NOTICE_S = 8.0
-"""Longest that losing a partition may take: heartbeat check, disengage limit, and some room."""
+_NOTICE_S = 20.0
+"""Longest that losing a partition may take: two heartbeat checks, disengage limit, and room."""
 _RECALL_KINDS = ("INVALIDATE", "INVALIDATE_ACK")
 
 
@@ -58,26 +58,35 @@ class Sharing:
 
 @click.command(cls=Command)
 @click.argument("file", required=False, metavar="[FILE]", shell_complete=completion.files)
+@output_option
 @pass_session
-def demo(session: Session, file: str | None) -> ExitCode:
+def demo(session: Session, file: str | None, output: Format) -> ExitCode:
     """Watch memory being shared, recalled and survived; ends with a verdict.
 
     FILE is what is shared; without it, 32 MiB of random bytes.
     """
-    script = Script()
+    script = Script(aside=not output.for_people)
     with terminated_like_interrupted(), _file(file) as path:
         memory = page_align_up(path.stat().st_size) + _SPARE_MEMORY
         with staged(session.emulator, script, 3, memory) as stage:
             _tell_story(stage, path)
-    return _verdict(script)
+    return _verdict(script, output)
 
 
-def _verdict(script: Script) -> ExitCode:
+def _verdict(script: Script, output: Format) -> ExitCode:
     wrong = [claim for claim in script.claims if not claim.holds]
+    verdict = "invalid" if wrong else "valid"
+    if not output.for_people:
+        record = {
+            "verdict": verdict, "claims": [asdict(claim) for claim in script.claims],
+            "failed": len(wrong), "took_ns": script.took_ns,
+        }  # fmt: skip
+        click.echo(show_record("demo", record, output))
+        return exit_code(not wrong)
     for claim in wrong:
         script.console.print(f"failed: {claim.text}: {claim.found}", markup=False, soft_wrap=True)
     script.console.print(f"{len(script.claims)} claims checked, {len(wrong)} failed")
-    script.console.print(f"verdict: {'invalid' if wrong else 'valid'}")
+    script.console.print(f"verdict: {verdict}")
     return exit_code(not wrong)
 
 

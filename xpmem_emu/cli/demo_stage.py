@@ -22,7 +22,7 @@ from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import Row, whole
 from xpmem_emu.cli.session import Emulator
 from xpmem_emu.live.paths import arena_folder, arena_note, run_folder
-from xpmem_emu.units import format_size
+from xpmem_emu.units import SECOND, format_size
 
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition
@@ -90,15 +90,20 @@ class Screen(Console):
 class Script:
     """What is told and claimed, printed as it happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, aside: bool = False) -> None:
+        """`aside`: on stderr, because stdout is for the result."""
         self.claims: list[Claim] = []
-        self.console = Screen(highlight=False)
+        self.console = Screen(highlight=False, stderr=aside)
         self._begun = time.monotonic()
+
+    @property
+    def took_ns(self) -> int:
+        """How long it is told already."""
+        return round((time.monotonic() - self._begun) * SECOND)
 
     def tell(self, text: str) -> None:
         """Says what happens, with the time since the beginning."""
-        since_s = time.monotonic() - self._begun
-        self.console.print(f"[dim]{since_s:6.2f} s[/dim]  {escape(text)}", soft_wrap=True)
+        self.console.print(f"[dim]{self.took_ns / SECOND:6.2f} s[/dim]  {escape(text)}", soft_wrap=True)
 
     def claim(self, text: str, holds: bool, found: str) -> None:
         """Says what was found, and keeps it for the verdict."""
@@ -154,7 +159,8 @@ def staged(emulator: Emulator, script: Script, count: int, memory: int) -> Itera
     if note := arena_note():
         script.tell(note)
     _require_room(name, count * memory)
-    spec = ClusterSpec(name, numbered(count), memory=memory, event_log=True)
+    # Nothing here is about being quick to give somebody up, and the machine may be busy.
+    spec = ClusterSpec(name, numbered(count), "patient", memory, event_log=True)
     names = [one.name for one in spec.partitions]
     try:
         cluster.up(spec, lambda _done, _all, what: script.tell(what))
