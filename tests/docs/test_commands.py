@@ -16,7 +16,7 @@ import pytest
 from xpmem_emu.cli.main import cli
 from xpmem_emu.live.paths import arena_place
 
-from .exceptions import AFTER, ANY_ORDER, BEFORE, CODES, NOT_RUN, ON_CONTAINERS, SMALLER
+from .exceptions import AFTER, ANY_ORDER, BEFORE, CODES, NOT_RUN, ON_CONTAINERS, PROGRESS, SMALLER
 from .pages import PAGES, ROOT, Shown, commands, mentions
 from .shell import Said, environment, kept, missing, typed
 
@@ -91,7 +91,8 @@ def _differences(shown: Shown, line: str, said: Said) -> Iterator[str]:
     if said.code != expected:
         yield f"{shown.place}\n  ends with {said.code}, not {expected}: {said.lines[-5:]}"
     if shown.output:
-        for each in missing(shown.output, said.lines, line not in ANY_ORDER):
+        lines = [each for each in said.lines if not re.fullmatch(PROGRESS, each)]
+        for each in missing(shown.output, lines, line not in ANY_ORDER):
             yield f"{shown.place}\n  {each}\n  among {said.lines}"
 
 

@@ -103,7 +103,8 @@ class Script:
 
     def tell(self, text: str) -> None:
         """Says what happens, with the time since the beginning."""
-        self.console.print(f"[dim]{self.took_ns / SECOND:6.2f} s[/dim]  {escape(text)}", soft_wrap=True)
+        self.console.print(f"[dim]{self.took_ns / SECOND:6.2f} s[/dim]  {escape(text)}",
+                           soft_wrap=True)  # fmt: skip
 
     def claim(self, text: str, holds: bool, found: str) -> None:
         """Says what was found, and keeps it for the verdict."""

@@ -6,7 +6,6 @@ was explored until then is told all the same.
 """
 
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -20,7 +19,9 @@ from xpmem_emu.cli.arguments import JOBS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
+from xpmem_emu.cli.lines import of_pieces, on_terminal
 from xpmem_emu.cli.output import Format, output_option, show_record
+from xpmem_emu.cli.progress import say
 from xpmem_emu.sim.explore.search import Explored, Retold, explore, retell
 from xpmem_emu.sim.explore.tree import DEPTH_MAX, Found
 from xpmem_emu.sim.explore.world import World
@@ -128,17 +129,20 @@ def _explore(
 
 
 def _watched(name: str, steps: Iterable[tuple[Explored, int, int]]) -> Iterator[Explored]:
-    """With a progress bar on a terminal: of the first deviations, how many were gone into."""
-    console = Console(file=sys.stderr)
+    """With a progress bar, or lines: of the first deviations, how many were gone into."""
+    tell = of_pieces(say)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("{task.fields[schedules]:,} schedules"), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal,
+    with Progress(*columns, console=Console(stderr=True), disable=not on_terminal(),
                   transient=True) as progress:  # fmt: skip
         bar = progress.add_task(name, schedules=0)
         for explored, done, total in steps:
             progress.update(bar, description=f"{name}, {explored.deviations} deviations",
                             completed=done, total=total,
                             schedules=explored.tally.total)  # fmt: skip
+            if not on_terminal():
+                tell(f"{name}, {explored.deviations} deviations: {done} of {total} gone into, "
+                     f"{explored.tally.total:,} schedules")  # fmt: skip
             yield explored
 
 

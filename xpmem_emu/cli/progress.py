@@ -1,9 +1,9 @@
-"""Progress of work that comes in items, on a terminal and nowhere else."""
+"""Progress of work that comes in items: a bar on a terminal, and else a line now and then."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,6 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from xpmem_emu.cli.lines import of_pieces, on_terminal
+from xpmem_emu.cli.session import Session
 
 T = TypeVar("T")
 
@@ -33,9 +36,25 @@ class Speed(ProgressColumn):
 
 def tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
     """The items, with a bar that counts them in `unit`."""
-    console = Console(file=sys.stderr)
+    if not on_terminal():
+        yield from _told(items, total, unit)
+        return
     columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                Speed(unit))  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal,
-                  transient=True) as progress:  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(items, total=total)
+
+
+def _told(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+    tell = of_pieces(say)
+    for done, item in enumerate(items, start=1):
+        tell(f"{done} of {total} {unit}")
+        yield item
+
+
+def say(text: str) -> None:
+    """Tells people on stderr, unless they asked for quiet."""
+    context = click.get_current_context(silent=True)
+    session = context and context.find_object(Session)
+    if session:
+        session.say(text)

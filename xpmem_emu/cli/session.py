@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from xpmem_emu.cli.failure import CommandFailed
+from xpmem_emu.cli.lines import SHOWN_AFTER_S, of_pieces, of_steps, on_terminal
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, show_rows
 from xpmem_emu.cli.parameters import TaskRef
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from xpmem_emu.live.launcher import Launcher
     from xpmem_emu.live.starting import Progress as StepProgress
 
-_SHOW_PROGRESS_AFTER_S = 1.0
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 """There is no process behind the console of a partition that the cluster has."""
 _CONNECTS_AT_ONCE = 16
@@ -234,9 +234,16 @@ class Session:
         from rich.progress import DownloadColumn, TransferSpeedColumn
 
         columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
+        tell = None if hidden or on_terminal() else of_pieces(self.say)
         with self._bar(*columns, hidden=hidden) as bar:
             task = bar.add_task(label, total=total)
-            yield lambda count: bar.update(task, advance=count)
+
+            def advance(count: int) -> None:
+                bar.update(task, advance=count)
+                if tell is not None:
+                    tell(f"{label}: {bar.tasks[task].completed:.0f} of {total} bytes")
+
+            yield advance
 
     @contextmanager
     def steps(self, label: str) -> Iterator["StepProgress"]:
@@ -244,11 +251,12 @@ class Session:
         what the last one was."""
         from rich.progress import MofNCompleteColumn
 
+        tell = self.detail if self.verbosity > 0 or on_terminal() else of_steps(self.say)
         with self._bar(MofNCompleteColumn()) as bar:
             task = bar.add_task(label, total=None)
 
             def advance(done: int, total: int, what: str) -> None:
-                self.detail(what)
+                tell(what)
                 bar.update(task, completed=done, total=total)
 
             yield advance
@@ -262,10 +270,10 @@ class Session:
         console = Console(stderr=True)
         bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns,
                        console=console, transient=True)  # fmt: skip
-        if hidden or not console.is_terminal or self.verbosity < 0:
+        if hidden or not on_terminal() or self.verbosity < 0:
             yield bar
             return
-        appear = threading.Timer(_SHOW_PROGRESS_AFTER_S, bar.start)
+        appear = threading.Timer(SHOWN_AFTER_S, bar.start)
         appear.start()
         try:
             yield bar

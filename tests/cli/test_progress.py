@@ -1,0 +1,87 @@
+"""Progress where stderr is no terminal: lines, and no control codes."""
+
+import os
+import pty
+import sys
+
+import click
+import pytest
+
+from xpmem_emu.cli import lines
+from xpmem_emu.cli.lines import Lines
+from xpmem_emu.cli.progress import tracked
+
+from .fake import FakeEmulator
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the time in which nothing is said."""
+    monkeypatch.setattr(lines, "SHOWN_AFTER_S", 0.0)
+    monkeypatch.setattr(lines, "_EVERY_S", 0.0)
+
+
+def test_nothing_is_said_of_what_is_over_soon_and_then_a_line_now_and_then() -> None:
+    clock, said = Clock(), list[str]()
+    tell = Lines(said.append, 1.0, 10.0, clock)
+    for second in range(14):
+        clock.now = 100.0 + second
+        tell(f"after {second} s")
+    assert said == ["after 1 s", "after 11 s"]
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "told"),
+    [(0, "p0 started\np1 started\n"), (1, "p0 started\np1 started\n"), (-1, "")],
+)
+@pytest.mark.usefixtures("at_once")
+def test_each_step_has_a_line(
+    capfd: pytest.CaptureFixture[str], verbosity: int, told: str
+) -> None:
+    session = FakeEmulator().session()
+    session.verbosity = verbosity
+    with session.steps("starting") as progress:
+        progress(1, 2, "p0 started")
+        progress(2, 2, "p1 started")
+    assert capfd.readouterr() == ("", told)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_copy_tells_how_far_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    with FakeEmulator().session().transfer("copying", 300) as advance:
+        advance(100)
+        advance(200)
+    assert capfd.readouterr().err == "copying: 100 of 300 bytes\ncopying: 300 of 300 bytes\n"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_items_are_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    context = click.Context(click.Command("sim"), obj=FakeEmulator().session())
+    with context:
+        assert list(tracked("ab", 2, "seeds")) == ["a", "b"]
+    assert capfd.readouterr().err == "1 of 2 seeds\n2 of 2 seeds\n"
+
+
+def test_a_terminal_has_a_bar_unless_it_can_show_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours), os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setenv("TERM", "xterm")
+        assert lines.on_terminal()
+        monkeypatch.setenv("TERM", "dumb")
+        assert not lines.on_terminal()
+
+
+def test_a_log_has_no_bar_though_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not lines.on_terminal()
