@@ -51,7 +51,7 @@ CODES = {
 ANY_ORDER = ("xpmem-emu demo ./python3.11",)
 """Where lines depend on who answers first."""
 
-PROGRESS = r"p\d+ (started|active|ended)"
+PROGRESS = r"(p\d+|\d+ partitions) (started|active|ended)"
 """Lines of slow machines: here stderr is no terminal, where progress is a bar."""
 
 BEFORE = {"faults.md": ["xpmem-emu up -n 3 --image patient"]}
