@@ -56,6 +56,7 @@ UNJUDGED: Mapping[str, str] = {
     "S15": "needs the tables of each partition",
     "S16": "needs the tables of each partition",
     "S18": "needs the tables of each partition",
+    "S19": "needs calls and answers",
     "L6": "needs calls and answers",
     "L7": "needs the queues of each partition",
 }

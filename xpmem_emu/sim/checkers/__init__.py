@@ -12,6 +12,7 @@ from xpmem_emu.sim.checkers.containment import Containment
 from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.exposure import Exposure
 from xpmem_emu.sim.checkers.expulsions import Expulsions
+from xpmem_emu.sim.checkers.forks import Forks
 from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.installs import Installs
 from xpmem_emu.sim.checkers.mappings import Mappings
@@ -34,5 +35,5 @@ def all_checkers(scene: Scene) -> list[Checker]:
         Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
         Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
         Proofs(scene), Permits(scene), Tables(scene), Priority(scene),
-        Endings(scene), Agreement(scene), Waits(scene),
+        Endings(scene), Agreement(scene), Waits(scene), Forks(scene),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from xpmem_emu.sim.workloads.devices import devices
 from xpmem_emu.sim.workloads.exits import exits
 from xpmem_emu.sim.workloads.extremes import extremes
 from xpmem_emu.sim.workloads.files import files
+from xpmem_emu.sim.workloads.forks import forks
 from xpmem_emu.sim.workloads.handover import handover
 from xpmem_emu.sim.workloads.held import crossed, overdue, stranded
 from xpmem_emu.sim.workloads.kills import kills
@@ -51,6 +52,7 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "window": window,
     "crowd": crowd,
     "rush": rush,
+    "forks": forks,
     "wrongs": wrongs,
     "crossed": crossed,
     "stranded": stranded,
