@@ -121,3 +121,34 @@ def test_each_atomic_operation_takes_the_operands_that_it_needs(shell: Shell) ->
         assert shell("amo", word, *arguments).code == 64
     assert shell.ok("amo", word, "compare_swap", "9", "--compare", "0") == "0"
     assert shell.ok("amo", word, "fetch") == "9"
+
+
+def test_text_may_break_anywhere_between_two_pieces(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "schräg, überall — 𝄞"
+    size = str(len(text.encode()))
+    handle = shell.ok("attach", shell.ok("export", "--size", "4K", "--on", "p0"), "--on", "p1")
+    shell.ok("store", handle, text)
+    for module in (memory, data):
+        monkeypatch.setattr(module, "PIECE", 3)
+    assert shell.ok("load", handle, size, "--text") == text
+    assert shell.ok("load", handle, size) == text.encode().hex()
+    assert shell.ok("load", handle, "9", "--text") == "schräg, "
+    # In the middle of a character.
+    assert shell.ok("load", handle, "5", "--text") == "schr\\xc3"
+
+
+@pytest.mark.parametrize(
+    ("option", "size", "what"),
+    [(("--int",), 1025, "number"), (("-o", "json"), (16 << 20) + 1, "document")],
+)
+def test_what_is_made_whole_in_memory_is_bounded(
+    shell: Shell, option: tuple[str, ...], size: int, what: str
+) -> None:
+    handle = shell.ok("attach", shell.ok("export", "--size", "32M", "--on", "p0"), "--on", "p1")
+    outcome = shell("load", handle, str(size), *option)
+    assert outcome.code == 1
+    assert f"(E2BIG): {size} bytes are too many for one {what}: at most {size - 1}" in outcome.err
+    assert f"cp {handle} FILE --size {size}" in outcome.err
+    assert shell.ok("load", handle, str(min(size - 1, 4096)), *option)

@@ -289,3 +289,22 @@ def connect_when_up(endpoint: str) -> Partition:
 
     assert wait_until(answers, 60)
     return found[0]
+
+
+def test_a_large_load_takes_no_more_memory_than_a_small_one(live: Live) -> None:
+    size = 24 << 20
+    handle = live.ok("export", "--size", str(size), "--on", "p0")
+
+    def resident(count: int) -> int:
+        """The most KiB that the command had at any time."""
+        child = subprocess.Popen(
+            [sys.executable, "-m", "xpmem_emu", "--cluster", live.name, "load", handle, str(count)],
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        return used.ru_maxrss
+
+    # Pieces of 1 MiB, as bytes, as text and on their way.
+    assert resident(size) - resident(1) < 12 << 10

@@ -5,13 +5,15 @@ signal. A copy is compared with the room there is before its first byte, and say
 when it does not come to its end.
 """
 
+import codecs
 import errno
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import IO
 
 import click
@@ -28,6 +30,10 @@ from xpmem_emu.units import SIZE_LIMIT
 
 _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
 _STREAM = "-"
+_NUMBER_MAX = 1024
+"""Bytes; Python writes numbers of a few thousand digits and no longer ones."""
+_DOCUMENT_MAX = 16 << 20
+"""Bytes; a document is made in memory before it is written."""
 
 
 @click.command(cls=Command)
@@ -159,17 +165,42 @@ def _counted(session: Session, label: str, total: int,
 @pass_session
 def load(session: Session, memory: Memory, size: int, style: str, output: Format) -> None:
     """Read SIZE bytes and print them."""
+    whole = style == "int" or not output.for_people
+    most = _NUMBER_MAX if style == "int" else _DOCUMENT_MAX
+    if whole and size > most:
+        raise CommandFailed(
+            f"{size} bytes are too many for one {'number' if style == 'int' else 'document'}: "
+            f"at most {most}", f"xpmem-emu cp {memory} FILE --size {size}", number=errno.E2BIG,
+        )  # fmt: skip
     with reached(session, memory) as (task, place):
-        data = b"".join(download(task, place, size))
-    value = _shown(data, style)
+        pieces = download(task, place, size)
+        if not whole:
+            _print(session, memory, size, _texts(pieces, style))
+            return
+        data = b"".join(pieces)
+    value = int.from_bytes(data, "little") if style == "int" else "".join(_texts([data], style))
     result = {"handle": str(memory), "size": size, style: value}
     click.echo(value if output.for_people else show_record("load", result, output))
 
 
-def _shown(data: bytes, style: str) -> object:
-    if style == "text":
-        return data.decode("utf-8", errors="backslashreplace")
-    return int.from_bytes(data, "little") if style == "int" else data.hex()
+def _texts(pieces: Iterable[bytes], style: str) -> Iterator[str]:
+    if style == "hex":
+        yield from (piece.hex() for piece in pieces)
+        return
+    # A character may begin in one piece and end in the next.
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    yield from map(decoder.decode, pieces)
+    yield decoder.decode(b"", final=True)
+
+
+def _print(session: Session, memory: Memory, size: int, texts: Iterator[str]) -> None:
+    """Piece by piece, so that a large region takes no memory here."""
+    first = next(texts, "")
+    with _counted(session, f"{memory}", size, sys.stdout.isatty()) as advance:
+        for done, text in enumerate(chain([first], texts)):
+            click.echo(text, nl=False)
+            advance(max(0, min(PIECE, size - done * PIECE)))
+        click.echo()
 
 
 @click.command(cls=Command)
