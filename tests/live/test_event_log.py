@@ -63,6 +63,12 @@ class Diary:
     def late(self, kernel_ns: int, late_ns: int) -> None:
         self.entries.append("late" if late_ns > LATE_NS else "not so late")
 
+    def step_begins(self, now_ns: int) -> None:
+        """Nothing to tell."""
+
+    def step_ended(self) -> None:
+        """Nothing to tell."""
+
     def stopped(self, end: Panic | Halt) -> None:
         self.entries.append("stopped")
 

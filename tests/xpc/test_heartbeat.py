@@ -72,6 +72,23 @@ def test_lost_heartbeats_are_forgiven_as_long_as_one_comes_between_two_checks() 
     assert world.all_active()
 
 
+def test_who_comes_late_to_a_check_listens_before_it_judges() -> None:
+    """Its own step took long: what the peer said meanwhile is there to be read."""
+    world = World(2)
+    world.connect()
+    # Checked just now: what came since is all that the next check goes by.
+    checked_ns = world.now_ns
+    assert world.run_until(lambda: world[0].xpc.partitions[1].remote.checked
+                           == world[0].xpc.partitions[1].remote.heartbeat)  # fmt: skip
+    world.drop = lambda src, dst, kind: dst == 0
+    stood_ns = world.now_ns - checked_ns + SECOND
+    world[0].scheduler.run(world.now_ns + stood_ns)
+    assert world[0].state(1) is ActState.ACTIVE
+    # Who is silent is given up all the same, a moment later.
+    world.now_ns += stood_ns
+    assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, SECOND)
+
+
 def test_a_partition_that_was_stopped_rejoins_in_a_new_session() -> None:
     world = World(2)
     world.connect()

@@ -61,6 +61,12 @@ class Outside(Protocol):
     def publish(self, records: Sequence[Record]) -> None:
         """Hand on the event stream."""
 
+    def step_begins(self, now_ns: int) -> None:
+        """The kernel is at work from now on."""
+
+    def step_ended(self) -> None:
+        """The kernel is not at work any more."""
+
     def late(self, kernel_ns: int, late_ns: int) -> None:
         """The step that begins now, by the kernel's time, comes so much later than it was due."""
 
@@ -133,10 +139,13 @@ class Driver:
         late_ns = 0 if self._due_ns is None else kernel_ns - self._due_ns
         if late_ns > LATE_NS:
             self._outside.late(kernel_ns, late_ns)
+        self._outside.step_begins(now_ns)
         try:
             effects = self._kernel.step(kernel_ns, event)
         except Exception as error:
             effects = Effects(stopped=_panic_of(error))
+        finally:
+            self._outside.step_ended()
         self._apply(now_ns, effects)
 
     def _apply(self, now_ns: int, effects: Effects) -> None:

@@ -43,6 +43,7 @@ from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.paths import is_tcp, make_own_folder
+from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
 from xpmem_emu.live.stream import Stream
 from xpmem_emu.live.topology import load_image
@@ -110,6 +111,8 @@ class Harness:
             stack.callback(_remove_socket, endpoint)
         self._endpoint = self._open_endpoint(context)
         stack.callback(self._endpoint.close)
+        self._pulse = Pulse(image.xpc, len(config.peers), self._endpoint.send)
+        stack.callback(self._pulse.close)
         self._faults = LiveFaults(
             self._loop, config.partid, self._driver, self._endpoint.send, self.publish
         )
@@ -132,7 +135,18 @@ class Harness:
 
     def send(self, now_ns: int, message: Send) -> None:
         """See Outside."""
+        if self._faults.interconnect.idle:
+            self._pulse.said(now_ns, message)
         self._faults.route(now_ns, message)
+
+    def step_begins(self, now_ns: int) -> None:
+        """See Outside."""
+        if self._faults.interconnect.idle:
+            self._pulse.begin(now_ns)
+
+    def step_ended(self) -> None:
+        """See Outside."""
+        self._pulse.end()
 
     def link_down(self, link: LinkDown) -> None:
         """See Outside."""
@@ -225,7 +239,7 @@ class Harness:
                 "sent": traffic.sent, "received": traffic.received, "dropped": traffic.dropped,
                 "console_malformed": counters.malformed, "console_unsent": counters.unsent,
                 "console_turned_away": counters.turned_away,
-                "refused": self._refusals.count,
+                "refused": self._refusals.count, "heartbeats_repeated": self._pulse.repeated,
             },
             limits={
                 "descriptors": self._room.descriptors, "connections": self._room.clients,

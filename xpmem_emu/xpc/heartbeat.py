@@ -13,6 +13,8 @@ from xpmem_emu.xpc.partition import Partition
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.wire import Local
 
+FREE_VALUES = 1023
+"""Values between two heartbeats that the kernel leaves to who beats in its place (live/pulse)."""
 _BEATING = frozenset({ActState.ACTIVATING, ActState.ACTIVE, ActState.DEACTIVATING})
 
 
@@ -25,7 +27,7 @@ class Heart:
 
     def next(self) -> tuple[int, bool]:
         """The value and form of the next heartbeat."""
-        self._value += 1
+        self._value += 1 + FREE_VALUES
         return self._value, self._offline
 
     def count_from(self, value: int) -> None:
@@ -45,6 +47,7 @@ async def beat_and_check(local: Local, partitions: Collection[Partition]) -> Non
     """The thread xpc_hb."""
     interval_ns, every_ns = local.image.xpc.heartbeats(len(partitions))
     beat_ns, check_ns = local.now_ns, local.now_ns + every_ns
+    late = False
     while await local.pause(min(beat_ns, check_ns)):
         if local.now_ns >= beat_ns:
             beat_ns = _round_up(local.now_ns, interval_ns)
@@ -53,6 +56,11 @@ async def beat_and_check(local: Local, partitions: Collection[Partition]) -> Non
                 if partition.state in _BEATING and not skipped:
                     partition.say_heartbeat()
         if local.now_ns >= check_ns:
+            if not late and local.now_ns - check_ns > interval_ns:
+                # We did not listen, and what they said waits to be read: once, that is no silence.
+                late, check_ns = True, local.now_ns + interval_ns
+                continue
+            late = False
             # Not rounded: a check soon after one that came late would miss who is well.
             check_ns = local.now_ns + every_ns
             for partition in partitions:

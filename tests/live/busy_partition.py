@@ -1,0 +1,27 @@
+"""A partition whose kernel is at work for as long as a call says: `describe busy-1500` takes 1.5 s
+of one step. For tests of what its peers make of that."""
+
+import sys
+import time
+
+from xpmem_emu.kernel.calls import Describe
+from xpmem_emu.kernel.interface import Effects, Event, Request
+from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.live.partition import main
+
+
+class Busy(Kernel):
+    """Computes where the call says so."""
+
+    def step(self, now_ns: int, event: Event) -> Effects:
+        """See Kernel."""
+        if isinstance(event, Request) and isinstance(event.call, Describe):
+            word, _, milliseconds = event.call.what.partition("-")
+            until_s = time.monotonic() + int(milliseconds) / 1e3 if word == "busy" else 0
+            while time.monotonic() < until_s:
+                pass
+        return super().step(now_ns, event)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Busy, sys.argv[1:]))
