@@ -5,12 +5,13 @@ from importlib import import_module
 
 import pytest
 
-from tests.clusters import SMALL
+from tests.clusters import LARGE, SMALL
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.xpmem.blocks import BLOCK
 from xpmem_emu.xpmem.device import PIECES
 
 SEGMENTS = 3 * PIECES
@@ -62,6 +63,21 @@ def test_others_have_their_turn_while_a_task_with_many_things_ends(
     assert not ending.ended
     unaudited.run_until(lambda: ending.ended)
     assert ending.answer().value is None
+
+
+def test_others_have_their_turn_while_a_task_copies_a_long_range(
+    make_cluster: Callable[..., SimCluster]
+) -> None:
+    cluster = make_cluster(1, LARGE, audits=False)
+    task, size = cluster.spawn(0), 16 * BLOCK
+    base = task.mmap(2 * size)
+    apid = task.xpmem_get(task.xpmem_make(base, 2 * size))
+    copy = calls.XpmemCopy(task.pid, apid, 0, apid, size, size)
+    copying = cluster.submit(0, copy)
+    beside = cluster.submit(0, calls.XpmemVersion())
+    cluster.run_until(lambda: beside.ended)
+    assert not copying.ended
+    cluster.run_until(lambda: copying.ended)
 
 
 def test_who_fills_memory_and_swap_is_told_so_without_a_look_at_every_frame(
