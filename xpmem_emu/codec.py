@@ -27,9 +27,7 @@ class BadMessage(Exception):
 
 def encode(value: object) -> bytes:
     """MessagePack of builtins and Structs."""
-    plain = msgspec.to_builtins(value, builtin_types=(bytes, memoryview))
-    packed: bytes = msgpack.packb(plain)
-    return packed
+    return msgspec.msgpack.encode(value)
 
 
 def decode(data: bytes | memoryview) -> Any:

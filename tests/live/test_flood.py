@@ -18,6 +18,7 @@ from xpmem_emu import connect
 from xpmem_emu.kernel import calls
 from xpmem_emu.live import dial
 from xpmem_emu.live.client import Partition
+from xpmem_emu.live.console import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MAX
 from xpmem_emu.live.console_wire import Ask, Say, pack, unpack
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.limits import BULK_MAX, QUEUED_MAX, UNREAD_MAX
@@ -178,3 +179,27 @@ def test_a_key_has_only_so_many_sessions(process: psutil.Process) -> None:
         for socket in opened:
             socket.close()
         assert p0.look("tasks") == []
+
+
+def test_a_key_has_only_so_many_calls_unanswered(
+    process: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that wait for a fork that does not end: the threads of the kernel are for everybody."""
+    with connect("p0") as p0:
+        exporter, importer = p0.spawn(), p0.spawn()
+        segid = exporter.xpmem_make(exporter.mmap(4096), 4096)
+        at = importer.xpmem_attach(importer.xpmem_get(segid), 0, 4096)
+        p0.call(calls.XpmemForkBegin(pid=exporter.pid))
+        monkeypatch.setenv("XPMEM_EMU_KEY", "flooder")
+        many = sockets("keyed", OUTSTANDING_OF_KEY_MAX // OUTSTANDING_MAX + 1)
+        load = calls.Load(pid=importer.pid, address=at, size=1)
+        for ident in range(OUTSTANDING_MAX):
+            for socket in many:
+                socket.send(pack(ident, Ask.CALL, load))
+        for _ in range(len(many) * OUTSTANDING_MAX - OUTSTANDING_OF_KEY_MAX):
+            (ready, *_), _, _ = zmq.select(many, [], [], 20)
+            assert unpack(ready.recv_multipart()[0]).body["errno"] == errno.EAGAIN
+        assert p0.look("tasks")
+        p0.call(calls.XpmemForkEnd(pid=exporter.pid))
+        for socket in many:
+            socket.close()

@@ -250,6 +250,7 @@ def test_who_a_client_is_comes_from_its_key_and_not_from_what_it_says(
             lambda: alice.reclaim(10),
             lambda: alice.panic("because"),
             lambda: alice.fault_add("link p0->p1 drop"),
+            lambda: alice.audit(),
             lambda: eve.spawn(),
             lambda: eve.task(hers.pid).load(address, 6),
         ]

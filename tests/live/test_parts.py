@@ -158,14 +158,15 @@ def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
     batches: list[EventBatch] = []
     room = [False]
 
-    def transmit(batch: EventBatch) -> bool:
-        if room[0]:
-            batches.append(batch)
-        return room[0]
+    def pack(batch: EventBatch) -> bytes:
+        batches.append(batch)
+        return b"message"
 
-    stream.subscribe("slow", transmit)
+    stream.subscribe("slow", pack, lambda message: room[0])
     stream.publish(records(1, 7))
-    assert not stream.flush()
+    for _ in range(3):
+        assert not stream.flush()
+    assert len(batches) == 1, "who does not read costs nothing"
     room[0] = True
     assert stream.flush()
     stream.publish(records(8, 1))
@@ -191,6 +192,14 @@ def test_any_connection_of_a_session_keeps_it_alive() -> None:
     assert sessions.silent(16) == [session]
     sessions.heard(16, b"one")
     assert sessions.silent(20) == []
+
+
+def test_subscriptions_are_counted_by_key_where_there_is_one() -> None:
+    sessions = Sessions(lease_ns=10, most=100)
+    for number, key in enumerate(("k", "k", "other", "", "")):
+        hello = Hello(session=f"{number:016x}", client="c")
+        sessions.hello(0, bytes([number]), hello, key).subscriptions.add((b"", number))
+    assert [sessions.subscriptions(one) for one in sessions.all()] == [2, 2, 1, 1, 1]
 
 
 def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:

@@ -24,7 +24,6 @@ from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import (
     Ask,
     BootFacts,
-    EventBatch,
     Hello,
     Say,
     pack,
@@ -42,6 +41,8 @@ from xpmem_emu.live.stream import Stream
 
 OUTSTANDING_MAX = 256
 """Calls of one session that may be unanswered."""
+OUTSTANDING_OF_KEY_MAX = 1024
+"""Of all sessions of one key: the kernel has some thousand threads for everybody."""
 _FLUSH_RETRY_S = 0.05
 
 log = structlog.get_logger("console")
@@ -141,9 +142,11 @@ class Console:
 
     def _call(self, session: Session, asker: Asker, request: Asked,
               bulk: Buffer) -> None:  # fmt: skip
-        if session.outstanding >= OUTSTANDING_MAX:
+        of_key = self._sessions.calls[session.key] if session.key else 0
+        if session.outstanding >= OUTSTANDING_MAX or of_key >= OUTSTANDING_OF_KEY_MAX:
+            many = max(session.outstanding, of_key)
             raise KernelError(
-                errno.EAGAIN, f"{OUTSTANDING_MAX} calls of this client are unanswered",
+                errno.EAGAIN, f"{many} calls of this client are unanswered",
                 "wait for answers before asking more",
             )  # fmt: skip
         self._reception.require_read(asker)
@@ -151,11 +154,15 @@ class Console:
         if isinstance(call, Load | Pread) and call.size > BULK_MAX:
             raise too_big(call.size)
         session.outstanding += 1
+        self._sessions.calls[session.key] += 1
         self._driver.call(call, bulk, partial(self._answer, session, asker, request, call))
 
     def _answer(self, session: Session, asker: Asker, request: Asked, call: Call,
                 outcome: Outcome) -> None:  # fmt: skip
         session.outstanding -= 1
+        self._sessions.calls[session.key] -= 1
+        if not self._sessions.calls[session.key]:
+            del self._sessions.calls[session.key]
         if isinstance(outcome, Done):
             self._rights.account(call, outcome.value)
             self._account(session, request.kind, call, outcome.value)
@@ -219,17 +226,15 @@ class Console:
     # -- events ----------------------------------------------------------------------------
 
     def _subscribe(self, session: Session, asker: Asker, request: Asked) -> None:
-        if len(session.subscriptions) >= SUBSCRIPTIONS_MAX:
+        if self._sessions.subscriptions(session) >= SUBSCRIPTIONS_MAX:
             raise KernelError(errno.EUSERS, f"{SUBSCRIPTIONS_MAX} subscriptions of one client")
         key = (asker.connection, request.id)
         session.subscriptions.add(key)
         self._done(asker, request, None)
-
-        def transmit(batch: EventBatch) -> bool:
-            frame = pack(request.id, Say.EVENTS, batch)
-            return self._reception.transmit(asker.connection, frame)
-
-        self._stream.subscribe(key, transmit)
+        self._stream.subscribe(
+            key, partial(pack, request.id, Say.EVENTS),
+            partial(self._reception.transmit, asker.connection),
+        )  # fmt: skip
 
     def _unsubscribe(self, session: Session, asker: Asker, request: Asked) -> None:
         key = (asker.connection, read_ident(request.body))

@@ -6,6 +6,7 @@ spawned it, a child of fork to the session of its parent, a detached task to nob
 """
 
 import errno
+from collections import Counter
 from dataclasses import dataclass, field
 
 from xpmem_emu.errors import KernelError
@@ -42,6 +43,9 @@ class Sessions:
         self._by_name: dict[str, Session] = {}
         self._by_connection: dict[bytes, Session] = {}
         self._owners: dict[int, Session] = {}
+        self.calls: Counter[str] = Counter()
+        """Calls that the kernel has not answered, by key; those that came without one are counted
+        by their session alone."""
 
     def hello(self, now_ns: int, connection: bytes, hello: Hello, key: str = "") -> Session:
         """The session that `connection` belongs to from now on. Raises KernelError: EUSERS when
@@ -70,6 +74,11 @@ class Sessions:
         self._by_connection[connection] = session
         session.heard_ns = now_ns
         return session
+
+    def subscriptions(self, session: Session) -> int:
+        """How many the client of a session has: with a key, all sessions of that key together."""
+        of_client = self._of_key(session.key) if session.key else [session]
+        return sum(len(one.subscriptions) for one in of_client)
 
     def _of_key(self, key: str) -> list[Session]:
         return [one for one in self._by_name.values() if one.key == key]

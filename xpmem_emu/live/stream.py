@@ -21,18 +21,24 @@ _BATCH = 512
 
 log = structlog.get_logger("stream")
 
-Transmit = Callable[[EventBatch], bool]
-"""Sends a batch to one subscriber; False: it cannot take one now."""
+Pack = Callable[[EventBatch], bytes]
+"""Makes the message of a batch for one subscriber."""
+Transmit = Callable[[bytes], bool]
+"""Sends a message to one subscriber; False: it cannot take one now."""
 
 
 class Subscription:
     """One reader of the live stream."""
 
-    def __init__(self, transmit: Transmit, limit: int) -> None:
+    def __init__(self, pack: Pack, transmit: Transmit, limit: int) -> None:
+        self._pack = pack
         self._transmit = transmit
         self._limit = limit
         self._queue: deque[Record] = deque()
         self._dropped = 0
+        self._message = b""
+        """What it could not take, and is tried again as it is: who does not read costs nothing."""
+        self._in_message = 0
 
     def add(self, records: Sequence[Record]) -> None:
         """Queue what fits."""
@@ -43,12 +49,16 @@ class Subscription:
     def flush(self) -> bool:
         """Send what is queued; False: some is left for later."""
         queue = self._queue
-        while queue or self._dropped:
-            batch = list(islice(queue, _BATCH))
-            if not self._transmit(EventBatch([record.flat() for record in batch], self._dropped)):
+        while queue or self._dropped or self._message:
+            if not self._message:
+                batch = list(islice(queue, _BATCH))
+                records = [record.flat() for record in batch]
+                self._message = self._pack(EventBatch(records, self._dropped))
+                self._in_message, self._dropped = len(batch), 0
+            if not self._transmit(self._message):
                 return False
-            self._dropped = 0
-            for _ in batch:
+            self._message = b""
+            for _ in range(self._in_message):
                 queue.popleft()
         return True
 
@@ -75,9 +85,9 @@ class Stream:
         """The last events as flat mappings, oldest first."""
         return [record.flat() for record in self._ring]
 
-    def subscribe(self, key: object, transmit: Transmit) -> None:
+    def subscribe(self, key: object, pack: Pack, transmit: Transmit) -> None:
         """A new reader from now on, known as `key`."""
-        self._subscriptions[key] = Subscription(transmit, self._queue_max)
+        self._subscriptions[key] = Subscription(pack, transmit, self._queue_max)
 
     def unsubscribe(self, key: object) -> None:
         """The reader goes; an unknown one is none."""
