@@ -86,6 +86,9 @@ class FakeKernel:
         self.waiting: list[int] = []
         self.tracer = Tracer(partid, lambda: self.now_ns, lambda: "fake")
 
+    def discard(self) -> None:
+        pass
+
     def step(self, now_ns: int, event: Event) -> Effects:
         self.now_ns = now_ns
         effects = Effects()

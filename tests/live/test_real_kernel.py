@@ -1,11 +1,15 @@
 """The harness with the kernel that it is for."""
 
+import json
+
 import psutil
 import pytest
 
 from xpmem_emu import XPMEM_RDWR, connect
+from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.failures import SigBus, XpmemError
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
 
 from .conftest import Home, real_spec
 
@@ -30,6 +34,15 @@ def test_the_example_of_the_library_runs_as_it_is_written() -> None:
         apid = importer.xpmem_get(segid, XPMEM_RDWR)
         at = importer.xpmem_attach(apid, 0, 1 << 20)
         assert importer.load(at, 5) == b"hello"
+
+
+def test_a_partition_that_is_refused_says_why_and_nothing_of_its_threads(home: Home) -> None:
+    nowhere = PartitionSpec("p0", 0, console="ipc:///proc/no-such-folder/console")
+    with pytest.raises(KernelError, match="cannot listen at ipc:///proc/no-such-folder") as refused:
+        cluster.up(ClusterSpec("real", (nowhere,), memory=16 << 20))
+    assert "never awaited" not in str(refused.value)
+    [log] = home.run.glob("xpmem-emu/real/p0.log")
+    assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["refused"]
 
 
 @pytest.mark.usefixtures("two_partitions")

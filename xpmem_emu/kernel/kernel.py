@@ -308,6 +308,11 @@ class Kernel:
             self._answer(call_id, self._no_more())
         self.scheduler.close()
 
+    def discard(self) -> None:
+        """Nobody will step this kernel any more, perhaps nobody ever did: its threads end where
+        they are."""
+        self.scheduler.close()
+
     def _no_more(self) -> Failed:
         """The answer of a kernel that has stopped."""
         if isinstance(self.stopped, Panic):

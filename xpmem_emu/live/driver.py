@@ -48,6 +48,9 @@ class SteppedKernel(Protocol):
     def step(self, now_ns: int, event: Event) -> Effects:
         """See kernel.interface."""
 
+    def discard(self) -> None:
+        """Nobody will step it any more."""
+
 
 class Outside(Protocol):
     """Where the effects of a kernel go."""

@@ -99,6 +99,7 @@ class Harness:
             peers=sorted(config.peers),
             peer_memory=self._peer_memory,
         )  # fmt: skip
+        stack.callback(kernel.discard)
         self._driver = Driver(self._loop, kernel, self)
         stack.callback(self._driver.close)
         self._stream = Stream(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
