@@ -1,12 +1,14 @@
 """Clusters that cannot be: every wrong name, number and file is refused with its reason, and
 nothing is left of the attempt. No partition process is started here."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from xpmem_emu.cli.main import run
 from xpmem_emu.cli.session import Session
+from xpmem_emu.live import cluster as launcher
 
 from .conftest import Outcome
 
@@ -46,6 +48,22 @@ def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) 
     assert outcome.code == 1
     assert "(ENOENT): there is no cluster foo; try: xpmem-emu --cluster foo up" in outcome.err
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "image"),
+    [(["-n", "16"], "laptop"), (["-n", "17"], "patient"), (["-n", "48"], "patient"),
+     (["-n", "48", "--image", "altix"], "altix")],
+)  # fmt: skip
+def test_a_crowd_of_partitions_boots_an_image_that_bears_it(
+    live: Live, monkeypatch: pytest.MonkeyPatch, arguments: list[str], image: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(launcher, "up", lambda spec, *_rest: asked.append(spec.image))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    outcome = live("up", *arguments)
+    assert (outcome.code, asked) == (0, [image])
+    assert ("they boot the image patient" in outcome.err) == (image == "patient")
 
 
 def test_ending_a_cluster_that_is_not_there_is_done_at_once_and_said(live: Live) -> None:

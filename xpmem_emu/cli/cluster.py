@@ -5,6 +5,7 @@ launcher's business (`live.cluster`). These commands choose, ask and show.
 """
 
 import errno
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
 _POLL_S = 0.2
+_CROWDED = 8
 _PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns")
 _STATUS = ("partition", "state", "boot", "uptime_ns", "peers", "apart")
 
@@ -71,9 +73,9 @@ def _cluster_row(name: str) -> Row:
               help="How many partitions: p0, p1, ...  [default: 3]")
 @click.option("--topology", metavar="NAME|FILE", shell_complete=completion.shipped("topologies"),
               help="A topology instead: shipped, or a .toml.")
-@click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
-              shell_complete=completion.shipped("images"),
-              help="What they boot: a shipped image, or a .toml file.")
+@click.option("--image", metavar="NAME|FILE", shell_complete=completion.shipped("images"),
+              help="What they boot: a shipped image, or a .toml file.  [default: laptop; patient "
+                   f"where there are more than {_CROWDED} of them for each processor]")
 @click.option("--memory", type=parameters.size, metavar="SIZE",
               help="Memory of each partition.  [default: the image's]")
 @click.option("--event-log", is_flag=True, help="Keep each partition's event stream in a file.")
@@ -83,7 +85,7 @@ def _cluster_row(name: str) -> Row:
 @GUARD
 @INSECURE
 @pass_session
-def up(session: Session, count: int | None, topology: str | None, image: str,
+def up(session: Session, count: int | None, topology: str | None, image: str | None,
        memory: int | None, event_log: bool, timeout: int, foreground: bool, keys: Path | None,
        insecure: bool) -> None:  # fmt: skip
     """Start a cluster; returns when all its partitions are active with each other."""
@@ -92,8 +94,10 @@ def up(session: Session, count: int | None, topology: str | None, image: str,
     if topology and count:
         raise click.UsageError("Give either -n or --topology.")
     partitions = read_topology(topology) if topology else numbered(count or 3)
-    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log,
-                       keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
+    spec = ClusterSpec(
+        session.cluster, partitions, image or _image_for(session, len(partitions)), memory,
+        event_log, keys=_guard(session, keys, insecure), insecure=insecure,
+    )  # fmt: skip
     with terminated_like_interrupted():
         if note := arena_note():
             session.say(note)
@@ -103,6 +107,16 @@ def up(session: Session, count: int | None, topology: str | None, image: str,
         session.say(f"cluster {session.cluster} is up: {names}")
         if foreground:
             _stay(session)
+
+
+def _image_for(session: Session, count: int) -> str:
+    """The image that so many partitions boot when nobody says which: in a crowd each waits longer
+    for a processor than the silence after which laptop gives somebody up."""
+    processors = len(os.sched_getaffinity(0))
+    if count <= _CROWDED * processors:
+        return "laptop"
+    session.say(f"{count} partitions on {processors} processors: they boot the image patient")
+    return "patient"
 
 
 def _guard(session: Session, keys: Path | None, insecure: bool) -> str:
