@@ -17,6 +17,7 @@ from xpmem_emu.sim.checkers.base import Scene
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.xpmem.ids import Ident
 
 from .judged import World, judged
 
@@ -210,3 +211,23 @@ def test_a_hole_may_be_in_the_file_that_was_mapped_meanwhile() -> None:
     told("replace", calls.Mmap(1, PAGE_SIZE, BOTH, FIXED, HERE, "f"), HERE)
     told.answer(hole)
     told.two_may_see(OLD, NEW)
+
+
+def test_the_rest_of_a_far_store_may_go_to_what_is_mapped_there_next() -> None:
+    told = Told()
+    segid, apid = Ident(0, 1, 2, 1).pack(), Ident(0, 1, 1, 1).pack()
+    told("make", calls.XpmemMake(2, THERE, PAGE_SIZE, permit_value=0o666), segid)
+    told("get", calls.XpmemGet(1, segid), apid)
+    told("attach", calls.XpmemAttach(1, apid, 0, PAGE_SIZE, HERE), HERE)
+    store = told.ask(calls.Store(1, HERE), NEW)
+    told("unmap", calls.Munmap(1, HERE, PAGE_SIZE))
+    told("map", calls.Mmap(1, PAGE_SIZE, BOTH, 0x20 | FIXED, HERE), HERE)
+    told.answer(store)
+    for seen in (OLD, NEW):
+        told.answer(told.ask(calls.Load(1, HERE, len(seen))), bulk=seen)
+    assert not told.scene.violations, told.scene.violations
+    # It is over then: what is stored later is known.
+    told("unmap", calls.Munmap(1, HERE, PAGE_SIZE))
+    told("map", calls.Mmap(1, PAGE_SIZE, BOTH, 0x20 | FIXED, HERE), HERE)
+    told.answer(told.ask(calls.Load(1, HERE, len(NEW))), bulk=NEW)
+    assert [each.invariant for each in told.scene.violations] == ["S14"]

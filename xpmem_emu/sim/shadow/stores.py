@@ -39,6 +39,9 @@ class Part(NamedTuple):
     cell: Cell | None
     write: Span | None
     claim: Span | None
+    """The store, at the home of the page."""
+    here: Span | None
+    """The store, where its task has another's page: what it has there next may get the rest."""
     fresh: bool
     """The first store to a private page of a file."""
 
@@ -97,10 +100,12 @@ class Stores:
         for place in self._places(task, vpn, task.pages.get(vpn)):
             home, number, page = place.home, place.number, place.page
             claim = None if home is None else home.stores.begin(now, number, number + 1, oldest)
+            elsewhere = (home, number) != (task, vpn)
+            here = task.stores.begin(now, vpn, vpn + 1, oldest) if elsewhere else None
             fresh = page is not None and page.fresh  # before it gets a copy of its own
             cell = self._cell(place)
             write = None if cell is None else cell.writes.begin(now, low, high, oldest)
-            parts.append(Part(vpn, low, high, at, place, cell, write, claim, fresh))
+            parts.append(Part(vpn, low, high, at, place, cell, write, claim, here, fresh))
         return parts
 
     def settle(self, part: Part, data: bytes, fate: Fate, begin: int) -> None:
@@ -113,6 +118,8 @@ class Stores:
                 _blur_copied(page, part, fate, begin)
         if part.claim is not None and fate is not Fate.LOOSE:
             part.claim.close(now)
+        if part.here is not None:  # whatever became of it far away, here it is over with its call
+            part.here.close(now)
 
     def put(
         self, task: Task, vpn: int, page: Page | None, since: int, *, certain: bool = True
