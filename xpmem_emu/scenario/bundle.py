@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 
+from xpmem_emu.scenario.steps import Outside
 from xpmem_emu.scenario.story import Story
 from xpmem_emu.scenario.verdict import Ran
 from xpmem_emu.sim.bundle import new_bundle
-from xpmem_emu.sim.diagram import draw_diagram
+from xpmem_emu.sim.diagram import Mark, draw_diagram
 from xpmem_emu.sim.perfetto import perfetto_trace
 
 _json = msgspec.json.Encoder(enc_hook=str)
@@ -31,10 +32,20 @@ def write_bundle(story: Story, ran: Ran, root: Path, replay: str) -> Path:
         (folder / "result.json").write_bytes(result)
         lines = [each.flat() for each in ran.records]
         (folder / "events.jsonl").write_bytes(_json.encode_lines(lines))
-        (folder / "diagram.svg").write_text(draw_diagram(ran.records, len(story.partitions)))
+        (folder / "diagram.svg").write_text(drawn(story, ran))
         (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(ran.records)))
         (folder / "replay").write_text(f"{replay}\n")
     return folder
+
+
+def drawn(story: Story, ran: Ran) -> str:
+    """The message diagram, with what the story did to partitions."""
+    numbers = {name: partid for partid, name in enumerate(story.partitions)}
+    marks = [
+        Mark(line.time_ns, numbers[step.partition], step.verb)
+        for line in ran.lines if isinstance(step := line.step.action, Outside)
+    ]  # fmt: skip
+    return draw_diagram(ran.records, len(story.partitions), marks, ran.begun_ns)
 
 
 def _told(ran: Ran) -> str:

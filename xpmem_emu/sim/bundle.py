@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from xpmem_emu.sim.diagram import draw_diagram
+from xpmem_emu.sim.diagram import Mark, draw_diagram
 from xpmem_emu.sim.perfetto import perfetto_trace
-from xpmem_emu.sim.plan import encode_plan
+from xpmem_emu.sim.plan import Plan, Trouble, encode_plan
 from xpmem_emu.sim.run import Result, Run
 
 _json = msgspec.json.Encoder(enc_hook=str)
@@ -34,10 +34,19 @@ def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
         (folder / "events.jsonl").write_bytes(_json.encode_lines([each.flat() for each in trace]))
         history = [*run.stage.history.accesses, *run.stage.history.wipes]
         (folder / "history.jsonl").write_bytes(_json.encode_lines(history))
-        (folder / "diagram.svg").write_text(draw_diagram(trace, run.plan.knobs.partitions))
+        partitions = run.plan.knobs.partitions
+        (folder / "diagram.svg").write_text(draw_diagram(trace, partitions, _marks(run.plan)))
         (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(trace)))
         (folder / "replay").write_text(f"{replay}\n")
     return folder
+
+
+def _marks(plan: Plan) -> Iterator[Mark]:
+    """What the plan does to partitions; what it does to messages is in the events."""
+    for fault in plan.faults:
+        if fault.trouble is not Trouble.FAULT:
+            yield Mark(fault.at_ns, fault.partid, f"{fault.trouble}: {fault.name}")
+            yield Mark(fault.until_ns, fault.partid, f"{fault.name} is over")
 
 
 @contextmanager
