@@ -18,7 +18,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants explore soak fuzz model docs
+.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -81,6 +81,12 @@ soak: $(READY) ## real processes: fences inside a store, breaking under load, cr
 	@$(BIN)/python -m tests.live.fence_loop --rounds 100
 	@$(BIN)/python -m tests.live.kill_loop --rounds 200
 	@$(BIN)/python -m tests.live.crowd_loop --rounds 100
+
+hostile: $(READY) ## attacks by clients, strangers, peers, files: what a victim notices
+	@$(BIN)/python -m tests.hostile.siege
+
+crowd: $(READY) ## 200 clients, 10,000 attachments, things killed for five minutes: no leaks
+	@$(BIN)/python -m tests.live.many_clients
 
 RUNS ?= 10000000
 

@@ -60,13 +60,14 @@ def folders() -> Iterator[None]:
 
 
 @contextmanager
-def running(name: str, partitions: int, command: tuple[str, ...] = (),
-            image: str = IMAGE) -> Iterator[None]:  # fmt: skip
-    """A cluster of that name with event logs; at its end nothing may be left of it."""
+def running(name: str, partitions: int, command: tuple[str, ...] = (), image: str = IMAGE,
+            lease_s: float = BOUND_S, event_log: bool = True) -> Iterator[None]:  # fmt: skip
+    """A cluster of that name; at its end nothing may be left of it."""
     with folders():
         try:
             spec = ClusterSpec(
-                name, numbered(partitions), image, event_log=True, lease_s=BOUND_S, command=command
+                name, numbered(partitions), image, event_log=event_log, lease_s=lease_s,
+                command=command,
             )
             cluster.up(spec, timeout_s=BOUND_S)
             yield
