@@ -77,7 +77,7 @@ def test_fences_of_the_same_pages_wait_for_each_other(make_cluster: Make) -> Non
         before = importer.load(at, PAGES * PAGE)
     for partid in range(1, 4):
         cluster.hang(partid)
-    cluster.run_for(SECOND)
+    cluster.run_for(2 * SECOND)
     assert world.exporter.load(world.base, PAGES * PAGE) == before
     ends = [r.event.moved for r in cluster.trace if isinstance(r.event, FenceEnd)]
     assert (len(ends), sum(ends)) == (3, PAGES)
