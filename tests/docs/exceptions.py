@@ -26,15 +26,15 @@ SMALLER = {
     "xpmem-emu up -n 3": "xpmem-emu up -n 3 --image patient",
     "xpmem-emu demo /usr/bin/python3.11": "xpmem-emu demo ./python3.11",
     "xpmem-emu events -f --match 'xpmem:*'": "timeout 3 xpmem-emu events -f --match 'xpmem:*'",
-    "xpmem-emu sim run chaos --seeds 0..9999 --jobs 2": "xpmem-emu sim run chaos --seeds 0..1",
+    "xpmem-emu sim run chaos --seeds 0..9999 --jobs 2": "xpmem-emu sim run chaos --seeds 0..0",
     "xpmem-emu sim run chaos-kills --seeds 0..299":
-        "xpmem-emu sim run chaos-kills --seeds 0..1",
+        "xpmem-emu sim run chaos-kills --seeds 0..0",
     "xpmem-emu sim mutants --jobs 2":
-        "xpmem-emu sim mutants --only canary --starts 1 --limit 2 --explore -1",
+        "xpmem-emu sim mutants --only canary --starts 1 --limit 1 --explore -1",
     "xpmem-emu sim mutants chaos --only no_dedup":
-        "xpmem-emu sim mutants chaos --only canary --starts 1 --limit 2 --explore -1",
+        "xpmem-emu sim mutants chaos --only canary --starts 1 --limit 1 --explore -1",
     "xpmem-emu sim mutants --explore -1 -o json":
-        "xpmem-emu sim mutants --only canary --starts 1 --limit 2 --explore -1 -o json",
+        "xpmem-emu sim mutants --only canary --starts 1 --limit 1 --explore -1 -o json",
     "xpmem-emu sim gate chaos": "xpmem-emu sim gate chaos --seeds 0..0",
     "xpmem-emu sim explore inflight-race --deviations 2":
         "xpmem-emu sim explore inflight-race --deviations 1",

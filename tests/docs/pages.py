@@ -6,7 +6,7 @@ sentences and tables stand between backticks.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,11 +61,16 @@ def commands(page: Path) -> list[Shown]:
     return found
 
 
-def mentions(page: Path) -> Iterator[Shown]:
-    """Commands inside of sentences and tables."""
+def mentions(page: Path, names: Collection[str]) -> Iterator[Shown]:
+    """Commands inside of sentences and tables; those of `xpmem-emu`, whose names are `names`, also
+    without that word, if more follows."""
     fence = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
         fence ^= line.startswith("```")
         for match in _SPAN.finditer("" if fence else line):
-            if match[1].startswith(("xpmem-emu ", "make ")):
-                yield Shown(page.name, number, match[1].replace("\\|", "|"))
+            text = match[1].replace("\\|", "|")
+            first, blank, _ = text.partition(" ")
+            if blank and first in names:
+                text = f"xpmem-emu {text}"
+            if text.startswith(("xpmem-emu ", "make ")):
+                yield Shown(page.name, number, text)
