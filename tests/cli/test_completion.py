@@ -9,6 +9,8 @@ import pytest
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE
 from xpmem_emu.cli.fault_words import next_words
 from xpmem_emu.cli.main import cli
+from xpmem_emu.scenario.story import shipped_stories
+from xpmem_emu.shipped import shipped_names
 
 from .conftest import Shell
 
@@ -102,6 +104,15 @@ def test_the_shell_completes(
 ) -> None:
     given = {"segid": segid, "handle": handle}
     assert complete(line.format(**given)) == [each.format(**given) for each in found]
+
+
+def test_every_story_is_completed_for_run_and_every_other_scenario_for_sim(
+    complete: Complete
+) -> None:
+    stories = [story.name for story in shipped_stories()]
+    assert complete("xpmem-emu run ") == [*stories, "file,"]
+    swarms = [name for name in shipped_names("scenarios") if name not in stories]
+    assert complete("xpmem-emu sim gate ") == [*swarms, "file,"]
 
 
 def test_names_of_faults_that_are_in_force_are_completed(complete: Complete, shell: Shell) -> None:

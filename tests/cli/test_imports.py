@@ -33,18 +33,21 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
     """The modules there are after such a command, and an import of the package's."""
     environment = os.environ | {"XPMEM_EMU_CLUSTER": "nobody-has-this-one"}
     if completing:
-        environment |= {COMPLETION_VARIABLE: "bash_complete", "COMP_WORDS": completing,
-                        "COMP_CWORD": "1"}  # fmt: skip
+        environment |= {COMPLETION_VARIABLE: "bash_complete", "COMP_LINE": completing,
+                        "COMP_WORD": "", "COMP_WORDBREAKS": ""}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", RUN.format(also=also), *arguments], env=environment,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert not completing or done.stdout.startswith("plain,")
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "completing"), [(["--help"], ""), (["get", "--help"], ""), ([], "xpmem-emu g")],
-    ids=["help", "help of a command", "completion"],
+    ("arguments", "completing"),
+    [(["--help"], ""), (["get", "--help"], ""), ([], "xpmem-emu g"), ([], "xpmem-emu run pau")],
+    ids=["help", "help of a command", "completion", "completion of a scenario"],
 )  # fmt: skip
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
     assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()

@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.scenario.conftest import SHARED, written
-from xpmem_emu.cli import campaigning, killing, running, simulate
+from xpmem_emu.cli import campaigning, killing, simulate
 from xpmem_emu.cli.main import run
 from xpmem_emu.cli.progress import Speed, tracked
 from xpmem_emu.cli.session import Session
+from xpmem_emu.scenario import bundle
 from xpmem_emu.sim import gate
 from xpmem_emu.sim.bundle import new_bundle
 from xpmem_emu.sim.campaign import HarnessError, results
@@ -84,7 +85,7 @@ def tiny(tmp_path: Path) -> str:
 def test_a_bundle_that_cannot_be_written_costs_no_verdict(
     typed: Typed, story: str, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "write_bundle", full)
+    monkeypatch.setattr(bundle, "write_bundle", full)
     monkeypatch.setattr(simulate, "write_bundle", full)
     for command, verdict in (
         (["run", "sharing"], "valid"), (["run", story], "invalid"),
@@ -114,7 +115,7 @@ def test_ctrl_c_while_the_bundle_is_written_keeps_no_verdict_back(
     def interrupt(*_: object) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "write_bundle", interrupt)
+    monkeypatch.setattr(bundle, "write_bundle", interrupt)
     code, out, _ = typed("run", story)
     assert (code, out.splitlines()[-1]) == (130, "verdict: invalid")
 

@@ -1,10 +1,12 @@
 """`run`: a scenario file on the simulator, on processes or on containers, and its verdict.
 
 Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown, 3 when the ground itself failed.
-The result goes to stdout, progress to stderr.
+The result goes to stdout, progress to stderr. What tells stories is imported when one is told: the
+completion of their names does not wait for it.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,13 +16,12 @@ from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Listing, list_options, show_record
 from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.cli.verdicts import CODES, command_line, scenario_file, with_bundle
 from xpmem_emu.errors import KernelError
-from xpmem_emu.scenario.bundle import write_bundle
-from xpmem_emu.scenario.ground import Ground
-from xpmem_emu.scenario.story import Story, read_story, shipped_stories
-from xpmem_emu.scenario.verdict import Judgement, Ran, run_story
-from xpmem_emu.sim.run import Verdict
+
+if TYPE_CHECKING:
+    from xpmem_emu.scenario.ground import Ground
+    from xpmem_emu.scenario.story import Story
+    from xpmem_emu.scenario.verdict import Judgement, Ran
 
 GROUNDS = ("sim", "live", "compose")
 
@@ -44,6 +45,9 @@ def run(session: Session, scenario: str, where: str, seed: int, listed: bool, ru
         return ExitCode.DONE
     if not scenario:
         raise click.UsageError("which scenario? `xpmem-emu run --list` has them")
+    from xpmem_emu.cli.verdicts import CODES, command_line, with_bundle
+    from xpmem_emu.scenario.bundle import write_bundle
+
     story = _read(scenario)
     with terminated_like_interrupted():
         ran = _ran(session, story, where, seed)
@@ -55,8 +59,10 @@ def run(session: Session, scenario: str, where: str, seed: int, listed: bool, ru
     return CODES[ran.judgement.verdict]
 
 
-def _tell(judgement: Judgement, folder: Path | None, replay: str, output: Listing) -> None:
+def _tell(judgement: "Judgement", folder: Path | None, replay: str, output: Listing) -> None:
     """The findings and the verdict. `folder`: the bundle, None when it could not be written."""
+    from xpmem_emu.sim.run import Verdict
+
     if not output.for_people:
         record = {
             "scenario": judgement.scenario, "ground": judgement.ground, "seed": judgement.seed,
@@ -75,7 +81,10 @@ def _tell(judgement: Judgement, folder: Path | None, replay: str, output: Listin
     click.echo(f"verdict: {judgement.verdict.value}")
 
 
-def _read(scenario: str) -> Story:
+def _read(scenario: str) -> "Story":
+    from xpmem_emu.cli.verdicts import scenario_file
+    from xpmem_emu.scenario.story import read_story
+
     try:
         return read_story(scenario_file(scenario))
     except KernelError as error:
@@ -84,7 +93,9 @@ def _read(scenario: str) -> Story:
         ) from error
 
 
-def _ran(session: Session, story: Story, where: str, seed: int) -> Ran:
+def _ran(session: Session, story: "Story", where: str, seed: int) -> "Ran":
+    from xpmem_emu.scenario.verdict import run_story
+
     session.say(f"{story.name}: {story.title}")
     try:
         return run_story(story, _ground(where, story, seed), seed, session.say)
@@ -95,7 +106,7 @@ def _ran(session: Session, story: Story, where: str, seed: int) -> Ran:
         raise CommandFailed(why, remedy, ExitCode.HARNESS, error.errno or 0) from error
 
 
-def _ground(where: str, story: Story, seed: int) -> Ground:
+def _ground(where: str, story: "Story", seed: int) -> "Ground":
     # Imported when wanted: each drags its half of the emulator in.
     if where == "live":
         from xpmem_emu.scenario.ground_live import LiveGround
@@ -111,6 +122,8 @@ def _ground(where: str, story: Story, seed: int) -> Ground:
 
 
 def _rows() -> list[dict[str, str]]:
+    from xpmem_emu.scenario.story import shipped_stories
+
     return [
         {"name": story.name, "shows": story.shows, "title": story.title}
         for story in shipped_stories()
