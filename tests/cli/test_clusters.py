@@ -2,6 +2,8 @@
 nothing is left of the attempt. No partition process is started here."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,15 @@ from .conftest import Outcome
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setenv("XPMEM_EMU_ARENAS", str(tmp_path / "arenas"))
-    monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
-    return tmp_path
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a short name, for the sake of socket paths: pytest's has the name of the user
+    and of the test in it."""
+    with tempfile.TemporaryDirectory(prefix="xe", dir="/tmp") as name:
+        folder = Path(name)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+        monkeypatch.setenv("XPMEM_EMU_ARENAS", str(folder / "arenas"))
+        monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
+        yield folder
 
 
 class Live:
