@@ -13,7 +13,7 @@ import pytest
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster, processes
-from xpmem_emu.live.state import PartitionState, read_state, start_ticks
+from xpmem_emu.live.state import PartitionState, process_of, read_state, start_ticks
 from xpmem_emu.live.topology import ClusterSpec, numbered
 from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
 
@@ -110,3 +110,23 @@ def test_an_adopted_process_that_nobody_reaps_has_ended_all_the_same() -> None:
         processes.end([row], heard.append)
         assert heard == [pid]
         assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_whose_first_thread_has_ended_lives_on_in_the_others() -> None:
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "print('there', flush=True)\n"
+        "ctypes.CDLL(None).syscall(60, 0)"  # exit(2): this thread only
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline()
+            started = start_ticks(child.pid)
+            patiently(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, "it ends")
+            # Its files are open, and what it locked is locked.
+            assert process_of(child.pid, started) is not None
+        finally:
+            child.kill()
+    assert process_of(child.pid, started) is None

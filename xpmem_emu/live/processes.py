@@ -12,7 +12,7 @@ import psutil
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.life import Life
-from xpmem_emu.live.state import PartitionState, process_of
+from xpmem_emu.live.state import PartitionState, is_zombie, process_of
 
 END_PATIENCE_S = 8.0
 _LOG_TAIL_LINES = 12
@@ -68,15 +68,11 @@ def _has_ended(process: psutil.Process) -> bool:
     try:
         process.wait(0)  # if it is our child, it does not stay one
     except psutil.TimeoutExpired:
-        return _status(process) in (None, psutil.STATUS_ZOMBIE)
+        try:
+            return is_zombie(process)
+        except psutil.NoSuchProcess:
+            return True
     return True
-
-
-def _status(process: psutil.Process) -> str | None:
-    try:
-        return process.status()
-    except psutil.NoSuchProcess:
-        return None
 
 
 

@@ -99,9 +99,22 @@ def process_of(pid: int, started: int) -> "psutil.Process | None":
         return None
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process
+        return None if is_zombie(process) else process
     except psutil.NoSuchProcess:
         return None
+
+
+def is_zombie(process: "psutil.Process") -> bool:
+    """Whether it has ended, and waits for somebody to ask how. While another of its threads is on
+    the way out its files are still open, and its locks held. Raises psutil.NoSuchProcess."""
+    import psutil
+
+    if process.status() != psutil.STATUS_ZOMBIE:
+        return False
+    try:
+        return len(os.listdir(f"/proc/{process.pid}/task")) <= 1
+    except OSError:
+        return True
 
 
 @contextmanager
