@@ -31,7 +31,7 @@ from xpmem_emu.live.console_wire import (
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.faults import Request, read_fault_request
-from xpmem_emu.live.heap import give_back
+from xpmem_emu.live.heap import Giving
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import Socket
 from xpmem_emu.live.reception import Asker, Reception, too_big
@@ -45,8 +45,6 @@ OUTSTANDING_MAX = 256
 OUTSTANDING_OF_KEY_MAX = 1024
 """Of all sessions of one key: the kernel has some thousand threads for everybody."""
 _FLUSH_RETRY_S = 0.05
-_GIVE_BACK_S = 1.0
-"""After so long what a session had in libzmq is free, too."""
 
 log = structlog.get_logger("console")
 
@@ -71,7 +69,7 @@ class Console:
         self._door = door
         self._connections = connections
         self._flush: asyncio.Handle | None = None
-        self._give_back: asyncio.TimerHandle | None = None
+        self._giving = Giving(loop)
         self._reception = Reception(
             loop, socket, door, connections, self._sessions.name_of, self._serve
         )
@@ -95,9 +93,9 @@ class Console:
     def close(self) -> None:
         """Answer nobody any more; what was answered already is still sent."""
         self._lease_timer.cancel()
-        for handle in (self._flush, self._give_back):
-            if handle is not None:
-                handle.cancel()
+        self._giving.close()
+        if self._flush is not None:
+            self._flush.cancel()
         self._reception.close()
         self._connections.close()
 
@@ -217,8 +215,7 @@ class Console:
         for connection in session.connections:
             self._connections.estrange(connection)
         left = set(self._sessions.end(session))
-        if self._give_back is None:
-            self._give_back = self._loop.call_later(_GIVE_BACK_S, self._give_back_now)
+        self._giving.soon()
 
         def gone(pid: int, _outcome: Outcome) -> None:
             left.discard(pid)
@@ -229,10 +226,6 @@ class Console:
             done()
         for pid in sorted(left):
             self._kill(pid, session, why, partial(gone, pid))
-
-    def _give_back_now(self) -> None:
-        self._give_back = None
-        give_back()
 
     # -- events ----------------------------------------------------------------------------
 

@@ -5,8 +5,12 @@ keeps what it gets back of that for later, which here may be never: the process 
 as it was in its worst moment.
 """
 
+import asyncio
 import ctypes
 from collections.abc import Callable
+
+_AFTER_S = (1.0, 9.0)
+"""After so long what a session had in libzmq is free, too; so much later what its tasks had."""
 
 
 def _found() -> Callable[[int], int]:
@@ -23,3 +27,35 @@ _trim = _found()
 def give_back() -> None:
     """Return free pages of all heaps. Takes a millisecond or so for each ten MiB."""
     _trim(0)
+
+
+class Giving:
+    """Gives back what is free some time after somebody went."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._left_s: list[float] = []
+        """How long to wait before each time that is still to come."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Somebody went. However many go, this is done once in a while."""
+        if self._timer is None:
+            self._left_s = list(_AFTER_S)
+            self._wait()
+        else:
+            self._left_s = [_AFTER_S[-1]]
+
+    def close(self) -> None:
+        """Do it no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = self._loop.call_later(self._left_s.pop(0), self._now)
+
+    def _now(self) -> None:
+        self._timer = None
+        give_back()
+        if self._left_s:
+            self._wait()
