@@ -126,7 +126,7 @@ MUTANTS = {
         _mutant("interrupted_expels", "a killed caller takes the peer for dead", "S12",
                 messages.interrupted_expels, world="kill-recall"),
         _mutant("pending_is_silence", "PENDING is no sign of life", "S12",
-                messages.pending_is_silence),
+                messages.pending_is_silence, "chaos-kills"),
         _mutant("heart_stops", "most heartbeats are not taken for progress", "S12",
                 messages.heart_stops),
         # -- areas and entries
@@ -248,7 +248,7 @@ MUTANTS = {
         _mutant("detach_keeps_entries", "pages are given back while they are mapped", "S1 S2 S18",
                 slips_importing.detach_keeps_entries),
         _mutant("late_pages_kept", "pages of an answer that nobody waited for are kept", "S15 S3",
-                slips_importing.late_pages_kept, "chaos-rush"),
+                slips_importing.late_pages_kept, "chaos-kills"),
         _mutant("detach_wakes_nobody", "who waits for a detach is not woken", "L3 L7",
                 slips_importing.detach_wakes_nobody, "chaos-calls"),
         _mutant("reaped_under_fault", "what is known of a segment goes while a fault is in flight",

@@ -18,7 +18,7 @@ from xpmem_emu.sim.workloads.extremes import extremes
 from xpmem_emu.sim.workloads.files import files
 from xpmem_emu.sim.workloads.forks import forks
 from xpmem_emu.sim.workloads.handover import handover
-from xpmem_emu.sim.workloads.held import crossed, overdue, stranded
+from xpmem_emu.sim.workloads.held import crossed, overdue, stranded, unhurried
 from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
@@ -56,5 +56,6 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "wrongs": wrongs,
     "crossed": crossed,
     "stranded": stranded,
+    "unhurried": unhurried,
     "overdue": overdue,
 }

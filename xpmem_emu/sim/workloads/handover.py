@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.workloads.held import say
 from xpmem_emu.sim.workloads.script import Import, Script
 from xpmem_emu.units import MILLISECOND
 
 _MOVES = (Op.MIGRATE, Op.DONTNEED)
+_GOODBYE, _LATE = "xpmem.evict.before_tell", "1*delay(25ms)"
 
 
 def handover(script: Script) -> None:
@@ -26,6 +28,17 @@ def handover(script: Script) -> None:
         script.do(random.choice(_MOVES), task=owner, region=export.region, **pages)
         script.touch(view, random.choice((Op.LOAD, Op.STORE)))
         script.pause()
+    _farewell(script, view)
+
+
+def _farewell(script: Script, view: Import) -> None:
+    """The permit goes with its pages while another of the task stays, which keeps no page."""
+    script.settle()
+    script.do(Op.GET, task=view.task, made=next(script.numbers), segment=view.export.segment)
+    script.touch(view, Op.LOAD)
+    script.settle()
+    say(script, view.task, "failpoint_set", _GOODBYE, _LATE)
+    script.do(Op.RELEASE, task=view.task, permit=view.permit)
 
 
 def _over(script: Script, old: Import) -> Import:
@@ -34,6 +47,8 @@ def _over(script: Script, old: Import) -> Import:
     script.touch(old, Op.STORE)
     script.settle()
     new = replace(old, attachment=next(script.numbers))
+    if random.random() < 0.5:  # the goodbye is late: there is time for questions to overtake it
+        say(script, old.task, "failpoint_set", _GOODBYE, _LATE)
     if random.random() < 0.3:
         new = replace(new, permit=next(script.numbers))
         script.do(Op.RELEASE, task=old.task, permit=old.permit)
@@ -41,6 +56,11 @@ def _over(script: Script, old: Import) -> Import:
         script.do(Op.GET, task=new.task, made=new.permit, segment=old.export.segment)
         script.now_ns += random.choice((2, 5, 9)) * MILLISECOND
     else:
+        if random.random() < 0.5:
+            # By another permit, which it has already: nothing orders the two messages.
+            new = replace(new, permit=next(script.numbers))
+            script.do(Op.GET, task=new.task, made=new.permit, segment=old.export.segment)
+            script.settle()
         script.do(Op.DETACH, task=old.task, attachment=old.attachment)
     script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
               page=new.first, pages=new.pages)  # fmt: skip

@@ -10,6 +10,9 @@ _RECALLS = (
     Op.MIGRATE, Op.REMOVE, Op.CLOSE,
 )  # fmt: skip
 _INSTALL, _ZAP = "xpmem.fault.before_install", "xpmem.invalidate.before_zap"
+_SLOW = [(f"xpmem.fault.before_{what}", "1*delay(200ms)") for what in ("pin", "reply")]
+_LATE = ("xpc.serve.before_handler", "1*delay(30ms)->1*off->1*delay(90ms)")
+"""After the goodbye of its attachment, and before that of its permit."""
 _ACCESS, _FENCE = "xpmem.serve.before_access", "xpmem.fence.before_migrate"
 
 
@@ -65,6 +68,31 @@ def overdue(script: Script) -> None:
         for _ in range(random.randint(8, 12)):
             script.soon(150 * MILLISECOND)
             _copy(script, view)
+
+
+def unhurried(script: Script) -> None:
+    """An exporter takes its time over a fault, and says so: nobody is given up for that. Perhaps
+    nobody waits any more when it answers, though another task of that partition has a permit."""
+    random = script.random
+    while script.more():
+        home, away = random.sample(range(script.knobs.partitions), 2)
+        owner, user, other = script.spawn(home), script.spawn(away), script.spawn(away)
+        script.settle()
+        export = script.export(owner, random.randint(1, 4), Kind.PRIVATE)
+        script.settle()
+        view = script.attach(user, export, 0, export.pages)
+        script.do(Op.GET, task=other, made=next(script.numbers), segment=export.segment)
+        script.settle()
+        killed = random.random() < 0.5
+        point, terms = _LATE if killed else random.choice(_SLOW)
+        say(script, owner, "failpoint_set", point, terms)
+        script.do(Op.LOAD, task=user, page=random.randrange(export.pages),
+                  attachment=view.attachment, word=random.randrange(WORDS))  # fmt: skip
+        if killed:
+            script.soon(20 * MILLISECOND)
+            script.do(Op.KILL, task=user)
+        script.now_ns += 300 * MILLISECOND
+        say(script, owner, "failpoint_clear", point)
 
 
 def _copy(script: Script, view: Import) -> None:
