@@ -15,7 +15,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster, processes
 from xpmem_emu.live.state import PartitionState, process_of, read_state, start_ticks
 from xpmem_emu.live.topology import ClusterSpec, numbered
-from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
+from xpmem_emu.live.zygote import ALONE, CONFIG_SUFFIX, forked, log_of
 
 from .conftest import Home
 from .loops import patiently
@@ -67,6 +67,13 @@ def test_children_whose_launcher_is_gone_end_without_a_trace(tmp_path: Path) -> 
         launch_and_go()
     wait_ended(pids)
     assert [log_of(path).read_text() for path in configs(tmp_path)] == ["", ""]
+
+
+def test_there_is_one_thread_when_it_forks() -> None:
+    code = "import os, xpmem_emu.live.partition, xpmem_emu.kernel.kernel as _\n" \
+           "print(len(os.listdir('/proc/self/task')))"  # fmt: skip
+    said = subprocess.check_output([sys.executable, "-c", code], env=os.environ | ALONE)
+    assert int(said) == 1
 
 
 def test_a_zygote_that_cannot_begin_says_why(tmp_path: Path) -> None:

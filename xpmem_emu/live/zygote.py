@@ -23,6 +23,8 @@ from pathlib import Path
 from xpmem_emu.errors import KernelError
 
 CONFIG_SUFFIX = ".config.json"
+ALONE = {"OPENBLAS_NUM_THREADS": "1"}
+"""Of the environment: what keeps numpy from starting threads, which no fork would take along."""
 
 
 def log_of(config: Path) -> Path:
@@ -37,7 +39,7 @@ def forked(command: Sequence[str], configs: Sequence[Path]) -> Iterator[list[int
     arguments = [part for config in configs for part in ("--config", str(config))]
     with log_of(configs[0]).open("a+b") as log, subprocess.Popen(
         [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        start_new_session=True,
+        start_new_session=True, env=os.environ | ALONE,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
