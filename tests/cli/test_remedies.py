@@ -21,7 +21,8 @@ PLACEHOLDERS = {
     "NAME|FILE": "pair", "HANDLE": "p0:7:1:0x1000", "SCENARIO": "chaos",
 }  # fmt: skip
 FIELDS = {
-    "segid": "0x10", "info.segid": "0x10", "handle": "p0:7:1:0x1000", "capability": "use",
+    "segid": "0x10", "info.segid": "0x10", "handle": "p0:7:1:0x1000",
+    "memory": "p0:7:1:0x1000", "size": "4096", "capability": "use",
     "partid": "1", "home": "1", "fits": "64",
 }  # fmt: skip
 """What stands for the fields of f-strings; anything else is a name, p0."""
