@@ -16,7 +16,7 @@ from xpmem_emu.sim.world import draw
 SWARMS = [
     name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))
 ]
-SEEDS = range(15)
+SEEDS = range(8)
 
 
 @pytest.mark.timeout(120)
