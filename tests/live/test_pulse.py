@@ -25,8 +25,8 @@ from .keyed import eventually
 from .loops import let_pass
 
 BUSY = (sys.executable, str(Path(__file__).with_name("busy_partition.py")))
-IMAGE = str(Path(__file__).with_name("steady.toml"))
-CHECKS = 3
+IMAGE = str(Path(__file__).with_name("fence.toml"))
+CHECKS = 2
 """For how many checks of its peers the kernel is at work."""
 
 
@@ -48,7 +48,7 @@ def changes(p1: Partition) -> list[dict[str, object]]:
 @pytest.mark.live
 @pytest.mark.usefixtures("home")
 def test_no_request_delays_a_heartbeat() -> None:
-    """Six seconds of one step, three times what the image waits for a heartbeat."""
+    """Eight seconds of one step, twice what the image waits for a heartbeat."""
     check_ns = load_image(IMAGE).xpc.heartbeat_check
     cluster.up(ClusterSpec("t", numbered(2), IMAGE, 16 << 20, lease_s=60, command=BUSY))
     with connect("p0", "t") as p0, connect("p1", "t") as p1:
