@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,10 @@ TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
 
 TOOLS = ROOT / "tests" / "tools.py"
 
+TOP_LEVEL = {
+    ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "README.md", "docker-compose.yml", "pyproject.toml",
+}  # fmt: skip
 FILE_LINES = 400
 FUNCTION_LINES = 60
 COLUMNS = 100
@@ -71,6 +76,17 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 def test_the_search_for_sources_finds_them() -> None:
     assert len(MODULES) > 20
     assert len(TESTS) > 5
+
+
+def test_the_top_level_holds_what_belongs_there() -> None:
+    """What a command made in the working folder must not slip into a commit."""
+    ignored = [".git", *(ROOT / ".gitignore").read_text().split()]  # a worktree has it as a file
+    found = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_file() and not any(fnmatch(path.name, one.strip("/")) for one in ignored)
+    }
+    assert found == TOP_LEVEL
 
 
 def test_files_stay_short() -> None:

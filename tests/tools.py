@@ -24,6 +24,8 @@ def require_tools(item: pytest.Item) -> None:
     if missing and os.environ.get(REQUIRED):
         pytest.fail(f"no {' and no '.join(missing)}: {_remedy(missing)}", pytrace=False)
     if missing:
+        # The one skip there is: only root can install these, and `left_out` says it aloud. In CI,
+        # where REQUIRED is set, the line above has failed already.
         pytest.skip(_LEFT_OUT + " and ".join(missing))
 
 

@@ -188,9 +188,23 @@ def test_shrinking_and_the_gate_are_documents(
     code, out, _ = typed("sim", "shrink", tiny, "--seed", "0", *BROKEN, "-o", "json")
     told = json.loads(out)
     assert (code, told["schema"], told["before"]) == (0, "xpmem-emu/shrunk/v1", told["after"])
+    assert told["plan"] == "runs/shrunk.json"
+    assert typed(*shlex.split(told["replay"])[1:])[0] == 1
     monkeypatch.setattr(campaigning, "compared", lambda *_: iter([(0, True), (1, False)]))
     code, out, _ = typed("sim", "gate", tiny, "--seeds", "0..1", "-o", "json")
     assert (code, json.loads(out)["different"]) == (1, [1])
+
+
+def test_a_small_plan_that_cannot_be_written_costs_no_verdict(
+    typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate, "shrink_plan", lambda plan: plan)
+    code, out, err = typed("sim", "shrink", tiny, "--seed", "0", *BROKEN, "--out", "/dev/full")
+    assert code == 3
+    assert out.startswith("faults: ")
+    assert f"replay: xpmem-emu sim replay {tiny} --seed 0" in out
+    assert "the plan could not be written: " in err
+    assert "try: --out FILE, a folder of yours with room" in err
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def replay(
 @_scenario
 @_seed
 @_mutant
-@click.option("--out", type=click.Path(path_type=Path), default=Path("shrunk.json"),
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/shrunk.json"),
               show_default=True, help="Where the small plan goes.")  # fmt: skip
 @output_option
 def shrink(
@@ -115,26 +115,35 @@ def shrink(
         result = Run(small).result()
     if result.verdict is not Verdict.INVALID:
         raise CommandFailed("this run does not fail", "a seed that does")
-    out.write_bytes(encode_plan(small))
     counts = {
         "faults": (len(plan.faults), len(small.faults)),
         "operations": (len(plan.operations), len(small.operations)),
         "free schedulers": (plan.knobs.partitions - len(plan.fifo),
                             small.knobs.partitions - len(small.fifo)),
     }  # fmt: skip
-    again = _replay(str(out), None, mutant)
-    if not output.for_people:
-        record = {"before": {name: each[0] for name, each in counts.items()},
-                  "after": {name: each[1] for name, each in counts.items()},
-                  "plan": str(out), "replay": again} | _row(result)  # fmt: skip
-        click.echo(show_record("shrunk", record, output))
-        return ExitCode.DONE
-    for name, (before, after) in counts.items():
-        click.echo(f"{name}: {before} -> {after}")
-    for violation in result.violations:
-        click.echo(str(violation))
-    click.echo(f"replay: {again}")
+
+    def tell(kept: Path | None) -> None:
+        again = _replay(str(kept), None, mutant) if kept else _replay(scenario, seed, mutant)
+        if not output.for_people:
+            record = {"before": {name: each[0] for name, each in counts.items()},
+                      "after": {name: each[1] for name, each in counts.items()},
+                      "plan": str(kept or ""), "replay": again} | _row(result)  # fmt: skip
+            click.echo(show_record("shrunk", record, output))
+            return
+        for name, (before, after) in counts.items():
+            click.echo(f"{name}: {before} -> {after}")
+        for violation in result.violations:
+            click.echo(str(violation))
+        click.echo(f"replay: {again}")
+
+    with_bundle(lambda: _kept(out, small), tell, "the plan", "--out FILE")
     return ExitCode.DONE
+
+
+def _kept(out: Path, plan: Plan) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(encode_plan(plan))
+    return out
 
 
 @sim.command(cls=Command)

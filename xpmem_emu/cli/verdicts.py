@@ -41,9 +41,11 @@ def command_line(*words: object) -> str:
     return shlex.join(["xpmem-emu", *map(str, words)])
 
 
-def with_bundle(write: Callable[[], Path], tell: Callable[[Path | None], None]) -> None:
-    """Writes a bundle, then tells the verdict: of a bundle that could not be written, with None,
-    after which CommandFailed is raised. Ctrl-C meanwhile does not keep the verdict back either."""
+def with_bundle(write: Callable[[], Path], tell: Callable[[Path | None], None],
+                what: str = "the bundle", option: str = "--runs DIR") -> None:  # fmt: skip
+    """Writes a bundle, or what else the option is for, then tells the verdict: of one that could
+    not be written, with None, after which CommandFailed is raised. Ctrl-C meanwhile does not keep
+    the verdict back either."""
     folder: Path | None = None
     lost: OSError | None = None
     try:
@@ -53,13 +55,14 @@ def with_bundle(write: Callable[[], Path], tell: Callable[[Path | None], None]) 
     finally:
         tell(folder)
     if lost is not None:
-        raise unwritten(lost)
+        raise unwritten(lost, what, option)
 
 
-def unwritten(lost: OSError) -> CommandFailed:
-    """The error for a bundle that could not be written."""
+def unwritten(lost: OSError, what: str = "the bundle",
+              option: str = "--runs DIR") -> CommandFailed:  # fmt: skip
+    """The error for what could not be written, and the option that says where."""
     where = f"{lost.filename}: " if lost.filename else ""
     return CommandFailed(
-        f"the bundle could not be written: {where}{lost.strerror}",
-        "--runs DIR, a folder of yours with room", ExitCode.HARNESS, lost.errno or 0,
+        f"{what} could not be written: {where}{lost.strerror}",
+        f"{option}, a folder of yours with room", ExitCode.HARNESS, lost.errno or 0,
     )  # fmt: skip
