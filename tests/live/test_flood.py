@@ -33,7 +33,7 @@ pytestmark = pytest.mark.live
 ROUNDS = 5
 REQUESTS = 40_000
 SAMPLES = 200
-ATTEMPTS = 3
+ATTEMPTS = 8
 P99_RATIO_MAX = 5.0
 FLOOD = str(Path(__file__).parent / "flood.py")
 
@@ -100,7 +100,7 @@ def test_a_flood_of_a_legal_client_does_not_make_another_one_wait(
     process: psutil.Process, connections: int
 ) -> None:
     """Other work on this machine hits who computes more than who sleeps, so a bad ratio is
-    measured again; in one queue for all it is about 10."""
+    measured again. In one queue for all it would be refused, which no attempt forgives."""
     with connect("p0") as p0, flooder(REQUESTS // ROUNDS, connections) as child:
         p99_s(p0)
         for _ in range(ATTEMPTS):

@@ -71,6 +71,11 @@ def test_valid_messages_of_a_peer_that_has_lost_its_mind_never_raise(data: st.Da
             continue
         node.xpc.receive([encode(header, data.draw(structs(kind)))])
     world.run(5 * SECOND)
+    node.xpc.check()
+    # Sane again, it is taken back, unless it claimed an incarnation that it has not reached yet.
+    assert partition.remote.seen > world[1].xpc.partitions[0].mine or world.run_until(
+        world.all_active
+    )
 
 
 def test_a_frame_from_nobody_we_know_is_a_bad_frame() -> None:
