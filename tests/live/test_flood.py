@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from xpmem_emu.live.console import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MAX
 from xpmem_emu.live.console_wire import Ask, Say, pack, unpack
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.limits import BULK_MAX, QUEUED_MAX, UNREAD_MAX
-from xpmem_emu.live.sessions import SESSIONS_OF_KEY_MAX
+from xpmem_emu.live.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_MAX
 
 from .conftest import Home
 from .flood import sockets
@@ -33,6 +34,9 @@ pytestmark = pytest.mark.live
 ROUNDS = 5
 REQUESTS = 40_000
 SAMPLES = 200
+AT_ONCE = 64
+SERVED = 1 << 20
+"""The id of a request whose answer says that those before it were served."""
 ATTEMPTS = 8
 P99_RATIO_MAX = 5.0
 FLOOD = str(Path(__file__).parent / "flood.py")
@@ -193,13 +197,43 @@ def test_a_key_has_only_so_many_calls_unanswered(
         monkeypatch.setenv("XPMEM_EMU_KEY", "flooder")
         many = sockets("keyed", OUTSTANDING_OF_KEY_MAX // OUTSTANDING_MAX + 1)
         load = calls.Load(pid=importer.pid, address=at, size=1)
-        for ident in range(OUTSTANDING_MAX):
-            for socket in many:
+        refused = []
+        for socket in many:
+            for ident in range(OUTSTANDING_MAX):
                 socket.send(pack(ident, Ask.CALL, load))
-        for _ in range(len(many) * OUTSTANDING_MAX - OUTSTANDING_OF_KEY_MAX):
-            (ready, *_), _, _ = zmq.select(many, [], [], 20)
-            assert unpack(ready.recv_multipart()[0]).body["errno"] == errno.EAGAIN
+                if ident % AT_ONCE == AT_ONCE - 1:  # or there would be too many that only wait
+                    socket.send(pack(SERVED, Ask.PING, None))
+                    while (said := unpack(socket.recv_multipart()[0])).id != SERVED:
+                        refused.append(said.body)
+        why = f"{OUTSTANDING_OF_KEY_MAX} calls of this client are unanswered"
+        assert [each["cause"] for each in refused] == [why] * (
+            len(many) * OUTSTANDING_MAX - OUTSTANDING_OF_KEY_MAX
+        )
         assert p0.look("tasks")
         p0.call(calls.XpmemForkEnd(pid=exporter.pid))
         for socket in many:
             socket.close()
+
+
+def test_a_key_has_only_so_many_subscriptions(
+    process: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XPMEM_EMU_KEY", "flooder")
+    one, other = sockets("keyed", 2)
+
+    def asked(socket: zmq.Socket[bytes], kind: Ask, body: object = None,
+              ident: int = SERVED) -> tuple[str, Any]:  # fmt: skip
+        socket.send(pack(ident, kind, body))
+        while (said := unpack(socket.recv_multipart()[0])).kind == Say.EVENTS:
+            pass
+        assert said.id == ident
+        return said.kind, said.body
+
+    for ident in range(SUBSCRIPTIONS_MAX):
+        assert asked(one, Ask.SUBSCRIBE, ident=ident)[0] == Say.DONE
+    kind, body = asked(other, Ask.SUBSCRIBE)
+    assert (kind, body["errno"]) == (Say.FAILED, errno.EUSERS)
+    assert asked(one, Ask.UNSUBSCRIBE, 0)[0] == Say.DONE
+    assert asked(other, Ask.SUBSCRIBE)[0] == Say.DONE
+    for socket in (one, other):
+        socket.close()
