@@ -28,3 +28,6 @@ def test_pages_of_an_answer_that_comes_after_its_permit_are_given_back() -> None
     segment = cluster.kernels[0].xpmem.exporter.segments[segid]
     assert (segment.table.holders(), segment.group.pinned) == ({}, 0)
     assert len(segment.grants) == 1
+    # What was noted for that answer is not kept once it came.
+    (imported,) = cluster.kernels[1].xpmem.imports.all()
+    assert not imported.left

@@ -212,7 +212,7 @@ class Faults:
         except XpcError as error:
             outcome = str(error)
             if error.ending.sent:
-                imported.left.add(attachment.permit.apid)
+                imported.left[attachment.permit.apid] += 1
             if error.ending is Ending.INTERRUPTED:
                 raise killed(address) from None
             raise attachment.sigbus(address, imported.gone or str(error)) from None

@@ -11,6 +11,7 @@ It decides nothing itself.
 """
 
 import errno
+from collections import Counter
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import INVALIDATE_ACK, INVALIDATE_ZAP
@@ -155,13 +156,15 @@ class Xpmem:
                 self.homes.tell(partid, session, Release(apid))
             case Attach(apid=apid, attachment=number), AttachReply(errno=0):
                 self.homes.tell(partid, session, Detach(apid, number, []))
-            case Fault(apid=apid), FaultReply(errno=0):
-                self._give_back(apid, request)
+            case Fault() as asked, FaultReply() as answer:
+                self._give_back(asked, found=not answer.errno)
 
-    def _give_back(self, apid: int, request: Fault) -> None:
+    def _give_back(self, request: Fault, *, found: bool) -> None:
         for imported in self.imports.all():
-            if not imported.gone and apid in imported.left:
-                self.faults.evict(imported, [(request.page, request.count)])
+            if request.apid in imported.left:
+                imported.left -= Counter({request.apid: 1})
+                if found and not imported.gone:
+                    self.faults.evict(imported, [(request.page, request.count)])
 
     # -- partitions come and go --------------------------------------------------------------
 

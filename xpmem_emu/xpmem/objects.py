@@ -11,6 +11,7 @@ imported in the same way; only the messages are function calls.
 Plain state with no behaviour beyond bookkeeping; no method here sleeps.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -222,9 +223,9 @@ class Imported:
     evictions: list[Eviction] = field(default_factory=list)
     permits: set["Permit"] = field(default_factory=set)
     attachments: dict[int, "Attachment"] = field(default_factory=dict)
-    left: set[int] = field(default_factory=set)
-    """Permits through which somebody asked for pages and did not wait for the answer: it may come
-    when they are gone, and what it brings must be given back all the same."""
+    left: Counter[int] = field(default_factory=Counter)
+    """By permit, how many questions for pages are unanswered that nobody waits for any more: an
+    answer may come when the permit is gone, and what it brings must be given back all the same."""
     last_failure: str = ""
 
     def busy(self, pages: Range) -> bool:

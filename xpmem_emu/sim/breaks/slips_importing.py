@@ -33,7 +33,9 @@ zap_one_page_short = slip(
     "start + (part[1] << PAGE_SHIFT)", "start + (max(part[1] - 1, 1) << PAGE_SHIFT)",
 )  # fmt: skip
 detach_keeps_entries = slip(Importer, "detach", "mm.zap_special(vma.start, vma.end)", "pass")
-late_pages_kept = slip(Xpmem, "late_reply", "self._give_back(apid, request)", "pass")
+late_pages_kept = slip(
+    Xpmem, "late_reply", "self._give_back(asked, found=not answer.errno)", "pass"
+)
 detach_wakes_nobody = slip(
     Importer, "detach", "attachment.permit.group.changed.wake_all()", "pass"
 )
