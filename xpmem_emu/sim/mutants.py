@@ -217,7 +217,7 @@ MUTANTS = {
         _mutant("heart_stands_still", "heartbeats do not count", "S12",
                 sessions.heart_stands_still),
         _mutant("impatience_expels", "who waits no longer gives the peer up", "S12",
-                sessions.impatience_expels),
+                sessions.impatience_expels, "chaos-kills"),
         _mutant("slot_not_passed_on", "who waits for a slot is passed over",
                 "L1 L3 L4 L5 S10 S11 S12 S15", messages.slot_not_passed_on, "chaos-devices"),
         _mutant("abandoned_slots_kept", "slots of killed callers are lost", "L1 L3 L4 S10 S12",

@@ -10,7 +10,11 @@ _RECALLS = (
     Op.MIGRATE, Op.REMOVE, Op.CLOSE,
 )  # fmt: skip
 _INSTALL, _ZAP = "xpmem.fault.before_install", "xpmem.invalidate.before_zap"
-_SLOW = [(f"xpmem.fault.before_{what}", "1*delay(200ms)") for what in ("pin", "reply")]
+_SLOW = [
+    (f"xpmem.fault.before_{what}", f"1*delay({time})")
+    for what in ("pin", "reply") for time in ("200ms", "600ms")
+]  # fmt: skip
+"""Some of it is longer than anybody waits for a page."""
 _LATE = ("xpc.serve.before_handler", "1*delay(30ms)->1*off->1*delay(90ms)")
 """After the goodbye of its attachment, and before that of its permit."""
 _ACCESS, _FENCE = "xpmem.serve.before_access", "xpmem.fence.before_migrate"
@@ -91,7 +95,7 @@ def unhurried(script: Script) -> None:
         if killed:
             script.soon(20 * MILLISECOND)
             script.do(Op.KILL, task=user)
-        script.now_ns += 300 * MILLISECOND
+        script.now_ns += (700 if "600" in terms else 300) * MILLISECOND
         say(script, owner, "failpoint_clear", point)
 
 
