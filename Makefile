@@ -59,6 +59,7 @@ bare: ## the README's first commands in a bare container, as two users; needs a 
 
 check: $(READY) ## lint, types, layers, house rules
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py

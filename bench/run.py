@@ -47,11 +47,7 @@ def cluster() -> Iterator[tuple[Partition, Partition, Partition]]:
     name = f"bench-{os.getpid()}"
     up(ClusterSpec(name=name, partitions=numbered(3), memory=640 * MIB))
     try:
-        with (
-            connect("p0", name) as p0,
-            connect("p1", name) as p1,
-            connect("p2", name) as p2,
-        ):
+        with connect("p0", name) as p0, connect("p1", name) as p1, connect("p2", name) as p2:
             yield p0, p1, p2
     finally:
         down(name)
@@ -99,8 +95,10 @@ def remote_fault(p0: Partition, p1: Partition, folder: Path) -> Figure:
     ours, limit = statistics.median(took), round_trip_ns(folder, 64, 2000)
     return Figure(
         f"remote fault of 1 page (median of {len(took)}) / bare echo",
-        microseconds(ours), microseconds(limit), f"{ours / limit:.1f} x",
-    )  # fmt: skip
+        microseconds(ours),
+        microseconds(limit),
+        f"{ours / limit:.1f} x",
+    )
 
 
 def last_fault(partition: Partition) -> int:
@@ -149,8 +147,10 @@ def hot_load(p0: Partition, p1: Partition) -> Figure:
     ours, limit = statistics.median(loads), statistics.median(calls)
     return Figure(
         "hot load of 4 KiB / a call that does nothing",
-        microseconds(ours), microseconds(limit), f"{ours / limit:.2f} x",
-    )  # fmt: skip
+        microseconds(ours),
+        microseconds(limit),
+        f"{ours / limit:.2f} x",
+    )
 
 
 def far_read(folder: Path) -> Figure:
@@ -158,8 +158,10 @@ def far_read(folder: Path) -> Figure:
     ours, limit = rates(folder)
     return Figure(
         f"bulk read of {SIZE // MIB} MiB across domains / echo of large messages",
-        f"{ours:.0f} MiB/s", f"{limit:.0f} MiB/s", f"{limit / ours:.1f} x",
-    )  # fmt: skip
+        f"{ours:.0f} MiB/s",
+        f"{limit:.0f} MiB/s",
+        f"{limit / ours:.1f} x",
+    )
 
 
 def recall(p0: Partition, p1: Partition, p2: Partition) -> list[Figure]:
@@ -184,10 +186,12 @@ def recall(p0: Partition, p1: Partition, p2: Partition) -> list[Figure]:
     return [
         Figure(
             f"recall of {RECALL_PAGES} pages from 2 holders / munmap of as many unshared",
-            microseconds(ours), microseconds(limit), f"{ours / limit:.2f} x",
+            microseconds(ours),
+            microseconds(limit),
+            f"{ours / limit:.2f} x",
         ),
         Figure("messages per holder in that recall", f"{messages / 2:g}", "4", "ceiling"),
-    ]  # fmt: skip
+    ]
 
 
 def simulated() -> Figure:
@@ -195,9 +199,10 @@ def simulated() -> Figure:
     speed = simulator.measure(find_toml("scenarios", "chaos"))
     return Figure(
         "simulator, kernel events/s per core; turns of a plain Python loop",
-        f"{speed.events:.0f} /s", f"{speed.turns:.0f} /s",
+        f"{speed.events:.0f} /s",
+        f"{speed.turns:.0f} /s",
         f"{speed.turns / speed.events:.1f} turns",
-    )  # fmt: skip
+    )
 
 
 def main() -> None:

@@ -27,15 +27,25 @@ TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
 TOOLS = ROOT / "tests" / "tools.py"
 
 TOP_LEVEL = {
-    ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
-    "README.md", "docker-compose.yml", "pyproject.toml",
-}  # fmt: skip
+    ".dockerignore",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "docker-compose.yml",
+    "pyproject.toml",
+}
 FILE_LINES = 400
 FUNCTION_LINES = 60
 COLUMNS = 100
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
-VAGUE = re.compile(r"\b(?:blazing(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge"
-                   r"|world-class|effortless(?:ly)?)\b", re.IGNORECASE)  # fmt: skip
+VAGUE = re.compile(
+    r"\b(?:blazing(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|cutting-edge"
+    r"|world-class|effortless(?:ly)?)\b",
+    re.IGNORECASE,
+)
 KERNEL_SIDE = ("sched", "failpoints", "mm", "xpc", "xpmem", "kernel")
 OUTSIDE_WORLD = {"zmq", "asyncio", "uvloop", "time", "random", "socket", "secrets", "threading"}
 
@@ -203,7 +213,7 @@ def test_every_command_is_in_the_reference() -> None:
     missing = [
         path
         for path, command in commands(cli, "xpmem-emu")
-        if not isinstance(command, click.Group) and f"`{path.removeprefix('xpmem-emu ')}" not in
-        reference
+        if not isinstance(command, click.Group)
+        and f"`{path.removeprefix('xpmem-emu ')}" not in reference
     ]
     assert missing == []

@@ -61,8 +61,12 @@ def text_stream(raw: io.FileIO, replaced: TextIO | None) -> io.TextIOWrapper:
     """A text stream that writes to `raw`, in the encoding of the one that it replaces."""
     # What a terminal cannot show is no reason to fail: names of files may be any bytes.
     encoding = getattr(replaced, "encoding", None) or "utf-8"
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace",
-                            line_buffering=raw.fileno() == 2 or raw.isatty())  # fmt: skip
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding,
+        "backslashreplace",
+        line_buffering=raw.fileno() == 2 or raw.isatty(),
+    )
 
 
 def main() -> int:

@@ -92,4 +92,3 @@ def visible(text: str) -> str:
 def text(cause: str) -> str:
     """As much of a cause as a message carries."""
     return visible(cause)[:TEXT_MAX]
-

@@ -163,7 +163,7 @@ def convert_image(tree: dict[str, Any]) -> Image:
 
 def _unit(kind: type, value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError("expected text with a unit, such as \"20ms\" or \"64M\"")
+        raise ValueError('expected text with a unit, such as "20ms" or "64M"')
     if kind is Nanoseconds:
         return Nanoseconds(parse_time(value))
     return Bytes(parse_size(value))

@@ -31,9 +31,10 @@ def shipped_compose() -> Path:
         if path.is_file():
             return path
     raise KernelError(
-        errno.ENOENT, "this installation has no docker-compose.yml",
+        errno.ENOENT,
+        "this installation has no docker-compose.yml",
         "install xpmem-emu again, complete",
-    )  # fmt: skip
+    )
 
 
 def shipped_names(kind: str) -> Sequence[str]:
@@ -47,13 +48,16 @@ def find_toml(kind: str, name: str, beside: Path | None = None) -> Path:
 
     Raises KernelError ENOENT, which lists the shipped names.
     """
-    path = (beside or Path()) / name if name.endswith(".toml") else (
-        shipped_folder(kind) / f"{name}.toml"
+    path = (
+        (beside or Path()) / name
+        if name.endswith(".toml")
+        else (shipped_folder(kind) / f"{name}.toml")
     )
     if path.is_file():
         return path
     known = ", ".join(shipped_names(kind))
     raise KernelError(
-        errno.ENOENT, f"there is no {name!r} in {kind}",
+        errno.ENOENT,
+        f"there is no {name!r} in {kind}",
         f"one of {known}, or the path of a .toml file",
-    )  # fmt: skip
+    )

@@ -57,9 +57,7 @@ class Tracer:
     def emit(self, event: Event) -> None:
         """Append `event` to the stream."""
         self.count += 1
-        self._records.append(
-            Record(self.count, self._clock(), self.partid, self._thread(), event)
-        )
+        self._records.append(Record(self.count, self._clock(), self.partid, self._thread(), event))
 
     def drain(self) -> list[Record]:
         """The records emitted since the last drain."""

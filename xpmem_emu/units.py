@@ -24,8 +24,14 @@ TIME_LIMIT_NS = 1 << 63
 _SIZE = re.compile(r"(\d{1,20})(\.\d{1,20})?\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _SIZE_SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _TIME = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*(ns|us|ms|s|m|h)")
-_TIME_NS = {"ns": 1, "us": MICROSECOND, "ms": MILLISECOND, "s": SECOND, "m": 60 * SECOND,
-            "h": 3600 * SECOND}
+_TIME_NS = {
+    "ns": 1,
+    "us": MICROSECOND,
+    "ms": MILLISECOND,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3600 * SECOND,
+}
 
 
 def page_align_up(size: int) -> int:

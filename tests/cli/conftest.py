@@ -37,8 +37,6 @@ class Shell:
 
 
 @pytest.fixture
-def shell(
-    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
+def shell(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
     return Shell(FakeEmulator(), capfdbinary)

@@ -77,8 +77,11 @@ class FakeTask:
 
     def xpmem_make(self, vaddr: int, size: int, permit_value: int, *, name: str = "") -> int:
         if name and not self.partition.names_enabled:
-            raise xpmem_error(errno.EINVAL, "segment names are an extension",
-                              "set extensions.segment_names in the image")
+            raise xpmem_error(
+                errno.EINVAL,
+                "segment names are an extension",
+                "set extensions.segment_names in the image",
+            )
         self.partition.made += 1
         segid = Ident(
             self.partition.partid, self.partition.facts.boot, self.pid, self.partition.made
@@ -94,9 +97,11 @@ class FakeTask:
         if self.partition.cluster.segment(segid) is None:
             raise xpmem_error(errno.ENOENT, f"no segment {segid:#x}", "xpmem-emu get segments")
         apid = Ident(
-            self.partition.partid, self.partition.facts.boot, self.pid,
+            self.partition.partid,
+            self.partition.facts.boot,
+            self.pid,
             len(self.partition.permits) + 1,
-        ).pack()  # fmt: skip
+        ).pack()
         self.partition.permits[apid] = segid
         return apid
 
@@ -161,8 +166,11 @@ class FakePartition:
         return self.tasks[pid]
 
     def xpmem_find(self, name: str) -> int:
-        raise xpmem_error(errno.EINVAL, "segment names are an extension",
-                          "set extensions.segment_names in the image")
+        raise xpmem_error(
+            errno.EINVAL,
+            "segment names are an extension",
+            "set extensions.segment_names in the image",
+        )
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if name not in ("creat", "truncate", "writeback", "unlink", "reclaim"):
@@ -178,8 +186,17 @@ class FakePartition:
         self.faults[parse_fault(text).name] = text
 
     def fault_list(self) -> list[Row]:
-        return [{"name": name, "fault": text, "kind": stem(parse_fault(text)), "hits": 1, "held": 2,
-                 "left_ns": -1} for name, text in self.faults.items()]  # fmt: skip
+        return [
+            {
+                "name": name,
+                "fault": text,
+                "kind": stem(parse_fault(text)),
+                "hits": 1,
+                "held": 2,
+                "left_ns": -1,
+            }
+            for name, text in self.faults.items()
+        ]
 
     def fault_remove(self, name: str) -> None:
         del self.faults[name]
@@ -204,14 +221,25 @@ class FakePartition:
         return 1
 
     def failpoints(self) -> list[Row]:
-        return [{"point": "mm.gup.pin", "context": "atomic", "errno": 12, "gist": "a pin",
-                 "hits": 0, "paused": 0, "terms": self.points.get("mm.gup.pin", "")}]  # fmt: skip
+        return [
+            {
+                "point": "mm.gup.pin",
+                "context": "atomic",
+                "errno": 12,
+                "gist": "a pin",
+                "hits": 0,
+                "paused": 0,
+                "terms": self.points.get("mm.gup.pin", ""),
+            }
+        ]
 
     def look(self, kind: str) -> list[Row]:
         tables: dict[str, Callable[[], Iterator[Row]]] = {
-            "segments": self._segment_rows, "attachments": self._attachment_rows,
-            "permits": self._permit_rows, "tasks": self._task_rows,
-        }  # fmt: skip
+            "segments": self._segment_rows,
+            "attachments": self._attachment_rows,
+            "permits": self._permit_rows,
+            "tasks": self._task_rows,
+        }
         return list(tables[kind]()) if kind in tables else []
 
     def describe(self, what: str) -> Row:
@@ -225,35 +253,66 @@ class FakePartition:
         for start, each in self.tasks[pid].areas.items() if pid in self.tasks else ():
             if start <= address < start + len(each.memory):
                 area = f"{start:#x}-{start + len(each.memory):#x} rws"
-        return {"pid": pid, "address": address, "levels": [{"level": "pgd", "index": 0}],
-                "area": area}  # fmt: skip
+        return {
+            "pid": pid,
+            "address": address,
+            "levels": [{"level": "pgd", "index": 0}],
+            "area": area,
+        }
 
     def status(self) -> Row:
         return {"frames_total": self.memory // 4096}
 
     def recent_events(self) -> list[Row]:
         return [
-            {"record": 1, "time_ns": 5_000_000 + self.partid, "partid": self.partid,
-             "thread": "idle", "event": "kernel:boot", "boot": 7},
-            {"record": 2, "time_ns": 9_000_000 - self.partid, "partid": self.partid,
-             "thread": "fault/1", "event": "xpmem:fault_end", "segid": 16, "pages": 49},
-        ]  # fmt: skip
+            {
+                "record": 1,
+                "time_ns": 5_000_000 + self.partid,
+                "partid": self.partid,
+                "thread": "idle",
+                "event": "kernel:boot",
+                "boot": 7,
+            },
+            {
+                "record": 2,
+                "time_ns": 9_000_000 - self.partid,
+                "partid": self.partid,
+                "thread": "fault/1",
+                "event": "xpmem:fault_end",
+                "segid": 16,
+                "pages": 49,
+            },
+        ]
 
     def events(self) -> Iterator[Row]:
         yield from self.recent_events()
 
     def _segment_rows(self) -> Iterator[Row]:
         for segid, (pid, vaddr, size, mode, _) in self.segments.items():
-            yield {"segid": segid, "partid": self.partid, "pid": pid, "vaddr": vaddr,
-                   "size": size, "mode": f"{mode:04o}", "name": "", "state": "live",
-                   "pinned_pages": 0, "holders": {}}  # fmt: skip
+            yield {
+                "segid": segid,
+                "partid": self.partid,
+                "pid": pid,
+                "vaddr": vaddr,
+                "size": size,
+                "mode": f"{mode:04o}",
+                "name": "",
+                "state": "live",
+                "pinned_pages": 0,
+                "holders": {},
+            }
 
     def _attachment_rows(self) -> Iterator[Row]:
         for task in self.tasks.values():
             for address, area in task.areas.items():
                 if area.apid:
-                    yield {"segid": area.segid, "apid": area.apid, "pid": task.pid,
-                           "address": address, "size": len(area.memory)}  # fmt: skip
+                    yield {
+                        "segid": area.segid,
+                        "apid": area.apid,
+                        "pid": task.pid,
+                        "address": address,
+                        "size": len(area.memory),
+                    }
 
     def _permit_rows(self) -> Iterator[Row]:
         for apid, segid in self.permits.items():
@@ -280,8 +339,11 @@ class FakeEmulator:
     def connect(self, partition: str, cluster: str, boot: int = 0) -> FakePartition:
         self.partitions(cluster)
         if partition not in self.running:
-            raise xpmem_error(errno.ENOENT, f"cluster {cluster} has no partition {partition}",
-                              f"one of {', '.join(self.running)}")
+            raise xpmem_error(
+                errno.ENOENT,
+                f"cluster {cluster} has no partition {partition}",
+                f"one of {', '.join(self.running)}",
+            )
         if partition in self.silent:
             raise xpmem_error(errno.ECONNREFUSED, f"nobody answers at {partition}", "xpmem-emu ps")
         if partition in self.hung:
@@ -298,8 +360,9 @@ class FakeEmulator:
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         if cluster != "default":
-            raise xpmem_error(errno.ENOENT, f"there is no cluster {cluster}",
-                              f"xpmem-emu --cluster {cluster} up")
+            raise xpmem_error(
+                errno.ENOENT, f"there is no cluster {cluster}", f"xpmem-emu --cluster {cluster} up"
+            )
         return {name: each.partid for name, each in self.running.items()}
 
     def standing_still(self, cluster: str) -> set[str]:

@@ -63,8 +63,9 @@ def test_the_example_of_the_design_is_in_force_where_it_concerns_somebody(live: 
 
 
 def test_a_dropped_message_counts_as_a_hit_and_the_access_succeeds(live: Live) -> None:
-    name = live.ok("fault", "add", "link p0->p1", "drop", "--match", "type=FAULT_REPLY",
-                   "--times", "1")  # fmt: skip
+    name = live.ok(
+        "fault", "add", "link p0->p1", "drop", "--match", "type=FAULT_REPLY", "--times", "1"
+    )
     handle = live.ok("attach", live.ok("export", "--size", "4K", "--on", "p0"), "--on", "p1")
     assert live.ok("load", handle, "1") == "00"
     assert in_force(live)[name]["hits"] == 1

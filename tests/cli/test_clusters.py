@@ -46,8 +46,7 @@ def live(place: Path, capsys: pytest.CaptureFixture[str]) -> Live:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["ps"], ["status"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1:1"]],
+    "arguments", [["ps"], ["status"], ["logs", "p0"], ["get", "tasks"], ["task", "fork", "p0:1:1"]]
 )
 def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) -> None:
     outcome = live("--cluster", "foo", *arguments)
@@ -58,9 +57,13 @@ def test_a_cluster_that_is_not_there_is_named(live: Live, arguments: list[str]) 
 
 @pytest.mark.parametrize(
     ("arguments", "image"),
-    [(["-n", "16"], "laptop"), (["-n", "17"], "patient"), (["-n", "48"], "patient"),
-     (["-n", "48", "--image", "altix"], "altix")],
-)  # fmt: skip
+    [
+        (["-n", "16"], "laptop"),
+        (["-n", "17"], "patient"),
+        (["-n", "48"], "patient"),
+        (["-n", "48", "--image", "altix"], "altix"),
+    ],
+)
 def test_a_crowd_of_partitions_boots_an_image_that_bears_it(
     live: Live, monkeypatch: pytest.MonkeyPatch, arguments: list[str], image: str
 ) -> None:

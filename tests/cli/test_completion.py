@@ -15,10 +15,33 @@ from xpmem_emu.shipped import shipped_names
 from .conftest import Shell
 
 Complete = Callable[[str], list[str]]
-FREE = {"SIZE", "TIME", "N", "MODE", "ADDR", "FIELD", "[DATA]", "HEX", "WORD", "UID", "GID",
-        "PATTERN", "TEXT", "LINE", "A..B", "OLD_SIZE", "NEW_SIZE"}  # fmt: skip
-NAMED_NOW = {"export --name", "task spawn --name", "keys init --client", "keys new name",
-             "keys new --partition", "amo operand"}  # fmt: skip
+FREE = {
+    "SIZE",
+    "TIME",
+    "N",
+    "MODE",
+    "ADDR",
+    "FIELD",
+    "[DATA]",
+    "HEX",
+    "WORD",
+    "UID",
+    "GID",
+    "PATTERN",
+    "TEXT",
+    "LINE",
+    "A..B",
+    "OLD_SIZE",
+    "NEW_SIZE",
+}
+NAMED_NOW = {
+    "export --name",
+    "task spawn --name",
+    "keys init --client",
+    "keys new name",
+    "keys new --partition",
+    "amo operand",
+}
 
 
 @pytest.fixture
@@ -28,8 +51,12 @@ def complete(
     """What bash is told for a line whose end is the cursor; of a word in pieces the last one."""
 
     def ask(line: str, word: str = "", breaks: str = "") -> list[str]:
-        for name, value in {COMPLETION_VARIABLE: "bash_complete", "COMP_LINE": line,
-                            "COMP_WORD": word, "COMP_WORDBREAKS": breaks}.items():  # fmt: skip
+        for name, value in {
+            COMPLETION_VARIABLE: "bash_complete",
+            "COMP_LINE": line,
+            "COMP_WORD": word,
+            "COMP_WORDBREAKS": breaks,
+        }.items():
             monkeypatch.setenv(name, value)
         capfdbinary.readouterr()
         with pytest.raises(SystemExit):
@@ -63,12 +90,13 @@ def parameters(command: click.Command, path: str = "") -> Iterator[tuple[str, cl
 def test_whatever_is_not_free_text_is_completed() -> None:
     typed = (click.Choice, click.Path, click.IntRange, click.FloatRange)
     silent = {
-        name for name, each in parameters(cli)
+        name
+        for name, each in parameters(cli)
         if not (isinstance(each, click.Option) and each.is_flag)
         and not isinstance(each.type, typed)
         and each._custom_shell_complete is None
         and each.make_metavar(click.Context(cli)) not in FREE
-    }  # fmt: skip
+    }
     assert silent == NAMED_NOW
 
 
@@ -107,7 +135,7 @@ def test_the_shell_completes(
 
 
 def test_every_story_is_completed_for_run_and_every_other_scenario_for_sim(
-    complete: Complete
+    complete: Complete,
 ) -> None:
     stories = [story.name for story in shipped_stories()]
     assert complete("xpmem-emu run ") == [*stories, "file,"]

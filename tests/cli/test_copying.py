@@ -16,9 +16,7 @@ from xpmem_emu.live.failures import SigBus
 from .conftest import Shell
 
 
-def test_what_does_not_fit_is_refused_before_its_first_byte(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_what_does_not_fit_is_refused_before_its_first_byte(shell: Shell, tmp_path: Path) -> None:
     handle = shell.ok("attach", shell.ok("export", "--size", "4K", "--on", "p0"), "--on", "p1")
     shell.ok("store", handle, "precious")
     big = tmp_path / "big"
@@ -85,17 +83,18 @@ def test_a_copy_that_breaks_off_says_how_far_it_came(
     monkeypatch.setattr(task, "store", second_fails)
     big = tmp_path / "big"
     big.write_bytes(bytes(12288))
-    for command in (["cat", told["handle"]], ["cp", told["handle"], str(tmp_path / "copy")],
-                    ["cp", str(big), told["handle"]]):  # fmt: skip
+    for command in (
+        ["cat", told["handle"]],
+        ["cp", told["handle"], str(tmp_path / "copy")],
+        ["cp", str(big), told["handle"]],
+    ):
         calls.clear()
         outcome = shell(*command)
         assert outcome.code == 1
         assert outcome.err.splitlines()[0] == "warning: 4096 of 12288 bytes were copied"
 
 
-def test_a_file_is_not_emptied_for_memory_that_cannot_be_read(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_file_is_not_emptied_for_memory_that_cannot_be_read(shell: Shell, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text("before")
     owner = shell.ok("task", "spawn", "--on", "p0")
@@ -116,8 +115,14 @@ def test_a_fifo_is_refused_and_nobody_waits_for_its_writer(
 
 def test_each_atomic_operation_takes_the_operands_that_it_needs(shell: Shell) -> None:
     word = shell.ok("export", "--size", "4K", "--on", "p0")
-    for arguments in (["compare_swap", "5"], ["add", "1", "--compare", "0"], ["fetch", "1"],
-                      ["add"], ["swap"], ["compare_swap", "--compare", "0"]):  # fmt: skip
+    for arguments in (
+        ["compare_swap", "5"],
+        ["add", "1", "--compare", "0"],
+        ["fetch", "1"],
+        ["add"],
+        ["swap"],
+        ["compare_swap", "--compare", "0"],
+    ):
         assert shell("amo", word, *arguments).code == 64
     assert shell.ok("amo", word, "compare_swap", "9", "--compare", "0") == "0"
     assert shell.ok("amo", word, "fetch") == "9"

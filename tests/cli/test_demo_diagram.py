@@ -3,19 +3,55 @@
 from xpmem_emu.cli.demo_diagram import Note, arrows, draw
 
 EVENTS = [
-    {"event": "xpc:send", "partid": 0, "peer": 1, "kind": "INVALIDATE", "number": 7,
-     "time_ns": 1_000_000},
-    {"event": "xpc:send", "partid": 0, "peer": 2, "kind": "INVALIDATE", "number": 9,
-     "time_ns": 1_100_000},
-    {"event": "xpc:send", "partid": 0, "peer": 2, "kind": "HEARTBEAT", "number": 0,
-     "time_ns": 1_150_000},
-    {"event": "xpc:receive", "partid": 1, "peer": 0, "kind": "INVALIDATE", "number": 7,
-     "time_ns": 1_500_000},
-    {"event": "xpc:send", "partid": 1, "peer": 0, "kind": "INVALIDATE_ACK", "number": 7,
-     "time_ns": 2_000_000},
-    {"event": "xpc:receive", "partid": 0, "peer": 1, "kind": "INVALIDATE_ACK", "number": 7,
-     "time_ns": 2_300_000},
-]  # fmt: skip
+    {
+        "event": "xpc:send",
+        "partid": 0,
+        "peer": 1,
+        "kind": "INVALIDATE",
+        "number": 7,
+        "time_ns": 1_000_000,
+    },
+    {
+        "event": "xpc:send",
+        "partid": 0,
+        "peer": 2,
+        "kind": "INVALIDATE",
+        "number": 9,
+        "time_ns": 1_100_000,
+    },
+    {
+        "event": "xpc:send",
+        "partid": 0,
+        "peer": 2,
+        "kind": "HEARTBEAT",
+        "number": 0,
+        "time_ns": 1_150_000,
+    },
+    {
+        "event": "xpc:receive",
+        "partid": 1,
+        "peer": 0,
+        "kind": "INVALIDATE",
+        "number": 7,
+        "time_ns": 1_500_000,
+    },
+    {
+        "event": "xpc:send",
+        "partid": 1,
+        "peer": 0,
+        "kind": "INVALIDATE_ACK",
+        "number": 7,
+        "time_ns": 2_000_000,
+    },
+    {
+        "event": "xpc:receive",
+        "partid": 0,
+        "peer": 1,
+        "kind": "INVALIDATE_ACK",
+        "number": 7,
+        "time_ns": 2_300_000,
+    },
+]
 KINDS = ("INVALIDATE", "INVALIDATE_ACK")
 
 

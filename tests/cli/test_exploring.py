@@ -43,16 +43,19 @@ def test_a_document_has_the_counts_of_each_depth(capsys: pytest.CaptureFixture[s
     assert run(command, Session()) == ExitCode.DONE
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == "xpmem-emu/explore/v1"
-    world, = said["worlds"]
+    (world,) = said["worlds"]
     assert (world["verdict"], world["complete"], world["schedules"]) == ("valid", True, [1, 53])
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["nowhere"], "'inflight-race'"),
-    (["inflight-race", "--replay", "drop"], "'drop' is not POINT:CHOICE"),
-    (["inflight-race", "--replay", "2:drop"], "no such choice at point 2"),
-    (["all", "--replay", LINE], "a line belongs to one world"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["nowhere"], "'inflight-race'"),
+        (["inflight-race", "--replay", "drop"], "'drop' is not POINT:CHOICE"),
+        (["inflight-race", "--replay", "2:drop"], "no such choice at point 2"),
+        (["all", "--replay", LINE], "a line belongs to one world"),
+    ],
+)
 def test_what_cannot_be_read_is_a_usage_error(
     arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,16 +71,22 @@ def steps(*tallies: Tally, error: type[BaseException] | None = None) -> Iterator
         raise error
 
 
-@pytest.mark.parametrize(("tally", "error", "code"), [
-    (Tally(), KeyboardInterrupt, ExitCode.INTERRUPTED),
-    (Tally(found=[Found("1:drop", 1, "S1", "S1: why")]), KeyboardInterrupt, ExitCode.FAILED),
-    (Tally(found=[Found("1:drop", 1, "", "it does not end")]), None, ExitCode.UNKNOWN),
-    (Tally(errors=[Found("1:drop", 1, "", "Traceback")]), None, ExitCode.HARNESS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tally", "error", "code"),
+    [
+        (Tally(), KeyboardInterrupt, ExitCode.INTERRUPTED),
+        (Tally(found=[Found("1:drop", 1, "S1", "S1: why")]), KeyboardInterrupt, ExitCode.FAILED),
+        (Tally(found=[Found("1:drop", 1, "", "it does not end")]), None, ExitCode.UNKNOWN),
+        (Tally(errors=[Found("1:drop", 1, "", "Traceback")]), None, ExitCode.HARNESS),
+    ],
+)
 def test_what_was_explored_until_then_is_told(
-    tally: Tally, error: type[BaseException] | None, code: ExitCode,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    tally: Tally,
+    error: type[BaseException] | None,
+    code: ExitCode,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tally.schedules[1] = 7
     monkeypatch.setattr(exploring, "explore", lambda *_: steps(tally, error=error))
     assert run(["sim", "explore", "far-remove"], Session()) == code

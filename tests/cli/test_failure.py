@@ -40,9 +40,7 @@ def outcome(error: BaseException, debug: bool = False) -> int:
 
 def test_a_refusal_names_errno_cause_and_remedy() -> None:
     failure = explain(Refused(errno.ENOENT, "no segment 0x10", "xpmem-emu get segments"), "attach")
-    assert str(failure) == (
-        "error: attach (ENOENT): no segment 0x10; try: xpmem-emu get segments"
-    )
+    assert str(failure) == ("error: attach (ENOENT): no segment 0x10; try: xpmem-emu get segments")
     assert failure.code is ExitCode.FAILED
 
 
@@ -123,10 +121,15 @@ def test_a_command_answers_with_its_own_verdict() -> None:
 def test_a_reader_that_went_away_is_no_error() -> None:
     program = "import sys; from xpmem_emu.cli.main import main; sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c",
-         "import os,subprocess,sys\nr,w=os.pipe()\nos.close(r)\n"
-         f"p=subprocess.run([sys.executable,'-c',{program!r},'--help'],stdout=w,"
-         "stderr=subprocess.PIPE)\nprint(p.returncode,p.stderr.decode())"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import os,subprocess,sys\nr,w=os.pipe()\nos.close(r)\n"
+            f"p=subprocess.run([sys.executable,'-c',{program!r},'--help'],stdout=w,"
+            "stderr=subprocess.PIPE)\nprint(p.returncode,p.stderr.decode())",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == str(int(ExitCode.PIPE_CLOSED))

@@ -12,10 +12,24 @@ from xpmem_emu.cli.completion import COMPLETION_VARIABLE
 from xpmem_emu.cli.main import cli
 
 HEAVY = {
-    "numpy", "asyncio", "uvloop", "rich", "yaml", "psutil", "structlog", "zmq.asyncio", "zmq.auth",
-    "xpmem_emu.sim", "xpmem_emu.scenario", "xpmem_emu.mm", "xpmem_emu.fabric", "xpmem_emu.xpc",
-    "xpmem_emu.failpoints", "xpmem_emu.kernel.kernel", "xpmem_emu.live.partition",
-}  # fmt: skip
+    "numpy",
+    "asyncio",
+    "uvloop",
+    "rich",
+    "yaml",
+    "psutil",
+    "structlog",
+    "zmq.asyncio",
+    "zmq.auth",
+    "xpmem_emu.sim",
+    "xpmem_emu.scenario",
+    "xpmem_emu.mm",
+    "xpmem_emu.fabric",
+    "xpmem_emu.xpc",
+    "xpmem_emu.failpoints",
+    "xpmem_emu.kernel.kernel",
+    "xpmem_emu.live.partition",
+}
 OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
 RUN = """
 import json, sys
@@ -33,12 +47,20 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
     """The modules there are after such a command, and an import of the package's."""
     environment = os.environ | {"XPMEM_EMU_CLUSTER": "nobody-has-this-one"}
     if completing:
-        environment |= {COMPLETION_VARIABLE: "bash_complete", "COMP_LINE": completing,
-                        "COMP_WORD": "", "COMP_WORDBREAKS": ""}  # fmt: skip
+        environment |= {
+            COMPLETION_VARIABLE: "bash_complete",
+            "COMP_LINE": completing,
+            "COMP_WORD": "",
+            "COMP_WORDBREAKS": "",
+        }
     done = subprocess.run(
-        [sys.executable, "-c", RUN.format(also=also), *arguments], env=environment,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", RUN.format(also=also), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "Traceback" not in done.stderr
     assert not completing or done.stdout.startswith("plain,")
     return set(json.loads(done.stdout.splitlines()[-1]))
@@ -48,7 +70,7 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
     ("arguments", "completing"),
     [(["--help"], ""), (["get", "--help"], ""), ([], "xpmem-emu g"), ([], "xpmem-emu run pau")],
     ids=["help", "help of a command", "completion", "completion of a scenario"],
-)  # fmt: skip
+)
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
     assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()
 

@@ -43,8 +43,10 @@ def test_init_makes_what_is_missing_and_nothing_else(
     shell.ok(*init)
     first = listed(shell)
     assert [(row["name"], row["is"], row.get("partid")) for row in first] == [
-        ("p0", "peer", 0), ("b1", "peer", 7), ("operator", "client", None)
-    ]  # fmt: skip
+        ("p0", "peer", 0),
+        ("b1", "peer", 7),
+        ("operator", "client", None),
+    ]
     shell.ok(*init, "--client", "operator", "--client", "second")
     assert listed(shell)[:3] == first
     assert listed(shell)[3]["name"] == "second"
@@ -136,9 +138,7 @@ def test_tcp_endpoints_without_keys_are_refused_before_anything_starts(
         assert "--insecure" in outcome.err
 
 
-def test_insecure_and_keys_exclude_each_other(
-    shell: Shell, folder: Path, tmp_path: Path
-) -> None:
+def test_insecure_and_keys_exclude_each_other(shell: Shell, folder: Path, tmp_path: Path) -> None:
     outcome = shell("up", "--topology", str(tmp_path / "tcp.toml"), "--insecure")
     assert outcome.code == 64
     assert "XPMEM_EMU_KEYS" in outcome.err

@@ -166,9 +166,13 @@ def test_a_name_of_before_a_reboot_reaches_nobody_after_it(live: Live) -> None:
     fresh = live.ok("task", "mmap", same[-1], "1M")
     assert old.split(":")[2:] == fresh.split(":")[2:], "the same pid and address, in another boot"
     for arguments in (
-        ["store", old, "stale"], ["load", old, "5"], ["detach", old], ["task", "kill", task],
-        ["release", told["apid"]], ["attach", segid, "--task", task],
-    ):  # fmt: skip
+        ["store", old, "stale"],
+        ["load", old, "5"],
+        ["detach", old],
+        ["task", "kill", task],
+        ["release", told["apid"]],
+        ["attach", segid, "--task", task],
+    ):
         outcome = live(*arguments)
         assert outcome.code == 1
         assert "(ESTALE)" in outcome.err

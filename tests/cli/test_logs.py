@@ -23,8 +23,9 @@ NOW = datetime.now(UTC)
 
 def line(ago_s: int, event: str, **facts: object) -> str:
     when = (NOW - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return json.dumps({"partition": "x", "pid": 1, **facts, "event": event, "level": "info",
-                       "timestamp": when})  # fmt: skip
+    return json.dumps(
+        {"partition": "x", "pid": 1, **facts, "event": event, "level": "info", "timestamp": when}
+    )
 
 
 @pytest.fixture
@@ -35,10 +36,20 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     with locked("lab") as folder:
         state = ClusterState("lab", str(folder), "", [], [])
         for partid, (name, pid) in enumerate((("p0", os.getpid()), ("b1", 1 << 22))):
-            state = state.including(PartitionState(
-                name, partid, "A", "laptop", pid, start_ticks(os.getpid()), "", "", "",
-                str(folder / f"{name}.log"),
-            ))  # fmt: skip
+            state = state.including(
+                PartitionState(
+                    name,
+                    partid,
+                    "A",
+                    "laptop",
+                    pid,
+                    start_ticks(os.getpid()),
+                    "",
+                    "",
+                    "",
+                    str(folder / f"{name}.log"),
+                )
+            )
         write_state(state)
     (folder / "p0.log").write_text(f"{line(600, 'boot', boot=7)}\n{line(3, 'late')}\n")
     (folder / "b1.log").write_text(
@@ -61,8 +72,13 @@ def typed(cluster: str, capsys: pytest.CaptureFixture[str]):
 def test_all_logs_are_one_by_time_and_a_traceback_stays_with_its_line(typed) -> None:
     lines = typed("logs").out.splitlines()
     assert [each.split()[3] if "|" not in each else "|" for each in lines] == [
-        "boot", "panic", "|", "|", "late", "last",
-    ]  # fmt: skip
+        "boot",
+        "panic",
+        "|",
+        "|",
+        "late",
+        "last",
+    ]
     assert lines[0].endswith("p0   INFO    boot boot=7")
     assert "b1   INFO    panic reason=why" in lines[1]
     assert lines[3].endswith("b1   |   \\x1b[2J")
@@ -76,7 +92,9 @@ def test_one_log_as_it_was_written(typed, cluster: str) -> None:
 
 def test_only_the_end_or_only_what_is_new(typed) -> None:
     assert [each.split()[3] for each in typed("logs", "--tail", "1").out.splitlines()] == [
-        "late", "last"]  # fmt: skip
+        "late",
+        "last",
+    ]
     assert typed("logs", "--tail", "0").out == ""
     recent = typed("logs", "--since", "5m").out
     assert "boot" not in recent

@@ -128,8 +128,13 @@ def test_events_are_merged_by_time_and_filtered_by_name(shell: Shell) -> None:
     assert names == ["p2", "p1", "p0"]
     line = shell.ok("events", "--on", "p0", "--match", "xpmem:*")
     assert line.split() == [
-        "0.009000", "p0", "fault/1", "xpmem:fault_end", "segid=0x10", "pages=49",
-    ]  # fmt: skip
+        "0.009000",
+        "p0",
+        "fault/1",
+        "xpmem:fault_end",
+        "segid=0x10",
+        "pages=49",
+    ]
     assert len(shell.ok("events", "-o", "jsonl").splitlines()) == 6
     document = json.loads(shell.ok("events", "-o", "json"))
     assert document["schema"] == "xpmem-emu/events/v1"
@@ -178,9 +183,7 @@ def test_rates_are_growth_per_second() -> None:
     totals = {"trace_events": 10, "pinned_total": 0, "unpinned_total": 0}
     assert rates.of("p0", 1.0, totals)["events_per_s"] is None
     grown = totals | {"trace_events": 40, "pinned_total": 100}
-    assert rates.of("p0", 3.0, grown) == {
-        "events_per_s": 15, "pins_per_s": 50, "unpins_per_s": 0,
-    }  # fmt: skip
+    assert rates.of("p0", 3.0, grown) == {"events_per_s": 15, "pins_per_s": 50, "unpins_per_s": 0}
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
@@ -247,10 +250,13 @@ def test_status_of_many_partitions_fits_into_a_line_and_names_who_is_apart(
     names = [f"p{number}" for number in range(16)]
     shell.emulator = FakeEmulator(*names)
     answers: dict[str, dict[str, object]] = {
-        name: {"boot": 178364521345, "uptime_ns": 2 * 10**12,
-               "peers": {str(each): {"state": "ACTIVE"} for each in range(16)}}
+        name: {
+            "boot": 178364521345,
+            "uptime_ns": 2 * 10**12,
+            "peers": {str(each): {"state": "ACTIVE"} for each in range(16)},
+        }
         for name in names
-    }  # fmt: skip
+    }
     monkeypatch.setattr(cluster, "status", lambda _cluster: answers)
     lines = shell.ok("status").splitlines()
     assert max(map(len, lines)) < 80

@@ -73,21 +73,35 @@ def test_sides_are_cut_by_name(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["get", "tasks", "--on", "c0"], ["export", "--size", "4K", "--on", "p3"],
-        ["attach", "0x10", "--on", "c0"], ["task", "spawn", "--on", "3"],
-        ["load", "c0:7:1:0x1000", "1"], ["task", "kill", "p9:7:1"],
-        ["vm", "creat", "c0", "f", "4K"], ["describe", "c0"],
+        ["get", "tasks", "--on", "c0"],
+        ["export", "--size", "4K", "--on", "p3"],
+        ["attach", "0x10", "--on", "c0"],
+        ["task", "spawn", "--on", "3"],
+        ["load", "c0:7:1:0x1000", "1"],
+        ["task", "kill", "p9:7:1"],
+        ["vm", "creat", "c0", "f", "4K"],
+        ["describe", "c0"],
         ["vm", "reclaim", "a0", "--of", "c0:7:1:0x10", "--size", "4K"],
-        ["failpoint", "set", "c0:mm.gup.pin=off"], ["failpoint", "rm", "p7:mm.gup.pin"],
-        ["failpoint", "resume", "c0:mm.gup.pin"], ["fault", "ls", "--on", "c0"],
-        ["fault", "add", "link a0->p9 drop"], ["fault", "add", "link c0->a0 drop"],
-        ["fault", "add", "link a0->p1-5 drop"], ["fault", "add", "hold --match receiver=c0"],
-        ["fault", "add", "split a0|c0"], ["fault", "add", "stall p200"],
-        ["fault", "add", "poison c0 0x1"], ["fault", "add", "c0:mm.gup.pin=off"],
-        ["partition", "a0", "c0"], ["hold", "a0->p9"], ["panic", "c0"], ["crash", "p7"],
-        ["remove", "0x9070000100001"], ["logs", "c0"],
+        ["failpoint", "set", "c0:mm.gup.pin=off"],
+        ["failpoint", "rm", "p7:mm.gup.pin"],
+        ["failpoint", "resume", "c0:mm.gup.pin"],
+        ["fault", "ls", "--on", "c0"],
+        ["fault", "add", "link a0->p9 drop"],
+        ["fault", "add", "link c0->a0 drop"],
+        ["fault", "add", "link a0->p1-5 drop"],
+        ["fault", "add", "hold --match receiver=c0"],
+        ["fault", "add", "split a0|c0"],
+        ["fault", "add", "stall p200"],
+        ["fault", "add", "poison c0 0x1"],
+        ["fault", "add", "c0:mm.gup.pin=off"],
+        ["partition", "a0", "c0"],
+        ["hold", "a0->p9"],
+        ["panic", "c0"],
+        ["crash", "p7"],
+        ["remove", "0x9070000100001"],
+        ["logs", "c0"],
     ],
-)  # fmt: skip
+)
 def test_an_unknown_partition_is_refused_with_those_there_are(
     shell: Shell, arguments: list[str]
 ) -> None:
@@ -112,8 +126,15 @@ def test_what_kernels_report_in_numbers_is_shown_in_names(
     assert "b0         b0    ACTIVE  a1 says so" in shell.ok("get", "partitions", "--on", "b0")
     (said,) = json.loads(shell.ok("get", "partitions", "--on", "b0", "-o", "json"))["items"]
     assert said["peer"] == 2, "for programs a number stays one"
-    event: Row = {"record": 1, "time_ns": 5, "partid": 0, "thread": "x", "event": "xpc:send",
-                  "peer": 1, "holders": [0, 2]}  # fmt: skip
+    event: Row = {
+        "record": 1,
+        "time_ns": 5,
+        "partid": 0,
+        "thread": "x",
+        "event": "xpc:send",
+        "peer": 1,
+        "holders": [0, 2],
+    }
     monkeypatch.setattr(type(b0), "recent_events", lambda self: [event])
     assert "peer=a1 holders=a0,b0" in shell.ok("events", "--on", "a0")
     assert "peer=a1 holders=a0,b0" in shell("events", "-f", "--on", "a0").out

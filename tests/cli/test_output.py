@@ -114,9 +114,13 @@ def test_wide_begins_with_the_columns_of_the_table() -> None:
 
 @pytest.mark.parametrize(
     ("by", "names"),
-    [("size", ["n1", "n2", "n3"]), ("-size", ["n3", "n2", "n1"]), ("NAME", ["n1", "n2", "n3"]),
-     ("", ["n3", "n1", "n2"])],
-)  # fmt: skip
+    [
+        ("size", ["n1", "n2", "n3"]),
+        ("-size", ["n3", "n2", "n1"]),
+        ("NAME", ["n1", "n2", "n3"]),
+        ("", ["n3", "n1", "n2"]),
+    ],
+)
 def test_rows_are_sorted_by_any_field_either_way(by: str, names: list[str]) -> None:
     for form in (Format.TABLE, Format.WIDE):
         lines = show_rows("peers", PEERS, Listing(form, by), ["name", "state"]).splitlines()[1:]
@@ -149,8 +153,11 @@ def test_columns_that_do_not_fit_follow_below_and_only_on_a_terminal(
     assert show_rows("peers", PEERS[:1], Format.TABLE).splitlines()[0] == "NAME  SIZE  STATE"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert show_rows("peers", PEERS[:1], Format.TABLE).splitlines() == [
-        "NAME  SIZE", "    STATE", "n3      3K", "    live",
-    ]  # fmt: skip
+        "NAME  SIZE",
+        "    STATE",
+        "n3      3K",
+        "    live",
+    ]
     assert show_rows("peers", PEERS[:1], Format.WIDE).splitlines()[0] == "NAME  SIZE  STATE"
     monkeypatch.setenv("COLUMNS", "1")
     assert len(show_rows("peers", PEERS[:1], Format.TABLE).splitlines()) == 6
@@ -158,9 +165,15 @@ def test_columns_that_do_not_fit_follow_below_and_only_on_a_terminal(
 
 @pytest.mark.parametrize(
     ("time_ns", "text"),
-    [(99_500_000_000, "99.5s"), (2008_555_000_000, "33m28s"), (7500_000_000_000, "2h5m"),
-     (3600_000_000_000, "1h"), (86_400_000_000_000 * 3 + 5, "3d"), (1_500_000, "1.5ms")],
-)  # fmt: skip
+    [
+        (99_500_000_000, "99.5s"),
+        (2008_555_000_000, "33m28s"),
+        (7500_000_000_000, "2h5m"),
+        (3600_000_000_000, "1h"),
+        (86_400_000_000_000 * 3 + 5, "3d"),
+        (1_500_000, "1.5ms"),
+    ],
+)
 def test_long_times_are_told_in_hours_and_without_the_name_of_the_unit(
     time_ns: int, text: str
 ) -> None:

@@ -41,8 +41,13 @@ names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,31}", fullmatch=True)
 addresses = st.integers(0, (1 << 64) - 1)
 
 
-@given(names, st.integers(0, BOOT_LIMIT - 1), st.integers(0, 1 << 20), addresses,
-       st.integers(0, 1 << 40))  # fmt: skip
+@given(
+    names,
+    st.integers(0, BOOT_LIMIT - 1),
+    st.integers(0, 1 << 20),
+    addresses,
+    st.integers(0, 1 << 40),
+)
 def test_a_printed_handle_reads_back(
     name: str, boot: int, pid: int, address: int, offset: int
 ) -> None:
@@ -56,8 +61,19 @@ def test_a_handle_takes_an_offset_with_a_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["p1", "p1:9:12", "p1:12:", "p1:9:x:0x10", "p1:9:12:0x10+", "p1:9:12:0x10+zz", "0x10",
-             "p1:12:0x10", "p1/0x10", ""]
+    "text",
+    [
+        "p1",
+        "p1:9:12",
+        "p1:12:",
+        "p1:9:x:0x10",
+        "p1:9:12:0x10+",
+        "p1:9:12:0x10+zz",
+        "0x10",
+        "p1:12:0x10",
+        "p1/0x10",
+        "",
+    ],
 )
 def test_an_unreadable_handle_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter):
@@ -151,16 +167,20 @@ def test_a_size_is_whole_bytes(text: str) -> None:
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (parameters.size, "1" + "0" * 20), (parameters.size, "9" * 5000), (parameters.size, "8E"),
-        (parameters.size, "9999999999T"), (parameters.size, "0x8000000000000000"),
-        (parameters.duration, "9" * 400 + "h"), (parameters.duration, "9" * 19 + "s"),
-        (parameters.number, "0x1" + "0" * 16), (parameters.number, "-1"),
-        (parameters.uid, "0xffffffff"), (parameters.pages, "0x1" + "0" * 9),
+        (parameters.size, "1" + "0" * 20),
+        (parameters.size, "9" * 5000),
+        (parameters.size, "8E"),
+        (parameters.size, "9999999999T"),
+        (parameters.size, "0x8000000000000000"),
+        (parameters.duration, "9" * 400 + "h"),
+        (parameters.duration, "9" * 19 + "s"),
+        (parameters.number, "0x1" + "0" * 16),
+        (parameters.number, "-1"),
+        (parameters.uid, "0xffffffff"),
+        (parameters.pages, "0x1" + "0" * 9),
     ],
-)  # fmt: skip
-def test_what_no_message_could_carry_is_refused(
-    read: Callable[[str], int], text: str
-) -> None:
+)
+def test_what_no_message_could_carry_is_refused(read: Callable[[str], int], text: str) -> None:
     with pytest.raises(click.BadParameter):
         read(text)
 

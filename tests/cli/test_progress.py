@@ -45,9 +45,7 @@ def test_nothing_is_said_of_what_is_over_soon_and_then_a_line_now_and_then() -> 
     [(0, "p0 started\np1 started\n"), (1, "p0 started\np1 started\n"), (-1, "")],
 )
 @pytest.mark.usefixtures("at_once")
-def test_each_step_has_a_line(
-    capfd: pytest.CaptureFixture[str], verbosity: int, told: str
-) -> None:
+def test_each_step_has_a_line(capfd: pytest.CaptureFixture[str], verbosity: int, told: str) -> None:
     session = FakeEmulator().session()
     session.verbosity = verbosity
     with session.steps("starting") as progress:

@@ -17,18 +17,36 @@ from .conftest import Shell
 ROOT = Path(__file__).parents[2] / "xpmem_emu"
 COMMAND = re.compile(r"\bxpmem-emu((?: [^\s;,`()]+)+)")
 PLACEHOLDERS = {
-    "P": "p0", "SIZE": "4K", "N": "1", "NAME": "n", "DIR": "keys", "FILE": "f.toml",
-    "NAME|FILE": "pair", "HANDLE": "p0:7:1:0x1000", "SCENARIO": "chaos",
-}  # fmt: skip
+    "P": "p0",
+    "SIZE": "4K",
+    "N": "1",
+    "NAME": "n",
+    "DIR": "keys",
+    "FILE": "f.toml",
+    "NAME|FILE": "pair",
+    "HANDLE": "p0:7:1:0x1000",
+    "SCENARIO": "chaos",
+}
 FIELDS = {
-    "segid": "0x10", "info.segid": "0x10", "handle": "p0:7:1:0x1000",
-    "memory": "p0:7:1:0x1000", "size": "4096", "capability": "use",
-    "partid": "1", "home": "1", "fits": "64",
-}  # fmt: skip
+    "segid": "0x10",
+    "info.segid": "0x10",
+    "handle": "p0:7:1:0x1000",
+    "memory": "p0:7:1:0x1000",
+    "size": "4096",
+    "capability": "use",
+    "partid": "1",
+    "home": "1",
+    "fits": "64",
+}
 """What stands for the fields of f-strings; anything else is a name, p0."""
 NO_COMMANDS = {
-    "the xpmem-emu command", "xpmem-emu panic", "xpmem-emu task kill", "xpmem-emu heart of p0",
-    "install xpmem-emu again, complete", "xpmem-emu p0", "xpmem-emu --cluster p0 ",
+    "the xpmem-emu command",
+    "xpmem-emu panic",
+    "xpmem-emu task kill",
+    "xpmem-emu heart of p0",
+    "install xpmem-emu again, complete",
+    "xpmem-emu p0",
+    "xpmem-emu --cluster p0 ",
 }
 """Texts in which the name of the program stands for something else, or a command for any."""
 
@@ -36,16 +54,28 @@ NO_COMMANDS = {
 def texts(path: Path, fields: dict[str, str]) -> Iterator[tuple[int, str]]:
     """The strings of a module, docstrings left out, with something in the place of each field."""
     tree = ast.parse(path.read_text())
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
-              for part in ast.walk(node) if part is not node}  # fmt: skip
+    inside = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+        if part is not node
+    }
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            parts = [str(part.value) if isinstance(part, ast.Constant) else
-                     fields.get(ast.unparse(part.value), "p0") for part in node.values]
+            parts = [
+                str(part.value)
+                if isinstance(part, ast.Constant)
+                else fields.get(ast.unparse(part.value), "p0")
+                for part in node.values
+            ]
             yield node.lineno, "".join(parts)
-        elif (isinstance(node, ast.Constant) and isinstance(node.value, str)
-              and id(node) not in inside | told):  # fmt: skip
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in inside | told
+        ):
             yield node.lineno, node.value
 
 
@@ -63,9 +93,7 @@ def taken(words: list[str]) -> None:
         context = command.make_context(command.name, rest, parent=context)
 
 
-def test_every_command_in_a_text_is_one_that_can_be_typed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_command_in_a_text_is_one_that_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPMEM_EMU_KEYS", "keys")
     wrong, seen = [], 0
     for path in sorted(ROOT.rglob("*.py")):
@@ -85,10 +113,16 @@ def test_every_command_in_a_text_is_one_that_can_be_typed(
 @pytest.mark.parametrize(
     "failing",
     [
-        ["cat", "0x1000000100001"], ["load", "p0:7:9:0x1000", "4"], ["task", "kill", "p0:7:9"],
-        ["attach", "0x1000000100001", "--on", "p1"], ["fault", "rm", "nothing"],
-        ["describe", "0x77"], ["release-held"], ["get", "segments", "--sort-by", "x", "--frob"],
-        ["export", "empty", "--on", "p0"], ["sim", "run", "sharing", "--seed", "1"],
+        ["cat", "0x1000000100001"],
+        ["load", "p0:7:9:0x1000", "4"],
+        ["task", "kill", "p0:7:9"],
+        ["attach", "0x1000000100001", "--on", "p1"],
+        ["fault", "rm", "nothing"],
+        ["describe", "0x77"],
+        ["release-held"],
+        ["get", "segments", "--sort-by", "x", "--frob"],
+        ["export", "empty", "--on", "p0"],
+        ["sim", "run", "sharing", "--seed", "1"],
         ["sim", "explore", "inflight-race", "--replay", "2:drop"],
     ],
 )
@@ -122,11 +156,15 @@ def test_a_dead_partition_is_booted_by_what_is_printed(shell: Shell) -> None:
     [
         ("xpmem-emu ps", "xpmem-emu --cluster lab ps"),
         ("next: xpmem-emu attach 0x1 --on P", "next: xpmem-emu --cluster lab attach 0x1 --on P"),
-        ("`xpmem-emu get tasks`, or xpmem-emu down",
-         "`xpmem-emu --cluster lab get tasks`, or xpmem-emu --cluster lab down"),
+        (
+            "`xpmem-emu get tasks`, or xpmem-emu down",
+            "`xpmem-emu --cluster lab get tasks`, or xpmem-emu --cluster lab down",
+        ),
         ("xpmem-emu --cluster x ps", "xpmem-emu --cluster x ps"),
-        ("xpmem-emu down --cluster x, xpmem-emu up",
-         "xpmem-emu down --cluster x, xpmem-emu --cluster lab up"),
+        (
+            "xpmem-emu down --cluster x, xpmem-emu up",
+            "xpmem-emu down --cluster x, xpmem-emu --cluster lab up",
+        ),
         ("xpmem-emu keys ls; xpmem-emu run --list", "xpmem-emu keys ls; xpmem-emu run --list"),
         ("xpmem-emu sim replay x, xpmem-emu demo", "xpmem-emu sim replay x, xpmem-emu demo"),
     ],

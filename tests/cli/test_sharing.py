@@ -111,10 +111,14 @@ def test_a_name_without_its_boot_is_refused(shell: Shell) -> None:
     owner = shell.ok("task", "spawn", "--on", "p1")
     memory = shell.ok("task", "mmap", owner, "4K")
     for arguments in (
-        ["cat", "p1/0x70000000"], ["load", "p1:1:0x70000000", "1"], ["task", "kill", "p1:1"],
-        ["cp", "p1:1:0x70000000", "file"], ["export", "p1:1:0x70000000", "--size", "4K"],
-        ["describe", "p1:1"], ["pagetable", "p1:1:0x70000000"],
-    ):  # fmt: skip
+        ["cat", "p1/0x70000000"],
+        ["load", "p1:1:0x70000000", "1"],
+        ["task", "kill", "p1:1"],
+        ["cp", "p1:1:0x70000000", "file"],
+        ["export", "p1:1:0x70000000", "--size", "4K"],
+        ["describe", "p1:1"],
+        ["pagetable", "p1:1:0x70000000"],
+    ):
         outcome = shell(*arguments)
         assert outcome.code == 64
         assert "does not say of which boot it is; write it like P:BOOT:PID" in outcome.err
@@ -128,13 +132,20 @@ def test_names_of_before_a_reboot_are_stale(shell: Shell) -> None:
     shell.emulator.reboot("p1")
     fresh = shell.ok("task", "mmap", shell.ok("task", "spawn", "--on", "p1"), "8K")
     for arguments in (
-        ["store", old["handle"], "x"], ["cat", old["handle"]], ["detach", old["handle"]],
-        ["task", "kill", task], ["task", "mmap", task, "4K"], ["describe", task],
-        ["describe", old["handle"]], ["pagetable", old["handle"]], ["remove", segid],
-        ["release", old["apid"]], ["export", old["handle"], "--size", "4K"],
+        ["store", old["handle"], "x"],
+        ["cat", old["handle"]],
+        ["detach", old["handle"]],
+        ["task", "kill", task],
+        ["task", "mmap", task, "4K"],
+        ["describe", task],
+        ["describe", old["handle"]],
+        ["pagetable", old["handle"]],
+        ["remove", segid],
+        ["release", old["apid"]],
+        ["export", old["handle"], "--size", "4K"],
         ["attach", segid, "--task", task],
         ["vm", "reclaim", "p1", "--of", old["handle"], "--size", "4K"],
-    ):  # fmt: skip
+    ):
         outcome = shell(*arguments)
         assert outcome.code == 1, arguments
         assert "(ESTALE)" in outcome.err, arguments
@@ -188,8 +199,10 @@ def test_a_signal_tells_where_and_why(shell: Shell) -> None:
 
 
 def test_names_need_the_extension_and_the_error_says_so(shell: Shell) -> None:
-    for arguments in (("attach", "field", "--on", "p1"),
-                      ("export", "--size", "4K", "--on", "p0", "--name", "field")):  # fmt: skip
+    for arguments in (
+        ("attach", "field", "--on", "p1"),
+        ("export", "--size", "4K", "--on", "p0", "--name", "field"),
+    ):
         outcome = shell(*arguments)
         assert outcome.code == 1
         assert "try: set extensions.segment_names in the image" in outcome.err

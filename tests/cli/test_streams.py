@@ -23,7 +23,7 @@ PLAYED = (
     "    assert os.open('/', os.O_RDONLY) > 2, 'a file has the number of a standard stream'\n"
     "    return 7\n"
     "sys.modules['xpmem_emu.cli.main'] = types.SimpleNamespace(main=command)\n"
-) + ENTRY  # fmt: skip
+) + ENTRY
 
 
 def test_ctrl_c_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
@@ -41,14 +41,21 @@ def test_ctrl_c_when_all_is_over_is_silent() -> None:
 
 @pytest.mark.parametrize(
     ("closed", "said"),
-    [("<&-", ("data\n", "talk\n")), (">&-", ("", "talk\n")), ("2>&-", ("data\n", "")),
-     ("<&- >&- 2>&-", ("", ""))],
-)  # fmt: skip
+    [
+        ("<&-", ("data\n", "talk\n")),
+        (">&-", ("", "talk\n")),
+        ("2>&-", ("data\n", "")),
+        ("<&- >&- 2>&-", ("", "")),
+    ],
+)
 def test_closed_streams_change_neither_the_work_nor_its_code(
     closed: str, said: tuple[str, str]
 ) -> None:
-    done = subprocess.run(["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, PLAYED],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, PLAYED],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (7, *said)
 
 
@@ -56,9 +63,11 @@ def test_closed_streams_change_neither_the_work_nor_its_code(
     "arguments", [["ps", "--help"], ["get", "segments", "-o", "json"], ["events"], ["demo", "-h"]]
 )
 def test_what_cannot_be_written_to_stdout_is_one_line_and_no_failure_of_the_cluster(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes],
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
     arguments: list[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(sys, "stdout", text_stream(Data(FULL, "wb"), None))
     assert run(arguments, shell.emulator.session()) == 3
     sys.stdout.flush()  # as the interpreter does at its end

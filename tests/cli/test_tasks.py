@@ -96,9 +96,7 @@ def test_what_the_kernel_does_by_itself(shell: Shell, memory: str) -> None:
         (["vm", "frob"], "No such command"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(
-    shell: Shell, arguments: list[str], hint: str
-) -> None:
+def test_a_wrong_command_line_is_one_line(shell: Shell, arguments: list[str], hint: str) -> None:
     outcome = shell(*arguments)
     assert outcome.code == 64
     assert outcome.err.count("\n") == 1

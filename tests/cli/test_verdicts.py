@@ -88,10 +88,11 @@ def test_a_bundle_that_cannot_be_written_costs_no_verdict(
     monkeypatch.setattr(bundle, "write_bundle", full)
     monkeypatch.setattr(simulate, "write_bundle", full)
     for command, verdict in (
-        (["run", "sharing"], "valid"), (["run", story], "invalid"),
+        (["run", "sharing"], "valid"),
+        (["run", story], "invalid"),
         (["sim", "run", tiny, "--seed", "0"], "valid"),
         (["sim", "replay", tiny, "--seed", "0", *BROKEN], "invalid"),
-    ):  # fmt: skip
+    ):
         code, out, err = typed(*command)
         assert (code, out.splitlines()[-1]) == (3, f"verdict: {verdict}")
         assert err.splitlines()[-1].startswith("error: ")
@@ -209,11 +210,16 @@ def test_a_small_plan_that_cannot_be_written_costs_no_verdict(
 
 @pytest.mark.parametrize(
     "command",
-    [["run", "nosuch"], ["sim", "run", "nosuch", "--seed", "1"],
-     ["sim", "run", "nosuch", "--seeds", "0..1"], ["sim", "replay", "nosuch", "--seed", "1"],
-     ["sim", "shrink", "nosuch", "--seed", "1"], ["sim", "gate", "nosuch"],
-     ["sim", "mutants", "nosuch"]],
-)  # fmt: skip
+    [
+        ["run", "nosuch"],
+        ["sim", "run", "nosuch", "--seed", "1"],
+        ["sim", "run", "nosuch", "--seeds", "0..1"],
+        ["sim", "replay", "nosuch", "--seed", "1"],
+        ["sim", "shrink", "nosuch", "--seed", "1"],
+        ["sim", "gate", "nosuch"],
+        ["sim", "mutants", "nosuch"],
+    ],
+)
 def test_a_scenario_that_is_not_there_is_a_usage_error_everywhere(
     typed: Typed, command: list[str]
 ) -> None:
@@ -235,8 +241,11 @@ def broken_off(items: Iterator[object]) -> Iterator[object]:
 def test_a_campaign_tells_what_it_found_until_ctrl_c(
     typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch, mutant: list[str], code: int
 ) -> None:
-    monkeypatch.setattr(campaigning, "results", lambda path, seeds, *rest: broken_off(
-        results(path, seeds[:2], *rest)))  # fmt: skip
+    monkeypatch.setattr(
+        campaigning,
+        "results",
+        lambda path, seeds, *rest: broken_off(results(path, seeds[:2], *rest)),
+    )
     command = ["sim", "run", tiny, "--seeds", "0..9", *mutant]
     ended, out, _ = typed(*command)
     assert ended == code
@@ -270,8 +279,9 @@ def test_ctrl_c_counts_even_when_python_drops_it(
 def test_a_campaign_whose_simulator_fails_is_a_harness_error(
     typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaigning, "results", lambda *_: broken_off(iter(
-        [HarnessError(3, "Traceback")])))  # fmt: skip
+    monkeypatch.setattr(
+        campaigning, "results", lambda *_: broken_off(iter([HarnessError(3, "Traceback")]))
+    )
     code, out, err = typed("sim", "run", tiny, "--seeds", "3..4")
     assert (code, out.splitlines()[-1]) == (3, "verdict: harness error")
     assert "seed 3: the simulator failed" in err
@@ -292,9 +302,7 @@ def test_the_gate_and_the_hunt_tell_what_they_did_until_ctrl_c(
 ) -> None:
     monkeypatch.setattr(campaigning, "compared", lambda *_: broken_off(iter([(0, True)])))
     code, out, _ = typed("sim", "gate", tiny, "--seeds", "0..8")
-    assert (code, out) == (
-        130, "1 seeds twice, 0 with different event streams of 9, interrupted\n"
-    )  # fmt: skip
+    assert (code, out) == (130, "1 seeds twice, 0 with different event streams of 9, interrupted\n")
     caught = Kill("canary", "chaos", [1], 0, ["S1"])
     monkeypatch.setattr(killing, "kill_all", lambda *_: broken_off(iter([caught])))
     code, out, _ = typed("sim", "mutants", "--only", "canary", "--only", "free_before_ack")
@@ -306,9 +314,10 @@ def test_a_process_of_the_gate_that_fails_is_quoted(
     typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["sh", "-c", "echo 0; echo why >&2; exit 9"]
-    with TemporaryFile("w+") as said, Popen(
-        command, stdout=PIPE, stderr=said, text=True
-    ) as process:
+    with (
+        TemporaryFile("w+") as said,
+        Popen(command, stdout=PIPE, stderr=said, text=True) as process,
+    ):
         lines = gate._lines(process, said)
         assert next(lines) == "0\n"
         monkeypatch.setattr(campaigning, "compared", lambda *_: lines)
@@ -325,7 +334,7 @@ def test_a_process_of_the_gate_that_fails_is_quoted(
         ("workloads = {sharing = 0}", "it has no workloads"),
         ("workloads = {sharing = 1}\nsizes = {partitions = [3, 2]}", "partitions: 3 is above 2"),
     ],
-)  # fmt: skip
+)
 def test_a_swarm_that_cannot_be_drawn_from_is_refused(
     typed: Typed, tmp_path: Path, text: str, why: str
 ) -> None:

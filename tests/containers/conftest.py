@@ -71,8 +71,10 @@ class Project:
         """The command line, on this host."""
         return subprocess.run(
             [str(ROOT / ".venv" / "bin" / "xpmem-emu"), "--cluster", self.cluster, *arguments],
-            capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+        )
 
     def leftovers(self) -> list[str]:
         """Containers, networks and volumes that are still there."""

@@ -76,9 +76,10 @@ def worsen_by_netem(cluster: str) -> bool:
     return all(
         subprocess.run(
             ["tc", "qdisc", "replace", "dev", interface, *words], capture_output=True
-        ).returncode == 0
+        ).returncode
+        == 0
         for interface in interfaces(cluster)
-    )  # fmt: skip
+    )
 
 
 def worsen(ground: ComposeGround) -> str:
@@ -140,8 +141,9 @@ def one_round(ground: ComposeGround, rng: random.Random) -> str:
 
 def test_three_partitions_over_a_bad_network_stay_correct(ground: ComposeGround) -> None:
     rng, market, stop = random.Random(SEED), Market(), threading.Event()
-    clients = [Client(ground.cluster, name, market, f"{SEED}/{name}", stop)
-               for name in ground.partitions]  # fmt: skip
+    clients = [
+        Client(ground.cluster, name, market, f"{SEED}/{name}", stop) for name in ground.partitions
+    ]
     for client in clients:
         client.start()
     done: Counter[str] = Counter()

@@ -33,8 +33,19 @@ def test_memory_is_shared_and_a_killed_container_makes_no_other_one_unhealthy(
 def test_a_scenario_is_valid_with_it_too(image: None, tmp_path: Path) -> None:
     (tmp_path / "docker-compose").symlink_to(V2)
     done = subprocess.run(
-        [str(ROOT / ".venv" / "bin" / "xpmem-emu"), "run", "restart", "--on", "compose",
-         "--runs", str(tmp_path / "runs")], capture_output=True, text=True, timeout=300, cwd=ROOT,
+        [
+            str(ROOT / ".venv" / "bin" / "xpmem-emu"),
+            "run",
+            "restart",
+            "--on",
+            "compose",
+            "--runs",
+            str(tmp_path / "runs"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )  # fmt: skip
+    )
     assert done.stdout.splitlines()[-1] == "verdict: valid", done.stdout + done.stderr

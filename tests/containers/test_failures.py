@@ -96,8 +96,17 @@ def test_a_cut_network_is_noticed_and_mended_while_consoles_answer(whole: Projec
 
 def test_a_launcher_in_another_container_takes_nothing_away(whole: Project) -> None:
     said = whole.compose(
-        "run", "--rm", "-T", "--no-deps", "--volume", f"{whole.name}_arenas:/arenas",
-        "--entrypoint", "sh", "console", "-c", "XPMEM_EMU_TOPOLOGY= xpmem-emu up -n 2 2>&1 || true",
-    )  # fmt: skip
+        "run",
+        "--rm",
+        "-T",
+        "--no-deps",
+        "--volume",
+        f"{whole.name}_arenas:/arenas",
+        "--entrypoint",
+        "sh",
+        "console",
+        "-c",
+        "XPMEM_EMU_TOPOLOGY= xpmem-emu up -n 2 2>&1 || true",
+    )
     assert "belongs to a partition of another container" in said
     assert whole.shell("status").returncode == 0

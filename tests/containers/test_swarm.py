@@ -65,9 +65,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped file, and the keys that its first lines say how to make."""
     folder = tmp_path_factory.mktemp("swarm")
     wanted = {one.name: Peer(one.partid) for one in read_topology("hosts")}
-    KeyFolder(folder / "keys").complete(
-        {**wanted, "operator": Client(0, [], Capability.OPERATE)}
-    )
+    KeyFolder(folder / "keys").complete({**wanted, "operator": Client(0, [], Capability.OPERATE)})
     (folder / "deploy").mkdir()
     return Path(shutil.copy(ROOT / "deploy" / "swarm.yml", folder / "deploy"))
 
@@ -80,8 +78,15 @@ def swarm(image: None) -> Iterator[None]:
         yield
         return
     networks = command("docker", "network", "ls", "--format", "{{.Name}}").split()
-    command("docker", "swarm", "init", "--advertise-addr", "127.0.0.1",
-            "--listen-addr", "127.0.0.1:2377")  # fmt: skip
+    command(
+        "docker",
+        "swarm",
+        "init",
+        "--advertise-addr",
+        "127.0.0.1",
+        "--listen-addr",
+        "127.0.0.1:2377",
+    )
     try:
         yield
     finally:
@@ -94,8 +99,16 @@ def swarm(image: None) -> Iterator[None]:
 def stack(swarm: None, file: Path) -> Iterator[Stack]:
     made = Stack(f"xe{secrets.token_hex(4)}", file)
     try:
-        command("docker", "stack", "deploy", "--resolve-image", "never",
-                "--compose-file", str(file), made.name)  # fmt: skip
+        command(
+            "docker",
+            "stack",
+            "deploy",
+            "--resolve-image",
+            "never",
+            "--compose-file",
+            str(file),
+            made.name,
+        )
         yield made
     finally:
         command("docker", "stack", "rm", made.name)

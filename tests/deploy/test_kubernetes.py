@@ -74,9 +74,10 @@ def test_a_pod_has_no_rights_and_limits_for_everything(name: str) -> None:
     assert pod["terminationGracePeriodSeconds"] > 0
     for container in containers(pod):
         assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
-        }  # fmt: skip
+        }
         for bound in ("requests", "limits"):
             assert container["resources"][bound].keys() == {"cpu", "memory"}
     for volume in pod["volumes"]:
@@ -97,12 +98,15 @@ def test_a_pod_mounts_its_own_key_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_every_probe_asks_a_partition_about_itself(name: str) -> None:
     (container,) = pods()[name]["containers"]
-    asked = {kind: container[f"{kind}Probe"]["exec"]["command"]
-             for kind in ("startup", "liveness", "readiness")}  # fmt: skip
+    asked = {
+        kind: container[f"{kind}Probe"]["exec"]["command"]
+        for kind in ("startup", "liveness", "readiness")
+    }
     assert asked == {
-        "startup": ["xpmem-emu-health", "live"], "liveness": ["xpmem-emu-health", "live"],
+        "startup": ["xpmem-emu-health", "live"],
+        "liveness": ["xpmem-emu-health", "live"],
         "readiness": ["xpmem-emu-health", "ready"],
-    }  # fmt: skip
+    }
 
 
 def test_partitions_shun_one_host_and_one_disruption_at_a_time() -> None:
@@ -124,16 +128,19 @@ def chosen(selector: Any, labels: dict[str, str]) -> bool:
     )
 
 
-def allowed(policies: list[Any], direction: str, own: dict[str, str], other: dict[str, str],
-            port: int) -> bool:  # fmt: skip
+def allowed(
+    policies: list[Any], direction: str, own: dict[str, str], other: dict[str, str], port: int
+) -> bool:
     """Whether the policies of a pod let it talk to another, as Kubernetes says."""
     peer = {"ingress": "from", "egress": "to"}[direction]
     mine = [one["spec"] for one in policies if chosen(one["spec"]["podSelector"], own)]
     assert all({"Ingress", "Egress"} == set(spec["policyTypes"]) for spec in mine)
     return not mine or any(
         port in [each["port"] for each in rule["ports"]]
-        and any("namespaceSelector" not in each and chosen(each["podSelector"], other)
-                for each in rule[peer])
+        and any(
+            "namespaceSelector" not in each and chosen(each["podSelector"], other)
+            for each in rule[peer]
+        )
         for spec in mine
         for rule in spec.get(direction, [])
     )
@@ -141,10 +148,17 @@ def allowed(policies: list[Any], direction: str, own: dict[str, str], other: dic
 
 @pytest.mark.parametrize(
     ("source", "target", "port", "passes"),
-    [("p0", "p1", 7000, True), ("p1", "p0", 7100, False), (CONSOLE, "p2", 7100, True),
-     (CONSOLE, "p2", 7000, False), ("p0", CONSOLE, 7100, False), ("stranger", "p0", 7000, False),
-     ("stranger", "p0", 7100, False), ("stranger", CONSOLE, 22, False)],
-)  # fmt: skip
+    [
+        ("p0", "p1", 7000, True),
+        ("p1", "p0", 7100, False),
+        (CONSOLE, "p2", 7100, True),
+        (CONSOLE, "p2", 7000, False),
+        ("p0", CONSOLE, 7100, False),
+        ("stranger", "p0", 7000, False),
+        ("stranger", "p0", 7100, False),
+        ("stranger", CONSOLE, 22, False),
+    ],
+)
 def test_the_network_lets_through_what_is_needed_and_nothing_else(
     source: str, target: str, port: int, passes: bool
 ) -> None:

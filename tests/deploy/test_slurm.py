@@ -64,19 +64,20 @@ def job(tmp_path: Path) -> Iterator[dict[str, str]]:
         name: value for name, value in os.environ.items() if not name.startswith("XPMEM_EMU_")
     }
     yield environment | {
-        "PATH": f"{tools}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
-        "XPMEM_EMU_FOLDER": str(tmp_path), "XPMEM_EMU_ARENAS": arenas, "XDG_RUNTIME_DIR": runs,
+        "PATH": f"{tools}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "XPMEM_EMU_FOLDER": str(tmp_path),
+        "XPMEM_EMU_ARENAS": arenas,
+        "XDG_RUNTIME_DIR": runs,
         "XPMEM_EMU_PORT": str(free_port()),
-    }  # fmt: skip
+    }
     left = [each for folder in (arenas, runs) for each in Path(folder).rglob("*")]
     for folder in (arenas, runs):
         subprocess.run(["rm", "-r", folder], check=True)
     assert [each for each in left if not each.name.startswith("xpmem-emu")] == []
 
 
-def test_hosts_and_tasks_become_partitions_and_domains(
-    job: dict[str, str], tmp_path: Path
-) -> None:
+def test_hosts_and_tasks_become_partitions_and_domains(job: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "bin" / "srun").write_text(KEEP)
     slurm = {"SLURM_JOB_NODELIST": "a1,a2,b9", "SLURM_TASKS_PER_NODE": "2(x2),1"}
     done = subprocess.run([SCRIPT], env=job | slurm, capture_output=True, text=True, timeout=60)
@@ -84,10 +85,12 @@ def test_hosts_and_tasks_become_partitions_and_domains(
     port = int(job["XPMEM_EMU_PORT"])
     found = read_topology(str(tmp_path / "kept.toml"))
     assert [(one.name, one.domain, one.endpoint) for one in found] == [
-        ("p0", "a1", f"tcp://a1:{port}"), ("p1", "a1", f"tcp://a1:{port + 1}"),
-        ("p2", "a2", f"tcp://a2:{port}"), ("p3", "a2", f"tcp://a2:{port + 1}"),
+        ("p0", "a1", f"tcp://a1:{port}"),
+        ("p1", "a1", f"tcp://a1:{port + 1}"),
+        ("p2", "a2", f"tcp://a2:{port}"),
+        ("p3", "a2", f"tcp://a2:{port + 1}"),
         ("p4", "b9", f"tcp://b9:{port}"),
-    ]  # fmt: skip
+    ]
     assert {one.image for one in found} == {"patient"}
     assert not (tmp_path / "xpmem-emu-7").exists(), "a job that ended leaves no keys"
 
@@ -116,8 +119,13 @@ def test_jobs_choose_ports_by_their_number_and_refuse_too_many_tasks(
 def test_the_tasks_of_a_job_find_each_other_and_share(
     job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
-    slurm = {"SLURM_JOB_NODELIST": "localhost", "SLURM_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2",
-             "SLURM_PROCID": "0", "XPMEM_EMU_LAUNCH": launcher}  # fmt: skip
+    slurm = {
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_TASKS_PER_NODE": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": "0",
+        "XPMEM_EMU_LAUNCH": launcher,
+    }
     read = shared(job | slurm, tmp_path / "xpmem-emu-7", monkeypatch, str(SCRIPT))
     assert read == b"a job"
 
@@ -140,12 +148,19 @@ def test_no_rank_is_a_usage_error(job: dict[str, str], tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def shared(environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch,
-           *command: str) -> bytes:  # fmt: skip
+def shared(
+    environment: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, *command: str
+) -> bytes:
     """Start two partitions, share a page between them, and end all as Slurm does. Returns what the
     importer read of `b"a job"`."""
-    script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True,
-                              stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    script = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     assert script.stdout is not None
     try:
         said = script.stdout.readline()

@@ -33,9 +33,13 @@ def environment(home: Path, arenas: Path) -> dict[str, str]:
     run = home / "run"
     run.mkdir(mode=0o700)
     return {
-        "HOME": str(home), "PATH": f"{tools}:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb",
-        "XDG_RUNTIME_DIR": str(run), "XPMEM_EMU_ARENAS": str(arenas),
-    }  # fmt: skip
+        "HOME": str(home),
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "XDG_RUNTIME_DIR": str(run),
+        "XPMEM_EMU_ARENAS": str(arenas),
+    }
 
 
 def typed(commands: Sequence[str], home: Path, env: dict[str, str]) -> list[Said]:
@@ -46,10 +50,15 @@ def typed(commands: Sequence[str], home: Path, env: dict[str, str]) -> list[Said
     bash = shutil.which("bash")
     assert bash is not None
     process = subprocess.Popen(
-        [bash, "--norc", "-c", "\n".join(lines)], cwd=home, env=env, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [bash, "--norc", "-c", "\n".join(lines)],
+        cwd=home,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         said, _ = process.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -80,10 +89,14 @@ _VARYING = re.compile(
     r"|(?P<left_out>\.\.\.)"
 )
 _LIKE = {
-    "bits": r"(?:0x)?[0-9a-f]+", "time": r"[\d.]+ ?(?:ns|us|ms|s)", "long": r"\d+",
+    "bits": r"(?:0x)?[0-9a-f]+",
+    "time": r"[\d.]+ ?(?:ns|us|ms|s)",
+    "long": r"\d+",
     "faults": r"\d+ faults",
-    "drawn": r"-+", "gap": r" *", "left_out": r".*",
-}  # fmt: skip
+    "drawn": r"-+",
+    "gap": r" *",
+    "left_out": r".*",
+}
 """What is never the same twice, and what it always looks like. How many faults bring so many pages
 depends on who is how fast."""
 
@@ -121,8 +134,10 @@ def missing(shown: Sequence[str], said: Sequence[str], ordered: bool = True) -> 
 
 def kept(env: dict[str, str]) -> list[str]:
     """What is left of clusters: folders, arenas, processes."""
-    folders = [*Path(env["XDG_RUNTIME_DIR"]).glob("xpmem-emu/*"),
-               *Path(env["XPMEM_EMU_ARENAS"]).glob("*")]  # fmt: skip
+    folders = [
+        *Path(env["XDG_RUNTIME_DIR"]).glob("xpmem-emu/*"),
+        *Path(env["XPMEM_EMU_ARENAS"]).glob("*"),
+    ]
     return [*map(str, folders), *_processes(env["XDG_RUNTIME_DIR"])]
 
 

@@ -40,9 +40,11 @@ def home() -> Iterator[Path]:
 
 def _host(partid: int) -> str:
     ports = [_free_port(), _free_port()]
-    return (f'[[partition]]\nname = "p{partid}"\npartid = {partid}\ndomain = "{partid}"\n'
-            f'image = "patient"\nendpoint = "tcp://127.0.0.1:{ports[0]}"\n'
-            f'console = "tcp://127.0.0.1:{ports[1]}"\n')  # fmt: skip
+    return (
+        f'[[partition]]\nname = "p{partid}"\npartid = {partid}\ndomain = "{partid}"\n'
+        f'image = "patient"\nendpoint = "tcp://127.0.0.1:{ports[0]}"\n'
+        f'console = "tcp://127.0.0.1:{ports[1]}"\n'
+    )
 
 
 def _free_port() -> int:
@@ -57,8 +59,9 @@ def env(home: Path) -> Iterator[dict[str, str]]:
     arenas = Path(tempfile.mkdtemp(prefix="xe", dir=arena_place()))
     made = environment(home, arenas)
     yield made
-    typed([f"xpmem-emu --cluster {one.name} down" for one in home.glob("run/xpmem-emu/*")],
-          home, made)  # fmt: skip
+    typed(
+        [f"xpmem-emu --cluster {one.name} down" for one in home.glob("run/xpmem-emu/*")], home, made
+    )
     shutil.rmtree(arenas)
 
 
@@ -68,7 +71,8 @@ def _is_run(one: Shown) -> bool:
 
 @pytest.mark.live
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(map(_is_run, commands(page)))],
+    "page",
+    [page for page in PAGES if any(map(_is_run, commands(page)))],
     ids=lambda page: page.stem,
 )
 def test_commands_do_what_the_page_shows(page: Path, home: Path, env: dict[str, str]) -> None:
@@ -78,8 +82,11 @@ def test_commands_do_what_the_page_shows(page: Path, home: Path, env: dict[str, 
     said = typed([*before, *lines, *after], home, env)
     assert len(said) == len(before) + len(lines) + len(after), said[-1]
     told = said[len(before) : len(before) + len(lines)]
-    wrong = [text for one, line, each in zip(shown, lines, told, strict=True)
-             for text in _differences(one, line, each)]  # fmt: skip
+    wrong = [
+        text
+        for one, line, each in zip(shown, lines, told, strict=True)
+        for text in _differences(one, line, each)
+    ]
     assert "\n".join(wrong) == ""
     assert [each for each in said if each not in told and each.code] == []
     assert kept(env) == []
@@ -122,8 +129,12 @@ def test_commands_that_are_not_run_as_shown_have_names_and_options_that_there_ar
     for text in _PROGRAM.findall(one.command.replace('"', "")):
         assert _unknown(shlex.split(text.partition("$(")[0])) == ""
     if one.command.startswith("make "):
-        subprocess.run(["make", "-n", *one.command.split()[1:]], cwd=ROOT, check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        subprocess.run(
+            ["make", "-n", *one.command.split()[1:]],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def _unknown(words: list[str]) -> str:
@@ -184,9 +195,7 @@ def test_what_is_said_is_compared_with_what_is_shown(
     assert missing(shown, said) == lost
 
 
-def test_a_command_that_does_not_do_what_is_shown_is_told(
-    home: Path, env: dict[str, str]
-) -> None:
+def test_a_command_that_does_not_do_what_is_shown_is_told(home: Path, env: dict[str, str]) -> None:
     [refused] = typed(["xpmem-emu frobnicate"], home, env)
     [told] = _differences(Shown("page.md", 1, "xpmem-emu frobnicate"), "", refused)
     assert "ends with 64, not 0" in told
@@ -194,10 +203,15 @@ def test_a_command_that_does_not_do_what_is_shown_is_told(
 
 @pytest.mark.parametrize(
     ("line", "unknown"),
-    [("sim run chaos --seeds 0..9 --jobs 2", ""), ("sim run --sedes 0..9", "--sedes"),
-     ("-o json up", "-o"), ("fault add link p0->p1 drop", ""),
-     ("fault add link p0->p1 delay", "write it like `delay TIME`, not `delay`"),
-     ("--cluster c upp", "upp"), ("task spwan", "spwan")],
-)  # fmt: skip
+    [
+        ("sim run chaos --seeds 0..9 --jobs 2", ""),
+        ("sim run --sedes 0..9", "--sedes"),
+        ("-o json up", "-o"),
+        ("fault add link p0->p1 drop", ""),
+        ("fault add link p0->p1 delay", "write it like `delay TIME`, not `delay`"),
+        ("--cluster c upp", "upp"),
+        ("task spwan", "spwan"),
+    ],
+)
 def test_a_name_or_option_that_there_is_not_is_told(line: str, unknown: str) -> None:
     assert _unknown(line.split()) == unknown

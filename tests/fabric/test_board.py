@@ -1,6 +1,5 @@
 """Faults in a simulated cluster: every kind put up by its text, its effect, and healing."""
 
-
 import pytest
 
 from tests.clusters import SMALL
@@ -30,9 +29,7 @@ def told(cluster: SimCluster) -> list[str]:
 # -- the board --------------------------------------------------------------------------------
 
 
-def test_begin_hits_and_end_are_in_the_event_stream(
-    cluster: SimCluster, faults: SimFaults
-) -> None:
+def test_begin_hits_and_end_are_in_the_event_stream(cluster: SimCluster, faults: SimFaults) -> None:
     world = World(cluster)
     at = world.attached()
     name = faults.add("drop --match type=FAULT_REPLY --times 1 --for 3s")
@@ -67,9 +64,15 @@ def test_names_are_made_kept_and_refused(faults: SimFaults) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["drop --prob 0", "link p0->p1 delay 5ms --jitter 9ms --prob 0", "split p0|p1 --prob 0",
-     "corrupt --prob 0", "loss 0.5 --burst 3 --prob 0", "p0:kernel.call.begin=0%return"],
-)  # fmt: skip
+    [
+        "drop --prob 0",
+        "link p0->p1 delay 5ms --jitter 9ms --prob 0",
+        "split p0|p1 --prob 0",
+        "corrupt --prob 0",
+        "loss 0.5 --burst 3 --prob 0",
+        "p0:kernel.call.begin=0%return",
+    ],
+)
 def test_probability_0_changes_no_event_of_a_seeded_run(text: str) -> None:
     def run(*texts: str) -> list[object]:
         cluster = SimCluster(2, SMALL, seed=11)
@@ -102,12 +105,20 @@ def test_probability_0_changes_no_event_of_a_seeded_run(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["drop --prob 0.1 --match type=FAULT_REPLY", "duplicate", "delay 1ms --jitter 5ms",
-     "reorder 2 --prob 0.3", "corrupt --match type=FAULT_REPLY,nth=2", "replay",
-     "link p0<->p1 latency 2ms --jitter 1ms",
-     "loss 0.1 --match type=FAULT_REPLY", "bandwidth 10M", "link *->p1 capacity 64",
-     "flap 20ms --up 100ms"],
-)  # fmt: skip
+    [
+        "drop --prob 0.1 --match type=FAULT_REPLY",
+        "duplicate",
+        "delay 1ms --jitter 5ms",
+        "reorder 2 --prob 0.3",
+        "corrupt --match type=FAULT_REPLY,nth=2",
+        "replay",
+        "link p0<->p1 latency 2ms --jitter 1ms",
+        "loss 0.1 --match type=FAULT_REPLY",
+        "bandwidth 10M",
+        "link *->p1 capacity 64",
+        "flap 20ms --up 100ms",
+    ],
+)
 def test_sharing_survives_what_a_network_may_do(
     cluster: SimCluster, faults: SimFaults, text: str
 ) -> None:
@@ -161,9 +172,7 @@ def test_who_is_cut_off_is_lost_and_comes_back_when_it_heals(
 @pytest.mark.parametrize(
     "text", ["clock p1 jump 30s", "clock p0,p1 skew 0.5", "clock p1 skew -0.5", "clock p0 jump 1h"]
 )
-def test_only_deadlines_notice_a_clock(
-    cluster: SimCluster, faults: SimFaults, text: str
-) -> None:
+def test_only_deadlines_notice_a_clock(cluster: SimCluster, faults: SimFaults, text: str) -> None:
     world = World(cluster)
     at = world.attached()
     world.importer.store(at, b"mine")
@@ -280,9 +289,10 @@ def test_nothing_happens_when_numbers_pass_2_to_the_31_and_32(
         assert world.importer.load(at, len(data)) == data
         world.do(world.exporter, calls.Migrate(world.exporter.pid, world.base, SIZE))
     seen = [
-        getattr(r.event, bound) for r in cluster.trace
+        getattr(r.event, bound)
+        for r in cluster.trace
         if r.name in ("xpc:send", "xpmem:sequence") and hasattr(r.event, bound)
-    ]  # fmt: skip
+    ]
     assert max(seen) > near + 4
     assert cluster.kernels[0].xpc.counters["activations"] == 1
 

@@ -42,10 +42,17 @@ shares = st.floats(0, 1)
 maybe = st.one_of(st.none(), partid)
 counts = st.integers(1, 1 << 40)
 VALUES = {
-    "delay_ns": times, "jitter_ns": times, "distribution": st.sampled_from(Distribution),
-    "count": counts, "rate": counts, "share": shares, "burst": counts,
-    "depth": st.floats(0, 1, exclude_min=True), "down_ns": st.integers(1, 1 << 50), "up_ns": times,
-}  # fmt: skip
+    "delay_ns": times,
+    "jitter_ns": times,
+    "distribution": st.sampled_from(Distribution),
+    "count": counts,
+    "rate": counts,
+    "share": shares,
+    "burst": counts,
+    "depth": st.floats(0, 1, exclude_min=True),
+    "down_ns": st.integers(1, 1 << 50),
+    "up_ns": times,
+}
 
 
 @st.composite
@@ -53,10 +60,13 @@ def matches(draw: st.DrawFn) -> Match:
     segid = draw(st.one_of(st.none(), counts))
     names = sorted(MESSAGE_NAMES if segid is None else ABOUT_SEGMENTS)
     return Match(
-        draw(st.one_of(st.none(), st.sampled_from(names))), draw(maybe), draw(maybe),
+        draw(st.one_of(st.none(), st.sampled_from(names))),
+        draw(maybe),
+        draw(maybe),
         draw(st.one_of(st.none(), st.integers(0, 1 << 62))),
-        draw(st.one_of(st.none(), counts)), segid,
-    )  # fmt: skip
+        draw(st.one_of(st.none(), counts)),
+        segid,
+    )
 
 
 @st.composite
@@ -70,20 +80,25 @@ def sides(draw: st.DrawFn) -> Sides:
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
     verdict = draw(st.sampled_from(sorted(SIGNATURES, key=lambda each: each.value)))
-    link = st.builds(Link, st.one_of(st.none(), several), st.one_of(st.none(), several),
-                     st.booleans())  # fmt: skip
+    link = st.builds(
+        Link, st.one_of(st.none(), several), st.one_of(st.none(), several), st.booleans()
+    )
     scope = draw(st.one_of(link, sides()))
     if isinstance(scope, Sides):
         verdict = Verdict.CUT
     signature = SIGNATURES[verdict]
-    own = {
-        name: draw(VALUES[name]) for name in (signature.position, *signature.options) if name
-    }
+    own = {name: draw(VALUES[name]) for name in (signature.position, *signature.options) if name}
     return Rule(
-        draw(names), verdict, draw(matches()), draw(shares),
-        draw(st.one_of(st.none(), st.integers(0, 1 << 40))), draw(st.integers(0, 1 << 40)),
-        scope=scope, for_ns=draw(lengths), **own,
-    )  # fmt: skip
+        draw(names),
+        verdict,
+        draw(matches()),
+        draw(shares),
+        draw(st.one_of(st.none(), st.integers(0, 1 << 40))),
+        draw(st.integers(0, 1 << 40)),
+        scope=scope,
+        for_ns=draw(lengths),
+        **own,
+    )
 
 
 errnos = st.sampled_from(["ENOMEM", "EAGAIN", "EIO", "NOPROC"]).map(
@@ -96,23 +111,31 @@ def terms(draw: st.DrawFn) -> Term:
     action = draw(st.sampled_from(Action))
     argument = {Action.DELAY: times, Action.RETURN: st.one_of(st.just(0), errnos)}.get(action)
     return Term(
-        action, 0 if argument is None else draw(argument), draw(st.integers(0, CERTAIN)),
+        action,
+        0 if argument is None else draw(argument),
+        draw(st.integers(0, CERTAIN)),
         draw(st.one_of(st.none(), st.integers(0, 999_999_999))),
-    )  # fmt: skip
+    )
 
 
 chains = st.lists(terms(), min_size=1, max_size=4).map(tuple)
 others: st.SearchStrategy[Fault] = st.one_of(
     st.builds(ClockFault, names, several, st.just(ClockTrouble.JUMP), amount=times, for_ns=lengths),
-    st.builds(ClockFault, names, several, st.just(ClockTrouble.SKEW),
-              share=st.floats(-0.99, 100), for_ns=lengths),
+    st.builds(
+        ClockFault,
+        names,
+        several,
+        st.just(ClockTrouble.SKEW),
+        share=st.floats(-0.99, 100),
+        for_ns=lengths,
+    ),
     st.builds(ClockFault, names, several, st.just(ClockTrouble.FREEZE), for_ns=lengths),
     st.builds(PaceFault, names, several, st.just(PaceTrouble.THROTTLE), times, lengths),
     st.builds(PaceFault, names, several, st.just(PaceTrouble.STALL), for_ns=lengths),
     st.builds(PointFault, names, several, st.just("mm.gup.pin"), chains.map(format_chain), lengths),
     st.builds(PoisonFault, names, partid.map(lambda one: (one,)), times, lengths),
     st.builds(StrainFault, names, several, st.sampled_from(Bound), times, lengths),
-)  # fmt: skip
+)
 
 
 @given(st.one_of(rules(), others))

@@ -21,9 +21,7 @@ def send(kind: str = "FAULT", dst: int = 1, number: int = 5) -> Send:
 
 def test_without_rules_a_message_arrives_once_and_unchanged() -> None:
     message = send()
-    assert new().route(7, 0, message) == [
-        Delivery(7, 1, message.frames, 0, "FAULT", 5)
-    ]
+    assert new().route(7, 0, message) == [Delivery(7, 1, message.frames, 0, "FAULT", 5)]
 
 
 @pytest.mark.parametrize(

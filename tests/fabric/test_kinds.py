@@ -9,10 +9,14 @@ from xpmem_emu.fabric.faults import Bound, ClockTrouble, PaceTrouble
 from xpmem_emu.fabric.rules import Membership, Verdict
 
 TESTS = Path(__file__).parents[1]
-KINDS = ["poison", *(
-    kind.value for kinds in (Verdict, Membership, ClockTrouble, PaceTrouble, Bound)
-    for kind in kinds
-)]  # fmt: skip
+KINDS = [
+    "poison",
+    *(
+        kind.value
+        for kinds in (Verdict, Membership, ClockTrouble, PaceTrouble, Bound)
+        for kind in kinds
+    ),
+]
 
 
 @pytest.mark.parametrize("folder", ["fabric", "live"])

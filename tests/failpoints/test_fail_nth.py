@@ -55,11 +55,16 @@ def ms(count: int) -> Nanoseconds:
 
 QUICK = Image(
     memory=SMALL.memory,
-    xpc=Xpc(discovery_interval=ms(25), heartbeat_interval=ms(20), heartbeat_check=ms(80),
-            disengage_limit=ms(100), control_attempt=ms(20)),
+    xpc=Xpc(
+        discovery_interval=ms(25),
+        heartbeat_interval=ms(20),
+        heartbeat_check=ms(80),
+        disengage_limit=ms(100),
+        control_attempt=ms(20),
+    ),
     deadlines=Deadlines(fault_attempt=ms(20), fault_wait_max=ms(200), recall_attempt=ms(30)),
     extensions=Extensions(segment_names=True),
-)  # fmt: skip
+)
 """Short deadlines: a trial waits for all of them."""
 
 
@@ -133,8 +138,15 @@ CASES: dict[type[Call], Act] = {
 APART: dict[type[Call], Act] = {
     kind: CASES[kind]
     for kind in (
-        calls.Load, calls.Amo, calls.Exit, calls.Munmap, calls.XpmemAttach, calls.XpmemDetach,
-        calls.XpmemRelease, calls.XpmemRemove, calls.XpmemCopy,
+        calls.Load,
+        calls.Amo,
+        calls.Exit,
+        calls.Munmap,
+        calls.XpmemAttach,
+        calls.XpmemDetach,
+        calls.XpmemRelease,
+        calls.XpmemRemove,
+        calls.XpmemCopy,
     )
 } | {calls.Store: lambda s: s.on(1, calls.Store(s.importer.pid, s.at + PAGE - 4), b"x" * 9)}
 """What is another matter when the home can be reached by message only."""

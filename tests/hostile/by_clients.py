@@ -212,11 +212,14 @@ def names(ground: Ground, count: int) -> None:
     for number in ground.times(count):
         bad = ESCAPES[number % len(ESCAPES)]
         bodies: list[tuple[str, object]] = [
-            (Ask.CALL, {"op": "spawn", "name": bad}), (Ask.CALL, {"op": "xpmem_find", "name": bad}),
+            (Ask.CALL, {"op": "spawn", "name": bad}),
+            (Ask.CALL, {"op": "xpmem_find", "name": bad}),
             (Ask.CALL, {"op": "kill", "pid": 1, "reason": bad}),
-            (Ask.CALL, {"op": "describe", "what": bad}), (Ask.CALL, {"op": "look", "kind": bad}),
-            (Ask.HELLO, {"session": "ab" * 8, "client": bad}), (bad[:60], None),
-        ]  # fmt: skip
+            (Ask.CALL, {"op": "describe", "what": bad}),
+            (Ask.CALL, {"op": "look", "kind": bad}),
+            (Ask.HELLO, {"session": "ab" * 8, "client": bad}),
+            (bad[:60], None),
+        ]
         for kind, body in bodies:
             speaker.send(kind, body)
         speaker.drain(5)
@@ -253,11 +256,18 @@ def huge_ranges(ground: Ground, count: int) -> None:
         calls.Mprotect(pid=pid, address=address, length=size, prot=1),
         calls.Mprotect(pid=pid, address=address, length=size, prot=3),
         calls.Madvise(pid=pid, address=address, length=size, advice=calls.MADV_PAGEOUT),
-        calls.ZapPageRange(pid=pid, address=address, length=size), calls.Fork(pid=pid),
+        calls.ZapPageRange(pid=pid, address=address, length=size),
+        calls.Fork(pid=pid),
         calls.Load(pid=pid, address=address, size=1 << 26),
-        calls.XpmemCopy(pid=pid, src_apid=apid, src_offset=0, dst_apid=apid,
-                        dst_offset=size // 2, size=size // 2),
-    ]  # fmt: skip
+        calls.XpmemCopy(
+            pid=pid,
+            src_apid=apid,
+            src_offset=0,
+            dst_apid=apid,
+            dst_offset=size // 2,
+            size=size // 2,
+        ),
+    ]
     for number in ground.times(count):
         speaker.send(Ask.CALL, ranged[number % len(ranged)])
         speaker.drain(5)
@@ -268,18 +278,20 @@ def sleepers(ground: Ground, count: int) -> None:
     """Calls that wait for a fork that never ends, by as many sessions as there may be."""
     holder = ground.speaker()
     pid, address = ground.task(holder)
-    segid = holder.call(
-        calls.XpmemMake(pid=pid, vaddr=address, size=MEBIBYTE, permit_value=0o666)
-    )
+    segid = holder.call(calls.XpmemMake(pid=pid, vaddr=address, size=MEBIBYTE, permit_value=0o666))
     many = ground.speakers(32)
     waiting = []
     for one in many:
         task = one.call(calls.Spawn())
         one.call(calls.XpmemOpen(pid=task))
         apid = one.call(calls.XpmemGet(pid=task, segid=segid))
-        waiting.append(calls.Load(pid=task, size=8, address=one.call(
-            calls.XpmemAttach(pid=task, apid=apid, offset=0, size=MEBIBYTE)
-        )))  # fmt: skip
+        waiting.append(
+            calls.Load(
+                pid=task,
+                size=8,
+                address=one.call(calls.XpmemAttach(pid=task, apid=apid, offset=0, size=MEBIBYTE)),
+            )
+        )
     holder.call(calls.XpmemForkBegin(pid=pid))
     turn = cycle(list(zip(many, waiting, strict=True)))
     for _ in ground.times(count):
@@ -297,11 +309,15 @@ def of_others(ground: Ground, count: int) -> None:
     for number in ground.times(count):
         guess = number % 64
         for call in (
-            calls.Kill(pid=guess), calls.Load(pid=guess, address=1 << 40, size=8),
-            calls.XpmemRemove(pid=pid, segid=guess << 20), calls.XpmemDetach(pid=guess, vaddr=0),
-            calls.XpmemRelease(pid=pid, apid=guess << 20), calls.Setuid(pid=pid, uid=0),
-            calls.Spawn(uid=0, cap_ipc_owner=True), calls.Creat(file="f"),
-        ):  # fmt: skip
+            calls.Kill(pid=guess),
+            calls.Load(pid=guess, address=1 << 40, size=8),
+            calls.XpmemRemove(pid=pid, segid=guess << 20),
+            calls.XpmemDetach(pid=guess, vaddr=0),
+            calls.XpmemRelease(pid=pid, apid=guess << 20),
+            calls.Setuid(pid=pid, uid=0),
+            calls.Spawn(uid=0, cap_ipc_owner=True),
+            calls.Creat(file="f"),
+        ):
             speaker.send(Ask.CALL, call)
         speaker.drain()
     speaker.drain(200)

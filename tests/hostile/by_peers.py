@@ -95,30 +95,48 @@ def _repeated(ground: Ground, count: int, messages: Callable[[int], list[Message
 
 def of_nobody(ground: Ground, count: int) -> None:
     """Gives back, recalls and releases what it never had."""
-    _repeated(ground, count, lambda number: [
-        Evict(SEGID + number, [(0, (1 << 36) - 1)]), Release(number + 1),
-        Invalidate([RecallEntry(SEGID + number, 1 << 62, [(0, (1 << 36) - 1)], "gone")]),
-        Detach(number + 1, number, [(0, 1 << 30)]),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            Evict(SEGID + number, [(0, (1 << 36) - 1)]),
+            Release(number + 1),
+            Invalidate([RecallEntry(SEGID + number, 1 << 62, [(0, (1 << 36) - 1)], "gone")]),
+            Detach(number + 1, number, [(0, 1 << 30)]),
+        ],
+    )
 
 
 def of_others(ground: Ground, count: int) -> None:
     """Asks for, attaches and touches what others have, by guessing."""
-    _repeated(ground, count, lambda number: [
-        Get(SEGID + number, 2 << 48 | number + 1, 2, 0, [0] * 64, True),
-        Attach(1 << 48 | number + 1, number, -(1 << 62), 1 << 63),
-        Fault(1 << 48 | number + 1, 1 << 35, 0, 1 << 20),
-        Copy(1 << 48 | number + 1, 0, 1 << 24, False),
-        Amo(1 << 48 | number + 1, 8, 0, 1, 0),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            Get(SEGID + number, 2 << 48 | number + 1, 2, 0, [0] * 64, True),
+            Attach(1 << 48 | number + 1, number, -(1 << 62), 1 << 63),
+            Fault(1 << 48 | number + 1, 1 << 35, 0, 1 << 20),
+            Copy(1 << 48 | number + 1, 0, 1 << 24, False),
+            Amo(1 << 48 | number + 1, 8, 0, 1, 0),
+        ],
+    )
 
 
 def answers_to_nothing(ground: Ground, count: int) -> None:
     """Answers that nobody waits for, and answers again."""
-    _repeated(ground, count, lambda number: [
-        FaultReply(0, "", 1 << 62, [(0, number, 1 << 20, 0)] * 8), GetReply(0, "", 1 << 63),
-        AttachReply(0, ""), CopyReply(0, ""), AmoReply(0, "", 0), InvalidateAck(), Pending(),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            FaultReply(0, "", 1 << 62, [(0, number, 1 << 20, 0)] * 8),
+            GetReply(0, "", 1 << 63),
+            AttachReply(0, ""),
+            CopyReply(0, ""),
+            AmoReply(0, "", 0),
+            InvalidateAck(),
+            Pending(),
+        ],
+    )
 
 
 def long_lists(ground: Ground, count: int) -> None:
@@ -126,8 +144,12 @@ def long_lists(ground: Ground, count: int) -> None:
     peer = ground.peer()
     ranges = [(2 * page, 1) for page in range(RANGES_MAX)]
     entries = [RecallEntry(SEGID + n, 1, [(0, 1)], "x" * 240) for n in range(ENTRIES_MAX)]
-    longest = [Evict(SEGID, ranges), Invalidate([RecallEntry(SEGID, 1, ranges, "")]),
-               Invalidate(entries), Detach(1, 1, ranges)]  # fmt: skip
+    longest = [
+        Evict(SEGID, ranges),
+        Invalidate([RecallEntry(SEGID, 1, ranges, "")]),
+        Invalidate(entries),
+        Detach(1, 1, ranges),
+    ]
     for number in ground.times(count):
         peer.say(longest[number % len(longest)], number)
 
@@ -141,26 +163,52 @@ def long_bulk(ground: Ground, count: int) -> None:
 
 def control_storm(ground: Ground, count: int) -> None:
     """Activates, deactivates, opens, closes and asks for pages without end."""
-    _repeated(ground, count, lambda number: [
-        RsvdPageRead(), ActivateReq(number % 5), SyncActState(number % 5),
-        OpenRequest(number % 8, 1 << 24, 4096), CloseRequest(number % 8, 26),
-        *([DeactivateReq(number % 30)] if number % 10 == 0 else []),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            RsvdPageRead(),
+            ActivateReq(number % 5),
+            SyncActState(number % 5),
+            OpenRequest(number % 8, 1 << 24, 4096),
+            CloseRequest(number % 8, 26),
+            *([DeactivateReq(number % 30)] if number % 10 == 0 else []),
+        ],
+    )
 
 
 def false_pages(ground: Ground, count: int) -> None:
     """Reserved pages that say it has all memory, other domains, arenas that are files of others."""
-    _repeated(ground, count, lambda number: [
-        RsvdPage(3, 0, number % 256, number + 1, 256, ("A", "B")[number % 2],
-                 ("/etc/passwd", "memory:p0.1", "../../../dev/zero", "")[number % 4],
-                 (1 << 36) - 1),
-        ActivateReq(2),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            RsvdPage(
+                3,
+                0,
+                number % 256,
+                number + 1,
+                256,
+                ("A", "B")[number % 2],
+                ("/etc/passwd", "memory:p0.1", "../../../dev/zero", "")[number % 4],
+                (1 << 36) - 1,
+            ),
+            ActivateReq(2),
+        ],
+    )
 
 
 def false_clocks(ground: Ground, count: int) -> None:
     """Heartbeats from the end of time, from the past, offline and not."""
-    _repeated(ground, count, lambda number: [
-        Heartbeat(((1 << 63) - 1, 0, number, 1 << 40)[number % 4], bool(number % 3), number % 5,
-                  bool(number % 2)),
-    ])  # fmt: skip
+    _repeated(
+        ground,
+        count,
+        lambda number: [
+            Heartbeat(
+                ((1 << 63) - 1, 0, number, 1 << 40)[number % 4],
+                bool(number % 3),
+                number % 5,
+                bool(number % 2),
+            )
+        ],
+    )

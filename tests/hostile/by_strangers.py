@@ -99,7 +99,8 @@ def wrong_doors(ground: Ground, count: int) -> None:
     state = read_state(ground.cluster).partition("p0")
     for number in ground.times(count):
         own, server, endpoint = (
-            ("attacker", "p0", state.endpoint), ("p2", "p0", state.console),
+            ("attacker", "p0", state.endpoint),
+            ("p2", "p0", state.console),
             ("attacker", "p1", state.console),
-        )[number % 3]  # fmt: skip
+        )[number % 3]
         _knock(ground, ground.credentials(own, server), endpoint)

@@ -32,13 +32,7 @@ from xpmem_emu.live.console_wire import (
     read_outcome,
     unpack,
 )
-from xpmem_emu.live.requests import (
-    read_call,
-    read_hello,
-    read_ident,
-    read_request,
-    readable_id,
-)
+from xpmem_emu.live.requests import read_call, read_hello, read_ident, read_request, readable_id
 from xpmem_emu.xpc.frame import KIND, claimed_source, decode, encode, seal
 
 Decoder = Callable[[bytes], str]
@@ -47,9 +41,11 @@ REFUSED = "refused: "
 _SEALED, _WITH_BULK, _WITH_MORE = 1, 2, 4
 """What the first byte of an input to `read_frame` says of the rest."""
 _READERS: tuple[tuple[str, Callable[[Buffer], object]], ...] = (
-    (Ask.CALL, read_call), (Ask.HELLO, read_hello),
-    (Ask.FAULTS, faults.read_fault_request), (Ask.UNSUBSCRIBE, read_ident),
-)  # fmt: skip
+    (Ask.CALL, read_call),
+    (Ask.HELLO, read_hello),
+    (Ask.FAULTS, faults.read_fault_request),
+    (Ask.UNSUBSCRIBE, read_ident),
+)
 """By kind of request: what reads its body."""
 
 
@@ -179,10 +175,34 @@ def mutated(data: bytes, number: Callable[[int], int]) -> bytes:
 
 
 _EDGES = (
-    0, 1, -1, 0xFF, 1 << 16, (1 << 20) - 1, 1 << 32, 1 << 36, 1 << 40, 1 << 56, (1 << 63) - 1,
-    1 << 63, (1 << 64) - 1, -(1 << 63), None, True, 1.5, "", "x", "\x1b[2J", "A" * 300, b"x",
-    [], {}, [[0, 1]], [[1, 1], [3, (1 << 36) - 1]], {"op": "spawn"},
-)  # fmt: skip
+    0,
+    1,
+    -1,
+    0xFF,
+    1 << 16,
+    (1 << 20) - 1,
+    1 << 32,
+    1 << 36,
+    1 << 40,
+    1 << 56,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+    -(1 << 63),
+    None,
+    True,
+    1.5,
+    "",
+    "x",
+    "\x1b[2J",
+    "A" * 300,
+    b"x",
+    [],
+    {},
+    [[0, 1]],
+    [[1, 1], [3, (1 << 36) - 1]],
+    {"op": "spawn"},
+)
 """Where ranges and types end."""
 
 

@@ -110,11 +110,19 @@ def fuzz(decoder: str, runs: int, seed: int, corpus: Path) -> Iterator[Progress]
     """Execute `decoder` so many times; `corpus` gets what is worth keeping. Yields as it goes on.
     Raises Found."""
     command = [
-        sys.executable, "-m", "tests.hostile.fuzz", "--be", decoder,
-        f"-runs={runs}", f"-seed={seed}", f"-max_len={INPUT_MAX}", f"-timeout={HANG_S}",
-        f"-rss_limit_mb={RSS_MIB}", f"-artifact_prefix={corpus.parent}/{decoder}-",
+        sys.executable,
+        "-m",
+        "tests.hostile.fuzz",
+        "--be",
+        decoder,
+        f"-runs={runs}",
+        f"-seed={seed}",
+        f"-max_len={INPUT_MAX}",
+        f"-timeout={HANG_S}",
+        f"-rss_limit_mb={RSS_MIB}",
+        f"-artifact_prefix={corpus.parent}/{decoder}-",
         str(corpus),
-    ]  # fmt: skip
+    ]
     progress, said = Progress(), list[str]()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
@@ -181,11 +189,15 @@ def tell(decoder: str, progress: Progress, seconds: float, inputs: list[bytes]) 
     lines, accepted = reached(decoder, inputs)
     wanted = lines_of(COVERED[decoder])
     run = sum(len(lines[path] & wanted[path]) for path in wanted)
-    click.echo(f"{decoder}: {progress.runs:,} executions in {seconds:.0f} s, "
-               f"{progress.runs / max(seconds, 0.001):,.0f} a second; nothing found")
-    click.echo(f"  coverage: {progress.reached} branches, {progress.features} features; "
-               f"{len(inputs)} inputs kept run {run} of {sum(map(len, wanted.values()))} lines and "
-               f"are accepted as {len(accepted)} types")
+    click.echo(
+        f"{decoder}: {progress.runs:,} executions in {seconds:.0f} s, "
+        f"{progress.runs / max(seconds, 0.001):,.0f} a second; nothing found"
+    )
+    click.echo(
+        f"  coverage: {progress.reached} branches, {progress.features} features; "
+        f"{len(inputs)} inputs kept run {run} of {sum(map(len, wanted.values()))} lines and "
+        f"are accepted as {len(accepted)} types"
+    )
     for path, inside in wanted.items():
         if left := sorted(inside - lines[path]):
             click.echo(f"  not run: {Path(path).name} {', '.join(map(str, left))}")
@@ -215,13 +227,19 @@ def main(runs: int, seed: int, keep: Path | None, decoder: str, arguments: tuple
                 for progress in fuzz(name, runs // len(DECODERS), seed, corpus):
                     if time.monotonic() - told > 10:
                         told = time.monotonic()
-                        click.echo(f"{name}: {progress.runs:,} executions after "
-                                   f"{told - begun:.0f} s", err=True)
+                        click.echo(
+                            f"{name}: {progress.runs:,} executions after {told - begun:.0f} s",
+                            err=True,
+                        )
             except Found as found:
                 click.echo(f"{found}\nfound by: {name}, --seed {seed}", err=True)
                 sys.exit(1)
-            tell(name, progress, time.monotonic() - begun,
-                 [path.read_bytes() for path in sorted(corpus.iterdir())])
+            tell(
+                name,
+                progress,
+                time.monotonic() - begun,
+                [path.read_bytes() for path in sorted(corpus.iterdir())],
+            )
 
 
 if __name__ == "__main__":

@@ -238,13 +238,24 @@ class Impostor:
     theirs: int
     counts: Counts
 
-    def say(self, message: Message, number: int = 0, *, src: int = OWN, bulk: bytes = b"",
-            mine: int | None = None, theirs: int | None = None) -> None:  # fmt: skip
+    def say(
+        self,
+        message: Message,
+        number: int = 0,
+        *,
+        src: int = OWN,
+        bulk: bytes = b"",
+        mine: int | None = None,
+        theirs: int | None = None,
+    ) -> None:
         """One well-formed frame; incarnations are those of the session unless said otherwise."""
         header = Header(
-            src, self.mine if mine is None else mine, self.theirs if theirs is None else theirs,
-            2 if message.code < 32 else 0, number if message.code >= 10 else 0,
-        )  # fmt: skip
+            src,
+            self.mine if mine is None else mine,
+            self.theirs if theirs is None else theirs,
+            2 if message.code < 32 else 0,
+            number if message.code >= 10 else 0,
+        )
         frame = encode(header, message)
         self.raw([frame, bulk] if bulk else [frame])
 

@@ -239,9 +239,10 @@ class _Reader:
 def _attacker(keys: Path) -> Iterator["subprocess.Popen[bytes]"]:
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.hostile.attacks", NAME, str(keys)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
@@ -257,20 +258,30 @@ def besieged(seed: int = 1) -> Iterator[Siege]:
     before = os.environ.get(KEY_VARIABLE)
     with folders(), tempfile.TemporaryDirectory(prefix="xe") as keys, ExitStack() as stack:
         folder = KeyFolder(Path(keys) / "keys")
-        folder.make({f"p{number}": Peer(number) for number in range(3)} | {
-            OPERATOR: Client(0, [], Capability.OPERATE),
-            VICTIM: Client(1000, [], Capability.USE), USER: Client(1001, [], Capability.USE),
-            LOOKER: Client(1002, [], Capability.LOOK),
-        })  # fmt: skip
+        folder.make(
+            {f"p{number}": Peer(number) for number in range(3)}
+            | {
+                OPERATOR: Client(0, [], Capability.OPERATE),
+                VICTIM: Client(1000, [], Capability.USE),
+                USER: Client(1001, [], Capability.USE),
+                LOOKER: Client(1002, [], Capability.LOOK),
+            }
+        )
         ports = free_ports(6)
         specs = tuple(
-            PartitionSpec(f"p{n}", n, endpoint=f"tcp://127.0.0.1:{ports[n]}",
-                          console=f"tcp://127.0.0.1:{ports[3 + n]}")
+            PartitionSpec(
+                f"p{n}",
+                n,
+                endpoint=f"tcp://127.0.0.1:{ports[n]}",
+                console=f"tcp://127.0.0.1:{ports[3 + n]}",
+            )
             for n in range(3)
-        )  # fmt: skip
+        )
         os.environ[KEY_VARIABLE] = OPERATOR
-        state = cluster.up(ClusterSpec(NAME, specs, IMAGE, MEMORY, lease_s=LEASE_S,
-                                       keys=str(folder.path)), timeout_s=60)  # fmt: skip
+        state = cluster.up(
+            ClusterSpec(NAME, specs, IMAGE, MEMORY, lease_s=LEASE_S, keys=str(folder.path)),
+            timeout_s=60,
+        )
         stack.callback(cluster.down, NAME)
         try:
             yield Siege(state, folder.path, seed, stack)
@@ -298,8 +309,9 @@ def told(row: Row) -> str:
     )
 
 
-def attack_all(siege: Siege, attacks: list[Attack], seconds: float,
-               say: Callable[[str], None]) -> list[str]:  # fmt: skip
+def attack_all(
+    siege: Siege, attacks: list[Attack], seconds: float, say: Callable[[str], None]
+) -> list[str]:
     """All attacks at full size. Result: what failed."""
     failed = []
     say(HEAD)
@@ -329,9 +341,12 @@ def main(seed: int, seconds: float, only: str) -> None:
         first = siege.look()
         failed = attack_all(siege, attacks, seconds, click.echo)
         last = siege.look()
-    click.echo(f"{len(attacks)} attacks; own memory of " + ", ".join(
-        f"{name} {first.own[name] >> 20} -> {last.own[name] >> 20} MiB" for name in HONEST
-    ))  # fmt: skip
+    click.echo(
+        f"{len(attacks)} attacks; own memory of "
+        + ", ".join(
+            f"{name} {first.own[name] >> 20} -> {last.own[name] >> 20} MiB" for name in HONEST
+        )
+    )
     for attack in attacks:
         click.echo(f"  {attack.name}: {attack.tries}")
     click.echo("\n".join(failed) or "no partition lost, none grew, nobody waited")

@@ -66,7 +66,7 @@ def test_others_have_their_turn_while_a_task_with_many_things_ends(
 
 
 def test_others_have_their_turn_while_a_task_copies_a_long_range(
-    make_cluster: Callable[..., SimCluster]
+    make_cluster: Callable[..., SimCluster],
 ) -> None:
     cluster = make_cluster(1, LARGE, audits=False)
     task, size = cluster.spawn(0), 16 * BLOCK

@@ -13,11 +13,22 @@ ROUNDS = 60
 SECONDS = 0.2
 WITHOUT_REFUSALS = {
     # What they do is allowed, up to a limit that a few rounds do not reach.
-    "client: flood", "client: crowded flood", "client: never reads", "client: deaf subscribers",
-    "client: connection storm", "client: sessions", "client: tasks", "client: segments",
-    "client: attachments", "client: areas", "client: memory", "client: huge ranges",
-    "client: expensive looks", "client: sleepers", "client: long bulk",
-}  # fmt: skip
+    "client: flood",
+    "client: crowded flood",
+    "client: never reads",
+    "client: deaf subscribers",
+    "client: connection storm",
+    "client: sessions",
+    "client: tasks",
+    "client: segments",
+    "client: attachments",
+    "client: areas",
+    "client: memory",
+    "client: huge ranges",
+    "client: expensive looks",
+    "client: sleepers",
+    "client: long bulk",
+}
 
 
 @pytest.fixture(scope="module")

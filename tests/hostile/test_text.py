@@ -31,10 +31,18 @@ each_unseen = pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
 
 def everything_that_comes_in() -> list[type[msgspec.Struct]]:
     return [
-        *get_args(calls.AnyCall), *get_args(breaking.BreakingCall), *MESSAGES.values(),
-        RecallEntry, Hello, Asked,
-        faults.Add, faults.List, faults.Remove, faults.Reset, faults.Release,
-    ]  # fmt: skip
+        *get_args(calls.AnyCall),
+        *get_args(breaking.BreakingCall),
+        *MESSAGES.values(),
+        RecallEntry,
+        Hello,
+        Asked,
+        faults.Add,
+        faults.List,
+        faults.Remove,
+        faults.Reset,
+        faults.Release,
+    ]
 
 
 def texts(hint: Any, meta: msgspec.Meta | None = None) -> Iterator[msgspec.Meta | None]:
@@ -92,8 +100,14 @@ def test_what_a_partition_refuses_with_is_one_line(unseen: str) -> None:
 
 @pytest.mark.parametrize("output", list(Format))
 def test_nothing_that_is_shown_commands_a_terminal_or_forges_a_line(output: Format) -> None:
-    event = {"time_ns": 1, "partition": "p0", "thread": FORGED, "event": "a", "reason": FORGED,
-             "nested": {FORGED: [FORGED]}}  # fmt: skip
+    event = {
+        "time_ns": 1,
+        "partition": "p0",
+        "thread": FORGED,
+        "event": "a",
+        "reason": FORGED,
+        "nested": {FORGED: [FORGED]},
+    }
     rows = show_rows("events", [event], output)
     shown = [rows, show_record("event", event, output), line(event)]
     harmless = set("\n[2J")

@@ -57,8 +57,10 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "references": (lambda s: bump(s.frames.refcount, s.frame), "refcount"),
     "mappings": (lambda s: bump(s.frames.mapcount, s.frame), "mapcount"),
     "pins": (lambda s: (bump(s.frames.pins, s.frame), bump(s.frames.refcount, s.frame)), "pins"),
-    "quarantine": (lambda s: (bump(s.frames.quarantined, s.frame),
-                              bump(s.frames.refcount, s.frame)), "quarantine"),
+    "quarantine": (
+        lambda s: (bump(s.frames.quarantined, s.frame), bump(s.frames.refcount, s.frame)),
+        "quarantine",
+    ),
     "swap slots": (lambda s: bump(s.home.memory.swap.count, 0), "swap slot"),
     "resident pages": (lambda s: put(s.mm, "rss", s.mm.rss + 1), "rss"),
     "number of free frames": (lambda s: put(s.frames, "free", s.frames.free - 1), "free"),
@@ -74,29 +76,41 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "rights of an area": (lambda s: put(s.area, "prot", Prot.READ), "may be stored to"),
     "an area's owner": (lambda s: s.area.anon_vma.vmas.clear(), "list of its owner|kept by"),
     "a file's areas": (lambda s: s.inode.vmas.clear(), "list of its owner"),
-    "a foreign entry at home": (lambda s: s.mm.page_table.write(
-        pages(s.base), pte.make(pages(s.base), pte.PRESENT | pte.SPECIAL)), "rss|wrong kind"),
+    "a foreign entry at home": (
+        lambda s: s.mm.page_table.write(
+            pages(s.base), pte.make(pages(s.base), pte.PRESENT | pte.SPECIAL)
+        ),
+        "rss|wrong kind",
+    ),
     "pinned pages of a group": (lambda s: put(s.segment.group, "pinned", 1), "pinned"),
     "the PFN table's count": (lambda s: put(s.segment.table, "pages", 1), "known|pinned"),
     "a holder without a permit": (lambda s: s.segment.table.hold(3, 0, 1), "without a permit"),
     "a page that nobody holds": (lambda s: forget_holder(s), "held"),
-    "a page that moved": (lambda s: s.mm.page_table.write(
-        pages(s.base), s.mm.page_table.read(pages(s.base + PAGE))), "mapcount|frame"),
+    "a page that moved": (
+        lambda s: s.mm.page_table.write(pages(s.base), s.mm.page_table.read(pages(s.base + PAGE))),
+        "mapcount|frame",
+    ),
     "a segment of no group": (lambda s: s.segment.group.segments.clear(), "pinned|segments"),
     "a grant of no segment": (lambda s: s.segment.grants.clear(), "grants"),
     "a group that is not told": (lambda s: s.mm.notifiers.registered.clear(), "not told"),
     "a group that is not found": (lambda s: s.home.xpmem.device.groups.clear(), "found"),
-    "a thread of no task": (lambda s: s.task.threads.update(
-        {next(iter(s.home.scheduler.threads)): None}), "not of task"),
-    "a task's address space": (lambda s: put(s.task, "mm", s.home.memory.new_address_space(9)),
-                               "of no task"),
+    "a thread of no task": (
+        lambda s: s.task.threads.update({next(iter(s.home.scheduler.threads)): None}),
+        "not of task",
+    ),
+    "a task's address space": (
+        lambda s: put(s.task, "mm", s.home.memory.new_address_space(9)),
+        "of no task",
+    ),
     "an address space of nobody": (lambda s: s.home.memory.new_address_space(9), "of no task"),
     "an imported page": (lambda s: s.imported.table.take(0, 1), "mapped at"),
     "faults in flight": (lambda s: put(s.away.xpmem.faults, "inflight", 3), "faults in flight"),
     "a segment that is gone": (lambda s: put(s.imported, "gone", "made up"), "is gone"),
     "a permit of no group": (lambda s: s.imported.permits.clear(), "permits"),
     "an attachment of no permit": (
-        lambda s: next(iter(s.imported.permits)).attachments.clear(), "no permit|attachments"),
+        lambda s: next(iter(s.imported.permits)).attachments.clear(),
+        "no permit|attachments",
+    ),
     "a slot that is lost": (lambda s: sender(s)._free[0].pop(), "slots free"),
 }
 

@@ -27,8 +27,19 @@ from xpmem_emu.units import TASK_SIZE
 SIZE = PAGES * PAGE
 TOP = TASK_SIZE - PAGE
 U64_MAX = (1 << 64) - 1
-WORDS = (0, 1, PAGE - 1, PAGE, TOP, TASK_SIZE, 1 << 47, (1 << 63) - 1, 1 << 63, U64_MAX - 4095,
-         U64_MAX)  # fmt: skip
+WORDS = (
+    0,
+    1,
+    PAGE - 1,
+    PAGE,
+    TOP,
+    TASK_SIZE,
+    1 << 47,
+    (1 << 63) - 1,
+    1 << 63,
+    U64_MAX - 4095,
+    U64_MAX,
+)
 NEGATIVE = (-1, -PAGE, -(1 << 63))
 LATER = (calls.Shutdown, breaking.CrashKernel, calls.Exit, calls.Kill, calls.Exec)
 """Calls without an argument to stretch, or that end what the others work on."""
@@ -38,41 +49,79 @@ def usual(world: World, at: int, apid: int) -> list[Call]:
     """One call of each kind that works, or nearly."""
     e, i, base, segid = world.exporter.pid, world.importer.pid, world.base, world.segid
     return [
-        calls.Spawn(), calls.Fork(e), calls.Setuid(e, 1000), calls.Mmap(e, PAGE),
-        calls.Mmap(e, PAGE, 3, FIXED, AT), calls.Mmap(e, PAGE, 3, MAP_SHARED, 0, "f"),
-        calls.Mmap(e, PAGE, 3, MAP_SHARED | MAP_ANONYMOUS), calls.Munmap(e, AT, PAGE),
-        calls.Mprotect(e, base, PAGE, 3), calls.Madvise(e, base, PAGE, MADV_DONTNEED),
-        calls.Madvise(e, base, PAGE, MADV_REMOVE), calls.Madvise(e, base, PAGE, 21),
-        calls.Mremap(e, base, PAGE, PAGE), calls.Load(e, base, 8), calls.Load(i, at, 8),
-        calls.Store(e, base), calls.Store(i, at), calls.Amo(e, base, "add"),
-        calls.Amo(i, at, "add"), calls.ZapPageRange(e, base, PAGE), calls.Creat("g", 1),
-        calls.Pwrite("f", 1), calls.Pread("f", 0, 1), calls.Truncate("f", PAGE),
-        calls.Unlink("h"), calls.Writeback("f"),
-        calls.Reclaim(1, e, base, PAGE), calls.Migrate(e, base, PAGE), calls.XpmemVersion(),
-        calls.XpmemOpen(e), calls.XpmemMake(e, base, PAGE), calls.XpmemRemove(e, 1),
-        calls.XpmemGet(i, segid), calls.XpmemRelease(i, 1), calls.XpmemAttach(i, apid, 0, PAGE),
-        calls.XpmemDetach(i, 1), calls.XpmemCopy(i, apid, 0, apid, 4 * PAGE, PAGE),
-        calls.XpmemForkBegin(e), calls.XpmemForkEnd(e), calls.XpmemFind("x"),
-        calls.XpmemTunable("faults_after", 32), calls.Look("pins"), calls.Describe("1"),
-        calls.Pagetable(e, base), calls.Status(), calls.Audit(),
+        calls.Spawn(),
+        calls.Fork(e),
+        calls.Setuid(e, 1000),
+        calls.Mmap(e, PAGE),
+        calls.Mmap(e, PAGE, 3, FIXED, AT),
+        calls.Mmap(e, PAGE, 3, MAP_SHARED, 0, "f"),
+        calls.Mmap(e, PAGE, 3, MAP_SHARED | MAP_ANONYMOUS),
+        calls.Munmap(e, AT, PAGE),
+        calls.Mprotect(e, base, PAGE, 3),
+        calls.Madvise(e, base, PAGE, MADV_DONTNEED),
+        calls.Madvise(e, base, PAGE, MADV_REMOVE),
+        calls.Madvise(e, base, PAGE, 21),
+        calls.Mremap(e, base, PAGE, PAGE),
+        calls.Load(e, base, 8),
+        calls.Load(i, at, 8),
+        calls.Store(e, base),
+        calls.Store(i, at),
+        calls.Amo(e, base, "add"),
+        calls.Amo(i, at, "add"),
+        calls.ZapPageRange(e, base, PAGE),
+        calls.Creat("g", 1),
+        calls.Pwrite("f", 1),
+        calls.Pread("f", 0, 1),
+        calls.Truncate("f", PAGE),
+        calls.Unlink("h"),
+        calls.Writeback("f"),
+        calls.Reclaim(1, e, base, PAGE),
+        calls.Migrate(e, base, PAGE),
+        calls.XpmemVersion(),
+        calls.XpmemOpen(e),
+        calls.XpmemMake(e, base, PAGE),
+        calls.XpmemRemove(e, 1),
+        calls.XpmemGet(i, segid),
+        calls.XpmemRelease(i, 1),
+        calls.XpmemAttach(i, apid, 0, PAGE),
+        calls.XpmemDetach(i, 1),
+        calls.XpmemCopy(i, apid, 0, apid, 4 * PAGE, PAGE),
+        calls.XpmemForkBegin(e),
+        calls.XpmemForkEnd(e),
+        calls.XpmemFind("x"),
+        calls.XpmemTunable("faults_after", 32),
+        calls.Look("pins"),
+        calls.Describe("1"),
+        calls.Pagetable(e, base),
+        calls.Status(),
+        calls.Audit(),
         calls.XpmemClose(world.bare(0).pid),
-        breaking.FailpointSet("xpc.call.begin", "off", 1), breaking.FailpointClear(),
-        breaking.FailpointResume("xpc.call.begin"), breaking.Failpoints(),
-        breaking.Poison(1, 7), breaking.Unpoison(1, 7), breaking.Strain("pin_limit", 0),
-    ]  # fmt: skip
+        breaking.FailpointSet("xpc.call.begin", "off", 1),
+        breaking.FailpointClear(),
+        breaking.FailpointResume("xpc.call.begin"),
+        breaking.Failpoints(),
+        breaking.Poison(1, 7),
+        breaking.Unpoison(1, 7),
+        breaking.Strain("pin_limit", 0),
+    ]
 
 
 def stretched(call: Call) -> Iterator[Call]:
     """The call with one or two of its numbers at a border, as far as their types let through."""
     kind = type(call)
-    numbers = [field.name for field in fields(kind)
-               if type(getattr(call, field.name)) is int and field.name != "pid"]  # fmt: skip
+    numbers = [
+        field.name
+        for field in fields(kind)
+        if type(getattr(call, field.name)) is int and field.name != "pid"
+    ]
     values = (*WORDS, *NEGATIVE)
     changes: list[dict[str, int]] = [{name: value} for name in numbers for value in values]
     changes += [
         {one: first, other: second}
-        for one, other in combinations(numbers, 2) for first in values for second in values
-    ]  # fmt: skip
+        for one, other in combinations(numbers, 2)
+        for first in values
+        for second in values
+    ]
     for change in changes:
         try:
             yield msgspec.convert(msgspec.to_builtins(replace(call, **change)), kind)
@@ -178,8 +227,9 @@ LINUX: list[tuple[str, Call, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "expected"), [row[1:] for row in LINUX],
-                         ids=[row[0] for row in LINUX])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "expected"), [row[1:] for row in LINUX], ids=[row[0] for row in LINUX]
+)
 def test_the_answer_at_a_border_is_linuxs(cluster: SimCluster, call: Call, expected: str) -> None:
     cluster.call(0, calls.Creat("f", PAGE))
     task = cluster.spawn(0)

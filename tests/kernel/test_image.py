@@ -20,7 +20,7 @@ from xpmem_emu.shipped import find_toml
         ('[memory]\nsize = "4097"', "memory.size"),
         ('[memory]\nswap = "100"', "memory.swap"),
         ('[deadlines]\nfault_attempt = "3 parsecs"', "deadlines.fault_attempt"),
-        ('[deadlines]\nfault_tries = 0', "deadlines.fault_tries"),
+        ("[deadlines]\nfault_tries = 0", "deadlines.fault_tries"),
         ("[faults]\nafter = 60\nbefore = 60", "faults.after"),
         ("[faults]\nafter = 96", "faults.after"),
         ('[xpc]\nheartbeat_interval = "1s"', "xpc.heartbeat_check"),

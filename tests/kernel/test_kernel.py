@@ -14,8 +14,17 @@ from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import SECOND
 
-TABLES = ("segments", "permits", "attachments", "faults", "partitions", "channels", "pins",
-          "tasks", "files")  # fmt: skip
+TABLES = (
+    "segments",
+    "permits",
+    "attachments",
+    "faults",
+    "partitions",
+    "channels",
+    "pins",
+    "tasks",
+    "files",
+)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -214,8 +223,11 @@ def test_who_leaves_root_leaves_its_capability_behind(cluster: SimCluster) -> No
     root = cluster.spawn(1, uid=0)
     assert root.xpmem_get(segid)
     for uid, gids, expected in (
-        (1001, [100], "EACCES"), (1000, [], "ok"), (1001, [0], "EACCES"), (0, [], "ok"),
-    ):  # fmt: skip
+        (1001, [100], "EACCES"),
+        (1000, [], "ok"),
+        (1001, [0], "EACCES"),
+        (0, [], "ok"),
+    ):
         cluster.call(1, calls.Setuid(root.pid, uid, gids))
         assert outcome_of(lambda: root.xpmem_get(segid)) == expected, uid
 
@@ -265,9 +277,7 @@ def test_names_need_the_extension_and_are_found_on_any_partition(
     assert outcome_of(lambda: world.do(world.exporter, named)) == "EEXIST"
 
 
-def test_read_only_attachments_need_the_extension(
-    make_cluster: Callable[..., SimCluster],
-) -> None:
+def test_read_only_attachments_need_the_extension(make_cluster: Callable[..., SimCluster]) -> None:
     image = Image(memory=SMALL.memory, extensions=Extensions(readonly_attach=True))
     cluster = make_cluster(2, image)
     world = World(cluster)

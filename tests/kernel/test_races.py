@@ -25,11 +25,19 @@ PAGES = 4
 SIZE = PAGES * PAGE
 IMAGE = Image(memory=SMALL.memory)
 POINTS = (
-    "mm.fork.copy", "mm.exit.before_unmap", "mm.gather.before_free", "mm.fault.begin",
-    "xpmem.get.before_adopt", "xpmem.attach.before_map", "xpmem.fault.before_send",
-    "xpmem.recall.before_send", "xpmem.recall.before_unpin", "xpmem.evict.before_tell",
-    "xpmem.invalidate.before_ack", "kernel.task.before_reap",
-)  # fmt: skip
+    "mm.fork.copy",
+    "mm.exit.before_unmap",
+    "mm.gather.before_free",
+    "mm.fault.begin",
+    "xpmem.get.before_adopt",
+    "xpmem.attach.before_map",
+    "xpmem.fault.before_send",
+    "xpmem.recall.before_send",
+    "xpmem.recall.before_unpin",
+    "xpmem.evict.before_tell",
+    "xpmem.invalidate.before_ack",
+    "kernel.task.before_reap",
+)
 """Awaits at which threads may yield or be delayed."""
 ENDERS = ("exec", "close", "fork", "exit", "release", "detach", "remove")
 """One of them is always in the race."""
@@ -113,9 +121,10 @@ def trial(seed: int) -> tuple[SimCluster, list[str], list[Ticket]]:
     tickets: list[Ticket] = []
     if random.random() < 0.4:
         names.append("kill")
-        chance.arm(random.randrange(1, 25), lambda: cluster.kernels[0].kill(
-            actor.task.pid, SignalInfo(Signal.SIGKILL, "the race")
-        ))  # fmt: skip
+        chance.arm(
+            random.randrange(1, 25),
+            lambda: cluster.kernels[0].kill(actor.task.pid, SignalInfo(Signal.SIGKILL, "the race")),
+        )
     elif random.random() < 0.5:
         names.append("kill later")
         cluster.at(

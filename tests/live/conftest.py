@@ -64,15 +64,31 @@ def real_spec(name: str, count: int, *, image: str = IMAGE, event_log: bool = Fa
     return ClusterSpec(name, numbered(count), image, 16 << 20, event_log, LEASE_S)
 
 
-def fake_spec(count: int = 1, name: str = "t", *, image: str = "laptop", lease_s: float = LEASE_S,
-              partitions: tuple[PartitionSpec, ...] = (), event_log: bool = False,
-              command: tuple[str, ...] = FAKE, memory: int = 1 << 20, keys: str = "",
-              insecure: bool = False) -> ClusterSpec:  # fmt: skip
+def fake_spec(
+    count: int = 1,
+    name: str = "t",
+    *,
+    image: str = "laptop",
+    lease_s: float = LEASE_S,
+    partitions: tuple[PartitionSpec, ...] = (),
+    event_log: bool = False,
+    command: tuple[str, ...] = FAKE,
+    memory: int = 1 << 20,
+    keys: str = "",
+    insecure: bool = False,
+) -> ClusterSpec:
     """A small cluster of partitions with the fake kernel."""
     return ClusterSpec(
-        name, partitions or numbered(count), image, memory, event_log, lease_s, command, keys,
+        name,
+        partitions or numbered(count),
+        image,
+        memory,
+        event_log,
+        lease_s,
+        command,
+        keys,
         insecure,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

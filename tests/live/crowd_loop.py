@@ -62,10 +62,12 @@ KEPT = 16 * PAGE
 VICTIMS = 5
 """Of a round in which tasks are killed inside calls."""
 SLOW = (
-    "xpmem.fault.before_reply=30%delay(40ms)", "xpmem.invalidate.before_ack=30%delay(100ms)",
-    "xpmem.recall.before_unpin=30%delay(60ms)", "kernel.call.before_answer=20%delay(20ms)",
+    "xpmem.fault.before_reply=30%delay(40ms)",
+    "xpmem.invalidate.before_ack=30%delay(100ms)",
+    "xpmem.recall.before_unpin=30%delay(60ms)",
+    "kernel.call.before_answer=20%delay(20ms)",
     "mm.gup.pin=10%delay(30ms)",
-)  # fmt: skip
+)
 """What makes a call long enough to be killed inside. Shorter than every deadline: no excuse."""
 
 
@@ -149,11 +151,20 @@ class CrowdLoop:
         self._rng = Random(f"{self.seed}")
         self._clients = {name: connect(name, NAME) for name in NAMES}
         self._keepers: list[Keeper] = []
-        self._acts = dict(zip(
-            KINDS,
-            (self._calls, self._slow, self._kill_inside, self._stop, self._boot_over, self._kill),
-            strict=True,
-        ))  # fmt: skip
+        self._acts = dict(
+            zip(
+                KINDS,
+                (
+                    self._calls,
+                    self._slow,
+                    self._kill_inside,
+                    self._stop,
+                    self._boot_over,
+                    self._kill,
+                ),
+                strict=True,
+            )
+        )
         self._keep()
 
     def round(self, number: int) -> None:
@@ -233,8 +244,13 @@ class CrowdLoop:
             require(error.errno == errno.EEXIST, f"refused otherwise: {error}")
         else:
             require(False, f"{name} booted over its stopped process")
-        command = [sys.executable, "-m", "xpmem_emu.live.partition", "--config",
-                   before.partition(name).config]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "xpmem_emu.live.partition",
+            "--config",
+            before.partition(name).config,
+        ]
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         good = second.returncode == EXIT_REFUSED and "EEXIST" in second.stderr
         require(good, f"a second {name}: exit {second.returncode}\n{second.stderr}")
@@ -297,13 +313,20 @@ def _covers(still: Row, at_ns: int) -> bool:
 def stood_still(files: list[Path]) -> list[Row]:
     """When processes came late to a step."""
     return [
-        json.loads(line) for path in files for line in path.read_text().splitlines()
+        json.loads(line)
+        for path in files
+        for line in path.read_text().splitlines()
         if '"fabric:still"' in line
-    ]  # fmt: skip
+    ]
 
 
-def crowd_loop(rounds: int, seed: int, say: Callable[[str], None] = lambda text: None,
-               kinds: Sequence[str] = KINDS, command: tuple[str, ...] = ()) -> Tally:  # fmt: skip
+def crowd_loop(
+    rounds: int,
+    seed: int,
+    say: Callable[[str], None] = lambda text: None,
+    kinds: Sequence[str] = KINDS,
+    command: tuple[str, ...] = (),
+) -> Tally:
     """All rounds, of these kinds, then the balance. Raises Broken. `command` runs another partition
     than ours."""
     with running(NAME, len(NAMES), command, IMAGE):
@@ -353,14 +376,20 @@ def main(rounds: int, seed: int, verbose: bool) -> None:
         raise
     done = sum(tally.outcomes.values())
     good = sum(count for outcome, count in tally.outcomes.items() if outcome.endswith(" ok"))
-    click.echo(f"{rounds} rounds, seed {seed}, image {load_image(IMAGE).name}: "
-               + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.kinds.items())))
-    click.echo(f"{done} calls ended, two of a task at a time, {good} of them well, {tally.killed} "
-               f"killed inside; {tally.refused} boots over a stopped process refused; every byte "
-               "in place")
-    click.echo(f"{tally.sessions} sessions ended, each explained by what was done to one of its "
-               f"sides; {tally.judgement.events} events of {tally.judgement.boots} boots judged, "
-               "no violation of " + " ".join(tally.judgement.judged))
+    click.echo(
+        f"{rounds} rounds, seed {seed}, image {load_image(IMAGE).name}: "
+        + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.kinds.items()))
+    )
+    click.echo(
+        f"{done} calls ended, two of a task at a time, {good} of them well, {tally.killed} "
+        f"killed inside; {tally.refused} boots over a stopped process refused; every byte "
+        "in place"
+    )
+    click.echo(
+        f"{tally.sessions} sessions ended, each explained by what was done to one of its "
+        f"sides; {tally.judgement.events} events of {tally.judgement.boots} boots judged, "
+        "no violation of " + " ".join(tally.judgement.judged)
+    )
 
 
 if __name__ == "__main__":

@@ -69,9 +69,17 @@ class PeerLost(TraceEvent, frozen=True, tag="fake:peer_lost"):
 class FakeKernel:
     """See the module."""
 
-    def __init__(self, *, partid: int, boot: int, image: Image, arena: memoryview,
-                 swap: memoryview, peers: Sequence[int],
-                 peer_memory: ArenaMemory) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        partid: int,
+        boot: int,
+        image: Image,
+        arena: memoryview,
+        swap: memoryview,
+        peers: Sequence[int],
+        peer_memory: ArenaMemory,
+    ) -> None:
         assert len(arena) == image.memory.size
         assert len(swap) >= image.memory.swap
         self.partid, self.boot, self.arena, self.peers = partid, boot, arena, peers

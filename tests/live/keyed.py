@@ -62,13 +62,18 @@ def free_ports(count: int) -> list[int]:
 def many_partitions(keys: Path | None, count: int) -> ClusterState:
     """p0, p1, ... with everything tcp."""
     ports = free_ports(2 * count)
-    return _up(keys, tuple(
-        PartitionSpec(
-            f"p{number}", number, endpoint=f"tcp://127.0.0.1:{ports[number]}",
-            console=f"tcp://127.0.0.1:{ports[count + number]}",
-        )
-        for number in range(count)
-    ))  # fmt: skip
+    return _up(
+        keys,
+        tuple(
+            PartitionSpec(
+                f"p{number}",
+                number,
+                endpoint=f"tcp://127.0.0.1:{ports[number]}",
+                console=f"tcp://127.0.0.1:{ports[count + number]}",
+            )
+            for number in range(count)
+        ),
+    )
 
 
 def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> ClusterState:
@@ -76,30 +81,45 @@ def two_partitions(keys: Path | None, reached: int = 0, listening: int = 0) -> C
     own, second, *consoles = free_ports(4)
     specs = tuple(
         PartitionSpec(
-            f"p{number}", number, endpoint=f"tcp://127.0.0.1:{port}",
+            f"p{number}",
+            number,
+            endpoint=f"tcp://127.0.0.1:{port}",
             console=f"tcp://127.0.0.1:{consoles[number]}",
         )
         for number, port in enumerate((reached or own, second))
-    )  # fmt: skip
+    )
     if listening:
         first = specs[0]
         specs = (
-            PartitionSpec(first.name, 0, endpoint=first.endpoint, console=first.console,
-                          listen=f"tcp://127.0.0.1:{listening}"),
+            PartitionSpec(
+                first.name,
+                0,
+                endpoint=first.endpoint,
+                console=first.console,
+                listen=f"tcp://127.0.0.1:{listening}",
+            ),
             specs[1],
-        )  # fmt: skip
+        )
     return _up(keys, specs)
 
 
 def _up(keys: Path | None, specs: tuple[PartitionSpec, ...]) -> ClusterState:
-    spec = ClusterSpec("keyed", specs, IMAGE, 16 * MEBIBYTE, lease_s=LEASE_S,
-                       keys=str(keys or ""), insecure=keys is None)  # fmt: skip
+    spec = ClusterSpec(
+        "keyed",
+        specs,
+        IMAGE,
+        16 * MEBIBYTE,
+        lease_s=LEASE_S,
+        keys=str(keys or ""),
+        insecure=keys is None,
+    )
     return cluster.up(spec)
 
 
 def make_keys(path: Path, partitions: int = 2) -> KeyFolder:
     """A folder with the keys of p0, p1, ... and an operator."""
     folder = KeyFolder(path)
-    folder.make({f"p{number}": Peer(number) for number in range(partitions)}
-                | {"operator": OPERATOR})  # fmt: skip
+    folder.make(
+        {f"p{number}": Peer(number) for number in range(partitions)} | {"operator": OPERATOR}
+    )
     return folder

@@ -37,20 +37,42 @@ NAMES = ("p0", "p1", "p2", "p3")
 CLIENTS = 2
 """For each partition."""
 RULES = (
-    "drop --prob 0.2", "duplicate --prob 0.3", "delay 5ms --jitter 30ms", "latency 10ms",
-    "reorder 2 --prob 0.2", "corrupt --prob 0.1", "hold --match type=FAULT_REPLY",
-    "hold --match type=INVALIDATE", "drop --match type=INVALIDATE_ACK", "replay --prob 0.3",
-    "loss 0.2 --burst 4", "bandwidth 200K", "capacity 6", "flap 60ms --up 80ms",
-    "link {p}->* cut", "link *->{p} cut", "link {p}->* clog", "isolate {p}",
-    "split p0,p1|p2,p3", "asymmetric {p}|{q}", "bridge p0|p1|p2,p3",
-    "throttle {p} 3ms", "stall {p}", "clock {p} jump 300ms", "clock {p} skew 0.5",
-    "clock {p} freeze", "strain {p} pin_limit 40", "strain {p} sequence 2147483640",
+    "drop --prob 0.2",
+    "duplicate --prob 0.3",
+    "delay 5ms --jitter 30ms",
+    "latency 10ms",
+    "reorder 2 --prob 0.2",
+    "corrupt --prob 0.1",
+    "hold --match type=FAULT_REPLY",
+    "hold --match type=INVALIDATE",
+    "drop --match type=INVALIDATE_ACK",
+    "replay --prob 0.3",
+    "loss 0.2 --burst 4",
+    "bandwidth 200K",
+    "capacity 6",
+    "flap 60ms --up 80ms",
+    "link {p}->* cut",
+    "link *->{p} cut",
+    "link {p}->* clog",
+    "isolate {p}",
+    "split p0,p1|p2,p3",
+    "asymmetric {p}|{q}",
+    "bridge p0|p1|p2,p3",
+    "throttle {p} 3ms",
+    "stall {p}",
+    "clock {p} jump 300ms",
+    "clock {p} skew 0.5",
+    "clock {p} freeze",
+    "strain {p} pin_limit 40",
+    "strain {p} sequence 2147483640",
     "strain {p} number 4294967290",
     "{p}:xpmem.fault.before_reply=20%return(ENOMEM)",
-    "{p}:xpmem.recall.before_send=10%return", "{p}:mm.frames.allocate=5%return",
-    "{p}:xpmem.fence.before_migrate=50%return", "{p}:xpc.wire.send=5%return",
+    "{p}:xpmem.recall.before_send=10%return",
+    "{p}:mm.frames.allocate=5%return",
+    "{p}:xpmem.fence.before_migrate=50%return",
+    "{p}:xpc.wire.send=5%return",
     "{p}:xpmem.invalidate.before_ack=20%delay(100ms)",
-)  # fmt: skip
+)
 """What a round may put in force on every partition; `{p}` and `{q}` are two of them."""
 
 
@@ -72,9 +94,12 @@ class KillLoop:
         self._say = say
         self._rng = Random(f"{seed}")
         self._kinds = {
-            "kill": self._kill, "stop": self._stop, "reboot": self._reboot, "rules": self._rules,
+            "kill": self._kill,
+            "stop": self._stop,
+            "reboot": self._reboot,
+            "rules": self._rules,
             "kill under rules": self._kill_under_rules,
-        }  # fmt: skip
+        }
 
     def round(self, number: int) -> None:
         """Break something, heal it, see everybody come back. Raises Broken."""
@@ -175,12 +200,16 @@ def main(rounds: int, seed: int, verbose: bool) -> None:
         raise
     done = sum(tally.outcomes.values())
     good = sum(count for outcome, count in tally.outcomes.items() if outcome.endswith(" ok"))
-    click.echo(f"{rounds} rounds, seed {seed}, image {load_image(IMAGE).name}: "
-               + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.broken.items())))
+    click.echo(
+        f"{rounds} rounds, seed {seed}, image {load_image(IMAGE).name}: "
+        + ", ".join(f"{kind} {count}" for kind, count in sorted(tally.broken.items()))
+    )
     click.echo(f"{done} calls ended, {good} of them well; balance zero; nothing left behind")
     judged = tally.judgement
-    click.echo(f"{judged.events} events of {judged.boots} boots judged, no violation of "
-               + " ".join(judged.judged))
+    click.echo(
+        f"{judged.events} events of {judged.boots} boots judged, no violation of "
+        + " ".join(judged.judged)
+    )
 
 
 if __name__ == "__main__":

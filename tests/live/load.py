@@ -58,8 +58,15 @@ class Doings:
 class Client(threading.Thread):
     """Visits one partition again and again until `stop`. `outcomes` counts how calls ended."""
 
-    def __init__(self, cluster: str, partition: str, market: Market, seed: str,
-                 stop: threading.Event, hands: int = 1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        cluster: str,
+        partition: str,
+        market: Market,
+        seed: str,
+        stop: threading.Event,
+        hands: int = 1,
+    ) -> None:
         """`hands`: how many calls of one task there may be at a time."""
         super().__init__(daemon=True, name=f"client of {partition} {seed}")
         self.outcomes: Counter[str] = Counter()
@@ -69,10 +76,25 @@ class Client(threading.Thread):
         self._stop_now = stop
         self._hands = hands
         self._acts: list[Callable[[Doings], object]] = [
-            self._map, self._make, self._attach, self._attach, self._load, self._load,
-            self._store, self._store, self._store, self._amo, self._detach, self._release,
-            self._remove, self._unmap, self._advise, self._migrate, self._fork, self._copy,
-        ]  # fmt: skip
+            self._map,
+            self._make,
+            self._attach,
+            self._attach,
+            self._load,
+            self._load,
+            self._store,
+            self._store,
+            self._store,
+            self._amo,
+            self._detach,
+            self._release,
+            self._remove,
+            self._unmap,
+            self._advise,
+            self._migrate,
+            self._fork,
+            self._copy,
+        ]
 
     def run(self) -> None:
         """See the class."""
@@ -105,10 +127,13 @@ class Client(threading.Thread):
         with connect(self._where, self._cluster, timeout=BOUND_S) as partition:
             doings = [Doings(partition.spawn()) for _ in range(2)]
             others = [
-                threading.Thread(target=self._timed, args=("hand", partial(self._work, partition,
-                                 doings)), daemon=True)
+                threading.Thread(
+                    target=self._timed,
+                    args=("hand", partial(self._work, partition, doings)),
+                    daemon=True,
+                )
                 for _ in range(self._hands - 1)
-            ]  # fmt: skip
+            ]
             for other in others:
                 other.start()
             try:
@@ -133,8 +158,12 @@ class Client(threading.Thread):
     def _next(self, partition: Partition, old: Doings) -> Doings:
         """Another task in place of this one, which ends in one of the ways there are."""
         ends: list[Callable[[], None]] = [
-            old.task.exit, old.task.kill, old.task.kill, old.task.xpmem_close, old.task.execve,
-        ]  # fmt: skip
+            old.task.exit,
+            old.task.kill,
+            old.task.kill,
+            old.task.xpmem_close,
+            old.task.execve,
+        ]
         end = self._rng.choice(ends)
         self._timed(end.__name__, end)
         return Doings(partition.spawn())

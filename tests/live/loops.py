@@ -60,13 +60,23 @@ def folders() -> Iterator[None]:
 
 
 @contextmanager
-def running(name: str, partitions: int, command: tuple[str, ...] = (), image: str = IMAGE,
-            lease_s: float = BOUND_S, event_log: bool = True) -> Iterator[None]:  # fmt: skip
+def running(
+    name: str,
+    partitions: int,
+    command: tuple[str, ...] = (),
+    image: str = IMAGE,
+    lease_s: float = BOUND_S,
+    event_log: bool = True,
+) -> Iterator[None]:
     """A cluster of that name; at its end nothing may be left of it."""
     with folders():
         try:
             spec = ClusterSpec(
-                name, numbered(partitions), image, event_log=event_log, lease_s=lease_s,
+                name,
+                numbered(partitions),
+                image,
+                event_log=event_log,
+                lease_s=lease_s,
                 command=command,
             )
             cluster.up(spec, timeout_s=BOUND_S)
@@ -74,8 +84,11 @@ def running(name: str, partitions: int, command: tuple[str, ...] = (), image: st
             booted = read_state(name).partitions
         finally:
             cluster.down(name)
-        left = [str(path) for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
-                for path in Path(os.environ[root]).glob("*/*")]  # fmt: skip
+        left = [
+            str(path)
+            for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
+            for path in Path(os.environ[root]).glob("*/*")
+        ]
         alive = [one.pid for one in booted if process_of(one.pid, one.started)]
         require(not left and not alive, f"left behind: {left} {alive}")
 

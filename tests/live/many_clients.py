@@ -81,8 +81,9 @@ class Figures:
     def __str__(self) -> str:
         each = [
             f"{name} {self.files[name]} files, {self.own[name] / (1 << 20):.1f} MiB, "
-            f"{self.threads[name]} threads" for name in NAMES
-        ]  # fmt: skip
+            f"{self.threads[name]} threads"
+            for name in NAMES
+        ]
         tables = ", ".join(f"{count} {kind}" for kind, count in self.tables.items())
         return "; ".join([*each, tables, f"{self.places} entries in the folders"])
 
@@ -101,9 +102,11 @@ def figures() -> Figures:
         {name: one.rss - one.shared for name, one in memory.items()},
         {name: one.num_threads() for name, one in processes.items()},
         dict(tables),
-        sum(len(list(Path(os.environ[root]).rglob("*")))
-            for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")),
-    )  # fmt: skip
+        sum(
+            len(list(Path(os.environ[root]).rglob("*")))
+            for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
+        ),
+    )
 
 
 @dataclass
@@ -190,12 +193,23 @@ class Crowd:
         """All of them."""
         while len(self._children) < self._amount.processes:
             self._number += 1
-            self._children.append(subprocess.Popen(
-                [sys.executable, "-m", "tests.live.many_clients", "--be",
-                 str(self._amount.threads), "--seed", f"{self._seed}{self._number}"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                cwd=Path(__file__).parents[2],
-            ))  # fmt: skip
+            self._children.append(
+                subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "tests.live.many_clients",
+                        "--be",
+                        str(self._amount.threads),
+                        "--seed",
+                        f"{self._seed}{self._number}",
+                    ],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    cwd=Path(__file__).parents[2],
+                )
+            )
 
     def kill(self, rng: Random) -> None:
         """One process with all its clients; another comes."""
@@ -238,8 +252,9 @@ class Tally:
     killed_partitions: int
 
 
-def disturb(stock: Stock, crowd: Crowd, seconds: float, rng: Random,
-            say: Callable[[str], None]) -> int:  # fmt: skip
+def disturb(
+    stock: Stock, crowd: Crowd, seconds: float, rng: Random, say: Callable[[str], None]
+) -> int:
     """Let clients work, kill some, kill partitions. Result: how many partitions."""
     crowd.come()
     killed, until_s = 0, time.monotonic() + seconds
@@ -272,8 +287,12 @@ def _clients(amount: Amount, seed: int) -> Iterator[tuple[Stock, Crowd]]:
         stock.close()
 
 
-def many_clients(seconds: float, seed: int, amount: Amount = Amount(),
-                 say: Callable[[str], None] = lambda text: None) -> Tally:  # fmt: skip
+def many_clients(
+    seconds: float,
+    seed: int,
+    amount: Amount = Amount(),
+    say: Callable[[str], None] = lambda text: None,
+) -> Tally:
     """All of it. Raises Broken."""
     rng = Random(seed)
     with running(NAME, len(NAMES), image=IMAGE, lease_s=LEASE_S, event_log=False):
@@ -330,11 +349,15 @@ def main(seconds: float, seed: str, threads: int | None) -> None:
     try:
         tally = many_clients(seconds, int(seed), say=click.echo)
     except Exception:
-        click.echo(f"again: python -m tests.live.many_clients --seconds {seconds:g} --seed {seed}",
-                   err=True)  # fmt: skip
+        click.echo(
+            f"again: python -m tests.live.many_clients --seconds {seconds:g} --seed {seed}",
+            err=True,
+        )
         raise
-    click.echo(f"{tally.calls} calls of clients that left in order; killed: {tally.killed_clients} "
-               f"processes of 25 clients, {tally.killed_partitions} partitions; nothing is left")
+    click.echo(
+        f"{tally.calls} calls of clients that left in order; killed: {tally.killed_clients} "
+        f"processes of 25 clients, {tally.killed_partitions} partitions; nothing is left"
+    )
 
 
 if __name__ == "__main__":

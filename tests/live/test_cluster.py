@@ -87,9 +87,7 @@ def test_up_works_after_everything_was_killed(up: Up) -> None:
     assert {one.pid for one in state.partitions}.isdisjoint(one.pid for one in dead.partitions)
 
 
-def test_clean_removes_nothing_of_the_living_and_everything_of_the_dead(
-    up: Up, home: Home
-) -> None:
+def test_clean_removes_nothing_of_the_living_and_everything_of_the_dead(up: Up, home: Home) -> None:
     up(2)
     cluster.crash("t", "p0")
     before = home.leftovers()

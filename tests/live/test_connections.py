@@ -131,9 +131,7 @@ def test_no_more_are_accepted_than_we_hear_of_in_time(listening: Listening) -> N
     assert [is_cut(one) for one in held] == [False] * MOST + [True] * (len(held) - MOST)
 
 
-def test_who_becomes_nobody_is_cut(
-    listening: Listening, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_becomes_nobody_is_cut(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.5)
     speaker, silent = listening.speaker(), listening.call()
     listening.run_until(lambda: is_cut(silent))

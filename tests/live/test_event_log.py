@@ -23,9 +23,16 @@ from .loops import let_pass, patiently
 
 def config(event_log: Path) -> PartitionConfig:
     return PartitionConfig(
-        cluster="c", name="p0", partid=0, image="laptop", listen="", console="", peers={},
-        arena_folder="", event_log=str(event_log),
-    )  # fmt: skip
+        cluster="c",
+        name="p0",
+        partid=0,
+        image="laptop",
+        listen="",
+        console="",
+        peers={},
+        arena_folder="",
+        event_log=str(event_log),
+    )
 
 
 @pytest.mark.parametrize(("left", "begins"), [(b"", b""), (b"a\n", b"a\n"), (b"a\nb", b"a\nb\n")])

@@ -54,18 +54,26 @@ def test_a_rule_hits_and_begins_and_ends_in_the_event_stream(pair: Pair) -> None
     assert p0.fault_reset() == [name]
     names = [event["event"] for event in p0.recent_events()]
     assert [each for each in names if each.startswith("fabric:")] == [
-        "fabric:begin", "fabric:hit", "fabric:end",
-    ]  # fmt: skip
+        "fabric:begin",
+        "fabric:hit",
+        "fabric:end",
+    ]
 
 
 def test_sharing_survives_what_a_network_may_do(pair: Pair) -> None:
     exporter, base, importer, at = shared(pair)
     for text in (
-        "duplicate", "delay 1ms --jitter 3ms", "reorder 1 --prob 0.3", "latency 2ms",
-        "bandwidth 10M", "capacity 64", "drop --prob 0.1 --match type=FAULT_REPLY",
-        "loss 0.1 --match type=FAULT_REPLY", "replay",
+        "duplicate",
+        "delay 1ms --jitter 3ms",
+        "reorder 1 --prob 0.3",
+        "latency 2ms",
+        "bandwidth 10M",
+        "capacity 64",
+        "drop --prob 0.1 --match type=FAULT_REPLY",
+        "loss 0.1 --match type=FAULT_REPLY",
+        "replay",
         "flap 5ms --up 50ms",
-    ):  # fmt: skip
+    ):
         for partition in pair:
             partition.fault_add(f"{text} --name now", seed=5)
         for number in range(3):

@@ -58,9 +58,12 @@ def flooder(count: int, connections: int) -> Iterator["subprocess.Popen[str]"]:
     """The process that floods with `count` requests for each line that it gets."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.live.flood", "keyed", str(count), str(connections)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2], env=os.environ | {"XPMEM_EMU_KEY": "flooder"},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"XPMEM_EMU_KEY": "flooder"},
+    )
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -93,8 +96,10 @@ def ratio_under_flood(client: Partition, child: "subprocess.Popen[str]") -> floa
         flooded.append(p99_s(client))
         assert int(child.stdout.readline()) >= REQUESTS // ROUNDS
     for name, each in (("quiet", quiet), ("flooded", flooded)):
-        print(f"p99 {name}: {statistics.median(each) * 1e3:.2f} ms of",
-              [round(one * 1e3, 2) for one in each])  # fmt: skip
+        print(
+            f"p99 {name}: {statistics.median(each) * 1e3:.2f} ms of",
+            [round(one * 1e3, 2) for one in each],
+        )
     return statistics.median(flooded) / statistics.median(quiet)
 
 
@@ -221,8 +226,9 @@ def test_a_key_has_only_so_many_subscriptions(
     monkeypatch.setenv("XPMEM_EMU_KEY", "flooder")
     one, other = sockets("keyed", 2)
 
-    def asked(socket: zmq.Socket[bytes], kind: Ask, body: object = None,
-              ident: int = SERVED) -> tuple[str, Any]:  # fmt: skip
+    def asked(
+        socket: zmq.Socket[bytes], kind: Ask, body: object = None, ident: int = SERVED
+    ) -> tuple[str, Any]:
         socket.send(pack(ident, kind, body))
         while (said := unpack(socket.recv_multipart()[0])).kind == Say.EVENTS:
             pass

@@ -56,9 +56,10 @@ def test_one_forged_message_costs_the_forger_its_session_and_nobody_else_anythin
             socket.send(encode(Header(1, later, 0, ChannelNumber.ADMIN, 0), BEAT))
             socket.send(encode(Header(2, later, 0, ChannelNumber.ADMIN, 0), BEAT))
             lost = next(
-                one for one in events
+                one
+                for one in events
                 if one["event"] == "xpc:partition" and one["state"] == "DEACTIVATING"
-            )  # fmt: skip
+            )
             assert (lost["peer"], lost["reason"]) == (1, "INVALID_PARTID")
             assert "in the name of p2" in str(lost["place"])
         keyed.await_refusal("the key is of partition 1")

@@ -62,8 +62,15 @@ def test_a_forked_child_is_told_at_once_that_a_connection_is_not_its_own(up: Up)
     up(1)
     with connect("p0", "t") as p0, p0.events() as events:
         task = p0.spawn()
-        acts = [lambda: task.load(0, 8), p0.close, p0.status, p0.events, events.close,
-                lambda: next(events), lambda: p0.call(calls.Status(), timeout=60)]  # fmt: skip
+        acts = [
+            lambda: task.load(0, 8),
+            p0.close,
+            p0.status,
+            p0.events,
+            events.close,
+            lambda: next(events),
+            lambda: p0.call(calls.Status(), timeout=60),
+        ]
         for act in acts:
             assert in_child(act).startswith(f"{errno.EBADF} this connection is of process")
 

@@ -24,16 +24,31 @@ from .conftest import Up
 
 PROBE = Path(sys.executable).with_name("xpmem-emu-health")
 CPU_S = 0.05
-HEAVY = {"asyncio", "click", "msgpack", "msgspec", "numpy", "pathlib", "rich", "subprocess",
-         "typing", "uvloop", "yaml", "zmq"}  # fmt: skip
+HEAVY = {
+    "asyncio",
+    "click",
+    "msgpack",
+    "msgspec",
+    "numpy",
+    "pathlib",
+    "rich",
+    "subprocess",
+    "typing",
+    "uvloop",
+    "yaml",
+    "zmq",
+}
 
 
 def probe(*words: str, name: str = "t") -> tuple[int, list[str]]:
     """Exit code and lines of the installed probe."""
     done = subprocess.run(
-        [PROBE, *words], capture_output=True, text=True, timeout=30,
+        [PROBE, *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
         env=os.environ | {"XPMEM_EMU_CLUSTER": name},
-    )  # fmt: skip
+    )
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 

@@ -228,13 +228,14 @@ def test_a_revoked_partition_is_given_up_and_comes_back_with_a_new_key(keyed: Ke
 def test_who_a_client_is_comes_from_its_key_and_not_from_what_it_says(
     keyed: Keyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keyed.folder.make({
-        "alice": Client(5, [50, 51], Capability.USE), "eve": Client(6, [], Capability.LOOK)
-    })  # fmt: skip
+    keyed.folder.make(
+        {"alice": Client(5, [50, 51], Capability.USE), "eve": Client(6, [], Capability.LOOK)}
+    )
     with (
-        connect("p0") as p0, client_as("alice", monkeypatch) as alice,
+        connect("p0") as p0,
+        client_as("alice", monkeypatch) as alice,
         client_as("eve", monkeypatch) as eve,
-    ):  # fmt: skip
+    ):
         hers, roots = alice.spawn(), p0.spawn()
         uids = {row["pid"]: row["uid"] for row in eve.look("tasks")}
         assert uids == {hers.pid: 5, roots.pid: 0}

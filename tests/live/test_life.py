@@ -14,14 +14,7 @@ import pytest
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import life
 from xpmem_emu.live.arena import Arena, ArenaMemory
-from xpmem_emu.live.life import (
-    LifeLock,
-    LifeWatch,
-    holders,
-    life_path,
-    living,
-    require_dead,
-)
+from xpmem_emu.live.life import LifeLock, LifeWatch, holders, life_path, living, require_dead
 
 Refusal = Callable[..., KernelError]
 

@@ -90,8 +90,9 @@ def test_a_large_cluster_on_a_busy_host_loses_nobody_and_costs_little_when_idle(
     answers = cluster.status(name)
     assert {
         (peer["state"], peer["reason"])
-        for answer in answers.values() for peer in answer["peers"].values()
-    } == {("ACTIVE", "")}  # fmt: skip
+        for answer in answers.values()
+        for peer in answer["peers"].values()
+    } == {("ACTIVE", "")}
     # One session with each peer since boot: nobody was given up and taken back.
     assert {each["counters"]["activations"] for each in answers.values()} == {PARTITIONS - 1}
     # Half of a processor before heartbeats were bounded, a tenth on a quiet machine.

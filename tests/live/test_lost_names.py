@@ -68,9 +68,7 @@ def require_shared(home: Partition, away: str) -> None:
         assert exporter.load(address, len(away)) == away.encode()
 
 
-def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(
-    home: Home,
-) -> None:
+def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(home: Home) -> None:
     cluster.up(real_spec("t", 3))
     with connect("p0", "t") as p0:
         shutil.rmtree(arena_folder("t"))

@@ -21,16 +21,15 @@ def test_what_dies_leaves_nothing() -> None:
     assert tally.full.tables["attachments"] >= FEW.attachments
 
 
-def figures(files: int = 40, own: int = 50 << 20, threads: int = 4, tasks: int = 0,
-            places: int = 26) -> Figures:  # fmt: skip
+def figures(
+    files: int = 40, own: int = 50 << 20, threads: int = 4, tasks: int = 0, places: int = 26
+) -> Figures:
     each = [dict.fromkeys(NAMES, value) for value in (files, own, threads)]
     return Figures(*each, {"tasks": tasks}, places)
 
 
 @pytest.mark.parametrize(
-    "more",
-    [{"files": 50}, {"threads": 9}, {"tasks": 1}, {"places": 27}],
-    ids=str,
+    "more", [{"files": 50}, {"threads": 9}, {"tasks": 1}, {"places": 27}], ids=str
 )
 def test_what_is_left_is_seen(more: dict[str, int]) -> None:
     assert grown(figures(), figures(), files=True) == []

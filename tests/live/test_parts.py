@@ -56,11 +56,13 @@ GIBIBYTE = 1 << 30
 @pytest.mark.parametrize(
     ("tmpfs", "disk", "place"),
     [
-        (8 * GIBIBYTE, 100 * GIBIBYTE, "/dev/shm"), (GIBIBYTE, GIBIBYTE // 2, "/dev/shm"),
-        (GIBIBYTE >> 4, 100 * GIBIBYTE, "/tmp"), (0, GIBIBYTE, "/tmp"),
+        (8 * GIBIBYTE, 100 * GIBIBYTE, "/dev/shm"),
+        (GIBIBYTE, GIBIBYTE // 2, "/dev/shm"),
+        (GIBIBYTE >> 4, 100 * GIBIBYTE, "/tmp"),
+        (0, GIBIBYTE, "/tmp"),
         (GIBIBYTE >> 4, GIBIBYTE >> 5, "/dev/shm"),
     ],
-)  # fmt: skip
+)
 def test_arenas_are_where_there_is_room_for_them(
     monkeypatch: pytest.MonkeyPatch, tmpfs: int, disk: int, place: str
 ) -> None:
@@ -108,11 +110,13 @@ def test_an_unknown_image_is_answered_with_those_that_are(refusal: Refusal) -> N
         ("[[partition]]\nname = 'p0'\npartid = 300", "partition[0].partid"),
         ("[[partition]]\nname = 'p0'\npartid = 0\ncolour = 'red'", "colour"),
         ("[[partition]]\nname = 'p0'\npartid = 0\nendpoint = 'udp://x'", "partition[0].endpoint"),
-        ("[[partition]]\nname='a'\npartid=0\n[[partition]]\nname='b'\npartid=0",
-         "partition[1].partid: 0 is partition[0]'s already"),
+        (
+            "[[partition]]\nname='a'\npartid=0\n[[partition]]\nname='b'\npartid=0",
+            "partition[1].partid: 0 is partition[0]'s already",
+        ),
         ("nonsense", "not TOML"),
     ],
-)  # fmt: skip
+)
 def test_a_topology_error_names_the_file_and_the_key(
     tmp_path: Path, text: str, why: str, refusal: Refusal
 ) -> None:

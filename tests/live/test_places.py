@@ -46,19 +46,27 @@ class Engine:
     def add(self, name: str, status: str = "running", project: str = "lab") -> None:
         """One more container, of the shipped topology."""
         number = len(self.rows)
-        self.rows.append({
-            "Id": f"{number:064x}", "State": {"Status": status, "Pid": 0},
-            "Config": {
-                "Env": ["XPMEM_EMU_KEYS=/keys"],
-                "Labels": {"xpmem-emu.topology": "compose",
-                           "com.docker.compose.project": project,
-                           "com.docker.compose.service": name},
-            },
-            "NetworkSettings": {"Ports": {
-                "7100/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(32000 + number)}]
-                if status == "running" else None,
-            }},
-        })  # fmt: skip
+        self.rows.append(
+            {
+                "Id": f"{number:064x}",
+                "State": {"Status": status, "Pid": 0},
+                "Config": {
+                    "Env": ["XPMEM_EMU_KEYS=/keys"],
+                    "Labels": {
+                        "xpmem-emu.topology": "compose",
+                        "com.docker.compose.project": project,
+                        "com.docker.compose.service": name,
+                    },
+                },
+                "NetworkSettings": {
+                    "Ports": {
+                        "7100/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(32000 + number)}]
+                        if status == "running"
+                        else None
+                    }
+                },
+            }
+        )
         (self.folder / "ps").write_text("\n".join(str(row["Id"]) for row in self.rows))
         (self.folder / "inspect").write_text(json.dumps(self.rows))
 
@@ -98,15 +106,22 @@ def test_the_copied_keys_end_with_their_program_and_are_those_of_who_keeps_them(
 ) -> None:
     engine.add("p0")
     fake = (tmp_path / "docker").read_text()
-    says = {"ps": '*xpmem-emu.keys=/keys*) echo keeper ;;', "cp": 'keeper:/keys) true ;;'}
-    (tmp_path / "docker").write_text(fake.replace(
-        "case $1 in", f"case $1 in\n  ps) case $* in {says['ps']} *) cat {tmp_path}/ps ;; esac ;;\n"
-        f"  cp) case $2 in {says['cp']} *) exit 1 ;; esac; cat {tmp_path}/keys.tar ;;"
-    ))  # fmt: skip
+    says = {"ps": "*xpmem-emu.keys=/keys*) echo keeper ;;", "cp": "keeper:/keys) true ;;"}
+    (tmp_path / "docker").write_text(
+        fake.replace(
+            "case $1 in",
+            f"case $1 in\n  ps) case $* in {says['ps']} *) cat {tmp_path}/ps ;; esac ;;\n"
+            f"  cp) case $2 in {says['cp']} *) exit 1 ;; esac; cat {tmp_path}/keys.tar ;;",
+        )
+    )
     text = "from xpmem_emu.live.places import place; print(place('compose', 'p0').keys, flush=True)"
     root = home.run / "xpmem-emu-keys"
-    killed = subprocess.Popen([sys.executable, "-c", f"{text}; input()"], text=True,
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    killed = subprocess.Popen(
+        [sys.executable, "-c", f"{text}; input()"],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     with killed:
         assert killed.stdout is not None
         left = Path(killed.stdout.readline().strip())

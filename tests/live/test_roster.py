@@ -13,14 +13,7 @@ from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.live import faults
 from xpmem_emu.live.console_wire import Hello
 from xpmem_emu.live.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
-from xpmem_emu.live.limits import (
-    QUEUED_MAX,
-    REQUESTS_PER_S,
-    UNREAD_MAX,
-    Allowance,
-    Turns,
-    Unread,
-)
+from xpmem_emu.live.limits import QUEUED_MAX, REQUESTS_PER_S, UNREAD_MAX, Allowance, Turns, Unread
 from xpmem_emu.live.rights import Rights, needed, needed_for_faults
 from xpmem_emu.live.roster import Roster
 from xpmem_emu.live.sessions import Sessions
@@ -66,14 +59,18 @@ def test_an_allow_list_with_anything_twice_is_refused(
 ) -> None:
     one, other = Key("a", public(), Peer(1)), Key("b", public(), Peer(2))
     same = {
-        "name": Key("a", other.public, other.role), "public": Key("b", one.public, other.role),
-        "partid": Key("b", other.public, Peer(1)), "revoked": Key("b", one.public, other.role),
-    }[twice]  # fmt: skip
+        "name": Key("a", other.public, other.role),
+        "public": Key("b", one.public, other.role),
+        "partid": Key("b", other.public, Peer(1)),
+        "revoked": Key("b", one.public, other.role),
+    }[twice]
     keys = [one] if twice == "revoked" else [one, same]
-    as_builtins = json.dumps({
-        "keys": [entry(key) for key in keys],
-        "revoked": [entry(same)] if twice == "revoked" else [],
-    })  # fmt: skip
+    as_builtins = json.dumps(
+        {
+            "keys": [entry(key) for key in keys],
+            "revoked": [entry(same)] if twice == "revoked" else [],
+        }
+    )
     (tmp_path / "allow.json").write_text(as_builtins)
     error = refusal(KeyFolder(tmp_path).read)
     assert error.errno == errno.EINVAL
@@ -83,7 +80,9 @@ def test_an_allow_list_with_anything_twice_is_refused(
 def entry(key: Key) -> dict[str, object]:
     assert isinstance(key.role, Peer)
     return {
-        "name": key.name, "public": key.public, "role": {"is": "peer", "partid": key.role.partid}
+        "name": key.name,
+        "public": key.public,
+        "role": {"is": "peer", "partid": key.role.partid},
     }
 
 
@@ -99,9 +98,7 @@ def test_a_private_key_that_others_can_reach_is_not_used(
     assert "chmod" in error.remedy
 
 
-def test_an_allow_list_that_others_may_write_is_not_read(
-    tmp_path: Path, refusal: Refusal
-) -> None:
+def test_an_allow_list_that_others_may_write_is_not_read(tmp_path: Path, refusal: Refusal) -> None:
     folder = KeyFolder(tmp_path / "keys")
     folder.make({"a": USER})
     folder.allow_path.chmod(0o666)

@@ -23,11 +23,12 @@ from .loops import patiently
 pytestmark = pytest.mark.live
 
 ZYGOTE = (
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "import sys; from pathlib import Path; from xpmem_emu.live.zygote import fork_each\n"
     "config = fork_each([Path(name) for name in sys.argv[2::2]])\n"
     "if config is not None: print('I am', config.name, flush=True); sys.stdin.read()",
-)  # fmt: skip
+)
 
 
 def configs(folder: Path) -> list[Path]:
@@ -70,8 +71,10 @@ def test_children_whose_launcher_is_gone_end_without_a_trace(tmp_path: Path) -> 
 
 
 def test_there_is_one_thread_when_it_forks() -> None:
-    code = "import os, xpmem_emu.live.partition, xpmem_emu.kernel.kernel as _\n" \
-           "print(len(os.listdir('/proc/self/task')))"  # fmt: skip
+    code = (
+        "import os, xpmem_emu.live.partition, xpmem_emu.kernel.kernel as _\n"
+        "print(len(os.listdir('/proc/self/task')))"
+    )
     said = subprocess.check_output([sys.executable, "-c", code], env=os.environ | ALONE)
     assert int(said) == 1
 
@@ -110,9 +113,17 @@ def stranger_zombie() -> Iterator[int]:
 def test_an_adopted_process_that_nobody_reaps_has_ended_all_the_same() -> None:
     with stranger_zombie() as pid:
         row = PartitionState(
-            name="p0", partid=0, image="", pid=pid, domain="", started=start_ticks(pid),
-            console="", endpoint="", config="", log="",
-        )  # fmt: skip
+            name="p0",
+            partid=0,
+            image="",
+            pid=pid,
+            domain="",
+            started=start_ticks(pid),
+            console="",
+            endpoint="",
+            config="",
+            log="",
+        )
         heard: list[int] = []
         processes.end([row], heard.append)
         assert heard == [pid]

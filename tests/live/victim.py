@@ -31,13 +31,18 @@ class Victim:
         self._importer = importer
         half = PAGES // 2 * PAGE
         acts: list[Callable[[], object]] = [
-            lambda: task.munmap(base, half), lambda: task.mprotect(base, half, PROT_READ),
+            lambda: task.munmap(base, half),
+            lambda: task.mprotect(base, half, PROT_READ),
             lambda: task.madvise(base, half, MADV_DONTNEED),
             lambda: task.madvise(base + half, half, MADV_PAGEOUT),
-            lambda: task.migrate(base, SIZE), lambda: task.fork().exit(),
-            lambda: task.xpmem_remove(segid), lambda: task.mremap(base + half, half, SIZE),
-            task.xpmem_close, task.execve, task.exit,
-        ]  # fmt: skip
+            lambda: task.migrate(base, SIZE),
+            lambda: task.fork().exit(),
+            lambda: task.xpmem_remove(segid),
+            lambda: task.mremap(base + half, half, SIZE),
+            task.xpmem_close,
+            task.execve,
+            task.exit,
+        ]
         self._ends: list[Exception] = []
         self._calls = [
             threading.Thread(target=self._make, args=(act,), daemon=True)

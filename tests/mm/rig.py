@@ -6,15 +6,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from xpmem_emu.image import Bytes, Image, Limits, Memory
-from xpmem_emu.mm import (
-    AddressSpace,
-    MapRequest,
-    MemoryManager,
-    Prot,
-    VmaFlags,
-    load,
-    store,
-)
+from xpmem_emu.mm import AddressSpace, MapRequest, MemoryManager, Prot, VmaFlags, load, store
 from xpmem_emu.sched import Completion, LockDep, Scheduler, Thread
 from xpmem_emu.trace import Event, Tracer
 from xpmem_emu.units import PAGE_SIZE

@@ -3,16 +3,7 @@
 import pytest
 
 from xpmem_emu.errors import Signal, Signalled
-from xpmem_emu.mm import (
-    MapRequest,
-    Prot,
-    Remap,
-    VmaFlags,
-    load,
-    migrate_range,
-    store,
-    walk_word,
-)
+from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags, load, migrate_range, store, walk_word
 from xpmem_emu.mm import pte as entries
 from xpmem_emu.mm.events import Cow, FaultEvent
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE

@@ -64,11 +64,18 @@ def test_pwrite_touches_only_its_bytes_of_a_cached_page(rig: Rig) -> None:
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(
-    st.sampled_from(["pwrite", "truncate", "store", "evict", "writeback"]),
-    st.integers(0, 4 * PAGE_SIZE), st.integers(1, 2 * PAGE_SIZE)), max_size=12))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["pwrite", "truncate", "store", "evict", "writeback"]),
+            st.integers(0, 4 * PAGE_SIZE),
+            st.integers(1, 2 * PAGE_SIZE),
+        ),
+        max_size=12,
+    )
+)
 def test_a_file_is_a_row_of_bytes_whatever_the_cache_does(
-    steps: list[tuple[str, int, int]]
+    steps: list[tuple[str, int, int]],
 ) -> None:
     rig = Rig(frames=32)
     inode, mm = new_file(rig, 2), rig.space()
@@ -281,8 +288,10 @@ def test_names_and_the_disk_are_bounded(make_rig) -> None:
     files = rig.memory.files
     inode = new_file(rig, 500, "a")
     for number, name, size in (
-        (errno.EEXIST, "a", 1), (errno.ENOSPC, "b", 13 * PAGE_SIZE), (errno.EFBIG, "b", 1 << 30),
-    ):  # fmt: skip
+        (errno.EEXIST, "a", 1),
+        (errno.ENOSPC, "b", 13 * PAGE_SIZE),
+        (errno.EFBIG, "b", 1 << 30),
+    ):
         with pytest.raises(KernelError) as refusal:
             files.create(name, size)
         assert refusal.value.errno == number

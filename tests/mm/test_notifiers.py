@@ -80,9 +80,7 @@ def test_a_frame_is_freed_only_after_every_holder_is_done(rig: Rig, why: str) ->
 
 
 @pytest.mark.parametrize("why", KEEPING)
-def test_weakened_entries_are_announced_and_synced_but_nothing_is_freed(
-    rig: Rig, why: str
-) -> None:
+def test_weakened_entries_are_announced_and_synced_but_nothing_is_freed(rig: Rig, why: str) -> None:
     mm = rig.space()
     at = watched_page(rig, mm, why)
     client = Client(rig, watched=at).attach(mm)

@@ -64,8 +64,10 @@ def test_range_walk_touches_only_leaves_that_exist() -> None:
         tree.ensure(page)
     found = list(tree.leaves(0, 1 << 36))
     assert [(base, lo, hi) for base, _, lo, hi in found] == [
-        (0, 0, 512), (1 << 30, 0, 512), ((1 << 35) + 512, 0, 512),
-    ]  # fmt: skip
+        (0, 0, 512),
+        (1 << 30, 0, 512),
+        ((1 << 35) + 512, 0, 512),
+    ]
     assert len(made) == 3
     assert [(base, lo, hi) for base, _, lo, hi in tree.leaves(3, 4)] == [(0, 3, 7)]
 

@@ -170,7 +170,7 @@ def test_unmapping_the_middle_reports_the_piece_and_cuts_the_tail_off(rig: Rig) 
     assert ops.calls[1:] == [
         ("unmapped", at + PAGE_SIZE, at + 3 * PAGE_SIZE),
         ("split", at + PAGE_SIZE, end),
-    ]  # fmt: skip
+    ]
     assert rig.load(mm, at, 1) == b"\0"
     assert sigbus(rig, load(mm, at + 3 * PAGE_SIZE, 1)) == "cut off"
 
@@ -196,9 +196,7 @@ def test_moving_an_attachment_leaves_a_dead_area(rig: Rig) -> None:
 
 @pytest.mark.parametrize("offset", [0, 1, 8, PAGE_SIZE - 8])
 @pytest.mark.parametrize("size", [1, 8])
-def test_an_access_is_judged_by_the_areas_that_it_touches(
-    rig: Rig, offset: int, size: int
-) -> None:
+def test_an_access_is_judged_by_the_areas_that_it_touches(rig: Rig, offset: int, size: int) -> None:
     mm, ops, at = attach(rig)
     rig.store(mm, at, b"abcdefgh" * (4 * PAGE_SIZE // 8))
     mm.cut_area(at + PAGE_SIZE)

@@ -115,15 +115,17 @@ class Storm:
         for _ in range(STEPS):
             page, count = self.page(), self.random.randrange(1, 6)
             start, size = self.at + page * PAGE_SIZE, min(count, PAGES - page) * PAGE_SIZE
-            event = self.random.choice([
-                partial(reclaim_range, self.mm, start, size, count),
-                partial(reclaim, self.rig.memory, count),
-                partial(migrate_range, self.mm, start, size),
-                partial(self.mm.mprotect, start, size, RW),
-                partial(self.drop_entries, start, size),
-                self.offspring,
-                self.writeback,
-            ])  # fmt: skip
+            event = self.random.choice(
+                [
+                    partial(reclaim_range, self.mm, start, size, count),
+                    partial(reclaim, self.rig.memory, count),
+                    partial(migrate_range, self.mm, start, size),
+                    partial(self.mm.mprotect, start, size, RW),
+                    partial(self.drop_entries, start, size),
+                    self.offspring,
+                    self.writeback,
+                ]
+            )
             try:
                 await event()
             except KernelError as error:

@@ -37,8 +37,12 @@ class AddressSpaceMachine(RuleBasedStateMachine):
     def at(self, first: int) -> int:
         return BASE + first * PAGE_SIZE
 
-    @rule(first=page, count=length, prot=st.sampled_from([RW, Prot.READ, Prot.NONE]),
-          shared=st.booleans())  # fmt: skip
+    @rule(
+        first=page,
+        count=length,
+        prot=st.sampled_from([RW, Prot.READ, Prot.NONE]),
+        shared=st.booleans(),
+    )
     def mmap(self, first: int, count: int, prot: Prot, shared: bool) -> None:
         span = self.span(first, count)
         flags = VmaFlags.SHARED if shared else VmaFlags.NONE
@@ -76,9 +80,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
             return
         size = len(span) * PAGE_SIZE
         flags = Remap.MAYMOVE | Remap.FIXED
-        where = self.rig.run(
-            self.mm.mremap(self.at(first), size, size, flags, self.at(place))
-        )
+        where = self.rig.run(self.mm.mremap(self.at(first), size, size, flags, self.at(place)))
         assert where == self.at(place)
         pages = [self.model.pop(p) for p in span]
         self.model.update(zip(moved, pages, strict=True))
@@ -148,9 +150,7 @@ TestAddressSpace = AddressSpaceMachine.TestCase
         (MapRequest(length=1 << 40, flags=VmaFlags.SHARED), errno.ENOMEM),
     ],
 )
-def test_mmap_refuses_with_the_errno_of_linux(
-    rig: Rig, request_: MapRequest, number: int
-) -> None:
+def test_mmap_refuses_with_the_errno_of_linux(rig: Rig, request_: MapRequest, number: int) -> None:
     with pytest.raises(KernelError) as refusal:
         rig.run(rig.space().mmap(request_))
     assert refusal.value.errno == number

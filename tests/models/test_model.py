@@ -33,8 +33,11 @@ unreached in proctype Peer
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(CHECK), *arguments],
-        capture_output=True, text=True, check=False, env=env,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +70,14 @@ def test_without_the_valid_check_the_model_finds_the_race_that_started_it_all() 
     done = run("--explain", "NO_VALID_CHECK")
     assert done.returncode == 0, done.stdout + done.stderr
     race = (
-        "importer 0: FAULT 1", "exporter: FAULT_REPLY 1", "exporter: INVALIDATE 1",
-        "importer 0: INVALIDATE 1 zaps frame 0", "importer 0: FAULT_REPLY 1 was crossed",
-        "importer 0: maps frame 1", "violated: S",
-    )  # fmt: skip
+        "importer 0: FAULT 1",
+        "exporter: FAULT_REPLY 1",
+        "exporter: INVALIDATE 1",
+        "importer 0: INVALIDATE 1 zaps frame 0",
+        "importer 0: FAULT_REPLY 1 was crossed",
+        "importer 0: maps frame 1",
+        "violated: S",
+    )
     places = [done.stdout.find(each) for each in race]
     assert -1 not in places, done.stdout
     assert places == sorted(places), done.stdout

@@ -25,8 +25,10 @@ VARIANTS = {
 def test_a_counter_example_of_the_model_holds_on_the_kernels(variant: str) -> None:
     story = subprocess.run(
         [sys.executable, str(CHECK), "--explain", variant],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     mutant, invariants = VARIANTS[variant]
     trail = read_trail(story)
     deviations, left = follow(trail, mutant)

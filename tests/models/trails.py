@@ -69,17 +69,19 @@ def read_trail(text: str) -> Trail:
         elif line.startswith("exporter: no heartbeat, but importer 0 lives"):
             exporter.append(GIVE_UP)
             events.append(GIVE_UP.text)
-        elif does := [each for name, each in OPERATIONS.items()
-                      if line.startswith(f"exporter: {name}")]:  # fmt: skip
+        elif does := [
+            each for name, each in OPERATIONS.items() if line.startswith(f"exporter: {name}")
+        ]:
             exporter += does
             events.append(does[0].text)
         elif (arrived := found(ARRIVALS, line)) and "was crossed" not in before:
             events.append(arrived)
     world = World(
-        name="trail", gist="a counter-example of the model",
+        name="trail",
+        gist="a counter-example of the model",
         setup=(*exporting(1), *importing(2, 1), operation(Op.STORE, task=1, region=1)),
         programs=(Program("importer", 1, (LOAD,)), Program("exporter", 0, tuple(exporter))),
-    )  # fmt: skip
+    )
     return Trail(world, events)
 
 

@@ -12,7 +12,7 @@ from xpmem_emu.scenario.verdict import Ran, run_story
 
 Tell = Callable[..., Ran]
 
-SHARED = '''
+SHARED = """
 exporter = p0 spawn
 importer = p1 spawn
 memory = exporter mmap 8p
@@ -20,7 +20,7 @@ exporter store memory "hello"
 segid = exporter xpmem_make memory 8p
 apid = importer xpmem_get segid
 at = importer xpmem_attach apid 0 8p
-'''
+"""
 """A setup: memory of p0, attached on p1."""
 
 

@@ -48,9 +48,14 @@ def test_a_valid_run_tells_its_phases_and_leaves_a_bundle(typed: Typed, tmp_path
     assert "load: 6 steps" in err
     latest = tmp_path / "runs" / "sharing" / "latest"
     assert {path.name for path in latest.iterdir()} == {
-        "scenario.toml", "story.txt", "result.json", "events.jsonl", "diagram.svg", "trace.json",
+        "scenario.toml",
+        "story.txt",
+        "result.json",
+        "events.jsonl",
+        "diagram.svg",
+        "trace.json",
         "replay",
-    }  # fmt: skip
+    }
     result = json.loads((latest / "result.json").read_text())
     assert (result["verdict"], result["ground"], result["seed"]) == ("valid", "sim", 3)
     events = [json.loads(line) for line in (latest / "events.jsonl").read_text().splitlines()]
@@ -99,9 +104,7 @@ def test_what_cannot_be_run_is_a_usage_error(
     assert len(err.splitlines()) == 1
 
 
-def test_the_simulator_sends_a_story_here(
-    typed: Typed, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_simulator_sends_a_story_here(typed: Typed, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sim", "run", "sharing", "--seed", "1"], Session()) == 64
     assert "try: xpmem-emu run sharing" in capsys.readouterr().err
 
@@ -132,12 +135,16 @@ def test_an_invalid_live_run_is_told_and_taken_down(
 def test_an_interrupted_live_run_takes_its_partitions_down(
     tmp_path: Path, home: Home, number: signal.Signals
 ) -> None:
-    path = written(tmp_path, '[cluster]\npatience = "300s"', setup=SHARED,
-                   load="hang p0\nwait pins on p1 == 1")  # fmt: skip
+    path = written(
+        tmp_path, '[cluster]\npatience = "300s"', setup=SHARED, load="hang p0\nwait pins on p1 == 1"
+    )
     process = subprocess.Popen(
-        [*COMMAND, "run", str(path), "--on", "live"], cwd=tmp_path, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
+        [*COMMAND, "run", str(path), "--on", "live"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     try:
         assert process.stderr is not None
         for line in process.stderr:

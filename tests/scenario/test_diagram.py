@@ -15,9 +15,15 @@ from xpmem_emu.sim.diagram import LETTER, Mark, draw_diagram
 from .conftest import on_sim
 
 STORIES = {story.name: story for story in shipped_stories()}
-BUSY = ("pause", "kill", "inflight-race", "thundering-herd", "lossy-network",
-        "reboot-in-the-middle")  # fmt: skip
-_TEXT = re.compile(r'<text (?P<marks>[^>]*)>(?P<text>[^<]*)</text>')  # fmt: skip
+BUSY = (
+    "pause",
+    "kill",
+    "inflight-race",
+    "thundering-herd",
+    "lossy-network",
+    "reboot-in-the-middle",
+)
+_TEXT = re.compile(r"<text (?P<marks>[^>]*)>(?P<text>[^<]*)</text>")
 _NUMBER = re.compile(r'\b(x1|x2|y1|y2|x|y|width|height)="(-?[\d.]+)"')
 ABOVE, BELOW = 10, 3
 """How far letters of 12 px reach from their base line."""
@@ -62,8 +68,11 @@ def test_no_two_labels_meet_and_none_is_cut(told: dict[str, Ran], name: str) -> 
     boxes = labels(svg)
     assert len(boxes) > 10
     assert [(one, other) for one, other in combinations(boxes, 2) if one.meets(other)] == []
-    assert [box for box in boxes if box.left < 0 or box.right > sheet["width"]
-            or box.top < 0 or box.bottom > sheet["height"]] == []  # fmt: skip
+    assert [
+        box
+        for box in boxes
+        if box.left < 0 or box.right > sheet["width"] or box.top < 0 or box.bottom > sheet["height"]
+    ] == []
 
 
 @pytest.mark.parametrize("name", BUSY)
@@ -73,14 +82,18 @@ def test_every_arrow_begins_below_its_name(told: dict[str, Ran], name: str) -> N
     boxes = labels(svg)
     assert arrows
     for arrow in arrows:
-        [label] = [box for box in boxes if 0 < arrow["y1"] - (box.bottom - BELOW) < 5
-                   and min(abs(box.left - arrow["x1"]), abs(box.right - arrow["x1"])) < 8]
+        [label] = [
+            box
+            for box in boxes
+            if 0 < arrow["y1"] - (box.bottom - BELOW) < 5
+            and min(abs(box.left - arrow["x1"]), abs(box.right - arrow["x1"])) < 8
+        ]
         assert re.fullmatch(r"[A-Z_]+ \d+", label.text)
         assert (label.left > arrow["x1"]) == (arrow["x2"] > arrow["x1"])
 
 
 def test_what_a_story_does_to_a_partition_is_drawn_with_times_of_the_story(
-    told: dict[str, Ran]
+    told: dict[str, Ran],
 ) -> None:
     ran = told["pause"]
     boxes = labels(drawn(STORIES["pause"], ran))
@@ -94,5 +107,10 @@ def test_what_a_story_does_to_a_partition_is_drawn_with_times_of_the_story(
 def test_what_was_done_from_outside_stands_in_the_order_of_time() -> None:
     marks = [Mark(2_000_000, 1, "crash"), Mark(1_000_000, 0, "hang")]
     assert [box.text for box in labels(draw_diagram([], 2, marks, 1_000_000))] == [
-        "p0", "p1", "0.000 ms", "1.000 ms", "hang", "crash",
-    ]  # fmt: skip
+        "p0",
+        "p1",
+        "0.000 ms",
+        "1.000 ms",
+        "hang",
+        "crash",
+    ]

@@ -47,19 +47,17 @@ TRUE = {
     "lists and flags": "t = p1 spawn name=second uid=5 gids=1,2 handled=none cap_ipc_owner=no",
     "signals by name": "exporter kill SIGTERM\nwait gone exporter",
     "a poisoned frame": "importer load at 8\nframe = exporter pagetable memory\n"
-                        "fault poison p0 {frame}\nexporter load memory 8 => SIGBUS\nheal",
+    "fault poison p0 {frame}\nexporter load memory 8 => SIGBUS\nheal",
     "events by field": "importer load at 8\nwait event xpmem:fault_end on p1 outcome=installed "
-                       'pages=8 == 1\ncheck event xpmem:fault_end on p1 outcome="stall" == 1',
+    'pages=8 == 1\ncheck event xpmem:fault_end on p1 outcome="stall" == 1',
     "the setup does not count": "check event xpmem:make on p0 == 0",
     "a call that is lost": "late = begin importer load at 8\ncrash p1\nawait late => lost",
     "a panic that is asked for": "panic p1\nwait p0 sees p1 not ACTIVE\nboot p1\nwait all active",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("line", "says"), UNTRUE.items(), ids=list(UNTRUE))
-def test_a_step_that_is_not_as_told_makes_the_run_invalid(
-    tell: Tell, line: str, says: str
-) -> None:
+def test_a_step_that_is_not_as_told_makes_the_run_invalid(tell: Tell, line: str, says: str) -> None:
     ran = tell(setup=SHARED, load=line)
     assert ran.judgement.verdict is Verdict.INVALID
     assert f", load: {line}: " in ran.judgement.findings[0]
@@ -75,9 +73,9 @@ def test_faults_go_on_beside_the_load_and_first(tell: Tell) -> None:
     ran = tell(
         setup=SHARED,
         faults="fault hold --match type=FAULT_REPLY --name slow\nwait held slow\n"
-               "check waiting touch\nheal slow",
+        "check waiting touch\nheal slow",
         load='touch = begin importer load at 5\nawait touch => "hello"',
-    )  # fmt: skip
+    )
     assert ran.judgement.findings == []
     told = [line.step.text.split()[0] for line in ran.lines[-6:]]
     assert told == ["fault", "touch", "wait", "check", "heal", "await"]
@@ -85,9 +83,10 @@ def test_faults_go_on_beside_the_load_and_first(tell: Tell) -> None:
 
 def test_a_call_that_hangs_is_reported_and_not_waited_for_for_ever(tell: Tell) -> None:
     ran = tell(
-        '[cluster]\npatience = "300ms"', setup=SHARED,
+        '[cluster]\npatience = "300ms"',
+        setup=SHARED,
         load="fault hold --match type=FAULT_REPLY --name slow\nimporter load at 8",
-    )  # fmt: skip
+    )
     (finding,) = ran.judgement.findings
     assert finding.endswith(", load: importer load at 8: not within 300ms, it hangs")
 
@@ -95,10 +94,11 @@ def test_a_call_that_hangs_is_reported_and_not_waited_for_for_ever(tell: Tell) -
 def test_a_begun_call_that_nobody_awaits_must_end_too(tell: Tell) -> None:
     with mutated("deaf_faults"):
         ran = tell(
-            '[cluster]\npatience = "1s"', setup=SHARED,
+            '[cluster]\npatience = "1s"',
+            setup=SHARED,
             load="fault drop --match type=FAULT_REPLY --times 1 --name deaf\n"
-                 "lost = begin importer load at 8\nwait hits deaf",
-        )  # fmt: skip
+            "lost = begin importer load at 8\nwait hits deaf",
+        )
     assert "L3: lost did not end within 1s" in ran.judgement.findings[0]
 
 

@@ -52,14 +52,23 @@ CAUGHT = {
 """A way to break the protocol, for each scenario that must see it broken."""
 
 COMPLAINTS = (
-    "killed processes that never die", "scheduling while atomic", "pages never unpinned",
-    "SIGBUS when the exporter exits first", "crash in an attachment cache at finalize",
-    "PTE not present or wrong PFN under reclaim", "hang on a read-only source page",
-    "stale attachment cache", "wrong permissions", "an unreachable container peer",
-    "-1 with no reason", "a third process touching the device file",
-    "in-flight fault race", "a dead peer during an invalidate", "reboot in the middle",
+    "killed processes that never die",
+    "scheduling while atomic",
+    "pages never unpinned",
+    "SIGBUS when the exporter exits first",
+    "crash in an attachment cache at finalize",
+    "PTE not present or wrong PFN under reclaim",
+    "hang on a read-only source page",
+    "stale attachment cache",
+    "wrong permissions",
+    "an unreachable container peer",
+    "-1 with no reason",
+    "a third process touching the device file",
+    "in-flight fault race",
+    "a dead peer during an invalidate",
+    "reboot in the middle",
     "thundering herd",
-)  # fmt: skip
+)
 
 
 @every_story

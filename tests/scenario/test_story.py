@@ -21,16 +21,18 @@ FILES = {
     "an unknown key": (HEAD + 'tilte = "x"\n[story]', "tilte: no such key; try: title"),
     "an unknown phase": (HEAD + '[story]\nsetpu = ""', "story.setpu: no such key; try: setup"),
     "an unknown cluster key": (
-        HEAD + "[cluster]\npartition = 2\n[story]", "cluster.partition: no such key; try: partition"
+        HEAD + "[cluster]\npartition = 2\n[story]",
+        "cluster.partition: no such key; try: partition",
     ),
     "too many partitions": (HEAD + "[cluster]\npartitions = 99\n[story]", "cluster.partitions: "),
     "too few domains": (HEAD + '[cluster]\ndomains = ["A"]\n[story]', "cluster.domains: 1 for 2"),
     "a wrong time": (HEAD + '[cluster]\npatience = "soon"\n[story]', "cluster.patience: "),
     "a wrong override": (
-        HEAD + '[cluster]\noverride = { xpc = { slosts = 3 } }\n[story]', "cluster.override.xpc"
+        HEAD + "[cluster]\noverride = { xpc = { slosts = 3 } }\n[story]",
+        "cluster.override.xpc",
     ),
     "an unknown image": (HEAD + '[cluster]\nimage = "phone"\n[story]', "there is no 'phone'"),
-}  # fmt: skip
+}
 
 LINES = {
     "exporter mmep 8p": "no call is named 'mmep'; try: mmap",
@@ -82,8 +84,9 @@ def test_a_broken_file_is_refused_with_the_place_and_the_cause(
 
 @pytest.mark.parametrize(("line", "says"), LINES.items(), ids=list(LINES))
 def test_a_broken_step_is_refused_with_its_line(tmp_path: Path, line: str, says: str) -> None:
-    path = written(tmp_path, setup=SHARED, load=f"# a comment\ntouch = begin importer load at 8\n"
-                   f"{line}")  # fmt: skip
+    path = written(
+        tmp_path, setup=SHARED, load=f"# a comment\ntouch = begin importer load at 8\n{line}"
+    )
     with pytest.raises(KernelError) as refused:
         read_story(path)
     error = refused.value

@@ -107,9 +107,17 @@ def test_readers_share_and_a_waiting_writer_is_not_overtaken(bench: Bench) -> No
     bench.thread("r3", reader(bench, "r3", lock))
     bench.thread("r4", reader(bench, "r4", lock))
     assert bench.run() == [
-        "r1 in", "r2 in", "r1 out", "r2 out", "w in", "w out",
-        "r3 in", "r4 in", "r3 out", "r4 out",
-    ]  # fmt: skip
+        "r1 in",
+        "r2 in",
+        "r1 out",
+        "r2 out",
+        "w in",
+        "w out",
+        "r3 in",
+        "r4 in",
+        "r3 out",
+        "r4 out",
+    ]
     assert not lock.write_locked
 
 

@@ -134,9 +134,7 @@ def test_outside_of_threads_the_context_is_called_irq(bench: Bench) -> None:
     assert bench.run(1) == ["irq"]
 
 
-def test_close_drops_threads_that_hold_locks_and_want_to_sleep_on_the_way_out(
-    bench: Bench,
-) -> None:
+def test_close_drops_threads_that_hold_locks_and_want_to_sleep_on_the_way_out(bench: Bench) -> None:
     mutex, queue = bench.mutex(), bench.queue()
 
     async def work(name: str) -> None:

@@ -57,11 +57,17 @@ def test_a_fault_of_probability_0_changes_no_event_of_a_run(swarm: Swarm) -> Non
     idle = [
         Fault(f"idle-{number}", at_ns, plan.load_ns, text=f"{text} --prob 0")
         for number, text in enumerate(
-            ["drop", "link p0->p1 delay 5ms --jitter 1ms", "corrupt --match type=FAULT_REPLY",
-             "loss 50% --burst 4", "link *->p1 cut", "split p0|p1"]
+            [
+                "drop",
+                "link p0->p1 delay 5ms --jitter 1ms",
+                "corrupt --match type=FAULT_REPLY",
+                "loss 50% --burst 4",
+                "link *->p1 cut",
+                "split p0|p1",
+            ]
         )
         for at_ns in (0, plan.load_ns // 2)
-    ][::2]  # fmt: skip
+    ][::2]
     assert run_plan(replace(plan, faults=[*idle, *plan.faults])).digest == run_plan(plan).digest
 
 
@@ -105,8 +111,9 @@ def test_the_swarm_draws_every_kind_of_fault_and_what_it_draws_can_be_read(swarm
     faults = [fault for seed in range(400) for fault in draw(swarm, seed).faults]
     known = [parse_fault(fault.text) for fault in faults if fault.text]
     kinds = {stem(fault) for fault in known} | {str(fault.trouble) for fault in faults}
-    wanted = {each.value for kind in (SIGNATURES, Membership, ClockTrouble, PaceTrouble)
-              for each in kind}  # fmt: skip
+    wanted = {
+        each.value for kind in (SIGNATURES, Membership, ClockTrouble, PaceTrouble) for each in kind
+    }
     assert wanted | {"failpoint", "strain", "poison", "crash", "hang"} <= kinds
     points = {fault.point for fault in known if isinstance(fault, PointFault)}
     assert points == set(POINTS)

@@ -10,14 +10,7 @@ from xpmem_emu.sim.explore.ground import Ground
 from xpmem_emu.sim.explore.schedule import Schedule
 from xpmem_emu.sim.explore.search import Explored, explore, retell, run_once
 from xpmem_emu.sim.explore.tree import Branch, States, run_tree
-from xpmem_emu.sim.explore.world import (
-    Program,
-    World,
-    act,
-    exporting,
-    holding,
-    importing,
-)
+from xpmem_emu.sim.explore.world import Program, World, act, exporting, holding, importing
 from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.plan import Op
 
@@ -48,7 +41,7 @@ def test_the_smallest_world_holds_with_two_deviations() -> None:
 
 def test_without_the_valid_check_the_race_is_found_with_one_deviation_and_only_then() -> None:
     whole = explored("inflight-race", 2, mutant="install_invalid")
-    first, = whole.violations
+    (first,) = whole.violations
     assert (first.invariant, first.deviations) == ("S4", 1)
     told = retell(WORLDS["inflight-race"], first.line, "install_invalid")
     assert told.invariants[0] == "S4"
@@ -56,12 +49,15 @@ def test_without_the_valid_check_the_race_is_found_with_one_deviation_and_only_t
     assert not retell(WORLDS["inflight-race"], first.line).violations
 
 
-@pytest.mark.parametrize(("mutant", "world", "invariants"), [
-    ("no_quarantine", "fence-wake", {"S7", "S2"}),
-    ("free_before_ack", "two-recalls", {"S1", "S2"}),
-    ("ack_before_zap", "inflight-race", {"S1", "S2", "S4"}),
-    ("quarantine_without_proof", "boot-over", {"S7", "S2"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mutant", "world", "invariants"),
+    [
+        ("no_quarantine", "fence-wake", {"S7", "S2"}),
+        ("free_before_ack", "two-recalls", {"S1", "S2"}),
+        ("ack_before_zap", "inflight-race", {"S1", "S2", "S4"}),
+        ("quarantine_without_proof", "boot-over", {"S7", "S2"}),
+    ],
+)
 def test_a_broken_protocol_is_found_in_the_world_that_is_about_it(
     mutant: str, world: str, invariants: set[str]
 ) -> None:
@@ -91,22 +87,26 @@ class Noted(States):
 
 
 TINY = World(
-    name="tiny", gist="a load meets a munmap, and the importer may be stopped",
+    name="tiny",
+    gist="a load meets a munmap, and the importer may be stopped",
     setup=(*exporting(1), *importing(2, 1), *holding(2, 1, 1)),
     programs=(
         Program("importer", 1, (act(Op.LOAD, task=2, attachment=1),)),
         Program("exporter", 0, (act(Op.MUNMAP, task=1, region=1, pages=1),)),
     ),
-    stops=(1,), kills=(1,),
-)  # fmt: skip
+    stops=(1,),
+    kills=(1,),
+)
 
 
 @pytest.mark.parametrize(("world", "depth"), [(TINY, 2), (WORLDS["two-recalls"], 1)])
 def test_what_is_cut_leads_to_nothing_new(world: World, depth: int) -> None:
     cutting = Noted(lambda self, fingerprint, left: States.visit(self, fingerprint, left))
     whole = Noted(lambda self, fingerprint, left: False)
-    tallies = [run_tree(lambda chooser: run_once(world, chooser), Branch((), depth), states)
-               for states in (cutting, whole)]  # fmt: skip
+    tallies = [
+        run_tree(lambda chooser: run_once(world, chooser), Branch((), depth), states)
+        for states in (cutting, whole)
+    ]
     assert cutting.all == whole.all
     assert tallies[0].cut[depth] > 0
     assert tallies[0].events < tallies[1].events

@@ -15,20 +15,20 @@ MADE = [Operation(0, Op.MAKE, made=9), Operation(0, Op.GET, made=10)]
 
 def forged(*forgeries: Forgery) -> Run:
     """A run of three partitions that do nothing, of which one makes these up."""
-    return Run(Plan("forged", 1, Knobs(), _LINKS, [], [], [], 200 * MILLISECOND, [],
-                    list(forgeries)))  # fmt: skip
+    return Run(
+        Plan("forged", 1, Knobs(), _LINKS, [], [], [], 200 * MILLISECOND, [], list(forgeries))
+    )
 
 
 def test_every_type_is_drawn_and_each_is_what_its_receiver_takes() -> None:
     drawn = [
-        forgery
-        for seed in range(60)
-        for forgery in draw_forgeries(Random(seed), MADE, 3, 0, 1000)
+        forgery for seed in range(60) for forgery in draw_forgeries(Random(seed), MADE, 3, 0, 1000)
     ]
     assert {forgery.kind for forgery in drawn} == set(MESSAGE_NAMES)
     assert {name for forgery in drawn for name in references(forgery)} == {
-        ("segment", 9), ("permit", 10),
-    }  # fmt: skip
+        ("segment", 9),
+        ("permit", 10),
+    }
     assert all(forgery.src != forgery.dst for forgery in drawn)
 
 
@@ -36,9 +36,10 @@ def test_a_forged_request_is_taken_and_the_forger_is_sound_again_in_the_end() ->
     run = forged(Forgery(100 * MILLISECOND, 2, 0, "FIND_NAME", ["nobody"]))
     result = run.result()
     taken = [
-        record.partid for record in run.cluster.trace
+        record.partid
+        for record in run.cluster.trace
         if isinstance(record.event, Received) and record.event.kind == "FIND_NAME"
-    ]  # fmt: skip
+    ]
     assert (taken, result.injected["forgery"]) == ([0], 1)
     assert result.verdict is Verdict.VALID, result.violations
 

@@ -82,17 +82,25 @@ def test_one_lost_heartbeat_of_several_explains_nothing() -> None:
 
 
 def test_what_was_done_to_a_peer_explains_that_it_is_given_up() -> None:
-    for fault in ("link p1->p0 cut", "link p0->p1 drop --match type=INVALIDATE", "stall p1",
-                  "clock p1 freeze"):  # fmt: skip
+    for fault in (
+        "link p1->p0 cut",
+        "link p0->p1 drop --match type=INVALIDATE",
+        "stall p1",
+        "clock p1 freeze",
+    ):
         world = judged()
         exporter, importer, address, *_, there = share(world.cluster)
         importer.store(there, b"x" * 8)
         world.faults.add(fault)
         exporter.begin(calls.Munmap(exporter.pid, address, 4 * PAGE_SIZE))
         world.cluster.run_for(5 * SECOND)
-        states = [event.state for record in world.cluster.trace
-                  if getattr(event := record.event, "peer", -1) == 1 and record.partid == 0
-                  and hasattr(event, "state")]  # fmt: skip
+        states = [
+            event.state
+            for record in world.cluster.trace
+            if getattr(event := record.event, "peer", -1) == 1
+            and record.partid == 0
+            and hasattr(event, "state")
+        ]
         assert "DEACTIVATING" in states, fault
         assert world.invariants == set(), f"{fault}: {world.said()}"
 

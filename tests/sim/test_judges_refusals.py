@@ -38,10 +38,15 @@ def everything_wrong(world: World) -> None:
 @pytest.mark.parametrize(
     "mutant",
     [
-        "strangers_release", "strangers_attach", "strangers_remove", "odd_mode_taken",
-        "empty_segment_made", "unaligned_segment_made", "segment_beyond_end",
+        "strangers_release",
+        "strangers_attach",
+        "strangers_remove",
+        "odd_mode_taken",
+        "empty_segment_made",
+        "unaligned_segment_made",
+        "segment_beyond_end",
     ],
-)  # fmt: skip
+)
 def test_the_judge_sees(mutant: str) -> None:
     with mutated(mutant):
         world = judged()

@@ -145,9 +145,11 @@ def mapped_twice(world: World, private: bool = False) -> tuple[SimTask, int, Sim
     one, two = world.cluster.spawn(0), world.cluster.spawn(0)
     flags = calls.MAP_PRIVATE if private else calls.MAP_SHARED
     return (
-        one, one.mmap(3 * PAGE_SIZE, flags=calls.MAP_SHARED, file="f"),
-        two, two.mmap(3 * PAGE_SIZE, flags=flags, file="f"),
-    )  # fmt: skip
+        one,
+        one.mmap(3 * PAGE_SIZE, flags=calls.MAP_SHARED, file="f"),
+        two,
+        two.mmap(3 * PAGE_SIZE, flags=flags, file="f"),
+    )
 
 
 def hole_beside_another_change(world: World) -> None:
@@ -176,8 +178,12 @@ def cut_off_under_a_copy(world: World) -> None:
         world.cluster.run_for(50_000)
 
 
-UNDAMAGED: list[Story] = [*{story for _, story, _ in STORIES}, front_of_a_cut_attachment,
-                          hole_beside_another_change, cut_off_under_a_copy]  # fmt: skip
+UNDAMAGED: list[Story] = [
+    *{story for _, story, _ in STORIES},
+    front_of_a_cut_attachment,
+    hole_beside_another_change,
+    cut_off_under_a_copy,
+]
 
 
 @pytest.mark.parametrize("story", UNDAMAGED, ids=lambda s: s.__name__)
@@ -211,8 +217,10 @@ def test_a_late_store_may_change_the_bytes_that_it_goes_to_and_no_other(
     world = judged()
     shared = share(world.cluster)
     shared.importer.store(shared.there, bytes(PAGE_SIZE))
-    entry = world.cluster.kernels[0].tasks.find(shared.exporter.pid).mm.page_table.walk(
-        shared.address >> 12
+    entry = (
+        world.cluster.kernels[0]
+        .tasks.find(shared.exporter.pid)
+        .mm.page_table.walk(shared.address >> 12)
     )
     before(shared, world)
     landed = world.watch.shadow.caught(1, shared.importer.pid, shared.there + 64, 8)

@@ -73,6 +73,7 @@ def test_many_stores_at_once_are_no_trouble() -> None:
     assert judge([*operations, *seen[:2]]) is Answer.YES
     assert judge([*operations, *seen]) is Answer.NO
 
+
 def test_pages_that_go_take_their_words_along() -> None:
     history = History([store(1, 2, 7), load(9, 10, 7)], [Wipe(1, 0, 1, ABSENT, 4, 6)])
     assert judge(history.by_word()[WORD]) is Answer.NO

@@ -12,17 +12,33 @@ from xpmem_emu.sim.swarm import Swarm, read_swarm
 
 LIMIT = 20
 QUICK = (
-    "canary", "no_quarantine", "read_only_ignored", "release_keeps_holders",
-    "remove_without_recall", "wrong_frame_served", "detach_takes_strangers",
-    "heart_stands_still", "heartbeat_remembered", "sent_once", "table_remembers",
-    "give_back_what_others_show", "store_leaves_clean", "hole_takes_copies",
-    "private_store_reaches_file", "zap_without_recall", "grants_outlive",
-)  # fmt: skip
+    "canary",
+    "no_quarantine",
+    "read_only_ignored",
+    "release_keeps_holders",
+    "remove_without_recall",
+    "wrong_frame_served",
+    "detach_takes_strangers",
+    "heart_stands_still",
+    "heartbeat_remembered",
+    "sent_once",
+    "table_remembers",
+    "give_back_what_others_show",
+    "store_leaves_clean",
+    "hole_takes_copies",
+    "private_store_reaches_file",
+    "zap_without_recall",
+    "grants_outlive",
+)
 """Few seeds catch these; `make mutants` hunts all."""
 DEVIATIONS = {
-    "teardown_has_two_owners": 0, "boot_is_proof": 0, "poison_forgotten": 0,
-    "interrupted_expels": 1, "old_work_applied": 1, "fence_not_waited_for": 1,
-}  # fmt: skip
+    "teardown_has_two_owners": 0,
+    "boot_is_proof": 0,
+    "poison_forgotten": 0,
+    "interrupted_expels": 1,
+    "old_work_applied": 1,
+    "fence_not_waited_for": 1,
+}
 """The gravest faults that there were, broken again, and where every schedule is run: the fewest
 deviations that show each."""
 

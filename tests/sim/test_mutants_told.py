@@ -31,9 +31,10 @@ def importer_of_protected(world: World) -> None:
 def moved_under_importer(world: World) -> None:
     shared = share(world.cluster)
     shared.importer.store(shared.there, b"in time")
-    world.cluster.call(0, calls.Mremap(
-        shared.exporter.pid, shared.address, 4 * PAGE_SIZE, 4 * PAGE_SIZE, 3, 1 << 40
-    ))  # fmt: skip
+    world.cluster.call(
+        0,
+        calls.Mremap(shared.exporter.pid, shared.address, 4 * PAGE_SIZE, 4 * PAGE_SIZE, 3, 1 << 40),
+    )
     _may_fail(lambda: shared.importer.load(shared.there, 8))
 
 

@@ -134,9 +134,13 @@ def store_through_what_was_attached(at: Scenery) -> None:
 
 
 CROSSED: list[Callable[[Scenery], None]] = [
-    store_of_an_importer, stopped_store_of_an_importer, store_of_a_child,
-    store_into_what_was_mapped, store_into_what_was_moved, store_through_what_was_attached,
-]  # fmt: skip
+    store_of_an_importer,
+    stopped_store_of_an_importer,
+    store_of_a_child,
+    store_into_what_was_mapped,
+    store_into_what_was_moved,
+    store_through_what_was_attached,
+]
 
 
 @pytest.mark.parametrize("story", CROSSED, ids=lambda s: s.__name__)

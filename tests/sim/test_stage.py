@@ -111,5 +111,3 @@ def test_a_task_is_killed_at_the_sleep_that_was_named() -> None:
     do(Op.GET, task=1, made=40, segment=12, fatal=1)
     assert stage.outcomes["xpmem_get SIGKILL"] == 1
     assert all(task.pid != killed.pid for task in cluster.kernels[1].tasks)
-
-

@@ -23,10 +23,16 @@ from xpmem_emu.xpc.events import Received, Sent
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd
 
 VISIBLE = {
-    "install_invalid": "S4", "free_before_ack": "S2", "ack_before_zap": "S2",
-    "forget_holder": "S2", "no_quarantine": "S7", "accept_old_incarnation": "S6",
-    "no_dedup": "S9", "unpin_twice": "S11", "stale_ids": "S6",
-}  # fmt: skip
+    "install_invalid": "S4",
+    "free_before_ack": "S2",
+    "ack_before_zap": "S2",
+    "forget_holder": "S2",
+    "no_quarantine": "S7",
+    "accept_old_incarnation": "S6",
+    "no_dedup": "S9",
+    "unpin_twice": "S11",
+    "stale_ids": "S6",
+}
 """Broken protocols that show in events alone, and as what."""
 LIMIT = 60
 
@@ -111,8 +117,11 @@ def test_the_torn_end_of_a_killed_boot_is_no_damage(tmp_path: Path) -> None:
     again = b"".join(msgspec.json.encode(r.flat()) + b"\n" for r in stream(0, boot=2))
     path.write_bytes(whole[:-20] + b"\n" + again + whole[:7])
     assert [type(record and record.event) for record in read(path)] == [
-        KernelBoot, type(None), KernelBoot, type(None),
-    ]  # fmt: skip
+        KernelBoot,
+        type(None),
+        KernelBoot,
+        type(None),
+    ]
     assert judge([path], Image()).boots == 2
 
 

@@ -13,9 +13,7 @@ from xpmem_emu.sim.swarm import Sizes, Swarm, read_swarm
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.world import draw
 
-SWARMS = [
-    name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))
-]
+SWARMS = [name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))]
 SEEDS = range(8)
 
 
@@ -33,11 +31,12 @@ def test_a_few_worlds_of_every_swarm_break_no_invariant(name: str) -> None:
 @pytest.mark.parametrize(
     ("program", "situation"),
     [
-        ("crowd", "healed_when_full"), ("crossed", "fault_crossed_twice"),
+        ("crowd", "healed_when_full"),
+        ("crossed", "fault_crossed_twice"),
         ("stranded", "fence_finished_before_return"),
         ("overdue", "bte_timed_out_then_session_lived"),
     ],
-)  # fmt: skip
+)
 def test_a_program_that_holds_something_reaches_what_it_is_for(
     program: str, situation: str
 ) -> None:

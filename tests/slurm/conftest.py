@@ -80,14 +80,25 @@ class Host:
 
     def words(self, *command: str) -> list[str]:
         """The command line that runs `command` there."""
-        return ["nsenter", "--target", str(self.pid), "--net", "--uts", "--mount", "--pid",
-                f"--wd={self.folder}", "--", *command]  # fmt: skip
+        return [
+            "nsenter",
+            "--target",
+            str(self.pid),
+            "--net",
+            "--uts",
+            "--mount",
+            "--pid",
+            f"--wd={self.folder}",
+            "--",
+            *command,
+        ]
 
     def start(self, log: Path, *command: str) -> None:
         """Start a daemon there that stays in the foreground."""
         with log.open("wb") as output:
-            self.daemons.append(subprocess.Popen(self.words(*command), stdout=output,
-                                                 stderr=subprocess.STDOUT))  # fmt: skip
+            self.daemons.append(
+                subprocess.Popen(self.words(*command), stdout=output, stderr=subprocess.STDOUT)
+            )
 
     def end(self) -> None:
         """End everything there."""
@@ -104,13 +115,22 @@ class Slurm:
     hosts: dict[str, Host]
     environment: dict[str, str]
 
-    def run(self, *command: str, on: str = "ctl", check: bool = True,
-            env: Mapping[str, str] | None = None) -> str:  # fmt: skip
+    def run(
+        self,
+        *command: str,
+        on: str = "ctl",
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
         """What a command prints on a host."""
         done = subprocess.run(
-            self.hosts[on].words(*command), capture_output=True, text=True, cwd=self.folder,
-            timeout=_COMMAND_TIMEOUT_S, env=self.environment | dict(env or {}),
-        )  # fmt: skip
+            self.hosts[on].words(*command),
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            timeout=_COMMAND_TIMEOUT_S,
+            env=self.environment | dict(env or {}),
+        )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -121,8 +141,10 @@ class Slurm:
 
     def logs(self) -> str:
         """The ends of all logs, and what Slurm thinks."""
-        ends = [f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}"
-                for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("slurm-*.out")])]
+        ends = [
+            f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}"
+            for path in sorted([*self.folder.glob("*.log"), *self.folder.glob("slurm-*.out")])
+        ]
         return "\n".join([self.run("sinfo", check=False), self.run("squeue", check=False), *ends])
 
 
@@ -144,8 +166,10 @@ class Job:
 
     def until_well(self, count: int) -> float:
         """Wait until so many partitions are active with all others. Result: seconds."""
+
         def well() -> bool:
             return self.shell("xpmem-emu status", check=False).count(" well ") == count
+
         return until(well, self.slurm.logs)
 
     def cancel(self) -> None:
@@ -155,16 +179,34 @@ class Job:
 
     def until_over(self) -> None:
         """Wait until Slurm knows no job of that number, or that it is done everywhere."""
-        until(lambda: not self.slurm.run("squeue", "--noheader", "--jobs", self.ident,
-                                         check=False).strip(), self.slurm.logs)  # fmt: skip
+        until(
+            lambda: (
+                not self.slurm.run(
+                    "squeue", "--noheader", "--jobs", self.ident, check=False
+                ).strip()
+            ),
+            self.slurm.logs,
+        )
 
 
 def _host(name: str, folder: Path) -> Host:
     keeper = subprocess.Popen(
-        ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-         "bash", "-c", _HOST.format(name=name, folder=folder)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            "unshare",
+            "--net",
+            "--uts",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            _HOST.format(name=name, folder=folder),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert keeper.stdout is not None
     assert keeper.stdout.readline() == "ready\n", f"no namespaces for {name}"
     (child,) = psutil.Process(keeper.pid).children()
@@ -173,14 +215,28 @@ def _host(name: str, folder: Path) -> Host:
 
 def _wire(hosts: dict[str, Host]) -> None:
     """A bridge on ctl, and a cable from each node to it."""
+
     def ip(host: str, *words: str) -> None:
         subprocess.run(hosts[host].words("ip", *words), check=True, timeout=_COMMAND_TIMEOUT_S)
 
     ip("ctl", "link", "add", "br0", "type", "bridge")
     for name in NODES:
         ip("ctl", "link", "add", name, "type", "veth", "peer", "name", "eth0")
-        subprocess.run(["nsenter", "--target", str(hosts["ctl"].pid), "--net", "ip", "link", "set",
-                        "eth0", "netns", str(hosts[name].pid)], check=True)  # fmt: skip
+        subprocess.run(
+            [
+                "nsenter",
+                "--target",
+                str(hosts["ctl"].pid),
+                "--net",
+                "ip",
+                "link",
+                "set",
+                "eth0",
+                "netns",
+                str(hosts[name].pid),
+            ],
+            check=True,
+        )
         ip("ctl", "link", "set", name, "master", "br0", "up")
         ip(name, "address", "add", f"{HOSTS[name]}/24", "dev", "eth0")
         ip(name, "link", "set", "eth0", "up")
@@ -203,8 +259,9 @@ def slurm() -> Iterator[Slurm]:
     key.write_bytes(secrets.token_bytes(128))
     environment = {
         "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin",
-        "HOME": str(folder), "SLURM_CONF": str(conf),
-    }  # fmt: skip
+        "HOME": str(folder),
+        "SLURM_CONF": str(conf),
+    }
     hosts: dict[str, Host] = {}
     try:
         for name in HOSTS:
@@ -212,10 +269,15 @@ def slurm() -> Iterator[Slurm]:
         _wire(hosts)
         made = Slurm(folder, hosts, environment)
         hosts["ctl"].start(
-            folder / "munged.log", "munged", "--foreground", "--force", f"--key-file={key}",
-            f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid",
+            folder / "munged.log",
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={folder}/munge.socket",
+            f"--pid-file={folder}/munged.pid",
             f"--seed-file={folder}/munged.seed",
-        )  # fmt: skip
+        )
         until(lambda: (folder / "munge.socket").exists(), made.logs)
         env = ("env", *(f"{name}={value}" for name, value in environment.items()))
         hosts["ctl"].start(folder / "slurmctld.log", *env, "slurmctld", "-D", "-f", str(conf))

@@ -22,10 +22,12 @@ def test_two_tasks_on_each_of_two_nodes_share_and_scancel_leaves_nothing(slurm: 
     domains = [one.domain for one in read_topology(str(job.folder / "topology.toml"))]
     assert domains == ["a1", "a1", "a2", "a2"]
     for name in ("p1", "p3"):
-        assert job.shell(
+        said = job.shell(
             "segid=$(xpmem-emu --quiet export /etc/hostname --on p0);"
-            f"xpmem-emu load $(xpmem-emu --quiet attach $segid --on {name}) 2 >/dev/null && echo ok"
-        ).strip() == "ok"  # fmt: skip
+            f"handle=$(xpmem-emu --quiet attach $segid --on {name});"
+            "xpmem-emu load $handle 2 >/dev/null && echo ok"
+        )
+        assert said.strip() == "ok"
     assert all(left_on(slurm, node) for node in NODES)
     cancelled(slurm, job)
     assert [left_on(slurm, node) for node in NODES] == [[], []]

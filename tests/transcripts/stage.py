@@ -38,8 +38,10 @@ from xpmem_emu.trace import Record
 
 PAGE = 4096
 IMAGE = Image(memory=Memory(size=Bytes(1 << 20), swap=Bytes(1 << 16), files=Bytes(1 << 20)))
-SHOWN = re.compile(r"xpmem:(fault|recall|invalidate|sequence|install|import|fence|unpin"
-                   r"|remove|access|copy)|mm:frames")  # fmt: skip
+SHOWN = re.compile(
+    r"xpmem:(fault|recall|invalidate|sequence|install|import|fence|unpin"
+    r"|remove|access|copy)|mm:frames"
+)
 HIDDEN = ("segid", "address")
 MEM = re.compile("GET|ATTACH|FAULT|INVALIDATE|DETACH|RELEASE|EVICT|AMO|COPY")
 
@@ -60,12 +62,17 @@ class Stage:
         self._calls: dict[int, tuple[str, str]] = {}
         for partid in range(partitions):
             memory = world.partition(partid, 1, IMAGE.memory.size)
-            self.kernels.append(Kernel(
-                partid=partid, boot=1, image=replace(IMAGE, domain=domains[partid]),
-                arena=memory.arena,
-                swap=memoryview(bytearray(IMAGE.memory.swap)),
-                peers=[p for p in range(partitions) if p != partid], peer_memory=memory,
-            ))  # fmt: skip
+            self.kernels.append(
+                Kernel(
+                    partid=partid,
+                    boot=1,
+                    image=replace(IMAGE, domain=domains[partid]),
+                    arena=memory.arena,
+                    swap=memoryview(bytearray(IMAGE.memory.swap)),
+                    peers=[p for p in range(partitions) if p != partid],
+                    peer_memory=memory,
+                )
+            )
             self._step(partid, Tick())
         self.settle()
         self.output.clear()
@@ -107,8 +114,9 @@ class Stage:
         self.homes[name] = partid
         self._call("", name, "open", [])
 
-    def _call(self, name: str, who: str, what: str, values: list[int | str],
-              partid: int | None = None) -> None:  # fmt: skip
+    def _call(
+        self, name: str, who: str, what: str, values: list[int | str], partid: int | None = None
+    ) -> None:
         home = self.homes[who] if partid is None else partid
         pid = self.names.get(who, 0)
         number = len(self._calls) + 1

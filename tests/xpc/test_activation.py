@@ -118,8 +118,9 @@ def test_a_deactivated_peer_hears_why_and_both_come_back_with_new_incarnations()
     for node in world.nodes.values():
         peer = 1 - node.partid
         assert node.listener.calls[2:] == [
-            ("gone", peer, 1 << 16 | 1), ("up", peer, 1, 1 << 16 | 2),
-        ]  # fmt: skip
+            ("gone", peer, 1 << 16 | 1),
+            ("up", peer, 1, 1 << 16 | 2),
+        ]
     world.shut_down()
 
 

@@ -69,8 +69,7 @@ def test_channels_open_whatever_is_lost_repeated_or_reordered(seed: int) -> None
     world.weather.loss, world.weather.repeat = 0.4, 0.4
     world.weather.jitter_ns = 200 * MILLISECOND
     assert world.run_until(world.all_connected, 60 * SECOND)
-    assert all(node.echo.calls == [("connected", 1 - node.partid)] for node in
-               world.nodes.values())  # fmt: skip
+    assert all(node.echo.calls == [("connected", 1 - node.partid)] for node in world.nodes.values())
     world.weather.loss = 0
     world.shut_down()
 

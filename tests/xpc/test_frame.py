@@ -64,10 +64,20 @@ def headers(draw: st.DrawFn, kind: type[Message]) -> Header:
 
 def by_hand(header: Header, message: Message) -> bytes:
     """The frame of a message that `encode` refuses."""
-    return seal(msgpack.packb([
-        VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
-        header.channel, header.number, list(astuple(message)),
-    ]))  # fmt: skip
+    return seal(
+        msgpack.packb(
+            [
+                VERSION,
+                message.code,
+                header.src,
+                header.src_incarnation,
+                header.dst_incarnation,
+                header.channel,
+                header.number,
+                list(astuple(message)),
+            ]
+        )
+    )
 
 
 @pytest.mark.parametrize("kind", MESSAGES.values(), ids=lambda kind: kind.__name__)
@@ -123,27 +133,51 @@ def test_random_frames_never_raise_anything_but_bad_message(frames: list[bytes])
 
 def raw(**changes: object) -> bytes:
     fields: dict[str, object] = {
-        "version": VERSION, "type": Fault.code, "src": 1, "src_incarnation": 2,
-        "dst_incarnation": 3, "channel": 0, "number": 4, "body": [5, 6, 7, 8],
-    }  # fmt: skip
+        "version": VERSION,
+        "type": Fault.code,
+        "src": 1,
+        "src_incarnation": 2,
+        "dst_incarnation": 3,
+        "channel": 0,
+        "number": 4,
+        "body": [5, 6, 7, 8],
+    }
     return seal(msgpack.packb(list((fields | changes).values())))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": VERSION + 16}, {"version": "3"}, {"type": 7}, {"type": 255}, {"type": None},
-        {"src": 256}, {"src": -1}, {"src": True}, {"src": 1.0}, {"src_incarnation": 1 << 63},
-        {"dst_incarnation": -1}, {"channel": 3}, {"channel": ChannelNumber.ADMIN},
-        {"number": -1}, {"number": 1 << 63}, {"body": []}, {"body": [5, 6, 7]},
-        {"body": [5, 6, 7, 8, 9]}, {"body": [0, 6, 7, 8]}, {"body": ["5", 6, 7, 8]},
-        {"body": {}}, {"body": [5, 6, 7, 0]}, {"body": [1 << 56, 6, 7, 8]}, {"extra": 1},
+        {"version": VERSION + 16},
+        {"version": "3"},
+        {"type": 7},
+        {"type": 255},
+        {"type": None},
+        {"src": 256},
+        {"src": -1},
+        {"src": True},
+        {"src": 1.0},
+        {"src_incarnation": 1 << 63},
+        {"dst_incarnation": -1},
+        {"channel": 3},
+        {"channel": ChannelNumber.ADMIN},
+        {"number": -1},
+        {"number": 1 << 63},
+        {"body": []},
+        {"body": [5, 6, 7]},
+        {"body": [5, 6, 7, 8, 9]},
+        {"body": [0, 6, 7, 8]},
+        {"body": ["5", 6, 7, 8]},
+        {"body": {}},
+        {"body": [5, 6, 7, 0]},
+        {"body": [1 << 56, 6, 7, 8]},
+        {"extra": 1},
         {"type": Heartbeat.code, "channel": 2, "number": 1, "body": [1, False, 3, True]},
         {"type": Heartbeat.code, "channel": 0, "number": 0, "body": [1, False, 3, True]},
         {"type": Heartbeat.code, "channel": 2, "number": 0, "body": [1, 0, 3, True]},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_field_out_of_its_type_or_range_is_refused(changes: dict[str, object]) -> None:
     assert decode([raw()])[1] == Fault(5, 6, 7, 8)
     with pytest.raises(BadMessage):

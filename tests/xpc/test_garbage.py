@@ -64,9 +64,12 @@ def test_valid_messages_of_a_peer_that_has_lost_its_mind_never_raise(data: st.Da
             channel = data.draw(st.integers(0, 2))
         number = data.draw(st.integers(0, 600)) if kind.code >= FIRST_ADMIN_CODE else 0
         header = Header(
-            1, data.draw(st.sampled_from([partition.remote.seen, partition.remote.seen + 1])),
-            partition.mine, channel, number,
-        )  # fmt: skip
+            1,
+            data.draw(st.sampled_from([partition.remote.seen, partition.remote.seen + 1])),
+            partition.mine,
+            channel,
+            number,
+        )
         if kind.reply_code and channel == 0:
             continue
         node.xpc.receive([encode(header, data.draw(structs(kind)))])

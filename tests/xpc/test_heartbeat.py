@@ -78,8 +78,11 @@ def test_who_comes_late_to_a_check_listens_before_it_judges() -> None:
     world.connect()
     # Checked just now: what came since is all that the next check goes by.
     checked_ns = world.now_ns
-    assert world.run_until(lambda: world[0].xpc.partitions[1].remote.checked
-                           == world[0].xpc.partitions[1].remote.heartbeat)  # fmt: skip
+    assert world.run_until(
+        lambda: (
+            world[0].xpc.partitions[1].remote.checked == world[0].xpc.partitions[1].remote.heartbeat
+        )
+    )
     world.drop = lambda src, dst, kind: dst == 0
     stood_ns = world.now_ns - checked_ns + SECOND
     world[0].scheduler.run(world.now_ns + stood_ns)
@@ -126,9 +129,7 @@ def test_heartbeats_are_not_in_the_event_stream() -> None:
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(
-    offline: bool,
-) -> None:
+def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(offline: bool) -> None:
     """Damaged or forged, no later value is larger, so nothing looks like progress any more."""
     world = World(2)
     world.connect()

@@ -84,9 +84,7 @@ def test_callers_of_a_peer_that_shuts_down_get_its_reason() -> None:
     world[1].spawn(world[1].xpc.shutdown(Reason.SYSTEM_HALT))
     assert world.run_until(lambda: task.done, 10 * MILLISECOND)
     assert isinstance(task.error, XpcError)
-    assert (task.error.reason, task.error.partid, task.error.place) == (
-        Reason.SYSTEM_HALT, 1, "p1",
-    )  # fmt: skip
+    assert (task.error.reason, task.error.partid, task.error.place) == (Reason.SYSTEM_HALT, 1, "p1")
 
 
 def test_our_own_shutdown_ends_every_request_wherever_it_waits() -> None:

@@ -10,13 +10,7 @@ from tests.xpc.world import World, answer, connected, ending, hold, image, reaso
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import Header, encode
-from xpmem_emu.xpc.messages import (
-    Evict,
-    FindName,
-    FindNameReply,
-    Invalidate,
-    Message,
-)
+from xpmem_emu.xpc.messages import Evict, FindName, FindNameReply, Invalidate, Message
 from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.slots import Outcome
@@ -56,9 +50,7 @@ def test_every_request_is_carried_out_once_and_completed_once(
     names = [f"{'x' * (each + 1)}" for each in range(calls)]
     tasks = [world.ask(0, 1, name, STUBBORN) for name in names]
     assert world.run_until(lambda: all(task.done for task in tasks), 120 * SECOND)
-    assert [task.result for task in tasks] == [
-        (FindNameReply(len(name)), b"") for name in names
-    ]
+    assert [task.result for task in tasks] == [(FindNameReply(len(name)), b"") for name in names]
     assert sorted(m.name for m in node.echo.served if isinstance(m, FindName)) == sorted(names)
     world.weather.loss = world.weather.repeat = world.weather.jitter_ns = 0
     world.run(SECOND)
@@ -112,8 +104,9 @@ def test_a_repeated_request_gets_the_same_answer_and_is_not_carried_out_again() 
     assert task.result == (FindNameReply(3), b"")
     assert len(world[1].echo.served) == 1
     assert [record.name for record in world[1].names("xpc:duplicate", "xpc:retransmit")] == [
-        "xpc:retransmit", "xpc:duplicate",
-    ]  # fmt: skip
+        "xpc:retransmit",
+        "xpc:duplicate",
+    ]
     world.shut_down()
 
 
@@ -126,8 +119,12 @@ def test_recalls_go_through_while_every_demand_slot_waits() -> None:
     faults = [world.ask(0, 1, f"{each}", STUBBORN) for each in range(10)]
     world.run(MILLISECOND)
     assert world[0].xpc.audit() == {
-        "slots": 3, "waiting": 7, "remembered": 1, "admin": 0, "threads": 0,
-    }  # fmt: skip
+        "slots": 3,
+        "waiting": 7,
+        "remembered": 1,
+        "admin": 0,
+        "threads": 0,
+    }
     held = world[1].echo.work
 
     async def work(message: Message) -> Message:

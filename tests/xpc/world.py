@@ -303,8 +303,9 @@ class World:
 
 def assert_nothing_left(node: Node) -> None:
     """The leak check at the end of a test."""
-    assert node.xpc.audit() == dict.fromkeys(("slots", "waiting", "remembered", "admin",
-                                              "threads"), 0)  # fmt: skip
+    assert node.xpc.audit() == dict.fromkeys(
+        ("slots", "waiting", "remembered", "admin", "threads"), 0
+    )
     assert {thread.name for thread in node.scheduler.threads} == set()
     assert node.scheduler.timers_pending() == 0
 

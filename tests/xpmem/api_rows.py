@@ -267,8 +267,11 @@ DETACH_RELEASE: list[Row] = [
     ("release -1", "EINVAL", lambda w: release(w, -1)),
     ("release: tg unknown", "ENOENT", lambda w: release(w, Ident(1, 1, 999, 1).pack())),
     ("release: another task's", "EACCES", lambda w: release(w, foreign_permit(w))),
-    ("release: unknown uniq", "ENOENT",
-     lambda w: release(w, Ident(1, 1, w.importer.pid, 9).pack())),
+    (
+        "release: unknown uniq",
+        "ENOENT",
+        lambda w: release(w, Ident(1, 1, w.importer.pid, 9).pack()),
+    ),
     ("release twice", "ENOENT", lambda w: release(w, released(w))),
     ("release after remove", "ok", lambda w: release(w, removed_permit(w))),
     ("detach after remove", "ok", lambda w: detach(w, attached_then(w, w.exporter.xpmem_remove))),

@@ -17,10 +17,24 @@ from xpmem_emu.xpmem import exporter, faults, recall
 
 SIZE = PAGES * PAGE
 EDGES = [
-    0, 1, PAGE - 1, PAGE, SIZE, TASK_SIZE - PAGE, TASK_SIZE, TASK_SIZE + PAGE, 1 << 36, 1 << 48,
-    (1 << 56) - 1, 1 << 56, (1 << 63) - PAGE, (1 << 63) - 1, 1 << 63, (1 << 64) - PAGE,
+    0,
+    1,
+    PAGE - 1,
+    PAGE,
+    SIZE,
+    TASK_SIZE - PAGE,
+    TASK_SIZE,
+    TASK_SIZE + PAGE,
+    1 << 36,
+    1 << 48,
+    (1 << 56) - 1,
+    1 << 56,
+    (1 << 63) - PAGE,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - PAGE,
     (1 << 64) - 1,
-]  # fmt: skip
+]
 SIGNED = [*EDGES[:14], -1, -PAGE, -(1 << 63)]
 
 
@@ -35,22 +49,27 @@ def healthy(cluster: SimCluster) -> bool:
 
 def extreme(draw: random.Random, pid: int, apid: int, at: int, ids: list[int]) -> Call:
     """Some call about cross-partition memory whose arguments are typed and that is all."""
-    edge, signed, ident = (lambda: draw.choice(EDGES), lambda: draw.choice(SIGNED),
-                           lambda: draw.choice(ids))  # fmt: skip
+    edge, signed, ident = (
+        lambda: draw.choice(EDGES),
+        lambda: draw.choice(SIGNED),
+        lambda: draw.choice(ids),
+    )
     inside = at + draw.choice([0, 8, PAGE - 8, SIZE - 8])
-    return draw.choice([
-        lambda: calls.XpmemMake(pid, edge(), edge(), 1, draw.choice([0o777, signed()])),
-        lambda: calls.XpmemMake(pid, edge(), (1 << 64) - 1, 1, 0o777),
-        lambda: calls.XpmemGet(pid, ident(), draw.choice([1, 2, signed()])),
-        lambda: calls.XpmemAttach(pid, ident(), signed(), edge(), draw.choice([0, edge()])),
-        lambda: calls.XpmemAttach(pid, apid, signed(), edge()),
-        lambda: calls.XpmemCopy(pid, apid, signed(), apid, signed(), draw.choice(EDGES[:5])),
-        lambda: calls.XpmemDetach(pid, edge()),
-        lambda: calls.XpmemRemove(pid, ident()),
-        lambda: calls.Amo(pid, inside, "add", edge(), edge()),
-        lambda: calls.Setuid(pid, draw.choice([0, 1000, (1 << 32) - 2, edge()]), [edge()]),
-        lambda: calls.Load(pid, draw.choice([inside, edge()]), 8),
-    ])()  # fmt: skip
+    return draw.choice(
+        [
+            lambda: calls.XpmemMake(pid, edge(), edge(), 1, draw.choice([0o777, signed()])),
+            lambda: calls.XpmemMake(pid, edge(), (1 << 64) - 1, 1, 0o777),
+            lambda: calls.XpmemGet(pid, ident(), draw.choice([1, 2, signed()])),
+            lambda: calls.XpmemAttach(pid, ident(), signed(), edge(), draw.choice([0, edge()])),
+            lambda: calls.XpmemAttach(pid, apid, signed(), edge()),
+            lambda: calls.XpmemCopy(pid, apid, signed(), apid, signed(), draw.choice(EDGES[:5])),
+            lambda: calls.XpmemDetach(pid, edge()),
+            lambda: calls.XpmemRemove(pid, ident()),
+            lambda: calls.Amo(pid, inside, "add", edge(), edge()),
+            lambda: calls.Setuid(pid, draw.choice([0, 1000, (1 << 32) - 2, edge()]), [edge()]),
+            lambda: calls.Load(pid, draw.choice([inside, edge()]), 8),
+        ]
+    )()
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -132,9 +132,7 @@ def test_atomic_operations_are_carried_out_at_home_once_each(world: World) -> No
     word = world.exporter.mmap(PAGE, flags=UNCACHED)
     segid = world.exporter.xpmem_make(word, PAGE, 0o666)
     at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
-    tickets = [
-        world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1)) for _ in range(40)
-    ]
+    tickets = [world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1)) for _ in range(40)]
     world.cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
     assert sorted(ticket.answer().value for ticket in tickets) == list(range(40))
     assert world.importer.load(at, 8) == (40).to_bytes(8, "little")
@@ -158,15 +156,17 @@ def test_what_an_attachment_is_can_be_seen(world: World) -> None:
 EXPORTER_DOES: list[tuple[str, Callable[[World], object], str]] = [
     ("munmap", lambda w: w.exporter.munmap(w.base, PAGE), "nothing is mapped"),
     ("mprotect to none", lambda w: w.exporter.mprotect(w.base, PAGE, 0), "forbids all access"),
-    ("mremap away", lambda w: w.do(
-        w.exporter, calls.Mremap(w.exporter.pid, w.base, PAGE, PAGE, 3, AT * 3)),
-     "nothing is mapped"),
+    (
+        "mremap away",
+        lambda w: w.do(w.exporter, calls.Mremap(w.exporter.pid, w.base, PAGE, PAGE, 3, AT * 3)),
+        "nothing is mapped",
+    ),
     ("remove", lambda w: w.exporter.xpmem_remove(w.segid), "the exporter removed the segment"),
     ("close", lambda w: w.do(w.exporter, calls.XpmemClose(w.exporter.pid)), "exporter exited"),
     ("exec", lambda w: w.do(w.exporter, calls.Exec(w.exporter.pid)), "exporter exited"),
     ("exit", lambda w: w.exporter.exit(), "exporter exited"),
     ("kill", lambda w: w.exporter.kill(), "exporter exited"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,7 @@ def test_a_fork_of_the_exporter_leaves_the_importer_with_the_parents_page(world:
     assert world.importer.load(at, 8) == b"from far"
 
 
-def test_memory_that_the_exporter_may_only_read_is_not_stored_into_for_others(
-    world: World,
-) -> None:
+def test_memory_that_the_exporter_may_only_read_is_not_stored_into_for_others(world: World) -> None:
     at = world.attached()
     world.exporter.mprotect(world.base, SIZE, calls.PROT_READ)
     assert world.importer.load(at, 8) == b"exporter"
@@ -339,9 +337,7 @@ def test_a_transfer_works_when_caller_source_and_target_are_of_three_domains(
     assert third.load(base, SIZE - 8) == MADE[8:]
 
 
-def test_a_read_only_permit_reads_and_never_stores(
-    make_cluster: Callable[..., SimCluster],
-) -> None:
+def test_a_read_only_permit_reads_and_never_stores(make_cluster: Callable[..., SimCluster]) -> None:
     image = replace(SMALL, extensions=Extensions(readonly_attach=True))
     world = World(make_cluster(image=image, domains="AB"))
     at = world.importer.xpmem_attach(world.permit(1), 0, SIZE)

@@ -239,8 +239,9 @@ def test_lost_and_repeated_messages_give_every_access_its_effect_once(
     seed = 20
     print(f"seed {seed}")
     draws = random.Random(seed)
-    world = World(make_cluster(image=replace(SMALL, deadlines=Deadlines(fault_tries=20)),
-                               domains="AB"))  # fmt: skip
+    world = World(
+        make_cluster(image=replace(SMALL, deadlines=Deadlines(fault_tries=20)), domains="AB")
+    )
     word = world.exporter.mmap(PAGE, flags=UNCACHED)
     segid = world.exporter.xpmem_make(word, PAGE, 0o666)
     count_at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)

@@ -41,8 +41,9 @@ def test_a_place_goes_on_when_who_is_woken_needs_none_any_more(
     make_cluster: Callable[..., SimCluster],
 ) -> None:
     """Chaos-windows, seed 3118: two of those that wait for the only place want the same page."""
-    cluster = make_cluster(2, replace(SMALL, limits=Limits(inflight_faults=1),
-                                      faults=Faults(after=0, before=0)))  # fmt: skip
+    cluster = make_cluster(
+        2, replace(SMALL, limits=Limits(inflight_faults=1), faults=Faults(after=0, before=0))
+    )
     world = World(cluster)
     group = [world.spawn(1) for _ in range(4)]
     spots = [task.xpmem_attach(task.xpmem_get(world.segid), 0, PAGES * PAGE) for task in group]

@@ -129,9 +129,7 @@ def test_a_store_from_or_for_another_incarnation_is_dropped(world: World, which:
     apid = world.permit()
     home = world.cluster.kernels[0].xpc
     mine, seen = home.partitions[1].mine, home.partitions[1].remote.seen
-    header = Header(
-        1, seen - (which == "src"), mine - (which == "dst"), 0, 0
-    )
+    header = Header(1, seen - (which == "src"), mine - (which == "dst"), 0, 0)
     before = home.counters["stale_frames"]
     world.cluster.arrive(0, [encode(header, write(apid)), b"attacker"])
     world.cluster.run_for(MILLISECOND)

@@ -180,9 +180,15 @@ def test_a_recall_of_a_crashed_holder_ends_by_its_deadline(cluster: SimCluster) 
 
 @pytest.mark.parametrize(
     "order",
-    ["detach remove", "remove detach", "exit exporter", "exit importer", "release remove",
-     "remove release"],
-)  # fmt: skip
+    [
+        "detach remove",
+        "remove detach",
+        "exit exporter",
+        "exit importer",
+        "release remove",
+        "remove release",
+    ],
+)
 def test_teardown_in_any_order_leaves_nothing(cluster: SimCluster, order: str) -> None:
     world = World(cluster)
     apid = world.permit()

@@ -76,9 +76,7 @@ def account(world: World) -> object:
     """What the exporter knows of the importer."""
     exporter = world.cluster.kernels[0].xpmem.exporter
     table = exporter.segments[world.segid].table
-    grants = {
-        key: (grant.live, dict(grant.attachments)) for key, grant in exporter.grants.items()
-    }
+    grants = {key: (grant.live, dict(grant.attachments)) for key, grant in exporter.grants.items()}
     return grants, table.held_by(1, 0, PAGES), world.exporter.load(world.base, SIZE)
 
 

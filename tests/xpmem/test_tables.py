@@ -43,9 +43,11 @@ def test_ranges_are_sets_of_pages(one: list[tuple[int, int]], other: list[tuple[
 
 
 @given(
-    st.integers(0, 255), st.integers(0, 1 << 40), st.integers(1, (1 << 20) - 1),
+    st.integers(0, 255),
+    st.integers(0, 1 << 40),
     st.integers(1, (1 << 20) - 1),
-)  # fmt: skip
+    st.integers(1, (1 << 20) - 1),
+)
 def test_ids_are_positive_short_and_tell_their_parts(
     partid: int, boot: int, tgid: int, uniq: int
 ) -> None:
@@ -55,8 +57,12 @@ def test_ids_are_positive_short_and_tell_their_parts(
     assert unpack(ident) == (partid, boot & 0xFF, tgid, uniq)
 
 
-@given(st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(1, 9),
-                          st.integers(1, 9)), unique=True))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(1, 9), st.integers(1, 9)),
+        unique=True,
+    )
+)
 def test_different_parts_give_different_ids(parts: list[tuple[int, int, int, int]]) -> None:
     assert len({Ident(*part).pack() for part in parts}) == len(parts)
 
@@ -122,8 +128,12 @@ def test_extents_are_cut_where_frames_caching_or_rights_change() -> None:
     frames = np.array([5, 6, 9, 10, 11, 12], dtype=np.int64)
     flags = np.array([0, 0, 0, UNCACHED, UNCACHED, READ_ONLY], dtype=np.uint8)
     assert extents(pages, frames, flags) == [
-        (0, 5, 2, 0), (2, 9, 1, 0), (3, 10, 1, 1), (10, 11, 1, 1), (11, 12, 1, 2),
-    ]  # fmt: skip
+        (0, 5, 2, 0),
+        (2, 9, 1, 0),
+        (3, 10, 1, 1),
+        (10, 11, 1, 1),
+        (11, 12, 1, 2),
+    ]
 
 
 def test_a_page_that_is_forgotten_forgets_its_flags() -> None:

@@ -17,10 +17,7 @@ SIZE = PAGES * PAGE
 
 
 def copy(world: World, source: int, target: int, size: int, at: int = 0) -> None:
-    world.do(
-        world.importer,
-        calls.XpmemCopy(world.importer.pid, source, at, target, 0, size),
-    )
+    world.do(world.importer, calls.XpmemCopy(world.importer.pid, source, at, target, 0, size))
 
 
 def test_a_transfer_moves_bytes_between_partitions_and_maps_nothing(cluster: SimCluster) -> None:
@@ -110,9 +107,7 @@ def test_a_transfer_from_a_dead_partition_ends_after_its_retries(cluster: SimClu
     ],
 )
 def test_a_home_that_answers_nonsense_is_given_up_and_nothing_panics(
-    cluster: SimCluster,
-    monkeypatch: pytest.MonkeyPatch,
-    extents: list[tuple[int, int, int, int]],
+    cluster: SimCluster, monkeypatch: pytest.MonkeyPatch, extents: list[tuple[int, int, int, int]]
 ) -> None:
     world = World(cluster)
     at = world.attached()

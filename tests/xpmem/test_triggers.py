@@ -137,8 +137,9 @@ def test_trigger(make_cluster: Callable[..., SimCluster], name: str, pages: int)
     assert named(trace, "xpmem:sequence"), "the sequence moved"
     invalidates = sent(trace, 0, "INVALIDATE")
     assert [r.event.peer for r in invalidates] == [1], "one INVALIDATE, to the holder alone"
-    acks = [r for r in named(trace, "xpc:receive") if r.partid == 0
-            and r.event.kind == "INVALIDATE_ACK"]
+    acks = [
+        r for r in named(trace, "xpc:receive") if r.partid == 0 and r.event.kind == "INVALIDATE_ACK"
+    ]
     assert len(acks) == 1
     freed = {
         frame
@@ -147,9 +148,13 @@ def test_trigger(make_cluster: Callable[..., SimCluster], name: str, pages: int)
         for first, count in record.event.extents
         for frame in range(first, first + count)
     }
-    early = [r for r in named(trace, "mm:frames_free") if r.partid == 0
-             and r.sequence < acks[0].sequence
-             and held & {f for a, n in r.event.extents for f in range(a, a + n)}]
+    early = [
+        r
+        for r in named(trace, "mm:frames_free")
+        if r.partid == 0
+        and r.sequence < acks[0].sequence
+        and held & {f for a, n in r.event.extents for f in range(a, a + n)}
+    ]
     assert not early, "no held frame is free before the acknowledgement (S2)"
     assert (held <= freed) == trigger.frees
     assert cluster.audit(0)["pins"] == 0

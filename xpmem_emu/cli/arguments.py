@@ -15,13 +15,17 @@ PARTITION = click.argument(
     "where", type=parameters.partition, metavar="P", shell_complete=completion.partitions
 )
 HANDLE = click.argument(
-    "handle", type=parameters.handle, metavar="HANDLE[+OFFSET]",
+    "handle",
+    type=parameters.handle,
+    metavar="HANDLE[+OFFSET]",
     shell_complete=completion.objects("handles"),
-)  # fmt: skip
+)
 MEMORY = click.argument(
-    "memory", type=parameters.memory, metavar="HANDLE|SEGID[+OFFSET]",
+    "memory",
+    type=parameters.memory,
+    metavar="HANDLE|SEGID[+OFFSET]",
     shell_complete=completion.objects("handles", "segids"),
-)  # fmt: skip
+)
 TASK = click.argument(
     "ref", type=parameters.task, metavar="P:BOOT:PID", shell_complete=completion.objects("tasks")
 )
@@ -31,24 +35,37 @@ SEGID = click.argument(
     "segid", type=parameters.ident, metavar="SEGID", shell_complete=completion.segids
 )
 ON_SEVERAL = click.option(
-    "--on", "where", type=parameters.partitions, default=None, metavar="P,...",
-    shell_complete=completion.several, help="Only these partitions, as in p0-3,p5.",
-)  # fmt: skip
+    "--on",
+    "where",
+    type=parameters.partitions,
+    default=None,
+    metavar="P,...",
+    shell_complete=completion.several,
+    help="Only these partitions, as in p0-3,p5.",
+)
 
 JOBS = click.option(
-    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True,
-    help="Processes to run on.",
-)  # fmt: skip
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to run on."
+)
 KEYS = click.option(
-    "--keys", "folder", type=click.Path(path_type=Path), envvar=KEYS_VARIABLE, required=True,
-    metavar="DIR", help=f"The folder of the keys; or set {KEYS_VARIABLE}.",
-)  # fmt: skip
+    "--keys",
+    "folder",
+    type=click.Path(path_type=Path),
+    envvar=KEYS_VARIABLE,
+    required=True,
+    metavar="DIR",
+    help=f"The folder of the keys; or set {KEYS_VARIABLE}.",
+)
 GUARD = click.option(
-    "--keys", type=click.Path(path_type=Path), envvar=KEYS_VARIABLE, metavar="DIR",
+    "--keys",
+    type=click.Path(path_type=Path),
+    envvar=KEYS_VARIABLE,
+    metavar="DIR",
     help=f"The folder of the keys that guard tcp endpoints; or set {KEYS_VARIABLE}.",
-)  # fmt: skip
+)
 INSECURE = click.option(
-    "--insecure", is_flag=True,
+    "--insecure",
+    is_flag=True,
     help="Let tcp endpoints be without keys: whoever reaches them can do everything.",
 )
 
@@ -56,6 +73,11 @@ INSECURE = click.option(
 def on(text: str, *, required: bool = False) -> Callable[[F], F]:
     """The option --on for one partition, with its help."""
     return click.option(
-        "--on", "where", type=parameters.partition, metavar="P", required=required,
-        shell_complete=completion.partitions, help=text,
-    )  # fmt: skip
+        "--on",
+        "where",
+        type=parameters.partition,
+        metavar="P",
+        required=required,
+        shell_complete=completion.partitions,
+        help=text,
+    )

@@ -15,24 +15,29 @@ from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.fault_words import fault_text, held_text
 from xpmem_emu.cli.look import show_kind
-from xpmem_emu.cli.output import (
-    Format,
-    Listing,
-    Row,
-    list_options,
-    output_option,
-    show_record,
-)
+from xpmem_emu.cli.output import Format, Listing, Row, list_options, output_option, show_record
 from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.fabric.rules import Membership
 
 _PASS_ON = {"ignore_unknown_options": True}
-_SEED = click.option("--seed", type=parameters.number, default=None, metavar="N",
-                     help="Of its random draws.  [default: drawn]")  # fmt: skip
-_WHO = click.argument("where", type=parameters.partitions, metavar="P,...",
-                      shell_complete=completion.several)  # fmt: skip
-_WORDS = click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED,
-                        metavar="FAULT...", shell_complete=fault_text)  # fmt: skip
+_SEED = click.option(
+    "--seed",
+    type=parameters.number,
+    default=None,
+    metavar="N",
+    help="Of its random draws.  [default: drawn]",
+)
+_WHO = click.argument(
+    "where", type=parameters.partitions, metavar="P,...", shell_complete=completion.several
+)
+_WORDS = click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="FAULT...",
+    shell_complete=fault_text,
+)
 
 
 # -- faults -----------------------------------------------------------------------------------
@@ -63,8 +68,9 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 
 
 @fault.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...",
-                shell_complete=completion.objects("faults"))
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.objects("faults")
+)
 @pass_session
 def rm(session: Session, names: tuple[str, ...]) -> None:
     """Heal faults by name; what they held back goes on its way."""
@@ -92,15 +98,21 @@ def _put_up(session: Session, text: str, seed: int | None, output: Format) -> No
 
 
 @click.command(cls=Command)
-@click.argument("sides", nargs=-1, required=True, metavar="SIDE...",
-                shell_complete=completion.several)
-@click.option("--mode", type=click.Choice([each.value for each in Membership]), default=None,
-              help="How.  [default: split; isolate for one side]")
+@click.argument(
+    "sides", nargs=-1, required=True, metavar="SIDE...", shell_complete=completion.several
+)
+@click.option(
+    "--mode",
+    type=click.Choice([each.value for each in Membership]),
+    default=None,
+    help="How.  [default: split; isolate for one side]",
+)
 @click.option("--for", "duration", metavar="TIME", default=None, help="Heal it after this long.")
 @output_option
 @pass_session
-def partition(session: Session, sides: tuple[str, ...], mode: str | None, duration: str | None,
-              output: Format) -> None:  # fmt: skip
+def partition(
+    session: Session, sides: tuple[str, ...], mode: str | None, duration: str | None, output: Format
+) -> None:
     """Cut the cluster into sides that do not reach each other, as in: partition p0,p1 p2."""
     chosen = mode or ("split" if len(sides) > 1 or "|" in sides[0] else "isolate")
     words = [chosen, "|".join(sides)] + (["--for", duration] if duration else [])
@@ -118,8 +130,13 @@ def heal(session: Session) -> None:
 
 
 @click.command(cls=Command, context_settings=_PASS_ON)
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[LINK] [OPTION...]",
-                shell_complete=held_text)
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[LINK] [OPTION...]",
+    shell_complete=held_text,
+)
 @output_option
 @pass_session
 def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
@@ -130,8 +147,7 @@ def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
 
 
 @click.command("release-held", cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME...]",
-                shell_complete=completion.objects("faults"))
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=completion.objects("faults"))
 @click.option("--keep", is_flag=True, help="Go on holding what comes from now on.")
 @pass_session
 def release_held(session: Session, names: tuple[str, ...], keep: bool) -> None:
@@ -257,8 +273,9 @@ def set_(session: Session, text: str, seed: int | None) -> None:
 @click.option("--set", "only_set", is_flag=True, help="Only those that are set to something.")
 @list_options
 @pass_session
-def ls_failpoints(session: Session, where: tuple[str, ...] | None, only_set: bool,
-                  output: Listing) -> None:  # fmt: skip
+def ls_failpoints(
+    session: Session, where: tuple[str, ...] | None, only_set: bool, output: Listing
+) -> None:
     """List the failpoints there are: what each is for, what it can return, what it is set to."""
     rows: list[Row] = [
         {"partition": name, **row}
@@ -273,8 +290,7 @@ def ls_failpoints(session: Session, where: tuple[str, ...] | None, only_set: boo
 
 
 @failpoint.command("rm")
-@click.argument("places", nargs=-1, metavar="P,...:POINT...",
-                shell_complete=completion.points)
+@click.argument("places", nargs=-1, metavar="P,...:POINT...", shell_complete=completion.points)
 @click.option("--all", "everything", is_flag=True, help="Every failpoint of every partition.")
 @pass_session
 def rm_failpoint(session: Session, places: tuple[str, ...], everything: bool) -> None:

@@ -77,9 +77,15 @@ class Campaign:
 
 
 def run_campaign(
-    path: Path, swarm: Swarm, seeds: range, jobs: int, mutant: str, runs: Path,
-    replay: Callable[[int], str], output: Format,
-) -> ExitCode:  # fmt: skip
+    path: Path,
+    swarm: Swarm,
+    seeds: range,
+    jobs: int,
+    mutant: str,
+    runs: Path,
+    replay: Callable[[int], str],
+    output: Format,
+) -> ExitCode:
     """Runs all seeds and tells what came of them; Ctrl-C ends it early. Raises CommandFailed when
     a bundle could not be written, after everything else was told."""
     campaign = Campaign(Tally(swarm), seeds, mutant, runs, replay)
@@ -142,20 +148,36 @@ def _first(failed: Result) -> str:
 def _row(campaign: Campaign) -> dict[str, object]:
     tally = campaign.tally
     return {
-        "scenario": tally.swarm.name, "mutant": campaign.mutant, "verdict": campaign.verdict,
-        "seeds": len(campaign.seeds), "run": campaign.done, "interrupted": campaign.interrupted,
-        "invalid": tally.verdicts[Verdict.INVALID], "unknown": tally.verdicts[Verdict.UNKNOWN],
+        "scenario": tally.swarm.name,
+        "mutant": campaign.mutant,
+        "verdict": campaign.verdict,
+        "seeds": len(campaign.seeds),
+        "run": campaign.done,
+        "interrupted": campaign.interrupted,
+        "invalid": tally.verdicts[Verdict.INVALID],
+        "unknown": tally.verdicts[Verdict.UNKNOWN],
         "failed": [
-            {"seed": each.seed, "verdict": each.verdict.value, "first": _first(each),
-             "invariants": each.invariants, "replay": campaign.replay(each.seed),
-             "bundle": str(campaign.bundles[each.seed]) if each.seed in campaign.bundles else None}
+            {
+                "seed": each.seed,
+                "verdict": each.verdict.value,
+                "first": _first(each),
+                "invariants": each.invariants,
+                "replay": campaign.replay(each.seed),
+                "bundle": str(campaign.bundles[each.seed])
+                if each.seed in campaign.bundles
+                else None,
+            }
             for each in tally.failed
         ],
         "errors": [{"seed": each.seed, "text": each.text} for each in tally.errors],
-        "seconds": round(campaign.took_s, 1), "events": tally.events, "steps": tally.steps,
-        "virtual_ns": tally.virtual_ns, "injected": dict(tally.injected),
-        "reached": {name: tally.reached[name] for name in MEANINGS}, "missing": tally.missing,
-    }  # fmt: skip
+        "seconds": round(campaign.took_s, 1),
+        "events": tally.events,
+        "steps": tally.steps,
+        "virtual_ns": tally.virtual_ns,
+        "injected": dict(tally.injected),
+        "reached": {name: tally.reached[name] for name in MEANINGS},
+        "missing": tally.missing,
+    }
 
 
 def check_determinism(path: Path, seeds: range, output: Format) -> ExitCode:
@@ -171,18 +193,29 @@ def check_determinism(path: Path, seeds: range, output: Format) -> ExitCode:
     except KeyboardInterrupt:
         interrupted = True
     except subprocess.CalledProcessError as error:
-        raise CommandFailed(f"a process that simulates failed:\n{error.stderr}",
-                            "`xpmem-emu sim replay SCENARIO --seed N` of one of these seeds",
-                            ExitCode.HARNESS) from None  # fmt: skip
+        raise CommandFailed(
+            f"a process that simulates failed:\n{error.stderr}",
+            "`xpmem-emu sim replay SCENARIO --seed N` of one of these seeds",
+            ExitCode.HARNESS,
+        ) from None
     if output.for_people:
         part = f" of {len(seeds)}, interrupted" if interrupted else ""
         click.echo(f"{done} seeds twice, {len(different)} with different event streams{part}")
         for seed in different:
             click.echo(f"seed {seed} differs")
     else:
-        click.echo(show_record("gate", {
-            "seeds": len(seeds), "run": done, "interrupted": interrupted, "different": different,
-        }, output))  # fmt: skip
+        click.echo(
+            show_record(
+                "gate",
+                {
+                    "seeds": len(seeds),
+                    "run": done,
+                    "interrupted": interrupted,
+                    "different": different,
+                },
+                output,
+            )
+        )
     if different:
         return ExitCode.FAILED
     return ExitCode.INTERRUPTED if interrupted else ExitCode.DONE

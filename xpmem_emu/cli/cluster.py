@@ -61,33 +61,67 @@ def _cluster_row(name: str) -> Row:
     strays = len(strays_of(name))
     whole = states and set(states) == {"running"} and not strays
     return {
-        "cluster": name, "state": "up" if whole else "dead" if "running" not in states else "part",
-        "partitions": len(states), **{each: states.count(each) for each in
-                                      ("running", "stopped", "dead")},
-        "strays": strays, "resident_bytes": sum(one.resident for one in found),
-    }  # fmt: skip
+        "cluster": name,
+        "state": "up" if whole else "dead" if "running" not in states else "part",
+        "partitions": len(states),
+        **{each: states.count(each) for each in ("running", "stopped", "dead")},
+        "strays": strays,
+        "resident_bytes": sum(one.resident for one in found),
+    }
 
 
 @click.command(cls=Command)
-@click.option("-n", "count", type=click.IntRange(1, 256), metavar="N",
-              help="How many partitions: p0, p1, ...  [default: 3]")
-@click.option("--topology", metavar="NAME|FILE", shell_complete=completion.shipped("topologies"),
-              help="A topology instead: shipped, or a .toml.")
-@click.option("--image", metavar="NAME|FILE", shell_complete=completion.shipped("images"),
-              help="What they boot: a shipped image, or a .toml file.  [default: laptop; patient "
-                   f"where there are more than {_CROWDED} of them for each processor]")
-@click.option("--memory", type=parameters.size, metavar="SIZE",
-              help="Memory of each partition.  [default: the image's]")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="How many partitions: p0, p1, ...  [default: 3]",
+)
+@click.option(
+    "--topology",
+    metavar="NAME|FILE",
+    shell_complete=completion.shipped("topologies"),
+    help="A topology instead: shipped, or a .toml.",
+)
+@click.option(
+    "--image",
+    metavar="NAME|FILE",
+    shell_complete=completion.shipped("images"),
+    help="What they boot: a shipped image, or a .toml file.  [default: laptop; patient "
+    f"where there are more than {_CROWDED} of them for each processor]",
+)
+@click.option(
+    "--memory",
+    type=parameters.size,
+    metavar="SIZE",
+    help="Memory of each partition.  [default: the image's]",
+)
 @click.option("--event-log", is_flag=True, help="Keep each partition's event stream in a file.")
-@click.option("--timeout", type=parameters.duration, default="60s", show_default=True,
-              metavar="TIME", help="How long they may take to become active with each other.")
+@click.option(
+    "--timeout",
+    type=parameters.duration,
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="How long they may take to become active with each other.",
+)
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, then take it down.")
 @GUARD
 @INSECURE
 @pass_session
-def up(session: Session, count: int | None, topology: str | None, image: str | None,
-       memory: int | None, event_log: bool, timeout: int, foreground: bool, keys: Path | None,
-       insecure: bool) -> None:  # fmt: skip
+def up(
+    session: Session,
+    count: int | None,
+    topology: str | None,
+    image: str | None,
+    memory: int | None,
+    event_log: bool,
+    timeout: int,
+    foreground: bool,
+    keys: Path | None,
+    insecure: bool,
+) -> None:
     """Start a cluster; returns when all its partitions are active with each other."""
     from xpmem_emu.live.topology import ClusterSpec, numbered, read_topology
 
@@ -95,9 +129,14 @@ def up(session: Session, count: int | None, topology: str | None, image: str | N
         raise click.UsageError("Give either -n or --topology.")
     partitions = read_topology(topology) if topology else numbered(count or 3)
     spec = ClusterSpec(
-        session.cluster, partitions, image or _image_for(session, len(partitions)), memory,
-        event_log, keys=_guard(session, keys, insecure), insecure=insecure,
-    )  # fmt: skip
+        session.cluster,
+        partitions,
+        image or _image_for(session, len(partitions)),
+        memory,
+        event_log,
+        keys=_guard(session, keys, insecure),
+        insecure=insecure,
+    )
     with terminated_like_interrupted():
         if note := arena_note():
             session.say(note)
@@ -124,8 +163,10 @@ def _guard(session: Session, keys: Path | None, insecure: bool) -> str:
     if insecure and keys:
         raise click.UsageError(f"--insecure has no use for --keys (or {KEYS_VARIABLE}).")
     if insecure:
-        session.warn("INSECURE: tcp endpoints are without keys; whoever reaches one can do "
-                     "everything with its partition")  # fmt: skip
+        session.warn(
+            "INSECURE: tcp endpoints are without keys; whoever reaches one can do "
+            "everything with its partition"
+        )
         return ""
     return str(keys.absolute()) if keys else ""
 
@@ -164,8 +205,11 @@ def down(session: Session) -> None:
 def clean(session: Session) -> None:
     """Remove what the partitions of a cluster left on this host, once none of them lives here."""
     alive = session.launcher().clean(session.cluster)
-    session.say(f"nothing is removed: {', '.join(alive)} of {session.cluster} live here" if alive
-                else f"nothing is left of {session.cluster} here")  # fmt: skip
+    session.say(
+        f"nothing is removed: {', '.join(alive)} of {session.cluster} live here"
+        if alive
+        else f"nothing is left of {session.cluster} here"
+    )
 
 
 @click.command(cls=Command)
@@ -226,29 +270,58 @@ def _briefly(row: Row) -> Row:
 
 @click.command(cls=Command)
 @PARTITION
-@click.option("--topology", required=True, metavar="NAME|FILE",
-              shell_complete=completion.shipped("topologies"),
-              help="Who the partitions are and where each can be reached.")
-@click.option("--image", default="laptop", show_default=True, metavar="NAME|FILE",
-              shell_complete=completion.shipped("images"),
-              help="What it boots where the topology does not say.")
-@click.option("--memory", type=parameters.size, metavar="SIZE",
-              help="Its memory.  [default: the image's]")
-@click.option("--event-log", is_flag=True, envvar="XPMEM_EMU_EVENT_LOG",
-              help="Keep its event stream in a file.")
+@click.option(
+    "--topology",
+    required=True,
+    metavar="NAME|FILE",
+    shell_complete=completion.shipped("topologies"),
+    help="Who the partitions are and where each can be reached.",
+)
+@click.option(
+    "--image",
+    default="laptop",
+    show_default=True,
+    metavar="NAME|FILE",
+    shell_complete=completion.shipped("images"),
+    help="What it boots where the topology does not say.",
+)
+@click.option(
+    "--memory", type=parameters.size, metavar="SIZE", help="Its memory.  [default: the image's]"
+)
+@click.option(
+    "--event-log",
+    is_flag=True,
+    envvar="XPMEM_EMU_EVENT_LOG",
+    help="Keep its event stream in a file.",
+)
 @GUARD
 @INSECURE
 @pass_session
-def boot(session: Session, where: str, topology: str, image: str, memory: int | None,
-         event_log: bool, keys: Path | None, insecure: bool) -> None:  # fmt: skip
+def boot(
+    session: Session,
+    where: str,
+    topology: str,
+    image: str,
+    memory: int | None,
+    event_log: bool,
+    keys: Path | None,
+    insecure: bool,
+) -> None:
     """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
     from xpmem_emu.kernel.kernel import Kernel
     from xpmem_emu.live.cluster import boot_one
     from xpmem_emu.live.topology import ClusterSpec, read_topology
 
     partitions = read_topology(topology)
-    spec = ClusterSpec(session.cluster, partitions, image, memory, event_log,
-                       keys=_guard(session, keys, insecure), insecure=insecure)  # fmt: skip
+    spec = ClusterSpec(
+        session.cluster,
+        partitions,
+        image,
+        memory,
+        event_log,
+        keys=_guard(session, keys, insecure),
+        insecure=insecure,
+    )
     names = Names(session.cluster, {one.name: one.partid for one in partitions})
     code = boot_one(spec, names.find(where) or where, Kernel)
     if code:

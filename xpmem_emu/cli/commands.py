@@ -33,23 +33,40 @@ def _clusters(_context: click.Context, _option: click.Parameter, begun: str) -> 
 def _common_options(environment: str | None) -> list[click.Parameter]:
     return [
         click.Option(
-            ["--cluster"], metavar="NAME", envvar=environment, expose_value=False,
-            callback=_stores("cluster"), shell_complete=_clusters,
+            ["--cluster"],
+            metavar="NAME",
+            envvar=environment,
+            expose_value=False,
+            callback=_stores("cluster"),
+            shell_complete=_clusters,
             help=f"Which cluster; or set {CLUSTER_VARIABLE}.",
         ),
         click.Option(
-            ["-q", "--quiet", "verbosity"], flag_value=-1, type=int, expose_value=False,
-            default=None, callback=_stores("verbosity"), help="No talk, only data and errors.",
+            ["-q", "--quiet", "verbosity"],
+            flag_value=-1,
+            type=int,
+            expose_value=False,
+            default=None,
+            callback=_stores("verbosity"),
+            help="No talk, only data and errors.",
         ),
         click.Option(
-            ["-v", "--verbose", "verbosity"], flag_value=1, type=int, expose_value=False,
-            default=None, callback=_stores("verbosity"), help="Tell each step.",
+            ["-v", "--verbose", "verbosity"],
+            flag_value=1,
+            type=int,
+            expose_value=False,
+            default=None,
+            callback=_stores("verbosity"),
+            help="Tell each step.",
         ),
         click.Option(
-            ["--debug"], is_flag=True, expose_value=False, callback=_stores("debug"),
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            callback=_stores("debug"),
             help="Show the traceback of an error.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 class Command(click.Command):
@@ -151,8 +168,11 @@ class Root(Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """See click, which would import every command for its help."""
         gists = {name: gist for each in self.sections.values() for name, gist in each.items()}
-        found = [CompletionItem(name, help=gist) for name, gist in sorted(gists.items())
-                 if name.startswith(incomplete)]  # fmt: skip
+        found = [
+            CompletionItem(name, help=gist)
+            for name, gist in sorted(gists.items())
+            if name.startswith(incomplete)
+        ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
 

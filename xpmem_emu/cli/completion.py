@@ -69,7 +69,7 @@ class WholeWords(BashComplete):
 
     def format_completion(self, item: CompletionItem) -> str:
         """See click."""
-        return f"{item.type},{item.value[self._kept:]}"
+        return f"{item.type},{item.value[self._kept :]}"
 
 
 add_completion_class(WholeWords)
@@ -164,10 +164,14 @@ def _rows(session: Session, kind: str, field: str) -> Iterator[tuple[str, str]]:
 
 
 _OBJECTS = {
-    "segids": ("segments", "segid"), "segment names": ("segments", "name"),
-    "handles": ("attachments", "handle"), "apids": ("permits", "apid"),
-    "tasks": ("tasks", "task"), "faults": ("faults", "name"), "files": ("files", "name"),
-}  # fmt: skip
+    "segids": ("segments", "segid"),
+    "segment names": ("segments", "name"),
+    "handles": ("attachments", "handle"),
+    "apids": ("permits", "apid"),
+    "tasks": ("tasks", "task"),
+    "faults": ("faults", "name"),
+    "files": ("files", "name"),
+}
 
 
 def objects(*kinds: str) -> Completer:

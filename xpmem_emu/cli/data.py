@@ -39,8 +39,12 @@ _DOCUMENT_MAX = 16 << 20
 @click.command(cls=Command)
 @MEMORY
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE", help="Begin here.")
-@click.option("--size", type=parameters.size, metavar="SIZE",
-              help="How many bytes.  [default: to the end of what was exported]")
+@click.option(
+    "--size",
+    type=parameters.size,
+    metavar="SIZE",
+    help="How many bytes.  [default: to the end of what was exported]",
+)
 @pass_session
 def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None:
     """Write the bytes of an attachment or a segment to stdout."""
@@ -50,8 +54,12 @@ def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None
 @click.command(cls=Command)
 @click.argument("source", metavar="FROM", shell_complete=completion.memory_or_files)
 @click.argument("target", metavar="TO", shell_complete=completion.memory_or_files)
-@click.option("--size", type=parameters.size, metavar="SIZE",
-              help="At most so many bytes.  [default: all of FROM]")
+@click.option(
+    "--size",
+    type=parameters.size,
+    metavar="SIZE",
+    help="At most so many bytes.  [default: all of FROM]",
+)
 @pass_session
 def cp(session: Session, source: str, target: str, size: int | None) -> None:
     """Copy between memory and a file here, either way; - is stdin or stdout."""
@@ -93,15 +101,17 @@ def _written(target: str) -> Iterator[IO[bytes]]:
 def _restore(session: Session, source: str, memory: Memory, size: int | None) -> int:
     wanted = SIZE_LIMIT if size is None else size
     with (
-        _opened(source) as given, reached(session, memory) as (task, place),
+        _opened(source) as given,
+        reached(session, memory) as (task, place),
         _measured(given, wanted, room(task, place, wanted)) as (file, total),
-    ):  # fmt: skip
+    ):
         free = room(task, place, total)
         if free < total:
             raise CommandFailed(
                 f"{source} has more bytes than the {free} from here on: nothing was written",
-                f"--size {free}, or more memory", number=errno.ENOSPC,
-            )  # fmt: skip
+                f"--size {free}, or more memory",
+                number=errno.ENOSPC,
+            )
         with _counted(session, source, total) as advance:
             return upload(task, place, _limited(file, total), advance)
 
@@ -136,8 +146,9 @@ def _limited(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def _counted(session: Session, label: str, total: int,
-             hidden: bool = False) -> Iterator[Callable[[int], None]]:  # fmt: skip
+def _counted(
+    session: Session, label: str, total: int, hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
     """Progress of a copy; what breaks it off is told with how far it came."""
     done = 0
 
@@ -170,8 +181,10 @@ def load(session: Session, memory: Memory, size: int, style: str, output: Format
     if whole and size > most:
         raise CommandFailed(
             f"{size} bytes are too many for one {'number' if style == 'int' else 'document'}: "
-            f"at most {most}", f"xpmem-emu cp {memory} FILE --size {size}", number=errno.E2BIG,
-        )  # fmt: skip
+            f"at most {most}",
+            f"xpmem-emu cp {memory} FILE --size {size}",
+            number=errno.E2BIG,
+        )
     with reached(session, memory) as (task, place):
         pieces = download(task, place, size)
         if not whole:
@@ -229,12 +242,19 @@ def _unhex(digits: str) -> bytes:
 @MEMORY
 @click.argument("operation", type=click.Choice(_OPERATIONS))
 @click.argument("operand", type=parameters.number, required=False)
-@click.option("--compare", type=parameters.number, metavar="WORD",
-              help="What compare_swap expects to find.")
+@click.option(
+    "--compare", type=parameters.number, metavar="WORD", help="What compare_swap expects to find."
+)
 @output_option
 @pass_session
-def amo(session: Session, memory: Memory, operation: str, operand: int | None,
-        compare: int | None, output: Format) -> None:  # fmt: skip
+def amo(
+    session: Session,
+    memory: Memory,
+    operation: str,
+    operand: int | None,
+    compare: int | None,
+    output: Format,
+) -> None:
     """Atomic operation on an uncached 64-bit word; prints the word before it."""
     if (operand is None) != (operation == "fetch"):
         raise click.UsageError("fetch takes no OPERAND, every other operation takes one.")

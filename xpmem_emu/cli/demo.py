@@ -78,9 +78,11 @@ def _verdict(script: Script, output: Format) -> ExitCode:
     verdict = "invalid" if wrong else "valid"
     if not output.for_people:
         record = {
-            "verdict": verdict, "claims": [asdict(claim) for claim in script.claims],
-            "failed": len(wrong), "took_ns": script.took_ns,
-        }  # fmt: skip
+            "verdict": verdict,
+            "claims": [asdict(claim) for claim in script.claims],
+            "failed": len(wrong),
+            "took_ns": script.took_ns,
+        }
         click.echo(show_record("demo", record, output))
         return exit_code(not wrong)
     for claim in wrong:
@@ -144,8 +146,11 @@ def _share(stage: Stage, path: Path) -> Sharing:
         apid = task.xpmem_get(segid)
         attachments[name] = task, task.xpmem_attach(apid, 0, length, vaddr=place)
     places = [address, *(place for _, place in attachments.values())]
-    stage.claim("every partition has it at another address", len(set(places)) == 3,
-                ", ".join(f"p{i} {place:#x}" for i, place in enumerate(places)))
+    stage.claim(
+        "every partition has it at another address",
+        len(set(places)) == 3,
+        ", ".join(f"p{i} {place:#x}" for i, place in enumerate(places)),
+    )
     return Sharing(path, size, length, exporter, address, segid, attachments)
 
 
@@ -161,14 +166,20 @@ def _read(stage: Stage, sharing: Sharing) -> None:
             left -= min(left, len(piece))
         faults, pages = _faults(stage, name)
         stage.tell(f"{name} has read all of it: {faults} faults brought {pages} pages")
-        stage.claim(f"{name} reads the bytes of the file", digest.hexdigest() == real,
-                    f"sha256 {digest.hexdigest()[:16]}...")
+        stage.claim(
+            f"{name} reads the bytes of the file",
+            digest.hexdigest() == real,
+            f"sha256 {digest.hexdigest()[:16]}...",
+        )
 
 
 def _faults(stage: Stage, name: str) -> tuple[int, int]:
     """Faults of a partition that brought pages, and how many they brought."""
-    ends = [event for event in stage.recorder.named("xpmem:fault_end", name)
-            if event["outcome"] == "installed"]
+    ends = [
+        event
+        for event in stage.recorder.named("xpmem:fault_end", name)
+        if event["outcome"] == "installed"
+    ]
     return len(ends), sum(whole(event, "pages") for event in ends)
 
 
@@ -182,8 +193,9 @@ def _write(stage: Stage, sharing: Sharing) -> None:
         "p0": sharing.exporter.load(sharing.address, len(_GREETING)),
         "p1": other.load(elsewhere, len(_GREETING)),
     }.items():
-        stage.claim(f"{name} sees what p2 stored", seen == _GREETING,
-                    repr(seen.decode(errors="replace")))
+        stage.claim(
+            f"{name} sees what p2 stored", seen == _GREETING, repr(seen.decode(errors="replace"))
+        )
 
 
 def _recall(stage: Stage, sharing: Sharing) -> tuple[int, int]:
@@ -200,9 +212,11 @@ def _recall(stage: Stage, sharing: Sharing) -> tuple[int, int]:
     ended_ns = max([whole(end, "time_ns") for end in ends] or [begun_ns])
     holders = sorted({holder for recall in recalls for holder in _holders(recall)})
     recalled = sum(whole(recall, "pages") for recall in recalls)
-    stage.claim("p1 and p2 were recalled, and p0 waited for both",
-                holders == [1, 2] and recalled == pages and len(ends) == len(recalls),
-                f"{recalled} pages in {format_time(ended_ns - begun_ns)}")
+    stage.claim(
+        "p1 and p2 were recalled, and p0 waited for both",
+        holders == [1, 2] and recalled == pages and len(ends) == len(recalls),
+        f"{recalled} pages in {format_time(ended_ns - begun_ns)}",
+    )
     for name in sharing.attachments:
         _touch_what_is_gone(stage, sharing, name)
     return begun_ns, ended_ns
@@ -227,8 +241,11 @@ def _touch_what_is_gone(stage: Stage, sharing: Sharing, name: str) -> None:
         right = (info.segid, info.page) == (sharing.segid, page) and bool(info.reason)
     stage.claim(f"the next touch of {name} is a SIGBUS that says why", right, found)
     kept = task.load(place, len(_GREETING))
-    stage.claim(f"{name} keeps the first half", kept == _GREETING,
-                f"it still reads {kept.decode(errors='replace')!r}")
+    stage.claim(
+        f"{name} keeps the first half",
+        kept == _GREETING,
+        f"it still reads {kept.decode(errors='replace')!r}",
+    )
 
 
 def _lose_p1(stage: Stage, sharing: Sharing) -> None:
@@ -240,13 +257,19 @@ def _lose_p1(stage: Stage, sharing: Sharing) -> None:
     cluster.crash(stage.cluster, "p1")
     returned = wait_until(lambda: _held_by_p1(stage) == 0, _NOTICE_S)
     stage.tell("p0 noticed" if returned else "p0 did not notice")
-    stage.claim("p0's pins for p1 return, no frame stays in quarantine",
-                held > 0 and returned, f"{held} before, {_held_by_p1(stage)} now")
+    stage.claim(
+        "p0's pins for p1 return, no frame stays in quarantine",
+        held > 0 and returned,
+        f"{held} before, {_held_by_p1(stage)} now",
+    )
     task, place = sharing.attachments["p2"]
     task.store(place, _GREETING.upper())
     seen = sharing.exporter.load(sharing.address, len(_GREETING))
-    stage.claim("p2 and p0 go on", seen == _GREETING.upper() == task.load(place, len(seen)),
-                f"p2 stores and p0 reads {seen.decode(errors='replace')!r}")
+    stage.claim(
+        "p2 and p0 go on",
+        seen == _GREETING.upper() == task.load(place, len(seen)),
+        f"p2 stores and p0 reads {seen.decode(errors='replace')!r}",
+    )
 
 
 def _held_by_p1(stage: Stage) -> int:
@@ -261,21 +284,24 @@ def _summary(stage: Stage) -> str:
     rows = []
     for name, partition in stage.partitions.items():
         faults, pages = _faults(stage, name)
-        rows.append({
-            "partition": name,
-            "faults": faults,
-            "pages_per_fault": round(pages / faults) if faults else None,
-            "recalls": len(stage.recorder.named("xpmem:recall_end", name)),
-            "messages_sent": len(stage.recorder.named("xpc:send", name)),
-            "pins_now": "dead" if name == "p1" else partition.status()["pinned_pages"],
-        })
+        rows.append(
+            {
+                "partition": name,
+                "faults": faults,
+                "pages_per_fault": round(pages / faults) if faults else None,
+                "recalls": len(stage.recorder.named("xpmem:recall_end", name)),
+                "messages_sent": len(stage.recorder.named("xpc:send", name)),
+                "pins_now": "dead" if name == "p1" else partition.status()["pinned_pages"],
+            }
+        )
     return grid(rows, list(rows[0]))
 
 
 def _diagram(stage: Stage, begun_ns: int, ended_ns: int) -> str:
     """The messages of the recall, with what each importer dropped."""
     things: list[Arrow | Note] = [
-        arrow for arrow in arrows(stage.recorder.events, _RECALL_KINDS)
+        arrow
+        for arrow in arrows(stage.recorder.events, _RECALL_KINDS)
         if begun_ns <= arrow.sent_ns <= ended_ns
     ]
     things += [

@@ -56,10 +56,15 @@ def arrows(events: Iterable[Row], kinds: Sequence[str]) -> list[Arrow]:
             key = _key(event, event["peer"], event["partid"])
             received.setdefault(key, whole(event, "time_ns"))
     found = [
-        Arrow(whole(event, "time_ns"), whole(event, "partid"), whole(event, "peer"),
-              f"{event['kind']} {event['number']}", received.get(key))
+        Arrow(
+            whole(event, "time_ns"),
+            whole(event, "partid"),
+            whole(event, "peer"),
+            f"{event['kind']} {event['number']}",
+            received.get(key),
+        )
         for key, event in sent.items()
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda arrow: arrow.sent_ns)
 
 
@@ -101,7 +106,9 @@ def _arrow(lanes: list[str], arrow: Arrow) -> str:
     label = f" {arrow.label} "
     middle = (left + right - len(label)) // 2 + 1
     lanes[middle : middle + len(label)] = label
-    travelled = "lost" if arrow.received_ns is None else (
-        f"+{format_time(max(0, arrow.received_ns - arrow.sent_ns))}"
+    travelled = (
+        "lost"
+        if arrow.received_ns is None
+        else (f"+{format_time(max(0, arrow.received_ns - arrow.sent_ns))}")
     )
     return "".join(lanes).rstrip() + f"  {travelled}"

@@ -58,10 +58,12 @@ class Recorder:
         """The events of one name, of one partition or of all, since a time."""
         self.catch_up()
         return [
-            event for event in self.events
-            if event["event"] == name and partition in ("", event["partition"])
+            event
+            for event in self.events
+            if event["event"] == name
+            and partition in ("", event["partition"])
             and whole(event, "time_ns") >= after_ns
-        ]  # fmt: skip
+        ]
 
     def close(self) -> None:
         """Close the files."""
@@ -103,8 +105,9 @@ class Script:
 
     def tell(self, text: str) -> None:
         """Says what happens, with the time since the beginning."""
-        self.console.print(f"[dim]{self.took_ns / SECOND:6.2f} s[/dim]  {escape(text)}",
-                           soft_wrap=True)  # fmt: skip
+        self.console.print(
+            f"[dim]{self.took_ns / SECOND:6.2f} s[/dim]  {escape(text)}", soft_wrap=True
+        )
 
     def claim(self, text: str, holds: bool, found: str) -> None:
         """Says what was found, and keeps it for the verdict."""
@@ -166,9 +169,7 @@ def staged(emulator: Emulator, script: Script, count: int, memory: int) -> Itera
     try:
         cluster.up(spec, lambda _done, _all, what: script.tell(what))
         with ExitStack() as stack:
-            partitions = {
-                each: stack.enter_context(emulator.connect(each, name)) for each in names
-            }
+            partitions = {each: stack.enter_context(emulator.connect(each, name)) for each in names}
             recorder = Recorder(run_folder(name), names)
             stack.callback(recorder.close)
             yield Stage(script, name, partitions, recorder)
@@ -185,5 +186,6 @@ def _require_room(cluster: str, needed: int) -> None:
     if needed > free:
         raise CommandFailed(
             f"the partitions need {format_size(needed)} in {folder}, {free >> 20}M are free",
-            "a smaller FILE, a larger tmpfs, or XPMEM_EMU_ARENAS", number=errno.ENOSPC,
-        )  # fmt: skip
+            "a smaller FILE, a larger tmpfs, or XPMEM_EMU_ARENAS",
+            number=errno.ENOSPC,
+        )

@@ -56,8 +56,12 @@ def _python(_session: Session) -> Iterator[Finding]:
 
 
 def _zeromq(_session: Session) -> Iterator[Finding]:
-    yield _judged("zeromq", zmq.has("ipc"), f"{zmq.zmq_version()}, pyzmq {zmq.__version__}",
-                  "install a libzmq with the ipc transport: pip install --force pyzmq")  # fmt: skip
+    yield _judged(
+        "zeromq",
+        zmq.has("ipc"),
+        f"{zmq.zmq_version()}, pyzmq {zmq.__version__}",
+        "install a libzmq with the ipc transport: pip install --force pyzmq",
+    )
 
 
 def _keys(_session: Session) -> Iterator[Finding]:
@@ -81,15 +85,25 @@ def _keys(_session: Session) -> Iterator[Finding]:
 def _arenas(session: Session) -> Iterator[Finding]:
     folder, free = arena_room(session.cluster)
     writable = os.access(folder, os.W_OK)
-    yield _judged("arena folder", writable, f"{folder} is {'' if writable else 'not '}writable",
-                  "set XPMEM_EMU_ARENAS to a folder of yours in a tmpfs")  # fmt: skip
+    yield _judged(
+        "arena folder",
+        writable,
+        f"{folder} is {'' if writable else 'not '}writable",
+        "set XPMEM_EMU_ARENAS to a folder of yours in a tmpfs",
+    )
     needed = _DEFAULT_PARTITIONS * Image().memory.size
-    detail = (f"{_mebibytes(free)} free, {_DEFAULT_PARTITIONS} partitions of the default image "
-              f"take {_mebibytes(needed)}")  # fmt: skip
+    detail = (
+        f"{_mebibytes(free)} free, {_DEFAULT_PARTITIONS} partitions of the default image "
+        f"take {_mebibytes(needed)}"
+    )
     fits = free // _DEFAULT_PARTITIONS >> 20
     smaller = f"xpmem-emu up --memory {fits}M, " if fits else ""
-    yield _judged("arena space", free >= needed, detail,
-                  f"{smaller}a larger tmpfs (docker: --shm-size 1g), or XPMEM_EMU_ARENAS")
+    yield _judged(
+        "arena space",
+        free >= needed,
+        detail,
+        f"{smaller}a larger tmpfs (docker: --shm-size 1g), or XPMEM_EMU_ARENAS",
+    )
 
 
 def _mebibytes(count: int) -> str:
@@ -98,9 +112,12 @@ def _mebibytes(count: int) -> str:
 
 def _socket_paths(session: Session) -> Iterator[Finding]:
     length = len(os.fsencode(run_folder(session.cluster) / _LONGEST_SOCKET))
-    yield _judged("socket paths", length <= SOCKET_PATH_MAX,
-                  f"up to {length} bytes, the system takes {SOCKET_PATH_MAX}",
-                  "a shorter --cluster name, or XDG_RUNTIME_DIR=/tmp/x")  # fmt: skip
+    yield _judged(
+        "socket paths",
+        length <= SOCKET_PATH_MAX,
+        f"up to {length} bytes, the system takes {SOCKET_PATH_MAX}",
+        "a shorter --cluster name, or XDG_RUNTIME_DIR=/tmp/x",
+    )
 
 
 def _leftovers(session: Session) -> Iterator[Finding]:
@@ -114,25 +131,38 @@ def _leftovers(session: Session) -> Iterator[Finding]:
             alive = False
         strays = strays_of(name)
         if strays or not alive:
-            yield Finding("leftovers", Health.NOTE, f"cluster {name} is not running whole; "
-                          f"stray processes: {listed(strays) or 'none'}",
-                          f"xpmem-emu down --cluster {name}")  # fmt: skip
+            yield Finding(
+                "leftovers",
+                Health.NOTE,
+                f"cluster {name} is not running whole; stray processes: {listed(strays) or 'none'}",
+                f"xpmem-emu down --cluster {name}",
+            )
 
 
 def _names(session: Session) -> Iterator[Finding]:
     """Files that a cleaner took the names of while partitions live."""
     missing = missing_files(session.cluster)
-    detail = (f"no such file: {', '.join(map(str, missing))}; their partitions live, "
-              "memory goes on, and here they still find each other, but no other container does")
-    yield _judged("names of files", not missing, detail if missing else "all there",
-                  "xpmem-emu down, then xpmem-emu up; against cleaners: loginctl enable-linger, or "
-                  "another XPMEM_EMU_ARENAS")  # fmt: skip
+    detail = (
+        f"no such file: {', '.join(map(str, missing))}; their partitions live, "
+        "memory goes on, and here they still find each other, but no other container does"
+    )
+    yield _judged(
+        "names of files",
+        not missing,
+        detail if missing else "all there",
+        "xpmem-emu down, then xpmem-emu up; against cleaners: loginctl enable-linger, or "
+        "another XPMEM_EMU_ARENAS",
+    )
 
 
 def _memory(_session: Session) -> Iterator[Finding]:
     free = psutil.virtual_memory().available
-    yield _judged("memory", free > 1 << 30, f"{_mebibytes(free)} available",
-                  "close something, or use fewer or smaller partitions")  # fmt: skip
+    yield _judged(
+        "memory",
+        free > 1 << 30,
+        f"{_mebibytes(free)} available",
+        "close something, or use fewer or smaller partitions",
+    )
 
 
 def _partitions(session: Session) -> Iterator[Finding]:
@@ -141,19 +171,28 @@ def _partitions(session: Session) -> Iterator[Finding]:
     try:
         answers = status(session.cluster)
     except KernelError:
-        yield Finding("partitions", Health.NOTE, f"cluster {session.cluster} is not running",
-                      "xpmem-emu up")  # fmt: skip
+        yield Finding(
+            "partitions", Health.NOTE, f"cluster {session.cluster} is not running", "xpmem-emu up"
+        )
         return
     for name, answer in answers.items():
         error = answer.get("error")
-        yield _judged(f"partition {name}", error is None, str(error or "answers"),
-                      f"xpmem-emu logs {name}")  # fmt: skip
+        yield _judged(
+            f"partition {name}", error is None, str(error or "answers"), f"xpmem-emu logs {name}"
+        )
 
 
 CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
-    _python, _zeromq, _keys, _memory, _arenas, _socket_paths, _leftovers, _names,
+    _python,
+    _zeromq,
+    _keys,
+    _memory,
+    _arenas,
+    _socket_paths,
+    _leftovers,
+    _names,
     _partitions,
-)  # fmt: skip
+)
 
 
 @click.command(cls=Command)

@@ -102,12 +102,22 @@ def recent(session: Session, where: Sequence[str]) -> list[Row]:
 @click.command(cls=Command)
 @click.option("-f", "--follow", is_flag=True, help="What happens from now on, until Ctrl-C.")
 @ON_SEVERAL
-@click.option("--match", "patterns", multiple=True, metavar="PATTERN",
-              help="Only events of this name, as in 'xpmem:*'; may be repeated.")
+@click.option(
+    "--match",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only events of this name, as in 'xpmem:*'; may be repeated.",
+)
 @output_option
 @pass_session
-def events(session: Session, follow: bool, where: tuple[str, ...] | None,
-           patterns: tuple[str, ...], output: Format) -> None:  # fmt: skip
+def events(
+    session: Session,
+    follow: bool,
+    where: tuple[str, ...] | None,
+    patterns: tuple[str, ...],
+    output: Format,
+) -> None:
     """Show the event streams of the partitions as one: what they remember, or as it happens."""
     names = session.partitions(where or ())
     if follow:

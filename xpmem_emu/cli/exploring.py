@@ -55,26 +55,47 @@ class Report:
     @property
     def verdict(self) -> str:
         """The verdict in a word."""
-        words = {ExitCode.DONE: "valid", ExitCode.FAILED: "invalid",
-                 ExitCode.HARNESS: "harness error"}  # fmt: skip
+        words = {
+            ExitCode.DONE: "valid",
+            ExitCode.FAILED: "invalid",
+            ExitCode.HARNESS: "harness error",
+        }
         return words.get(self.code, "unknown")
 
 
 @click.command("explore", cls=Command)
 @click.argument("story", type=click.Choice([*WORLDS, _ALL]), metavar="STORY")
-@click.option("--deviations", type=click.IntRange(0, DEPTH_MAX), default=2, show_default=True,
-              help="At most so many in one schedule.")  # fmt: skip
+@click.option(
+    "--deviations",
+    type=click.IntRange(0, DEPTH_MAX),
+    default=2,
+    show_default=True,
+    help="At most so many in one schedule.",
+)
 @JOBS
-@click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
-              help="Break the protocol on purpose, to see it caught.")  # fmt: skip
+@click.option(
+    "--mutant",
+    default="",
+    type=click.Choice(["", *MUTANTS]),
+    help="Break the protocol on purpose, to see it caught.",
+)
 @click.option("--replay", metavar="LINE", help="Only the schedule of this line, told in full.")
-@click.option("--limit", type=click.FloatRange(0), metavar="SECONDS",
-              help="Stop a world after this time; its verdict is unknown then.")  # fmt: skip
+@click.option(
+    "--limit",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Stop a world after this time; its verdict is unknown then.",
+)
 @output_option
 def explore_worlds(
-    story: str, deviations: int, jobs: int, mutant: str, replay: str | None, limit: float | None,
+    story: str,
+    deviations: int,
+    jobs: int,
+    mutant: str,
+    replay: str | None,
+    limit: float | None,
     output: Format,
-) -> ExitCode:  # fmt: skip
+) -> ExitCode:
     """Run every schedule of a small world that deviates from the default order at most K times.
 
     STORY is a world, or `all` of them. A deviation is another thread or message first, a message
@@ -123,26 +144,39 @@ def _explore(
     if report.explored.complete and report.explored.deviations == deviations:
         report.cause = ExitCode.DONE
     report.seconds = time.monotonic() - begun
-    report.stories = [(each, retell(world, each.line, mutant))
-                      for each in report.explored.violations]  # fmt: skip
+    report.stories = [
+        (each, retell(world, each.line, mutant)) for each in report.explored.violations
+    ]
     return report
 
 
 def _watched(name: str, steps: Iterable[tuple[Explored, int, int]]) -> Iterator[Explored]:
     """With a progress bar, or lines: of the first deviations, how many were gone into."""
     tell = of_pieces(say)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("{task.fields[schedules]:,} schedules"), TimeElapsedColumn())  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), disable=not on_terminal(),
-                  transient=True) as progress:  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[schedules]:,} schedules"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not on_terminal(), transient=True
+    ) as progress:
         bar = progress.add_task(name, schedules=0)
         for explored, done, total in steps:
-            progress.update(bar, description=f"{name}, {explored.deviations} deviations",
-                            completed=done, total=total,
-                            schedules=explored.tally.total)  # fmt: skip
+            progress.update(
+                bar,
+                description=f"{name}, {explored.deviations} deviations",
+                completed=done,
+                total=total,
+                schedules=explored.tally.total,
+            )
             if not on_terminal():
-                tell(f"{name}, {explored.deviations} deviations: {done} of {total} gone into, "
-                     f"{explored.tally.total:,} schedules")  # fmt: skip
+                tell(
+                    f"{name}, {explored.deviations} deviations: {done} of {total} gone into, "
+                    f"{explored.tally.total:,} schedules"
+                )
             yield explored
 
 
@@ -172,8 +206,11 @@ def _tell(report: Report, mutant: str) -> None:
         click.echo(f"  {len(explored.endless)} schedules do not end")
         click.echo(f"    replay: {_command(report.world.name, endless.line, mutant)}")
     for error in tally.errors[:1]:
-        click.echo(f"the simulator failed in {_command(report.world.name, error.line, mutant)}\n"
-                   f"{error.text}", err=True)  # fmt: skip
+        click.echo(
+            f"the simulator failed in {_command(report.world.name, error.line, mutant)}\n"
+            f"{error.text}",
+            err=True,
+        )
     if not explored.complete:
         click.echo(f"  not all with {explored.deviations} deviations were run")
     click.echo(f"  verdict: {report.verdict}")
@@ -192,18 +229,27 @@ def _row(report: Report) -> dict[str, object]:
     explored, tally = report.explored, report.explored.tally
     depths = explored.deviations + 1
     return {
-        "world": report.world.name, "gist": report.world.gist, "verdict": report.verdict,
-        "deviations": explored.deviations, "complete": explored.complete,
-        "schedules": tally.schedules[:depths], "cut": tally.cut[:depths],
-        "states": explored.states, "seconds": round(report.seconds, 1),
+        "world": report.world.name,
+        "gist": report.world.gist,
+        "verdict": report.verdict,
+        "deviations": explored.deviations,
+        "complete": explored.complete,
+        "schedules": tally.schedules[:depths],
+        "cut": tally.cut[:depths],
+        "states": explored.states,
+        "seconds": round(report.seconds, 1),
         "violations": [
-            {"invariant": found.invariant, "text": found.text, "replay": found.line,
-             "deviations": story.deviations}
+            {
+                "invariant": found.invariant,
+                "text": found.text,
+                "replay": found.line,
+                "deviations": story.deviations,
+            }
             for found, story in report.stories
         ],
         "endless": [each.line for each in explored.endless],
         "errors": [each.text for each in tally.errors],
-    }  # fmt: skip
+    }
 
 
 # -- one schedule ----------------------------------------------------------------------------
@@ -218,16 +264,29 @@ def _replay(name: str, line: str, mutant: str, output: Format) -> ExitCode:
         raise click.UsageError(str(error)) from None
     if story.missed:
         points = ", ".join(map(str, story.missed))
-        raise CommandFailed(f"the line does not fit {name}: no such choice at point {points}",
-                            f"xpmem-emu sim explore {name}", ExitCode.USAGE)  # fmt: skip
+        raise CommandFailed(
+            f"the line does not fit {name}: no such choice at point {points}",
+            f"xpmem-emu sim explore {name}",
+            ExitCode.USAGE,
+        )
     code = ExitCode.FAILED if story.violations else ExitCode.DONE
     if story.endless:
         code = ExitCode.UNKNOWN
     if not output.for_people:
-        click.echo(show_record("schedule", {
-            "world": name, "replay": line, "deviations": story.deviations,
-            "events": story.told, "violations": story.violations, "hash": story.digest,
-        }, output))  # fmt: skip
+        click.echo(
+            show_record(
+                "schedule",
+                {
+                    "world": name,
+                    "replay": line,
+                    "deviations": story.deviations,
+                    "events": story.told,
+                    "violations": story.violations,
+                    "hash": story.digest,
+                },
+                output,
+            )
+        )
         return code
     for event in story.told:
         click.echo(event)

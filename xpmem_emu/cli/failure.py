@@ -87,9 +87,7 @@ _UNANSWERED = {errno.ETIMEDOUT, errno.ECONNRESET}
 """Asked, and no answer: it may have happened or not."""
 
 
-def explain(
-    error: BaseException, command: str, said: Callable[[str], str] = str
-) -> Failure:
+def explain(error: BaseException, command: str, said: Callable[[str], str] = str) -> Failure:
     """What to tell about `error`, which ended `command`. `said` turns what partitions say, who know
     each other by numbers, into what people call them."""
     if isinstance(error, click.ClickException):
@@ -131,9 +129,7 @@ def _system(error: OSError, command: str) -> Failure:
     why = error.strerror or str(error)
     if error.filename:
         why = f"{os.fspath(error.filename)!s}: {why}"
-    return Failure(
-        ExitCode.FAILED, _what(command, number), why, _FILE_REMEDIES.get(number, "")
-    )
+    return Failure(ExitCode.FAILED, _what(command, number), why, _FILE_REMEDIES.get(number, ""))
 
 
 def _signal_remedy(info: SignalInfo) -> str:
@@ -142,9 +138,13 @@ def _signal_remedy(info: SignalInfo) -> str:
     return "`xpmem-emu pagetable HANDLE` shows what is mapped there"
 
 
-def guard(work: Callable[[], object], command: Callable[[], str], debug: Callable[[], bool],
-          said: Callable[[str], str] = str,
-          typeable: Callable[[str], str] = str) -> int:  # fmt: skip
+def guard(
+    work: Callable[[], object],
+    command: Callable[[], str],
+    debug: Callable[[], bool],
+    said: Callable[[str], str] = str,
+    typeable: Callable[[str], str] = str,
+) -> int:
     """Runs `work`; whatever it raises becomes a line on stderr and the exit code returned. `said`:
     see `explain`; `typeable` makes a remedy one that works as it stands."""
     try:
@@ -164,9 +164,7 @@ def guard(work: Callable[[], object], command: Callable[[], str], debug: Callabl
         if debug():
             traceback.print_exc()
         lost = _stdout_error()
-        failure = (
-            _unwritten(lost, command()) if error is lost else explain(error, command(), said)
-        )
+        failure = _unwritten(lost, command()) if error is lost else explain(error, command(), said)
         print(replace(failure, remedy=typeable(failure.remedy)), file=sys.stderr)
         return failure.code
     if lost := _stdout_error():  # the command took it for an error of its own
@@ -184,9 +182,12 @@ def _stdout_error() -> OSError | None:
 
 def _unwritten(lost: OSError, command: str) -> Failure:
     number = lost.errno or 0
-    return Failure(ExitCode.HARNESS, _what(command, number),
-                   f"the result could not be written to stdout: {lost.strerror}",
-                   _FILE_REMEDIES.get(number, ""))  # fmt: skip
+    return Failure(
+        ExitCode.HARNESS,
+        _what(command, number),
+        f"the result could not be written to stdout: {lost.strerror}",
+        _FILE_REMEDIES.get(number, ""),
+    )
 
 
 def _abandon_stdout() -> None:

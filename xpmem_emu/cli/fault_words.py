@@ -19,14 +19,17 @@ _OF_PARTITIONS = ("clock", "throttle", "stall", "poison", "strain")
 _MEMBERSHIPS = {kind.value: gist for kind, gist in MEMBERSHIPS.items()}
 _VERDICTS = {verdict.value: each.gist for verdict, each in SIGNATURES.items()}
 _VALUES = {
-    "--match": ["sender=", "receiver=", "number=", "nth=", "segid=",
-                *(f"type={name}" for name in MESSAGE_NAMES)],
+    "--match": [
+        "sender=",
+        "receiver=",
+        "number=",
+        "nth=",
+        "segid=",
+        *(f"type={name}" for name in MESSAGE_NAMES),
+    ],
     "--distribution": [each.value for each in Distribution],
-}  # fmt: skip
-_THIRD = {
-    "clock": [each.value for each in ClockTrouble],
-    "strain": [each.value for each in Bound],
 }
+_THIRD = {"clock": [each.value for each in ClockTrouble], "strain": [each.value for each in Bound]}
 
 
 def next_words(done: Sequence[str], partitions: Iterable[str]) -> Words:
@@ -38,8 +41,7 @@ def next_words(done: Sequence[str], partitions: Iterable[str]) -> Words:
         return ["link", *_VERDICTS.items(), *_MEMBERSHIPS.items(), *_OF_PARTITIONS]
     match words:
         case ["link"]:
-            return [f"{one}->{other}" for one in partitions for other in partitions
-                    if one != other]  # fmt: skip
+            return [f"{one}->{other}" for one in partitions for other in partitions if one != other]
         case ["link", _]:
             return list(_VERDICTS.items())
         case [head] if head in _OF_PARTITIONS or head in _MEMBERSHIPS:

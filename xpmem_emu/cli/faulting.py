@@ -21,6 +21,7 @@ from xpmem_emu.fabric.grammar import format_fault, parse_fault, renamed, stem
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition
 
+
 def read(session: Session, text: str) -> Fault:
     """The fault that was typed. Raises click's UsageError, CommandFailed for a partition that the
     cluster has not."""
@@ -47,13 +48,15 @@ def put_up(session: Session, fault: Fault, seed: int | None) -> Row:
                 with suppress(OSError):
                     partition.fault_remove(fault.name)
             raise
-    return {"name": fault.name, "fault": format_fault(fault, session.names.called),
-            "on": list(partitions), "seed": chosen}  # fmt: skip
+    return {
+        "name": fault.name,
+        "fault": format_fault(fault, session.names.called),
+        "on": list(partitions),
+        "seed": chosen,
+    }
 
 
-def _reached(
-    session: Session, fault: Fault, stack: ExitStack
-) -> Iterator[tuple[str, "Partition"]]:
+def _reached(session: Session, fault: Fault, stack: ExitStack) -> Iterator[tuple[str, "Partition"]]:
     """The partitions that must know of `fault`, connected: those that it names, or all that
     answer. Raises OSError for one named and silent."""
     wanted = concerns(fault)

@@ -27,21 +27,32 @@ def fill(page: str) -> str:
 
 def _tables() -> dict[str, str]:
     return {
-        "verdicts": _table(("form", "does"), [
-            (f"`{form}`", signature.gist)
-            for verdict, signature in SIGNATURES.items()
-            for form in [_form(verdict.value, signature.position, signature.options)]
-        ]),
-        "memberships": _table(("kind", "who still reaches whom"), [
-            (f"`{kind.value}`", gist) for kind, gist in MEMBERSHIPS.items()
-        ]),
+        "verdicts": _table(
+            ("form", "does"),
+            [
+                (f"`{form}`", signature.gist)
+                for verdict, signature in SIGNATURES.items()
+                for form in [_form(verdict.value, signature.position, signature.options)]
+            ],
+        ),
+        "memberships": _table(
+            ("kind", "who still reaches whom"),
+            [(f"`{kind.value}`", gist) for kind, gist in MEMBERSHIPS.items()],
+        ),
         "others": _table(("form", "does"), [(f"`{k}`", v) for k, v in OTHER_GISTS.items()]),
-        "failpoints": _table(("point", "context", "fails with", "what happens there"), [
-            (f"`{point.name}`", point.context.value,
-             errno_name(point.errno) if point.errno else "-", point.gist)
-            for point in POINTS.values()
-        ]),
-    }  # fmt: skip
+        "failpoints": _table(
+            ("point", "context", "fails with", "what happens there"),
+            [
+                (
+                    f"`{point.name}`",
+                    point.context.value,
+                    errno_name(point.errno) if point.errno else "-",
+                    point.gist,
+                )
+                for point in POINTS.values()
+            ],
+        ),
+    }
 
 
 def _form(verdict: str, position: str, options: tuple[str, ...]) -> str:
@@ -52,9 +63,7 @@ def _form(verdict: str, position: str, options: tuple[str, ...]) -> str:
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join(
-        "|" + "|".join(_cell(text) for text in line) + "|" for line in lines
-    )
+    return "\n".join("|" + "|".join(_cell(text) for text in line) + "|" for line in lines)
 
 
 def _cell(text: str) -> str:

@@ -1,5 +1,4 @@
-"""Ctrl-C and SIGTERM, as commands that have to clean up or to tell something at their end see them.
-"""
+"""Ctrl-C and SIGTERM, as commands that have to clean up or tell something at their end see them."""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -17,27 +17,44 @@ from xpmem_emu.sim.streams import Ending, judge
 
 
 @click.command("judge", cls=Command)
-@click.argument("files", nargs=-1, required=True, metavar="FILE...",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--image", default="laptop", show_default=True,
-              shell_complete=completion.shipped("images"),
-              help="What the partitions were booted with: its deadlines are the bounds.")
-@click.option("--at-rest", is_flag=True,
-              help="The streams end healed and idle: then that is judged too.")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--image",
+    default="laptop",
+    show_default=True,
+    shell_complete=completion.shipped("images"),
+    help="What the partitions were booted with: its deadlines are the bounds.",
+)
+@click.option(
+    "--at-rest", is_flag=True, help="The streams end healed and idle: then that is judged too."
+)
 @output_option
-def judge_streams(
-    files: tuple[Path, ...], image: str, at_rest: bool, output: Format
-) -> ExitCode:
+def judge_streams(files: tuple[Path, ...], image: str, at_rest: bool, output: Format) -> ExitCode:
     """Judge the event streams that partitions wrote to files."""
     verdict = judge(files, load_image(image), Ending.AT_REST if at_rest else Ending.CUT)
     valid = not verdict.violations
     word = "valid" if valid else "invalid"
     if not output.for_people:
-        click.echo(show_record("judgement", {
-            "verdict": word, "violations": [str(each) for each in verdict.violations],
-            "events": verdict.events, "boots": verdict.boots, "judged": verdict.judged,
-            "not_judged": verdict.unjudged,
-        }, output))  # fmt: skip
+        click.echo(
+            show_record(
+                "judgement",
+                {
+                    "verdict": word,
+                    "violations": [str(each) for each in verdict.violations],
+                    "events": verdict.events,
+                    "boots": verdict.boots,
+                    "judged": verdict.judged,
+                    "not_judged": verdict.unjudged,
+                },
+                output,
+            )
+        )
         return exit_code(valid)
     for violation in verdict.violations:
         click.echo(str(violation))

@@ -21,10 +21,22 @@ if TYPE_CHECKING:
 
 _NARROW = ("name", "is", "partid", "uid", "gids", "may", "state", "private")
 
-_UID = click.option("--uid", type=parameters.uid, default="0", metavar="UID", show_default=True,
-                    help="The uid that the client's simulated tasks run as.")  # fmt: skip
-_GIDS = click.option("--gid", "gids", type=parameters.uid, multiple=True, metavar="GID",
-                     help="A group of its tasks; may be given again.")  # fmt: skip
+_UID = click.option(
+    "--uid",
+    type=parameters.uid,
+    default="0",
+    metavar="UID",
+    show_default=True,
+    help="The uid that the client's simulated tasks run as.",
+)
+_GIDS = click.option(
+    "--gid",
+    "gids",
+    type=parameters.uid,
+    multiple=True,
+    metavar="GID",
+    help="A group of its tasks; may be given again.",
+)
 
 
 @click.group(cls=Group)
@@ -34,17 +46,38 @@ def keys() -> None:
 
 @keys.command()
 @KEYS
-@click.option("--topology", required=True, metavar="NAME|FILE",
-              shell_complete=completion.shipped("topologies"),
-              help="Each of its partitions gets a key.")
-@click.option("--client", "clients", multiple=True, default=("operator",), show_default=True,
-              metavar="NAME", help="A client that may do everything; may be given again.")
-@click.option("--split", type=click.Path(path_type=Path), metavar="DIR",
-              help="Move each partition's private half to DIR/NAME, to be shown to it alone.")
+@click.option(
+    "--topology",
+    required=True,
+    metavar="NAME|FILE",
+    shell_complete=completion.shipped("topologies"),
+    help="Each of its partitions gets a key.",
+)
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    default=("operator",),
+    show_default=True,
+    metavar="NAME",
+    help="A client that may do everything; may be given again.",
+)
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Move each partition's private half to DIR/NAME, to be shown to it alone.",
+)
 @list_options
 @pass_session
-def init(session: Session, folder: Path, topology: str, clients: tuple[str, ...],
-         split: Path | None, output: Listing) -> None:  # fmt: skip
+def init(
+    session: Session,
+    folder: Path,
+    topology: str,
+    clients: tuple[str, ...],
+    split: Path | None,
+    output: Listing,
+) -> None:
     """Make every key that a topology needs and that is not there yet; safe to repeat."""
     from xpmem_emu.live.topology import read_topology
 
@@ -56,8 +89,9 @@ def init(session: Session, folder: Path, topology: str, clients: tuple[str, ...]
     _show(session, KeyFolder(folder), output)
 
 
-def _wanted(partitions: "tuple[PartitionSpec, ...]",
-            clients: tuple[str, ...]) -> dict[str, Peer | Client]:  # fmt: skip
+def _wanted(
+    partitions: "tuple[PartitionSpec, ...]", clients: tuple[str, ...]
+) -> dict[str, Peer | Client]:
     wanted: dict[str, Peer | Client] = {one.name: Peer(one.partid) for one in partitions}
     operator = Client(0, [], Capability.OPERATE)
     for name in clients:
@@ -70,17 +104,34 @@ def _wanted(partitions: "tuple[PartitionSpec, ...]",
 @keys.command()
 @click.argument("name")
 @KEYS
-@click.option("--partition", "partid", type=parameters.partid, metavar="P",
-              help="It is the key of this partition, p3 or 3, not of a client.")
+@click.option(
+    "--partition",
+    "partid",
+    type=parameters.partid,
+    metavar="P",
+    help="It is the key of this partition, p3 or 3, not of a client.",
+)
 @_UID
 @_GIDS
-@click.option("--capability", type=click.Choice([one.value for one in Capability]),
-              default=Capability.USE.value, show_default=True,
-              help="What a client may do: look; spawn and use tasks; break things too.")
+@click.option(
+    "--capability",
+    type=click.Choice([one.value for one in Capability]),
+    default=Capability.USE.value,
+    show_default=True,
+    help="What a client may do: look; spawn and use tasks; break things too.",
+)
 @list_options
 @pass_session
-def new(session: Session, name: str, folder: Path, partid: int | None, uid: int,
-        gids: tuple[int, ...], capability: str, output: Listing) -> None:  # fmt: skip
+def new(
+    session: Session,
+    name: str,
+    folder: Path,
+    partid: int | None,
+    uid: int,
+    gids: tuple[int, ...],
+    capability: str,
+    output: Listing,
+) -> None:
     """Make the key NAME of a client, or of a partition, and let it in."""
     client = Client(uid, list(gids), Capability(capability))
     role = client if partid is None else Peer(partid)
@@ -117,8 +168,13 @@ def _show(session: Session, folder: KeyFolder, output: Listing) -> None:
 
 def _row(key: Key, state: str, here: bool) -> Row:
     private = "here" if here else "-"
-    row: dict[str, object] = {"name": key.name, "is": "peer", "state": state, "private": private,
-                              "public": key.public}  # fmt: skip
+    row: dict[str, object] = {
+        "name": key.name,
+        "is": "peer",
+        "state": state,
+        "private": private,
+        "public": key.public,
+    }
     match key.role:
         case Peer(partid=partid):
             return row | {"partid": partid}

@@ -22,20 +22,41 @@ from xpmem_emu.sim.mutants import MUTANTS
 
 @click.command("mutants", cls=Command)
 @click.argument("scenario", default="", shell_complete=completion.swarms)
-@click.option("--starts", type=click.IntRange(1, 1000), default=3, show_default=True,
-              help="How many times each mutant is hunted.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True,
-              help="Seeds in which a mutant must be caught.")  # fmt: skip
-@click.option("--explore", "deviations", type=click.IntRange(-1, 2), default=2, show_default=True,
-              metavar="K", help="Explore the small worlds up to so many deviations; -1: do not.",
-              )  # fmt: skip
+@click.option(
+    "--starts",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="How many times each mutant is hunted.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Seeds in which a mutant must be caught.",
+)
+@click.option(
+    "--explore",
+    "deviations",
+    type=click.IntRange(-1, 2),
+    default=2,
+    show_default=True,
+    metavar="K",
+    help="Explore the small worlds up to so many deviations; -1: do not.",
+)
 @JOBS
 @click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), help="Only this mutant.")
 @output_option
 def kill_mutants(
-    scenario: str, starts: int, limit: int, deviations: int, jobs: int, only: tuple[str, ...],
+    scenario: str,
+    starts: int,
+    limit: int,
+    deviations: int,
+    jobs: int,
+    only: tuple[str, ...],
     output: Format,
-) -> ExitCode:  # fmt: skip
+) -> ExitCode:
     """Break the protocol in every known way; each mutant must be caught.
 
     SCENARIO is the swarm of worlds; without one each mutant is hunted in the one that it names.
@@ -59,10 +80,17 @@ def kill_mutants(
         interrupted = True
     survivors = [kill.mutant for kill in kills if not kill.killed]
     if not output.for_people:
-        click.echo(show_record("mutants", {
-            "mutants": [_row(kill) for kill in kills], "survivors": survivors,
-            "interrupted": interrupted,
-        }, output))  # fmt: skip
+        click.echo(
+            show_record(
+                "mutants",
+                {
+                    "mutants": [_row(kill) for kill in kills],
+                    "survivors": survivors,
+                    "interrupted": interrupted,
+                },
+                output,
+            )
+        )
     elif kills:
         _tell_sum(kills, survivors)
     if interrupted and output.for_people:
@@ -86,13 +114,19 @@ def _tell_sum(kills: list[Kill], survivors: list[str]) -> None:
     depths = [kill.schedule.deviations for kill in kills if kill.schedule is not None]
     highest = max(kills, key=lambda kill: kill.median)
     most = max(kills, key=lambda kill: max(kill.seeds))
-    click.echo(f"{len(kills) - len(survivors)} of {len(kills)} mutants killed; of the medians the "
-               f"highest is {highest.median:g} ({highest.mutant}) and the middle one "
-               f"{median(kill.median for kill in kills):g}; most seeds: {max(most.seeds)} "
-               f"({most.mutant})")  # fmt: skip
-    click.echo(f"{len(depths)} caught by exploring: "
-               + ", ".join(f"{depths.count(n)} with {n}" for n in sorted(set(depths)))
-               + " deviations" if depths else "none caught by exploring")  # fmt: skip
+    click.echo(
+        f"{len(kills) - len(survivors)} of {len(kills)} mutants killed; of the medians the "
+        f"highest is {highest.median:g} ({highest.mutant}) and the middle one "
+        f"{median(kill.median for kill in kills):g}; most seeds: {max(most.seeds)} "
+        f"({most.mutant})"
+    )
+    click.echo(
+        f"{len(depths)} caught by exploring: "
+        + ", ".join(f"{depths.count(n)} with {n}" for n in sorted(set(depths)))
+        + " deviations"
+        if depths
+        else "none caught by exploring"
+    )
     if survivors:
         click.echo(f"survived: {', '.join(survivors)}")
 
@@ -102,19 +136,34 @@ def _replays(kill: Kill) -> list[str]:
     if kill.seed >= 0:
         lines.append(["xpmem-emu", "sim", "replay", kill.swarm, "--seed", str(kill.seed)])
     if kill.schedule is not None:
-        lines.append(["xpmem-emu", "sim", "explore", kill.schedule.world,
-                      *(["--replay", kill.schedule.line] if kill.schedule.line else
-                        ["--deviations", "0"])])  # fmt: skip
+        lines.append(
+            [
+                "xpmem-emu",
+                "sim",
+                "explore",
+                kill.schedule.world,
+                *(
+                    ["--replay", kill.schedule.line]
+                    if kill.schedule.line
+                    else ["--deviations", "0"]
+                ),
+            ]
+        )
     return [shlex.join([*line, "--mutant", kill.mutant]) for line in lines]
 
 
 def _row(kill: Kill) -> dict[str, object]:
     schedule = kill.schedule
     return {
-        "mutant": kill.mutant, "meaning": MUTANTS[kill.mutant].meaning,
-        "judges": sorted(MUTANTS[kill.mutant].caught_by), "swarm": kill.swarm,
-        "killed": kill.killed, "seeds": kill.seeds, "median": kill.median,
+        "mutant": kill.mutant,
+        "meaning": MUTANTS[kill.mutant].meaning,
+        "judges": sorted(MUTANTS[kill.mutant].caught_by),
+        "swarm": kill.swarm,
+        "killed": kill.killed,
+        "seeds": kill.seeds,
+        "median": kill.median,
         "invariants": kill.invariants,
         "deviations": None if schedule is None else schedule.deviations,
-        "world": None if schedule is None else schedule.world, "replays": _replays(kill),
-    }  # fmt: skip
+        "world": None if schedule is None else schedule.world,
+        "replays": _replays(kill),
+    }

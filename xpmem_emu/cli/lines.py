@@ -25,8 +25,13 @@ class Lines:
     """Says the lines that it is called with, but none before `first_s`, and then one every
     `every_s`."""
 
-    def __init__(self, say: Callable[[str], None], first_s: float, every_s: float,
-                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        first_s: float,
+        every_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._say = say
         self._every_s = every_s
         self._clock = clock

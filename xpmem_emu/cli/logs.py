@@ -39,8 +39,9 @@ class Entry:
         facts = _facts(self.text)
         if not facts:
             return f"{'':12} {self.partition:<4} | {visible(self.text)}"
-        told = " ".join(f"{key}={cell(key, each)}" for key, each in facts.items()
-                        if key not in _FRAME)  # fmt: skip
+        told = " ".join(
+            f"{key}={cell(key, each)}" for key, each in facts.items() if key not in _FRAME
+        )
         clock = str(facts["timestamp"])[11:23]
         level = str(facts.get("level", "")).upper()
         return f"{clock} {self.partition:<4} {level:<7} {facts.get('event', '')} {told}".rstrip()
@@ -83,17 +84,33 @@ class _Log:
 
 
 @click.command(cls=Command)
-@click.argument("where", type=parameters.partitions, required=False, metavar="[P,...]",
-                shell_complete=completion.several)
+@click.argument(
+    "where",
+    type=parameters.partitions,
+    required=False,
+    metavar="[P,...]",
+    shell_complete=completion.several,
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as they grow.")
-@click.option("--tail", type=click.IntRange(0, 1_000_000), metavar="N",
-              help="Only the last N lines of each.")
-@click.option("--since", type=parameters.duration, metavar="TIME",
-              help="Only what was logged so long ago or later, as in 5m.")
+@click.option(
+    "--tail", type=click.IntRange(0, 1_000_000), metavar="N", help="Only the last N lines of each."
+)
+@click.option(
+    "--since",
+    type=parameters.duration,
+    metavar="TIME",
+    help="Only what was logged so long ago or later, as in 5m.",
+)
 @output_option
 @pass_session
-def logs(session: Session, where: tuple[str, ...] | None, follow: bool, tail: int | None,
-         since: int | None, output: Format) -> None:  # fmt: skip
+def logs(
+    session: Session,
+    where: tuple[str, ...] | None,
+    follow: bool,
+    tail: int | None,
+    since: int | None,
+    output: Format,
+) -> None:
     """Print the logs of all partitions, or of some, by time; -o jsonl as they were written."""
     from xpmem_emu.live import compose
     from xpmem_emu.live.places import Home, home_of
@@ -110,19 +127,26 @@ def logs(session: Session, where: tuple[str, ...] | None, follow: bool, tail: in
         return
     state = read_state(session.cluster)
     paths = {name: Path(state.partition(name).log) for name in names}
-    _show([_Log(name, path, path.open("rb")) for name, path in paths.items()],
-          follow, tail, since, output)  # fmt: skip
+    _show(
+        [_Log(name, path, path.open("rb")) for name, path in paths.items()],
+        follow,
+        tail,
+        since,
+        output,
+    )
 
 
-def _show(found: Sequence[_Log], follow: bool, tail: int | None, since: int | None,
-          output: Format) -> None:  # fmt: skip
+def _show(
+    found: Sequence[_Log], follow: bool, tail: int | None, since: int | None, output: Format
+) -> None:
     oldest = ""
     if since is not None:
         oldest = (datetime.now(UTC) - timedelta(microseconds=since // 1000)).isoformat()
     entries = [
-        entry for log in found
+        entry
+        for log in found
         for entry in _last([each for each in log.read() if each.when >= oldest], tail)
-    ]  # fmt: skip
+    ]
     _print(sorted(entries, key=lambda entry: entry.when), output)
     while follow and not all(log.ended for log in found):
         time.sleep(_POLL_S)
@@ -132,7 +156,7 @@ def _show(found: Sequence[_Log], follow: bool, tail: int | None, since: int | No
 
 
 def _last(entries: list[Entry], count: int | None) -> list[Entry]:
-    return entries if count is None else entries[max(0, len(entries) - count):]
+    return entries if count is None else entries[max(0, len(entries) - count) :]
 
 
 def _print(entries: Iterable[Entry], output: Format) -> None:

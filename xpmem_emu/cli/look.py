@@ -28,20 +28,46 @@ from xpmem_emu.cli.session import Session, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "segments": ("partition", "segid", "pid", "size", "mode", "name", "state", "pinned_pages",
-                 "holders"),
-    "attachments": ("partition", "handle", "segid", "offset", "size", "home", "access",
-                    "held_pages", "state"),
+    "segments": (
+        "partition",
+        "segid",
+        "pid",
+        "size",
+        "mode",
+        "name",
+        "state",
+        "pinned_pages",
+        "holders",
+    ),
+    "attachments": (
+        "partition",
+        "handle",
+        "segid",
+        "offset",
+        "size",
+        "home",
+        "access",
+        "held_pages",
+        "state",
+    ),
     "permits": ("partition", "apid", "pid", "segid", "home", "size", "state", "attachments"),
     "pagefaults": ("partition", "fault", "segid", "home", "page", "count", "state"),
     "faults": ("name", "on", "fault", "hits", "held", "left_ns"),
     "partitions": ("partition", "peer", "state", "reason", "domain", "direct_memory"),
     "channels": ("partition", "peer", "channel", "state", "slots_used", "waiting"),
     "pins": ("partition", "pid", "pinned_pages", "quarantined_frames", "importer"),
-    "tasks": ("partition", "task", "parent", "name", "uid", "state", "resident_pages",
-              "last_signal"),
+    "tasks": (
+        "partition",
+        "task",
+        "parent",
+        "name",
+        "uid",
+        "state",
+        "resident_pages",
+        "last_signal",
+    ),
     "files": ("partition", "name", "size", "cached_pages", "dirty_pages", "mappings"),
-}  # fmt: skip
+}
 """What can be listed, and the columns of its table; wide and the documents have all fields."""
 
 _SCHEMAS = {"faults": "faults-in-force"}
@@ -72,9 +98,7 @@ def _named(where: str, boot: int, kind: str, row: Row) -> dict[str, object]:
     return {"handle": str(Handle(task, whole(row, _MEMORY[kind])))}
 
 
-def show_kind(
-    session: Session, kind: str, where: Sequence[str] | None, output: Listing
-) -> None:
+def show_kind(session: Session, kind: str, where: Sequence[str] | None, output: Listing) -> None:
     """Prints the rows of `kind` once."""
     rows = session.in_names(rows_of(session, kind, where), output)
     session.show(_SCHEMAS.get(kind, kind), rows, output, TABLES[kind], f"no {kind}")
@@ -90,15 +114,20 @@ def _kind(text: str) -> str:
 
 
 @click.command(cls=Command)
-@click.argument("kind", type=_kind, metavar="KIND",
-                shell_complete=completion.words(TABLES))
+@click.argument("kind", type=_kind, metavar="KIND", shell_complete=completion.words(TABLES))
 @ON_SEVERAL
 @click.option("-w", "--watch", "again", is_flag=True, help="Show it again and again.")
 @INTERVAL
 @list_options
 @pass_session
-def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
-        interval: int, output: Listing) -> None:  # fmt: skip
+def get(
+    session: Session,
+    kind: str,
+    where: tuple[str, ...] | None,
+    again: bool,
+    interval: int,
+    output: Listing,
+) -> None:
     """List objects of all partitions.
 
     KIND is one of segments, attachments, permits, pagefaults (under way), faults (that were put
@@ -106,17 +135,18 @@ def get(session: Session, kind: str, where: tuple[str, ...] | None, again: bool,
     """
     if again:
         watch(
-            lambda: show_rows(kind, session.in_names(rows_of(session, kind, where), output),
-                              output, TABLES[kind]),
-            interval, output,
-        )  # fmt: skip
+            lambda: show_rows(
+                kind, session.in_names(rows_of(session, kind, where), output), output, TABLES[kind]
+            ),
+            interval,
+            output,
+        )
     else:
         show_kind(session, kind, where, output)
 
 
 @click.command(cls=Command)
-@click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P",
-                shell_complete=completion.anything)
+@click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P", shell_complete=completion.anything)
 @output_option
 @pass_session
 def describe(session: Session, what: str, output: Format) -> None:
@@ -141,8 +171,9 @@ def _describe_ident(session: Session, ident: int) -> Row:
     for name, partition in session.survey():
         with suppress(FileNotFoundError):
             return {"partition": name} | partition.describe(f"{ident:#x}")
-    raise CommandFailed(f"no partition knows {ident:#x}",
-                        "xpmem-emu get segments, or xpmem-emu get permits")  # fmt: skip
+    raise CommandFailed(
+        f"no partition knows {ident:#x}", "xpmem-emu get segments, or xpmem-emu get permits"
+    )
 
 
 def _describe_memory(session: Session, handle: Handle) -> Row:

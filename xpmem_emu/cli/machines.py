@@ -33,9 +33,7 @@ def diagrams() -> dict[str, str]:
 
 def page() -> str:
     """The whole page, in Markdown with mermaid diagrams."""
-    sections = [
-        f"## {name}\n\n```mermaid\n{diagram}```\n" for name, diagram in diagrams().items()
-    ]
+    sections = [f"## {name}\n\n```mermaid\n{diagram}```\n" for name, diagram in diagrams().items()]
     return "\n".join([_HEAD, *sections])
 
 

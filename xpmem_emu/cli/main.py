@@ -89,9 +89,7 @@ _COMMANDS = {
         "events": ("events.events", "Show the event streams of the partitions as one"),
         "top": ("top.top", "Show how busy the partitions are, again and again until Ctrl-C"),
     },
-    "Keys": {
-        "keys": ("keys.keys", "Keys that guard tcp endpoints"),
-    },
+    "Keys": {"keys": ("keys.keys", "Keys that guard tcp endpoints")},
     "Run and simulate": {
         "run": ("running.run", "Run a scenario"),
         "sim": ("simulate.sim", "Simulate seeded worlds full of faults, and judge every invariant"),

@@ -27,8 +27,9 @@ _EXPORT = re.compile(r"export\.(\d{1,20})")
 _AREA = re.compile(r"0x[0-9a-f]+-0x([0-9a-f]+)")
 
 
-def upload(task: "Task", address: int, pieces: Iterable[bytes],
-           advance: Callable[[int], None]) -> int:  # fmt: skip
+def upload(
+    task: "Task", address: int, pieces: Iterable[bytes], advance: Callable[[int], None]
+) -> int:
     """Stores `pieces` one after the other from `address` on. Result: bytes stored."""
     done = 0
     for piece in pieces:
@@ -57,8 +58,9 @@ def reached(session: Session, memory: Memory) -> Iterator[tuple["Task", int]]:
             if row["segid"] == memory.segid:
                 yield task, int(row["vaddr"]) + memory.offset
                 return
-        raise CommandFailed(f"there is no segment {memory.segid:#x}", "xpmem-emu get segments",
-                            number=errno.ENOENT)  # fmt: skip
+        raise CommandFailed(
+            f"there is no segment {memory.segid:#x}", "xpmem-emu get segments", number=errno.ENOENT
+        )
 
 
 def export_name(length: int) -> str:
@@ -104,5 +106,3 @@ def room(task: "Task", place: int, wanted: int) -> int:
             break
         end = int(area[1], 16)
     return min(end - place, wanted)
-
-

@@ -43,8 +43,9 @@ class Names:
         name = self.find(text)
         if name is None:
             known = ", ".join(map(self._both, self.partids))
-            raise CommandFailed(f"cluster {self.cluster} has no partition {text}; it has {known}",
-                                "xpmem-emu ps")  # fmt: skip
+            raise CommandFailed(
+                f"cluster {self.cluster} has no partition {text}; it has {known}", "xpmem-emu ps"
+            )
         return name
 
     def called(self, partid: int) -> str:

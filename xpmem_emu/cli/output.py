@@ -28,9 +28,17 @@ Row = Mapping[str, object]
 F = TypeVar("F", bound=Callable[..., object])
 
 HEX_KEYS = frozenset(
-    {"segid", "apid", "address", "vaddr", "pte", "incarnation", "src_incarnation",
-     "dst_incarnation"}
-)  # fmt: skip
+    {
+        "segid",
+        "apid",
+        "address",
+        "vaddr",
+        "pte",
+        "incarnation",
+        "src_incarnation",
+        "dst_incarnation",
+    }
+)
 _PARTIDS = frozenset({"home", "peer"})
 _SIZES = frozenset({"size", "length", "memory"})
 
@@ -86,17 +94,28 @@ def list_options(command: Callable[..., object]) -> Callable[..., object]:
     Listing, `output`."""
 
     @wraps(command)
-    def with_listing(*args: object, output: Format, sort_by: str, headers: bool,
-                     **rest: object) -> object:  # fmt: skip
+    def with_listing(
+        *args: object, output: Format, sort_by: str, headers: bool, **rest: object
+    ) -> object:
         return command(*args, output=Listing(output, sort_by, headers), **rest)
 
     for option in (
-        click.option("--no-headers", "headers", is_flag=True, flag_value=False, default=True,
-                     help="Leave the titles of a table out."),
-        click.option("--sort-by", default="", metavar="FIELD",
-                     help="By a column or field; -FIELD from the largest down."),
+        click.option(
+            "--no-headers",
+            "headers",
+            is_flag=True,
+            flag_value=False,
+            default=True,
+            help="Leave the titles of a table out.",
+        ),
+        click.option(
+            "--sort-by",
+            default="",
+            metavar="FIELD",
+            help="By a column or field; -FIELD from the largest down.",
+        ),
         output_option,
-    ):  # fmt: skip
+    ):
         with_listing = option(with_listing)
     return with_listing
 
@@ -104,10 +123,14 @@ def list_options(command: Callable[..., object]) -> Callable[..., object]:
 def output_option(command: F) -> F:
     """Gives a command `-o FORMAT`, passed on as `output`."""
     return click.option(
-        "-o", "--output", default="table", show_default=True, help="How to show the result.",
+        "-o",
+        "--output",
+        default="table",
+        show_default=True,
+        help="How to show the result.",
         type=click.Choice([each.value for each in Format]),
         callback=lambda _ctx, _option, value: Format(value),
-    )(command)  # fmt: skip
+    )(command)
 
 
 def refuse_document(output: Format | Listing, reason: str) -> None:
@@ -200,8 +223,9 @@ def title(key: str) -> str:
     return _label(key).replace("_", " ").upper()
 
 
-def grid(rows: Sequence[Row], keys: Sequence[str], headers: bool = True,
-         width: int | None = None) -> str:  # fmt: skip
+def grid(
+    rows: Sequence[Row], keys: Sequence[str], headers: bool = True, width: int | None = None
+) -> str:
     """Aligned columns under titles, numbers to the right. Columns beyond `width` follow on lines
     of their own, indented."""
     cells = [[title(key) for key in keys]] if headers else []
@@ -209,10 +233,12 @@ def grid(rows: Sequence[Row], keys: Sequence[str], headers: bool = True,
     widths = [max((len(line[i]) for line in cells), default=0) for i in range(len(keys))]
     right = [bool(rows) and all(_counts(key, row.get(key)) for row in rows) for key in keys]
     aligned = [
-        [text.rjust(each) if to_right else text.ljust(each)
-         for text, each, to_right in zip(line, widths, right, strict=True)]
+        [
+            text.rjust(each) if to_right else text.ljust(each)
+            for text, each, to_right in zip(line, widths, right, strict=True)
+        ]
         for line in cells
-    ]  # fmt: skip
+    ]
     groups = _folded(widths, width)
     return "\n".join(
         (_FOLD if start else "") + _GAP.join(line[start:end]).rstrip()
@@ -270,8 +296,9 @@ def _table_of(value: object, indent: int) -> str:
 # -- the two shapes of a result ----------------------------------------------------------------
 
 
-def show_rows(kind: str, rows: Sequence[Row], output: Format | Listing,
-              narrow: Sequence[str] = ()) -> str:  # fmt: skip
+def show_rows(
+    kind: str, rows: Sequence[Row], output: Format | Listing, narrow: Sequence[str] = ()
+) -> str:
     """A list of objects. `narrow` are the fields of a table, all of them where it is empty; in
     wide they come first. Raises UsageError for a field to sort by that is none."""
     listing = _listing(output)

@@ -207,9 +207,7 @@ def handle(text: str) -> Handle:
     """Memory: p1:178364521345:12:0x7f0000, perhaps with +OFFSET."""
     match = _HANDLE.fullmatch(text)
     if match is None:
-        raise ValueError(
-            _misread(text, "handle", "P:BOOT:PID:0xADDR, as `attach` prints it")
-        )
+        raise ValueError(_misread(text, "handle", "P:BOOT:PID:0xADDR, as `attach` prints it"))
     offset = size(match[6]) if match[6] else 0
     return Handle(task(match[1]), int(match[5], 0), offset)
 

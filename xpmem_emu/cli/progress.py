@@ -39,8 +39,13 @@ def tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
     if not on_terminal():
         yield from _told(items, total, unit)
         return
-    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               Speed(unit))  # fmt: skip
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        Speed(unit),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(items, total=total)
 

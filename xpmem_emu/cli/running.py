@@ -28,17 +28,41 @@ GROUNDS = ("sim", "live", "compose")
 
 @click.command(cls=Command)
 @click.argument("scenario", default="", shell_complete=completion.stories)
-@click.option("--on", "where", type=click.Choice(GROUNDS), default="sim", show_default=True,
-              help="Virtual time in this process, processes of this host, or containers.")
-@click.option("--seed", type=parameters.number, default="0", show_default=True, metavar="N",
-              help="Of random faults; on sim, unless 0, also of the order of threads.")
+@click.option(
+    "--on",
+    "where",
+    type=click.Choice(GROUNDS),
+    default="sim",
+    show_default=True,
+    help="Virtual time in this process, processes of this host, or containers.",
+)
+@click.option(
+    "--seed",
+    type=parameters.number,
+    default="0",
+    show_default=True,
+    metavar="N",
+    help="Of random faults; on sim, unless 0, also of the order of threads.",
+)
 @click.option("--list", "listed", is_flag=True, help="Say in a line what each shipped one shows.")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
-              help="Where result bundles go.")  # fmt: skip
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where result bundles go.",
+)
 @list_options
 @pass_session
-def run(session: Session, scenario: str, where: str, seed: int, listed: bool, runs: Path,
-        output: Listing) -> ExitCode:  # fmt: skip
+def run(
+    session: Session,
+    scenario: str,
+    where: str,
+    seed: int,
+    listed: bool,
+    runs: Path,
+    output: Listing,
+) -> ExitCode:
     """Run a scenario: a story with faults, and its verdict; the file is the same everywhere."""
     if listed:
         session.show("scenarios", _rows(), output)
@@ -65,11 +89,17 @@ def _tell(judgement: "Judgement", folder: Path | None, replay: str, output: List
 
     if not output.for_people:
         record = {
-            "scenario": judgement.scenario, "ground": judgement.ground, "seed": judgement.seed,
-            "verdict": judgement.verdict.value, "findings": judgement.findings,
-            "steps": judgement.steps, "events": judgement.events, "took_ns": judgement.took_ns,
-            "replay": replay, "bundle": str(folder) if folder else None,
-        }  # fmt: skip
+            "scenario": judgement.scenario,
+            "ground": judgement.ground,
+            "seed": judgement.seed,
+            "verdict": judgement.verdict.value,
+            "findings": judgement.findings,
+            "steps": judgement.steps,
+            "events": judgement.events,
+            "took_ns": judgement.took_ns,
+            "replay": replay,
+            "bundle": str(folder) if folder else None,
+        }
         click.echo(show_record("run", record, output.format))
         return
     for finding in judgement.findings:
@@ -88,9 +118,7 @@ def _read(scenario: str) -> "Story":
     try:
         return read_story(scenario_file(scenario))
     except KernelError as error:
-        raise CommandFailed(
-            error.cause, error.remedy, ExitCode.USAGE, error.errno
-        ) from error
+        raise CommandFailed(error.cause, error.remedy, ExitCode.USAGE, error.errno) from error
 
 
 def _ran(session: Session, story: "Story", where: str, seed: int) -> "Ran":

@@ -151,9 +151,10 @@ class Session:
             if parts.boot != partition.facts.boot & 0xFF:
                 raise CommandFailed(
                     f"{ident:#x} is of another boot of {name} than {partition.facts.boot}, which "
-                    "runs now", "xpmem-emu get segments, or xpmem-emu get permits",
+                    "runs now",
+                    "xpmem-emu get segments, or xpmem-emu get permits",
                     number=errno.ESTALE,
-                )  # fmt: skip
+                )
             yield partition.task(parts.tgid)
 
     @property
@@ -174,8 +175,14 @@ class Session:
         named = dict.fromkeys(map(self.names.named, chosen))
         return list(named or self.names.partids)
 
-    def show(self, kind: str, rows: Sequence[Row], output: Listing, narrow: Sequence[str] = (),
-             nothing: str = "") -> None:  # fmt: skip
+    def show(
+        self,
+        kind: str,
+        rows: Sequence[Row],
+        output: Listing,
+        narrow: Sequence[str] = (),
+        nothing: str = "",
+    ) -> None:
         """Prints a list. An empty one that is no document is said to be one: `nothing`."""
         if rows or output.is_document:
             click.echo(show_rows(kind, rows, output, narrow))
@@ -195,8 +202,9 @@ class Session:
         names = self.partitions(chosen)
         still = self.emulator.standing_still(self.cluster)
         with ThreadPoolExecutor(_CONNECTS_AT_ONCE) as pool:
-            connects = {each: pool.submit(self.connect, each)
-                        for each in names if each not in still}  # fmt: skip
+            connects = {
+                each: pool.submit(self.connect, each) for each in names if each not in still
+            }
         try:
             yield from self._answers(names, connects)
         finally:
@@ -212,8 +220,11 @@ class Session:
         for name in names:
             try:
                 if name not in connects:
-                    raise xpmem_error(errno.ETIMEDOUT, f"{name} stands still, as after a hang",
-                                      f"xpmem-emu resume {name}")  # fmt: skip
+                    raise xpmem_error(
+                        errno.ETIMEDOUT,
+                        f"{name} stands still, as after a hang",
+                        f"xpmem-emu resume {name}",
+                    )
                 partition = connects.pop(name).result()
             except OSError as error:
                 failure = error
@@ -228,8 +239,9 @@ class Session:
             raise failure
 
     @contextmanager
-    def transfer(self, label: str, total: int,
-                 hidden: bool = False) -> Iterator[Callable[[int], None]]:  # fmt: skip
+    def transfer(
+        self, label: str, total: int, hidden: bool = False
+    ) -> Iterator[Callable[[int], None]]:
         """Progress of a copy of `total` bytes: yields a function to call with bytes done."""
         from rich.progress import DownloadColumn, TransferSpeedColumn
 
@@ -268,8 +280,9 @@ class Session:
         from rich.progress import BarColumn, Progress, TextColumn
 
         console = Console(stderr=True)
-        bar = Progress(TextColumn("{task.description}"), BarColumn(), *columns,
-                       console=console, transient=True)  # fmt: skip
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True
+        )
         if hidden or not on_terminal() or self.verbosity < 0:
             yield bar
             return

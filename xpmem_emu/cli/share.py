@@ -59,20 +59,43 @@ class Terms:
 
 
 @click.command(cls=Command)
-@click.argument("source", required=False, metavar="[FILE|HANDLE]",
-                shell_complete=completion.handles_or_files)
+@click.argument(
+    "source", required=False, metavar="[FILE|HANDLE]", shell_complete=completion.handles_or_files
+)
 @on("The exporting partition (for FILE and fresh memory).")
-@click.option("--size", type=parameters.size, metavar="SIZE",
-              help="Export so much fresh memory, or of the memory at HANDLE.")
+@click.option(
+    "--size",
+    type=parameters.size,
+    metavar="SIZE",
+    help="Export so much fresh memory, or of the memory at HANDLE.",
+)
 @click.option("--random", is_flag=True, help="Fill fresh memory with random bytes, not zeros.")
-@click.option("--mode", type=parameters.mode, default="0600", show_default=True, metavar="MODE",
-              help="Who may get it: permission bits, in octal.")
-@click.option("--name", default="", metavar="NAME",
-              help="A name to attach by (image extension segment_names).")
+@click.option(
+    "--mode",
+    type=parameters.mode,
+    default="0600",
+    show_default=True,
+    metavar="MODE",
+    help="Who may get it: permission bits, in octal.",
+)
+@click.option(
+    "--name",
+    default="",
+    metavar="NAME",
+    help="A name to attach by (image extension segment_names).",
+)
 @output_option
 @pass_session
-def export(session: Session, source: str | None, where: str | None, size: int | None,
-           random: bool, mode: int, name: str, output: Format) -> None:  # fmt: skip
+def export(
+    session: Session,
+    source: str | None,
+    where: str | None,
+    size: int | None,
+    random: bool,
+    mode: int,
+    name: str,
+    output: Format,
+) -> None:
     """Share a file's bytes, fresh memory, or memory that a task has; prints the segid.
 
     \b
@@ -110,15 +133,17 @@ def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if status.st_size == 0:
-            raise CommandFailed(f"{path} is empty and a segment is not",
-                                "xpmem-emu export --size 4K")  # fmt: skip
+            raise CommandFailed(
+                f"{path} is empty and a segment is not", "xpmem-emu export --size 4K"
+            )
         pieces = iter(lambda: file.read(PIECE), b"")
         row = _export_fresh(session, where, status.st_size, pieces, terms)
     return row | {"file": str(path), "file_bytes": status.st_size}
 
 
-def _export_fresh(session: Session, where: str, size: int, pieces: Iterator[bytes] | None,
-                  terms: Terms) -> dict[str, object]:  # fmt: skip
+def _export_fresh(
+    session: Session, where: str, size: int, pieces: Iterator[bytes] | None, terms: Terms
+) -> dict[str, object]:
     where, name = session.names.named(where), export_name(size)
     with session.connect(where) as partition, fresh_task(partition, name) as task:
         memory = Handle(_ref(where, task), task.mmap(page_align_up(size)))
@@ -135,8 +160,9 @@ def _require_room(partition: "Partition", where: str, size: int) -> None:
     if size > memory:
         raise CommandFailed(
             f"{size} bytes do not fit into the memory of {where}, {format_size(memory)}",
-            "xpmem-emu up --memory SIZE, or a smaller file", number=errno.ENOMEM,
-        )  # fmt: skip
+            "xpmem-emu up --memory SIZE, or a smaller file",
+            number=errno.ENOMEM,
+        )
 
 
 def _random(size: int) -> Iterator[bytes]:
@@ -148,25 +174,56 @@ def _random(size: int) -> Iterator[bytes]:
 
 
 @click.command(cls=Command)
-@click.argument("segment", type=parameters.segment, metavar="SEGID|NAME",
-                shell_complete=completion.segments)
+@click.argument(
+    "segment", type=parameters.segment, metavar="SEGID|NAME", shell_complete=completion.segments
+)
 @on("The importing partition; a new task is made there.")
-@click.option("--task", "owner", type=parameters.task, metavar="P:BOOT:PID",
-              shell_complete=completion.objects("tasks"),
-              help="Attach in this task rather than in a new one.")
-@click.option("--offset", type=parameters.size, default="0", metavar="SIZE",
-              help="Where in the segment to begin.")
-@click.option("--size", type=parameters.size, metavar="SIZE",
-              help="How much to attach.  [default: to the end]")
-@click.option("--at", type=parameters.number, default="0", metavar="ADDR",
-              help="The address to attach at.  [default: the kernel chooses]")
-@click.option("--read-only", is_flag=True,
-              help="Ask for a read-only permit (image extension readonly_attach).")
+@click.option(
+    "--task",
+    "owner",
+    type=parameters.task,
+    metavar="P:BOOT:PID",
+    shell_complete=completion.objects("tasks"),
+    help="Attach in this task rather than in a new one.",
+)
+@click.option(
+    "--offset",
+    type=parameters.size,
+    default="0",
+    metavar="SIZE",
+    help="Where in the segment to begin.",
+)
+@click.option(
+    "--size",
+    type=parameters.size,
+    metavar="SIZE",
+    help="How much to attach.  [default: to the end]",
+)
+@click.option(
+    "--at",
+    type=parameters.number,
+    default="0",
+    metavar="ADDR",
+    help="The address to attach at.  [default: the kernel chooses]",
+)
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Ask for a read-only permit (image extension readonly_attach).",
+)
 @output_option
 @pass_session
-def attach(session: Session, segment: int | str, where: str | None, owner: TaskRef | None,
-           offset: int, size: int | None, at: int, read_only: bool,
-           output: Format) -> None:  # fmt: skip
+def attach(
+    session: Session,
+    segment: int | str,
+    where: str | None,
+    owner: TaskRef | None,
+    offset: int,
+    size: int | None,
+    at: int,
+    read_only: bool,
+    output: Format,
+) -> None:
     """Map a segment into a task of another partition; prints the handle of the attachment."""
     if (where is None) == (owner is None):
         raise click.UsageError("Say where: either --on P for a new task, or --task P:BOOT:PID.")
@@ -206,8 +263,9 @@ def _find(partition: "Partition", segment: int | str) -> int:
 def _rest(partition: "Partition", apid: int, offset: int) -> int:
     size = next(int(row["size"]) for row in partition.look("permits") if row["apid"] == apid)
     if offset >= size:
-        raise CommandFailed(f"offset {offset:#x} is not inside the segment of {size:#x} bytes",
-                            "a smaller --offset")  # fmt: skip
+        raise CommandFailed(
+            f"offset {offset:#x} is not inside the segment of {size:#x} bytes", "a smaller --offset"
+        )
     return size - offset
 
 
@@ -225,8 +283,9 @@ def detach(session: Session, handle: Handle) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("apid", type=parameters.ident, metavar="APID",
-                shell_complete=completion.objects("apids"))
+@click.argument(
+    "apid", type=parameters.ident, metavar="APID", shell_complete=completion.objects("apids")
+)
 @pass_session
 def release(session: Session, apid: int) -> None:
     """Give up a permit, and with it all its attachments."""

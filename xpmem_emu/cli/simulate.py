@@ -34,12 +34,22 @@ _SEEDS = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
 _scenario = click.argument("scenario", shell_complete=completion.swarms)
 _seed = click.option("--seed", type=parameters.number, metavar="N", help="One seed.")
-_mutant = click.option("--mutant", default="", type=click.Choice(["", *MUTANTS]),
-                       help="Break the protocol on purpose, to see it caught.")  # fmt: skip
-_audits = click.option("--audits", is_flag=True,
-                       help="Let kernels compare all their counts after each step; slow.")
-_runs = click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"),
-                     show_default=True, help="Where result bundles go.")  # fmt: skip
+_mutant = click.option(
+    "--mutant",
+    default="",
+    type=click.Choice(["", *MUTANTS]),
+    help="Break the protocol on purpose, to see it caught.",
+)
+_audits = click.option(
+    "--audits", is_flag=True, help="Let kernels compare all their counts after each step; slow."
+)
+_runs = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where result bundles go.",
+)
 
 
 @click.group(cls=Group)
@@ -61,8 +71,14 @@ sim.add_command(kill_mutants)
 @_audits
 @output_option
 def run(
-    scenario: str, seed: int | None, seeds: str | None, jobs: int, mutant: str, runs: Path,
-    audits: bool, output: Format,
+    scenario: str,
+    seed: int | None,
+    seeds: str | None,
+    jobs: int,
+    mutant: str,
+    runs: Path,
+    audits: bool,
+    output: Format,
 ) -> ExitCode:
     """Run one seed, which leaves a result bundle, or a campaign of many.
 
@@ -72,17 +88,26 @@ def run(
         want_audits()
     path = scenario_file(scenario)
     if is_story(path):
-        raise CommandFailed(f"{path.name} tells a story, it is no swarm of worlds",
-                            f"xpmem-emu run {scenario}", ExitCode.USAGE)  # fmt: skip
+        raise CommandFailed(
+            f"{path.name} tells a story, it is no swarm of worlds",
+            f"xpmem-emu run {scenario}",
+            ExitCode.USAGE,
+        )
     if (seed is None) == (seeds is None):
         raise click.UsageError("give either --seed or --seeds")
     swarm = swarm_of(path)
     if seed is not None:
         return _one(draw(swarm, seed), mutant, runs, _replay(scenario, seed, mutant), output)
     return run_campaign(
-        path, swarm, _span(seeds or ""), jobs, mutant, runs,
-        lambda failed: _replay(scenario, failed, mutant), output,
-    )  # fmt: skip
+        path,
+        swarm,
+        _span(seeds or ""),
+        jobs,
+        mutant,
+        runs,
+        lambda failed: _replay(scenario, failed, mutant),
+        output,
+    )
 
 
 @sim.command(cls=Command)
@@ -91,9 +116,7 @@ def run(
 @_mutant
 @_runs
 @output_option
-def replay(
-    scenario: str, seed: int | None, mutant: str, runs: Path, output: Format
-) -> ExitCode:
+def replay(scenario: str, seed: int | None, mutant: str, runs: Path, output: Format) -> ExitCode:
     """Do a run again: a scenario with a seed, or the plan.json of a bundle."""
     return _one(_plan(scenario, seed), mutant, runs, _replay(scenario, seed, mutant), output)
 
@@ -102,12 +125,15 @@ def replay(
 @_scenario
 @_seed
 @_mutant
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/shrunk.json"),
-              show_default=True, help="Where the small plan goes.")  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/shrunk.json"),
+    show_default=True,
+    help="Where the small plan goes.",
+)
 @output_option
-def shrink(
-    scenario: str, seed: int | None, mutant: str, out: Path, output: Format
-) -> ExitCode:
+def shrink(scenario: str, seed: int | None, mutant: str, out: Path, output: Format) -> ExitCode:
     """Delete from a failing plan all that the failure does not need."""
     plan = _plan(scenario, seed)
     with mutated(mutant):
@@ -118,16 +144,21 @@ def shrink(
     counts = {
         "faults": (len(plan.faults), len(small.faults)),
         "operations": (len(plan.operations), len(small.operations)),
-        "free schedulers": (plan.knobs.partitions - len(plan.fifo),
-                            small.knobs.partitions - len(small.fifo)),
-    }  # fmt: skip
+        "free schedulers": (
+            plan.knobs.partitions - len(plan.fifo),
+            small.knobs.partitions - len(small.fifo),
+        ),
+    }
 
     def tell(kept: Path | None) -> None:
         again = _replay(str(kept), None, mutant) if kept else _replay(scenario, seed, mutant)
         if not output.for_people:
-            record = {"before": {name: each[0] for name, each in counts.items()},
-                      "after": {name: each[1] for name, each in counts.items()},
-                      "plan": str(kept or ""), "replay": again} | _row(result)  # fmt: skip
+            record = {
+                "before": {name: each[0] for name, each in counts.items()},
+                "after": {name: each[1] for name, each in counts.items()},
+                "plan": str(kept or ""),
+                "replay": again,
+            } | _row(result)
             click.echo(show_record("shrunk", record, output))
             return
         for name, (before, after) in counts.items():
@@ -148,8 +179,7 @@ def _kept(out: Path, plan: Plan) -> Path:
 
 @sim.command(cls=Command)
 @_scenario
-@click.option("--seeds", metavar="A..B", default="0..49", show_default=True,
-              help="Which seeds.")  # fmt: skip
+@click.option("--seeds", metavar="A..B", default="0..49", show_default=True, help="Which seeds.")
 @output_option
 def gate(scenario: str, seeds: str, output: Format) -> ExitCode:
     """Check determinism: each seed twice, in fresh processes with different hash seeds."""
@@ -214,11 +244,16 @@ def _replay(scenario: str, seed: int | None, mutant: str) -> str:
 
 def _row(result: Result) -> dict[str, object]:
     return {
-        "seed": result.seed, "verdict": result.verdict.value,
-        "violations": [str(each) for each in result.violations], "events": result.events,
-        "hash": result.digest, "steps": result.steps, "virtual_ns": result.virtual_ns,
-        "injected": result.injected, "reached": result.reached,
-    }  # fmt: skip
+        "seed": result.seed,
+        "verdict": result.verdict.value,
+        "violations": [str(each) for each in result.violations],
+        "events": result.events,
+        "hash": result.digest,
+        "steps": result.steps,
+        "virtual_ns": result.virtual_ns,
+        "injected": result.injected,
+        "reached": result.reached,
+    }
 
 
 def _counts(counts: Mapping[str, int]) -> str:

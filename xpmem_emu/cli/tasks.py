@@ -9,15 +9,7 @@ from dataclasses import replace
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import (
-    FILE,
-    HANDLE,
-    ON_SEVERAL,
-    PARTITION,
-    SIZE,
-    TASK,
-    on,
-)
+from xpmem_emu.cli.arguments import FILE, HANDLE, ON_SEVERAL, PARTITION, SIZE, TASK, on
 from xpmem_emu.cli.commands import Group
 from xpmem_emu.cli.look import show_kind
 from xpmem_emu.cli.output import Format, Listing, list_options, output_option, show_record
@@ -61,12 +53,19 @@ def _print_memory(handle: Handle, size: int, output: Format) -> None:
 @on("The partition that runs it.", required=True)
 @click.option("--name", default="", metavar="NAME", help="What task ls calls it.")
 @click.option("--uid", type=parameters.uid, default="0", metavar="UID", help="Its user.")
-@click.option("--gid", "gids", type=parameters.uid, multiple=True, metavar="GID",
-              help="One of its groups; may be repeated.")
+@click.option(
+    "--gid",
+    "gids",
+    type=parameters.uid,
+    multiple=True,
+    metavar="GID",
+    help="One of its groups; may be repeated.",
+)
 @output_option
 @pass_session
-def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ...],
-          output: Format) -> None:  # fmt: skip
+def spawn(
+    session: Session, where: str, name: str, uid: int, gids: tuple[int, ...], output: Format
+) -> None:
     """Start a task that outlives this command; prints its name."""
     where = session.names.named(where)
     with session.connect(where) as partition:
@@ -77,8 +76,14 @@ def spawn(session: Session, where: str, name: str, uid: int, gids: tuple[int, ..
 
 @task.command()
 @TASK
-@click.option("--signal", type=parameters.signal, default="KILL", metavar="SIG", help="Which.",
-              shell_complete=completion.words(each.name for each in Signal))
+@click.option(
+    "--signal",
+    type=parameters.signal,
+    default="KILL",
+    metavar="SIG",
+    help="Which.",
+    shell_complete=completion.words(each.name for each in Signal),
+)
 @pass_session
 def kill(session: Session, ref: TaskRef, signal: int) -> None:
     """Send a signal; returns when a killed task is gone."""
@@ -124,18 +129,43 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 @task.command()
 @TASK
 @SIZE
-@click.option("--prot", type=parameters.prot, default="rw", metavar="PROT", help="none, r or rw.",
-              shell_complete=completion.words(parameters.PROTECTIONS))
-@click.option("--file", default="", metavar="FILE", help="Map this file of the partition, shared.",
-              shell_complete=completion.objects("files"))
+@click.option(
+    "--prot",
+    type=parameters.prot,
+    default="rw",
+    metavar="PROT",
+    help="none, r or rw.",
+    shell_complete=completion.words(parameters.PROTECTIONS),
+)
+@click.option(
+    "--file",
+    default="",
+    metavar="FILE",
+    help="Map this file of the partition, shared.",
+    shell_complete=completion.objects("files"),
+)
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE", help="In the file.")
 @click.option("--uncached", is_flag=True, help="Fetch-and-op memory, for amo.")
-@click.option("--at", type=parameters.number, default="0", metavar="ADDR",
-              help="Map exactly here, over what is there.")
+@click.option(
+    "--at",
+    type=parameters.number,
+    default="0",
+    metavar="ADDR",
+    help="Map exactly here, over what is there.",
+)
 @output_option
 @pass_session
-def mmap(session: Session, ref: TaskRef, size: int, prot: int, file: str, offset: int,
-         uncached: bool, at: int, output: Format) -> None:  # fmt: skip
+def mmap(
+    session: Session,
+    ref: TaskRef,
+    size: int,
+    prot: int,
+    file: str,
+    offset: int,
+    uncached: bool,
+    at: int,
+    output: Format,
+) -> None:
     """Map memory; prints its handle."""
     flags = calls.MAP_SHARED if file else calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
     flags |= calls.MAP_FIXED if at else 0
@@ -159,8 +189,12 @@ def munmap(session: Session, handle: Handle, size: int) -> None:
 @task.command()
 @HANDLE
 @SIZE
-@click.argument("prot", type=parameters.prot, metavar="none|r|rw",
-                shell_complete=completion.words(parameters.PROTECTIONS))
+@click.argument(
+    "prot",
+    type=parameters.prot,
+    metavar="none|r|rw",
+    shell_complete=completion.words(parameters.PROTECTIONS),
+)
 @pass_session
 def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
     """Change the protection of SIZE bytes."""
@@ -185,12 +219,19 @@ def madvise(session: Session, handle: Handle, size: int, advice: str) -> None:
 @HANDLE
 @click.argument("old_size", type=parameters.size, metavar="OLD_SIZE")
 @click.argument("new_size", type=parameters.size, metavar="NEW_SIZE")
-@click.option("--to", "target", type=parameters.number, default="0", metavar="ADDR",
-              help="Move it exactly here.")
+@click.option(
+    "--to",
+    "target",
+    type=parameters.number,
+    default="0",
+    metavar="ADDR",
+    help="Move it exactly here.",
+)
 @output_option
 @pass_session
-def mremap(session: Session, handle: Handle, old_size: int, new_size: int, target: int,
-           output: Format) -> None:  # fmt: skip
+def mremap(
+    session: Session, handle: Handle, old_size: int, new_size: int, target: int, output: Format
+) -> None:
     """Resize or move a mapping; prints its new handle."""
     flags = calls.MREMAP_MAYMOVE | (calls.MREMAP_FIXED if target else 0)
     with session.task(handle.task) as task:
@@ -203,11 +244,22 @@ def mremap(session: Session, handle: Handle, old_size: int, new_size: int, targe
 
 @vm.command()
 @PARTITION
-@click.option("--pages", type=parameters.pages, default="64", show_default=True, metavar="N",
-              help="How many frames to free at most.")
-@click.option("--of", "handle", type=parameters.handle, metavar="HANDLE",
-              shell_complete=completion.objects("handles"),
-              help="Only of --size bytes of a task's memory, which begin here.")
+@click.option(
+    "--pages",
+    type=parameters.pages,
+    default="64",
+    show_default=True,
+    metavar="N",
+    help="How many frames to free at most.",
+)
+@click.option(
+    "--of",
+    "handle",
+    type=parameters.handle,
+    metavar="HANDLE",
+    shell_complete=completion.objects("handles"),
+    help="Only of --size bytes of a task's memory, which begin here.",
+)
 @click.option("--size", type=parameters.size, default="0", metavar="SIZE", help="See --of.")
 @pass_session
 def reclaim(session: Session, where: str, pages: int, handle: Handle | None, size: int) -> None:
@@ -215,9 +267,7 @@ def reclaim(session: Session, where: str, pages: int, handle: Handle | None, siz
     named = session.names.named
     if handle and (named(handle.task.partition) != named(where) or not size):
         raise click.UsageError(f"--of takes a handle {where}:BOOT:PID:0xADDR, and --size.")
-    boot, pid, address = (
-        (handle.task.boot, handle.task.pid, handle.place) if handle else (0, 0, 0)
-    )
+    boot, pid, address = (handle.task.boot, handle.task.pid, handle.place) if handle else (0, 0, 0)
     with session.connect(where, boot) as partition:
         click.echo(partition.reclaim(pages, pid, address, size))
 

@@ -27,9 +27,10 @@ class Rates:
         self._seen[name] = now_s, totals
         return {
             f"{column}_per_s": round(_grown(before, totals, key) / (now_s - before_s))
-            if now_s > before_s else None
+            if now_s > before_s
+            else None
             for column, key in _RATES.items()
-        }  # fmt: skip
+        }
 
 
 def _grown(before: Row, after: Row, key: str) -> int:

@@ -15,9 +15,10 @@ from xpmem_emu.sim.run import Verdict
 from xpmem_emu.sim.swarm import Swarm, read_swarm
 
 CODES = {
-    Verdict.VALID: ExitCode.DONE, Verdict.INVALID: ExitCode.FAILED,
+    Verdict.VALID: ExitCode.DONE,
+    Verdict.INVALID: ExitCode.FAILED,
     Verdict.UNKNOWN: ExitCode.UNKNOWN,
-}  # fmt: skip
+}
 
 
 def scenario_file(name: str) -> Path:
@@ -41,8 +42,12 @@ def command_line(*words: object) -> str:
     return shlex.join(["xpmem-emu", *map(str, words)])
 
 
-def with_bundle(write: Callable[[], Path], tell: Callable[[Path | None], None],
-                what: str = "the bundle", option: str = "--runs DIR") -> None:  # fmt: skip
+def with_bundle(
+    write: Callable[[], Path],
+    tell: Callable[[Path | None], None],
+    what: str = "the bundle",
+    option: str = "--runs DIR",
+) -> None:
     """Writes a bundle, or what else the option is for, then tells the verdict: of one that could
     not be written, with None, after which CommandFailed is raised. Ctrl-C meanwhile does not keep
     the verdict back either."""
@@ -58,11 +63,12 @@ def with_bundle(write: Callable[[], Path], tell: Callable[[Path | None], None],
         raise unwritten(lost, what, option)
 
 
-def unwritten(lost: OSError, what: str = "the bundle",
-              option: str = "--runs DIR") -> CommandFailed:  # fmt: skip
+def unwritten(lost: OSError, what: str = "the bundle", option: str = "--runs DIR") -> CommandFailed:
     """The error for what could not be written, and the option that says where."""
     where = f"{lost.filename}: " if lost.filename else ""
     return CommandFailed(
         f"{what} could not be written: {where}{lost.strerror}",
-        f"{option}, a folder of yours with room", ExitCode.HARNESS, lost.errno or 0,
-    )  # fmt: skip
+        f"{option}, a folder of yours with room",
+        ExitCode.HARNESS,
+        lost.errno or 0,
+    )

@@ -50,8 +50,14 @@ from xpmem_emu.fields import numbered
 
 _COMMON = {"name": "name", "for": "for_ns"}
 _RULES = {"prob": "probability", "times": "times", "after": "after"}
-_MATCH = {"type": "kind", "sender": "src", "receiver": "dst", "number": "number", "nth": "nth",
-          "segid": "segid"}  # fmt: skip
+_MATCH = {
+    "type": "kind",
+    "sender": "src",
+    "receiver": "dst",
+    "number": "number",
+    "nth": "nth",
+    "segid": "segid",
+}
 _ENDS = ("src", "dst")
 _DEFAULTS = {
     one.name: one.default_factory() if one.default_factory is not MISSING else one.default
@@ -196,8 +202,14 @@ def _position(words: list[str], name: str) -> dict[str, Any]:
     return {name: FIELDS[name].read(words[1])} if name else {}
 
 
-def _built(verdict: Verdict, scope: Scope, values: dict[str, Any], options: Options,
-           own: Sequence[str], who: Reader) -> Rule:  # fmt: skip
+def _built(
+    verdict: Verdict,
+    scope: Scope,
+    values: dict[str, Any],
+    options: Options,
+    own: Sequence[str],
+    who: Reader,
+) -> Rule:
     known = _COMMON | _RULES | {FIELDS[name].option: name for name in own}
     match = options.pop("match", "")
     try:
@@ -321,8 +333,10 @@ _READERS: dict[str, Callable[[list[str], Options, Reader], Fault]] = {
 def _link_words(scope: Scope, called: Caller) -> list[str]:
     if scope == EVERYWHERE or not isinstance(scope, Link):
         return []
-    ends = ["*" if end is None else partids_text(end, called)
-            for end in (scope.senders, scope.receivers)]  # fmt: skip
+    ends = [
+        "*" if end is None else partids_text(end, called)
+        for end in (scope.senders, scope.receivers)
+    ]
     return ["link", ("<->" if scope.both else "->").join(ends)]
 
 

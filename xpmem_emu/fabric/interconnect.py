@@ -136,9 +136,7 @@ class Interconnect:
             return deliveries
         for force in list(self._forces.values()):
             deliveries = [
-                result
-                for delivery in deliveries
-                for result in self._pass(now_ns, force, delivery)
+                result for delivery in deliveries for result in self._pass(now_ns, force, delivery)
             ]
         return deliveries
 
@@ -157,10 +155,16 @@ class Interconnect:
         if not _hits(rule, progress, delivery):
             return passing(rule, progress, delivery)
         rule.hits += 1
-        self._emit(events.FaultHit(
-            name=rule.name, verdict=rule.verdict.value, kind=delivery.kind, src=delivery.src,
-            dst=delivery.dst, number=delivery.number,
-        ))  # fmt: skip
+        self._emit(
+            events.FaultHit(
+                name=rule.name,
+                verdict=rule.verdict.value,
+                kind=delivery.kind,
+                src=delivery.src,
+                dst=delivery.dst,
+                number=delivery.number,
+            )
+        )
         return carry(rule, progress, delivery)
 
     def _over(self, now_ns: int, force: _Force) -> bool:

@@ -79,25 +79,27 @@ class Signature(NamedTuple):
 SIGNATURES: dict[Verdict, Signature] = {
     Verdict.DROP: Signature("the message is lost"),
     Verdict.DELAY: Signature(
-        "the message takes longer; others may overtake it", "delay_ns",
+        "the message takes longer; others may overtake it",
+        "delay_ns",
         ("jitter_ns", "distribution"),
     ),
     Verdict.DUPLICATE: Signature("the message arrives twice"),
-    Verdict.REORDER: Signature(
-        "the message arrives after COUNT later ones of its link", "count"
-    ),
+    Verdict.REORDER: Signature("the message arrives after COUNT later ones of its link", "count"),
     Verdict.CORRUPT: Signature("one byte of the message's header frame changes"),
     Verdict.HOLD: Signature("the message waits until it is released or the fault ends"),
     Verdict.REPLAY: Signature(
         "the message arrives, and once more after its receiver has a new incarnation"
     ),
     Verdict.LATENCY: Signature(
-        "every message of the link takes longer, none overtakes another", "delay_ns",
+        "every message of the link takes longer, none overtakes another",
+        "delay_ns",
         ("jitter_ns", "distribution"),
     ),
     Verdict.LOSS: Signature(
         "messages are lost in bursts (Gilbert-Elliott): SHARE of them in all, BURST messages long "
-        "on average, DEPTH of those inside a burst", "share", ("burst", "depth"),
+        "on average, DEPTH of those inside a burst",
+        "share",
+        ("burst", "depth"),
     ),
     Verdict.BANDWIDTH: Signature("the link carries SIZE bytes per second", "rate"),
     Verdict.CAPACITY: Signature(
@@ -108,7 +110,7 @@ SIGNATURES: dict[Verdict, Signature] = {
     Verdict.FLAP: Signature(
         "the link is cut for TIME, works for --up TIME, and so on", "down_ns", ("up_ns",)
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +287,7 @@ class Rule:
     def covers(self, src: int, dst: int) -> bool:
         """Whether messages of that way may be hit."""
         match = self.match
-        return (
-            match.src in (None, src) and match.dst in (None, dst) and self.scope.covers(src, dst)
-        )
+        return match.src in (None, src) and match.dst in (None, dst) and self.scope.covers(src, dst)
 
     @property
     def who_sends(self) -> Partids | None:

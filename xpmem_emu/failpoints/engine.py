@@ -16,14 +16,7 @@ from xpmem_emu.failpoints import events
 from xpmem_emu.failpoints.nth import FailNth
 from xpmem_emu.failpoints.points import POINTS, Context, Point, find_point
 from xpmem_emu.failpoints.stream import Stream
-from xpmem_emu.failpoints.terms import (
-    CERTAIN,
-    Action,
-    Chain,
-    Term,
-    format_chain,
-    parse_chain,
-)
+from xpmem_emu.failpoints.terms import CERTAIN, Action, Chain, Term, format_chain, parse_chain
 from xpmem_emu.sched import Scheduler, WaitQueue
 from xpmem_emu.trace import Tracer
 
@@ -188,9 +181,7 @@ class Failpoints:
 
 def said_so(point: Point, number: int) -> KernelError:
     """The refusal that a failpoint makes up."""
-    return KernelError(
-        number, f"failpoint {point.name} said so", "xpmem-emu failpoint rm --all"
-    )
+    return KernelError(number, f"failpoint {point.name} said so", "xpmem-emu failpoint rm --all")
 
 
 def _result(point: Point, term: Term) -> int:
@@ -217,11 +208,13 @@ def _refuse_impossible(point: Point, chain: Chain) -> None:
     for term in chain:
         if term.action.sleeps and point.context is Context.ATOMIC:
             raise KernelError(
-                errno.EINVAL, f"{term.action.value} sleeps, and {point.name} is atomic",
+                errno.EINVAL,
+                f"{term.action.value} sleeps, and {point.name} is atomic",
                 "return, panic, print or off",
-            )  # fmt: skip
+            )
         if term.action is Action.RETURN and not point.errno:
             raise KernelError(
-                errno.EINVAL, f"nothing can fail at {point.name}, so nothing can be returned",
+                errno.EINVAL,
+                f"nothing can fail at {point.name}, so nothing can be returned",
                 "a point that lists an errno; `xpmem-emu failpoint ls` shows them",
-            )  # fmt: skip
+            )

@@ -75,7 +75,13 @@ class CrashKernel(Breaking, frozen=True, tag="panic"):
 
 
 BreakingCall = (
-    FailpointSet | FailpointClear | FailpointResume | Failpoints | Poison | Unpoison | Strain
+    FailpointSet
+    | FailpointClear
+    | FailpointResume
+    | Failpoints
+    | Poison
+    | Unpoison
+    | Strain
     | CrashKernel
-)  # fmt: skip
+)
 """Every one of them: what a console request may be besides `AnyCall`."""

@@ -87,9 +87,10 @@ class BreakingCalls:
                 self._kernel.xpc.number_from(call.value)
             case _:
                 raise KernelError(
-                    errno.EINVAL, f"no bound is called {call.bound!r}",
+                    errno.EINVAL,
+                    f"no bound is called {call.bound!r}",
                     "pin_limit, sequence or number",
-                )  # fmt: skip
+                )
         return None, b""
 
     async def _panic(self, call: CrashKernel, task: None, bulk: Buffer) -> "Answer":

@@ -2,15 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from xpmem_emu.kernel.calls import (
-    Creat,
-    Pread,
-    Pwrite,
-    Reclaim,
-    Truncate,
-    Unlink,
-    Writeback,
-)
+from xpmem_emu.kernel.calls import Creat, Pread, Pwrite, Reclaim, Truncate, Unlink, Writeback
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.mm.reclaim import reclaim, reclaim_range
 

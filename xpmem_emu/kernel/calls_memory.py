@@ -117,9 +117,7 @@ class MemoryCalls:
             ) from None
         attachment = self._kernel.xpmem.attachment_at(task.mm.find_vma(call.address))
         if attachment is None:
-            return await atomic(
-                task.mm, call.address, operation, call.operand, call.compare
-            ), b""
+            return await atomic(task.mm, call.address, operation, call.operand, call.compare), b""
         before = await self._kernel.xpmem.amo(
             attachment, call.address, operation, call.operand, call.compare
         )

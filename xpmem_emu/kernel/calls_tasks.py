@@ -35,9 +35,7 @@ class TaskCalls:
 
     async def _spawn(self, call: Spawn, task: None, bulk: Buffer) -> "Answer":
         capable = call.uid == 0 if call.cap_ipc_owner is None else call.cap_ipc_owner
-        spawned = self._kernel.tasks.spawn(
-            call.name, call.uid, call.gids, capable, call.handled
-        )
+        spawned = self._kernel.tasks.spawn(call.name, call.uid, call.gids, capable, call.handled)
         return spawned.pid, b""
 
     async def _fork(self, call: Fork, task: Task, bulk: Buffer) -> "Answer":

@@ -104,9 +104,17 @@ class Kernel:
             partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer, self.failpoints
         )
         self.xpc = Xpc(
-            partid=partid, boot=boot, image=image, arena=peer_memory.describe(), peers=peers,
-            scheduler=self.scheduler, lockdep=self.lockdep, tracer=self.tracer,
-            transport=self, listener=self, failpoints=self.failpoints,
+            partid=partid,
+            boot=boot,
+            image=image,
+            arena=peer_memory.describe(),
+            peers=peers,
+            scheduler=self.scheduler,
+            lockdep=self.lockdep,
+            tracer=self.tracer,
+            transport=self,
+            listener=self,
+            failpoints=self.failpoints,
         )
         self.services = Services(
             partid, boot, image, self.scheduler, self.tracer, self.memory, self.xpc, self.kill
@@ -209,9 +217,10 @@ class Kernel:
         failing = purpose is not Purpose.BREAKING and self.failpoints.armed
         if self._admission.full(purpose) or (failing and self.failpoints.failing(CALL_BEGIN)):
             return Failed(
-                errno.EAGAIN, f"{self._admission.limit} threads run, the image's limit",
+                errno.EAGAIN,
+                f"{self._admission.limit} threads run, the image's limit",
                 "try again later; `failpoint ls` shows whether calls are paused",
-            )  # fmt: skip
+            )
         return None
 
     async def _run_call(self, request: Request, purpose: Purpose, op: str, pid: int) -> None:
@@ -263,9 +272,11 @@ class Kernel:
         task.last_signal = info
         masked = info.forced or info.signal is Signal.SIGKILL
         fatal = masked or int(info.signal) not in task.handled
-        self.tracer.emit(events.TaskSignal(
-            pid=task.pid, signal=info.signal.name, fatal=fatal, reason=info.reason
-        ))
+        self.tracer.emit(
+            events.TaskSignal(
+                pid=task.pid, signal=info.signal.name, fatal=fatal, reason=info.reason
+            )
+        )
         if fatal:
             self.tasks.end(task, info, info.describe())
         return info

@@ -157,10 +157,20 @@ class TaskTable:
             raise KernelError(errno.EINVAL, f"only SIGBUS and SIGSEGV can be handled, not {names}")
         pid = self._free_pid()
         mm = self._memory.new_address_space(pid)
-        return self._add(Task(
-            pid, 0, name, uid, tuple(gids), cap_ipc_owner, signals, mm,
-            WaitQueue(self._scheduler), Completion(self._scheduler),
-        ))  # fmt: skip
+        return self._add(
+            Task(
+                pid,
+                0,
+                name,
+                uid,
+                tuple(gids),
+                cap_ipc_owner,
+                signals,
+                mm,
+                WaitQueue(self._scheduler),
+                Completion(self._scheduler),
+            )
+        )
 
     async def fork(self, parent: Task) -> Task:
         """A copy of `parent` with a copy-on-write address space."""
@@ -173,10 +183,20 @@ class TaskTable:
                 raise _killed(parent)
         finally:
             self._forking.remove(pid)
-        return self._add(Task(
-            pid, parent.pid, parent.name, parent.uid, parent.gids, parent.cap_ipc_owner,
-            parent.handled, mm, WaitQueue(self._scheduler), Completion(self._scheduler),
-        ))  # fmt: skip
+        return self._add(
+            Task(
+                pid,
+                parent.pid,
+                parent.name,
+                parent.uid,
+                parent.gids,
+                parent.cap_ipc_owner,
+                parent.handled,
+                mm,
+                WaitQueue(self._scheduler),
+                Completion(self._scheduler),
+            )
+        )
 
     async def exec(self, task: Task) -> None:
         """End the other calls of `task`, then replace the address space with an empty one; same

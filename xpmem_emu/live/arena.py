@@ -61,8 +61,9 @@ class Arena:
 class ArenaMemory:
     """The kernel's PeerMemory over one arena folder."""
 
-    def __init__(self, folder: Path, partid: int, boot: int,
-                 met: Callable[[int, int], None]) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path, partid: int, boot: int, met: Callable[[int, int], None]
+    ) -> None:
         """`met(partid, boot)` hears of each peer whose arena was mapped."""
         self._met = met
         self._folder = folder
@@ -80,9 +81,10 @@ class ArenaMemory:
         in our folder, else the errno of the file system."""
         if descriptor != self._descriptor(partid, boot):
             raise KernelError(
-                errno.EXDEV, f"the memory of p{partid} is not in our arena folder",
+                errno.EXDEV,
+                f"the memory of p{partid} is not in our arena folder",
                 "let both use one arena folder, or give them different domains",
-            )  # fmt: skip
+            )
         kept, view = self._kept.get(partid, (0, memoryview(b"")))
         if kept != boot:
             view = _map_existing(self._folder / arena_name(partid, boot))
@@ -118,9 +120,10 @@ def _map_existing(path: Path) -> memoryview:
             os.close(fd)
     except OSError as error:
         raise KernelError(
-            error.errno or errno.EIO, f"{path} cannot be mapped: {error.strerror}",
+            error.errno or errno.EIO,
+            f"{path} cannot be mapped: {error.strerror}",
             "xpmem-emu doctor",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _open_existing(path: Path) -> int:

@@ -79,9 +79,10 @@ def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
         raise xpmem_error(error.errno, error.cause, error.remedy) from None
     if not console:
         raise xpmem_error(
-            errno.EHOSTUNREACH, f"{partition} has no console that can be reached",
+            errno.EHOSTUNREACH,
+            f"{partition} has no console that can be reached",
             f"xpmem-emu --cluster {name} ps",
-        )  # fmt: skip
+        )
     return partition, console, keys
 
 
@@ -92,8 +93,9 @@ def new_hello(boot: int = 0) -> Hello:
     return Hello(session=os.urandom(16).hex(), client=name, boot=boot)
 
 
-def connect(partition: str, cluster: str | None = None, *, boot: int = 0,
-            timeout: float = CALL_TIMEOUT_S) -> Partition:  # fmt: skip
+def connect(
+    partition: str, cluster: str | None = None, *, boot: int = 0, timeout: float = CALL_TIMEOUT_S
+) -> Partition:
     """Connect to a partition by name, or by its console endpoint (`ipc://`, `tcp://`), before
     which stands whose it is where keys guard it: `p0@tcp://host:7100`.
 
@@ -109,8 +111,15 @@ def connect(partition: str, cluster: str | None = None, *, boot: int = 0,
 class Partition(PartitionOperations["Task"], Blocking):
     """One session with one boot of one partition."""
 
-    def __init__(self, name: str, endpoint: str, *, boot: int = 0,
-                 timeout: float = CALL_TIMEOUT_S, keys: str = "") -> None:  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        endpoint: str,
+        *,
+        boot: int = 0,
+        timeout: float = CALL_TIMEOUT_S,
+        keys: str = "",
+    ) -> None:
         """`keys` is a folder. Raises XpmemError when nobody answers at `endpoint`, or not the
         boot that is meant."""
         self.name = name

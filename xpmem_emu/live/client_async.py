@@ -19,12 +19,7 @@ import zmq
 from xpmem_emu.codec import convert
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.client import (
-    CALL_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    new_hello,
-    whereabouts,
-)
+from xpmem_emu.live.client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, new_hello, whereabouts
 from xpmem_emu.live.console_wire import Ask, BootFacts, EventBatch, Say
 from xpmem_emu.live.dial import Dial, credentials
 from xpmem_emu.live.failures import Process, TaskSignalled, XpmemError, xpmem_error
@@ -42,8 +37,9 @@ _BATCHES_MAX = 64
 _CONNECT_POLL_S = 0.005
 
 
-async def connect_async(partition: str, cluster: str | None = None, *, boot: int = 0,
-                        timeout: float = CALL_TIMEOUT_S) -> AsyncPartition:  # fmt: skip
+async def connect_async(
+    partition: str, cluster: str | None = None, *, boot: int = 0, timeout: float = CALL_TIMEOUT_S
+) -> AsyncPartition:
     """Connect as `xpmem_emu.connect` does. To be closed, or used with `async with`."""
     name, endpoint, keys = whereabouts(partition, cluster)
     connection = AsyncPartition(name, endpoint, timeout=timeout, keys=keys)
@@ -166,8 +162,9 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
             answers.append(outcome)
         return answers
 
-    async def _ask(self, request: Request, timeout: float | None,
-                   ident: int | None = None) -> Answer:  # fmt: skip
+    async def _ask(
+        self, request: Request, timeout: float | None, ident: int | None = None
+    ) -> Answer:
         self._process.require()
         seconds = self.timeout if timeout is None else timeout
         async with self._turn:
@@ -180,9 +177,10 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
                 return await asyncio.wait_for(future, seconds)
             except TimeoutError:
                 raise xpmem_error(
-                    errno.ETIMEDOUT, f"no answer from {self.endpoint} within {seconds:g} s",
+                    errno.ETIMEDOUT,
+                    f"no answer from {self.endpoint} within {seconds:g} s",
                     "xpmem-emu ps (is the partition stopped?), or a longer timeout",
-                ) from None  # fmt: skip
+                ) from None
             finally:
                 self._waiting.pop(ident, None)
 
@@ -220,9 +218,10 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
 
     def _reset(self) -> XpmemError:
         return xpmem_error(
-            errno.ECONNRESET, f"the partition at {self.endpoint} went away",
+            errno.ECONNRESET,
+            f"the partition at {self.endpoint} went away",
             "xpmem-emu ps; connect again",
-        )  # fmt: skip
+        )
 
 
 class _Inflow:

@@ -69,8 +69,9 @@ _POLL_S = 0.02
 # -- up ---------------------------------------------------------------------------------------
 
 
-def up(spec: ClusterSpec, progress: Progress = no_progress,
-       timeout_s: float = UP_TIMEOUT_S) -> ClusterState:  # fmt: skip
+def up(
+    spec: ClusterSpec, progress: Progress = no_progress, timeout_s: float = UP_TIMEOUT_S
+) -> ClusterState:
     """Start every partition of `spec` and wait until all are active with each other.
 
     Raises KernelError: EEXIST when the cluster runs already, ECHILD with the end of its log when
@@ -113,9 +114,10 @@ def _refuse_running(cluster: str) -> None:
     """Raises KernelError EEXIST when any partition of it lives."""
     if alive := _living(cluster):
         raise KernelError(
-            errno.EEXIST, f"cluster {cluster} runs already ({', '.join(alive)})",
+            errno.EEXIST,
+            f"cluster {cluster} runs already ({', '.join(alive)})",
             f"xpmem-emu --cluster {cluster} down, or another --cluster",
-        )  # fmt: skip
+        )
 
 
 # -- waiting for partitions -------------------------------------------------------------------
@@ -129,15 +131,17 @@ def _wait_active(state: ClusterState, progress: Progress, deadline: float) -> No
         progress(done, 2 * total, f"{partition.name} active")
 
 
-def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set[int],
-                      deadline: float) -> None:  # fmt: skip
+def _wait_active_with(
+    state: ClusterState, partition: PartitionState, peers: set[int], deadline: float
+) -> None:
     """Raises KernelError ECHILD when any partition died, ETIMEDOUT at `deadline`."""
     why = "it does not answer"
     while time.monotonic() < deadline:
         _require_all_alive(state)
         try:
-            with Partition(partition.name, partition.console, keys=state.keys,
-                           timeout=_STATUS_TIMEOUT_S) as client:  # fmt: skip
+            with Partition(
+                partition.name, partition.console, keys=state.keys, timeout=_STATUS_TIMEOUT_S
+            ) as client:
                 while peers and time.monotonic() < deadline:
                     peers = peers - _active_peers(client.status())
                     _require_all_alive(state)
@@ -150,9 +154,10 @@ def _wait_active_with(state: ClusterState, partition: PartitionState, peers: set
             why = f"it is not active with p{', p'.join(str(partid) for partid in sorted(peers))}"
         time.sleep(_POLL_S)
     raise KernelError(
-        errno.ETIMEDOUT, f"{partition.name} is not up: {why}:\n{log_tail(partition)}",
+        errno.ETIMEDOUT,
+        f"{partition.name} is not up: {why}:\n{log_tail(partition)}",
         f"xpmem-emu logs {partition.name}, or xpmem-emu up --timeout 5m",
-    )  # fmt: skip
+    )
 
 
 def _require_all_alive(state: ClusterState) -> None:
@@ -222,9 +227,10 @@ def _clean(cluster: str) -> None:
     for path in arenas.glob("*.life"):
         if living(path):
             raise KernelError(
-                errno.EEXIST, f"{path} belongs to a partition of another container",
+                errno.EEXIST,
+                f"{path} belongs to a partition of another container",
                 "another --cluster, or set XPMEM_EMU_ARENAS to another folder",
-            )  # fmt: skip
+            )
     for folder in (arenas, run_folder(cluster)):
         for path in folder.glob("*"):
             path.unlink()

@@ -118,9 +118,10 @@ def _alive(cluster: str, name: str) -> PartitionContainer:
     one = container(cluster, name)
     if one.state not in (_RUNNING, _PAUSED):
         raise KernelError(
-            errno.ESRCH, f"{name} does not run: its container is {one.state}",
+            errno.ESRCH,
+            f"{name} does not run: its container is {one.state}",
             f"xpmem-emu --cluster {cluster} reboot {name}",
-        )  # fmt: skip
+        )
     return one
 
 
@@ -156,8 +157,14 @@ def _row(one: PartitionContainer) -> PartitionProcess:
         pass
     image = one.spec.image or "laptop"
     return PartitionProcess(
-        name=one.spec.name, partid=one.spec.partid, pid=one.pid,
+        name=one.spec.name,
+        partid=one.spec.partid,
+        pid=one.pid,
         state={_RUNNING: "running", _PAUSED: "stopped"}.get(one.state, "dead"),
-        domain=one.spec.domain or load_image(image).domain, image=image,
-        resident=resident, cpu_s=cpu_s, console=one.console, log=f"docker logs {one.ident[:12]}",
-    )  # fmt: skip
+        domain=one.spec.domain or load_image(image).domain,
+        image=image,
+        resident=resident,
+        cpu_s=cpu_s,
+        console=one.console,
+        log=f"docker logs {one.ident[:12]}",
+    )

@@ -51,10 +51,11 @@ def require_guarded(config: PartitionConfig) -> list[str]:
     endpoints = config.open_to_all()
     if endpoints and not config.insecure:
         raise KernelError(
-            errno.EACCES, f"{config.name} would let in whoever reaches {' and '.join(endpoints)}",
+            errno.EACCES,
+            f"{config.name} would let in whoever reaches {' and '.join(endpoints)}",
             "--keys DIR (`xpmem-emu keys init --topology FILE --keys DIR` makes them), or "
             "--insecure",
-        )  # fmt: skip
+        )
     if config.keys:
         KeyFolder(Path(config.keys)).pair_of(config.partid)
     return endpoints

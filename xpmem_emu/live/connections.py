@@ -73,11 +73,17 @@ class _Connection:
 class Connections:
     """Those to one socket, which is not bound yet. `door`: what refusals call it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: zmq.Context[Socket],
-                 socket: Socket, door: str, guarded: bool, most: int,
-                 refusals: Refusals) -> None:  # fmt: skip
-        """`guarded`: whether the socket demands keys, so that a failed handshake is worth telling.
-        """
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: zmq.Context[Socket],
+        socket: Socket,
+        door: str,
+        guarded: bool,
+        most: int,
+        refusals: Refusals,
+    ) -> None:
+        """`guarded`: whether the socket demands keys, so a failed handshake is worth telling."""
         self._loop = loop
         self._door = door
         self._guarded = guarded

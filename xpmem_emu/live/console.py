@@ -21,13 +21,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Load, Pread, Spawn, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Outcome
 from xpmem_emu.live.connections import Connections
-from xpmem_emu.live.console_wire import (
-    Ask,
-    BootFacts,
-    Hello,
-    Say,
-    pack,
-)
+from xpmem_emu.live.console_wire import Ask, BootFacts, Hello, Say, pack
 from xpmem_emu.live.door import Door, Side
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.faults import Request, read_fault_request
@@ -52,10 +46,19 @@ log = structlog.get_logger("console")
 class Console:
     """Serves the clients of one partition on a bound ROUTER socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket,
-                 driver: Driver, stream: Stream, facts: Callable[[], BootFacts],
-                 lease_s: float, faults: Callable[[Request], Value], door: Door | None,
-                 connections: Connections, sessions_max: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: Socket,
+        driver: Driver,
+        stream: Stream,
+        facts: Callable[[], BootFacts],
+        lease_s: float,
+        faults: Callable[[Request], Value],
+        door: Door | None,
+        connections: Connections,
+        sessions_max: int,
+    ) -> None:
         """`faults` answers what a client asks about faults; raises KernelError.
         `door`: who guards `socket`; `connections`: who is connected to it."""
         self._loop = loop
@@ -86,8 +89,12 @@ class Console:
         """End the sessions of clients that are let in no more."""
         for session in self._sessions.all():
             if session.key and self._door and self._door.roster.client(session.key) is None:
-                self._door.refuse(Side.CLIENTS, self._door.roster.why_not(session.key),
-                                  client=session.client, tasks=len(session.tasks))  # fmt: skip
+                self._door.refuse(
+                    Side.CLIENTS,
+                    self._door.roster.why_not(session.key),
+                    client=session.client,
+                    tasks=len(session.tasks),
+                )
                 self._end(session, "lost its key", lambda: None)
 
     def close(self) -> None:
@@ -115,9 +122,11 @@ class Console:
         session = self._sessions.heard(now_ns, asker.connection, asker.public)
         if session is None:
             raise KernelError(
-                errno.ENOTCONN, "the partition does not know this session: it was silent for "
-                "longer than the lease, or never said hello", "connect again",
-            )  # fmt: skip
+                errno.ENOTCONN,
+                "the partition does not know this session: it was silent for "
+                "longer than the lease, or never said hello",
+                "connect again",
+            )
         match request.kind:
             case Ask.CALL | Ask.CALL_DETACHED:
                 return self._call(session, asker, request, bulk)
@@ -143,15 +152,15 @@ class Console:
 
     # -- calls and the tasks they make -----------------------------------------------------
 
-    def _call(self, session: Session, asker: Asker, request: Asked,
-              bulk: Buffer) -> None:  # fmt: skip
+    def _call(self, session: Session, asker: Asker, request: Asked, bulk: Buffer) -> None:
         of_key = self._sessions.calls[session.key] if session.key else 0
         if session.outstanding >= OUTSTANDING_MAX or of_key >= OUTSTANDING_OF_KEY_MAX:
             many = max(session.outstanding, of_key)
             raise KernelError(
-                errno.EAGAIN, f"{many} calls of this client are unanswered",
+                errno.EAGAIN,
+                f"{many} calls of this client are unanswered",
                 "wait for answers before asking more",
-            )  # fmt: skip
+            )
         self._reception.require_read(asker)
         call = self._rights.checked(asker.client, read_call(request.body))
         if isinstance(call, Load | Pread) and call.size > BULK_MAX:
@@ -160,8 +169,9 @@ class Console:
         self._sessions.calls[session.key] += 1
         self._driver.call(call, bulk, partial(self._answer, session, asker, request, call))
 
-    def _answer(self, session: Session, asker: Asker, request: Asked, call: Call,
-                outcome: Outcome) -> None:  # fmt: skip
+    def _answer(
+        self, session: Session, asker: Asker, request: Asked, call: Call, outcome: Outcome
+    ) -> None:
         session.outstanding -= 1
         self._sessions.calls[session.key] -= 1
         if not self._sessions.calls[session.key]:
@@ -188,8 +198,7 @@ class Console:
         else:
             self._sessions.own(pid, session)
 
-    def _kill(self, pid: int, session: Session, why: str,
-              done: Callable[[Outcome], None]) -> None:  # fmt: skip
+    def _kill(self, pid: int, session: Session, why: str, done: Callable[[Outcome], None]) -> None:
         reason = f"client {session.client} {why}"
         call = Kill(pid=pid, signal=9, reason=reason)
         self._rights.account(call, None)
@@ -236,9 +245,10 @@ class Console:
         session.subscriptions.add(key)
         self._done(asker, request, None)
         self._stream.subscribe(
-            key, partial(pack, request.id, Say.EVENTS),
+            key,
+            partial(pack, request.id, Say.EVENTS),
             partial(self._reception.transmit, asker.connection),
-        )  # fmt: skip
+        )
 
     def _unsubscribe(self, session: Session, asker: Asker, request: Asked) -> None:
         key = (asker.connection, read_ident(request.body))
@@ -257,7 +267,8 @@ def _require_boot(hello: Hello, facts: BootFacts) -> None:
     somebody else in this one."""
     if hello.boot not in (0, facts.boot):
         raise KernelError(
-            errno.ESTALE, f"boot {hello.boot} of {facts.name} is meant, and boot {facts.boot} "
+            errno.ESTALE,
+            f"boot {hello.boot} of {facts.name} is meant, and boot {facts.boot} "
             "runs, whose tasks and memory are others",
             "xpmem-emu get tasks, or xpmem-emu get attachments; a program connects again",
-        )  # fmt: skip
+        )

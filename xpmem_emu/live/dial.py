@@ -114,19 +114,23 @@ class Dial:
         """The error of whose connection is closed before anything was said."""
         if not is_tcp(self._endpoint):
             return xpmem_error(
-                errno.ECONNREFUSED, f"{self._endpoint} closes its door: as many connections as the "
+                errno.ECONNREFUSED,
+                f"{self._endpoint} closes its door: as many connections as the "
                 "partition can have are open, or it went away just now",
                 "close some, or give it more open files (ulimit -n); xpmem-emu ps",
-            )  # fmt: skip
+            )
         if self._shown is None:
             return xpmem_error(
-                errno.ECONNREFUSED, f"{self._endpoint} closes its door: we showed no key",
+                errno.ECONNREFUSED,
+                f"{self._endpoint} closes its door: we showed no key",
                 f"set {KEYS_VARIABLE} to a folder with a key that it lets in",
-            )  # fmt: skip
+            )
         return xpmem_error(
-            errno.ECONNREFUSED, f"{self._endpoint} closes its door: our key is not let in, or the "
-            "key that we think is its own is not", "xpmem-emu keys ls, there and here",
-        )  # fmt: skip
+            errno.ECONNREFUSED,
+            f"{self._endpoint} closes its door: our key is not let in, or the "
+            "key that we think is its own is not",
+            "xpmem-emu keys ls, there and here",
+        )
 
 
 def _require_listener(endpoint: str) -> None:
@@ -138,6 +142,7 @@ def _require_listener(endpoint: str) -> None:
             probe.connect(endpoint.removeprefix("ipc://"))
         except OSError as error:
             raise xpmem_error(
-                error.errno or errno.EIO, f"nobody answers at {endpoint}",
+                error.errno or errno.EIO,
+                f"nobody answers at {endpoint}",
                 "xpmem-emu ps, and `xpmem-emu reboot P` for one that is dead",
-            ) from None  # fmt: skip
+            ) from None

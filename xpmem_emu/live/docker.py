@@ -90,9 +90,7 @@ def containers(cluster: str) -> list[PartitionContainer]:
     filters = [TOPOLOGY_LABEL] + ([f"{_PROJECT_LABEL}={project}"] if project else [])
     found = _inspected([word for each in filters for word in ("--filter", f"label={each}")])
     if not found:
-        raise KernelError(
-            errno.ENOENT, f"cluster {cluster} has no containers here", START_REMEDY
-        )
+        raise KernelError(errno.ENOENT, f"cluster {cluster} has no containers here", START_REMEDY)
     projects = sorted({one.project for one in found})
     if len(projects) > 1:
         names = [f"{CLUSTER}-{project}" for project in projects]
@@ -127,9 +125,10 @@ def docker(*arguments: str) -> bytes:
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
         raise KernelError(
-            errno.EIO, f"docker {arguments[0]}: {why.splitlines()[0]}",
+            errno.EIO,
+            f"docker {arguments[0]}: {why.splitlines()[0]}",
             "look at it with: docker info",
-        )  # fmt: skip
+        )
     return done.stdout
 
 
@@ -199,13 +198,17 @@ def _partition(row: _Container) -> PartitionContainer:
             errno.ENOENT,
             f"container {row.id[:12]} is no partition of {labels[TOPOLOGY_LABEL]}: {name!r}",
             f"name its service like a partition, one of {', '.join(specs)}",
-        )  # fmt: skip
+        )
     port = (specs[name].console_listen or specs[name].console).rpartition(":")[2]
     bindings = row.network_settings.ports.get(f"{port}/tcp")
     console = f"tcp://{bindings[0].host_ip}:{bindings[0].host_port}" if bindings else ""
     environment = dict(entry.partition("=")[::2] for entry in row.config.env)
     return PartitionContainer(
-        spec=specs[name], project=labels.get(_PROJECT_LABEL, ""), ident=row.id,
-        state=row.state.status, pid=row.state.pid, console=console, keys=environment.get(
-            KEYS_VARIABLE, ""),
-    )  # fmt: skip
+        spec=specs[name],
+        project=labels.get(_PROJECT_LABEL, ""),
+        ident=row.id,
+        state=row.state.status,
+        pid=row.state.pid,
+        console=console,
+        keys=environment.get(KEYS_VARIABLE, ""),
+    )

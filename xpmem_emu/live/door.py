@@ -37,9 +37,15 @@ class Side(StrEnum):
 class Door:
     """All guarded sockets of one partition. `changed` is called after the allow-list changed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: zmq.Context[Socket],
-                 folder: KeyFolder, partid: int, refusals: Refusals,
-                 changed: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: zmq.Context[Socket],
+        folder: KeyFolder,
+        partid: int,
+        refusals: Refusals,
+        changed: Callable[[], None],
+    ) -> None:
         """`partid` is our own. Raises KernelError when a key cannot be had."""
         self.roster = Roster(folder)
         self._pair = folder.pair_of(partid)

@@ -80,8 +80,9 @@ class Outside(Protocol):
 class Driver:
     """The only caller of one kernel."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel,
-                 outside: Outside) -> None:  # fmt: skip
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel, outside: Outside
+    ) -> None:
         self.steps = 0
         self.clock = Clock()
         """What the kernel's time is made with, of this host's monotonic clock."""

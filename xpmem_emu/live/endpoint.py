@@ -44,10 +44,21 @@ class Traffic:
 class XpcEndpoint:
     """`peers` maps partids to the endpoints where they listen."""
 
-    def __init__(self, context: zmq.Context[Socket], loop: asyncio.AbstractEventLoop,
-                 listen: str, peers: Mapping[int, str], *, queue: int, message_max: int,
-                 deliver: Callable[[list[Buffer]], None], door: Door | None, connections_max: int,
-                 refusals: Refusals, forged: Callable[[int, int], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        loop: asyncio.AbstractEventLoop,
+        listen: str,
+        peers: Mapping[int, str],
+        *,
+        queue: int,
+        message_max: int,
+        deliver: Callable[[list[Buffer]], None],
+        door: Door | None,
+        connections_max: int,
+        refusals: Refusals,
+        forged: Callable[[int, int], None],
+    ) -> None:
         """Starts to listen; `deliver` gets the frames of each message. `door` guards what is
         tcp; `forged` hears of a partition that spoke in the name of another. Raises KernelError."""
         self.traffic = Traffic()
@@ -156,6 +167,7 @@ def bind(socket: Socket, endpoint: str, connections: Connections) -> None:
         connections.close()
         socket.close()
         raise KernelError(
-            error.errno or errno.EIO, f"cannot listen at {endpoint}: {error.strerror}",
+            error.errno or errno.EIO,
+            f"cannot listen at {endpoint}: {error.strerror}",
             "an endpoint of this host that is free; `listen` in the topology may differ",
-        ) from None  # fmt: skip
+        ) from None

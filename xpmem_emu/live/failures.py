@@ -95,9 +95,10 @@ class Process:
         """Raises XpmemError EBADF in another one."""
         if not self.is_ours():
             raise xpmem_error(
-                errno.EBADF, f"this connection is of process {self._pid}, which was forked",
+                errno.EBADF,
+                f"this connection is of process {self._pid}, which was forked",
                 "connect again in the child",
-            )  # fmt: skip
+            )
 
 
 @lru_cache(maxsize=256)

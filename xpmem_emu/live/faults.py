@@ -75,9 +75,14 @@ class _Call(Struct, frozen=True):
 class LiveFaults:
     """The faults of partition `partid`. It is the Ground of its board."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, partid: int, driver: Driver,
-                 send: Callable[[int, list[Buffer]], None],
-                 publish: Callable[[Sequence[Record]], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        partid: int,
+        driver: Driver,
+        send: Callable[[int, list[Buffer]], None],
+        publish: Callable[[Sequence[Record]], None],
+    ) -> None:
         """`send` puts frames on the link to a partition; `publish` takes records."""
         self._loop = loop
         self._partid = partid

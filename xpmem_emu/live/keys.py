@@ -162,9 +162,10 @@ class KeyFolder:
         except FileNotFoundError:
             here = ", ".join(self.private_names()) or "none"
             raise KernelError(
-                errno.ENOKEY, f"{path.parent} has no private key of {name}; it has: {here}",
+                errno.ENOKEY,
+                f"{path.parent} has no private key of {name}; it has: {here}",
                 f"xpmem-emu keys new {name}, or copy {path.name} here",
-            ) from None  # fmt: skip
+            ) from None
         except OSError as error:
             raise _unreadable(path, error) from None
         except ValueError:
@@ -179,15 +180,17 @@ class KeyFolder:
         key = self.read().partition(partid)
         if key is None:
             raise KernelError(
-                errno.ENOKEY, f"{self.allow_path} has no key of partition {partid}",
+                errno.ENOKEY,
+                f"{self.allow_path} has no key of partition {partid}",
                 f"xpmem-emu keys new NAME --partition {partid}",
-            )  # fmt: skip
+            )
         pair = self.pair(key.name)
         if pair.public.decode() != key.public:
             raise KernelError(
-                errno.EKEYREJECTED, f"{self._secret_path(key.name)} is not the key of {key.name} "
-                f"that {ALLOW_FILE} has", "copy both files from where the key was made",
-            )  # fmt: skip
+                errno.EKEYREJECTED,
+                f"{self._secret_path(key.name)} is not the key of {key.name} that {ALLOW_FILE} has",
+                "copy both files from where the key was made",
+            )
         return pair
 
     def client(self, name: str, partition: str) -> Credentials:
@@ -197,9 +200,10 @@ class KeyFolder:
         server = allow.named(partition)
         if server is None or not isinstance(server.role, Peer):
             raise KernelError(
-                errno.ENOKEY, f"{self.allow_path} has no key of partition {partition}",
+                errno.ENOKEY,
+                f"{self.allow_path} has no key of partition {partition}",
                 "xpmem-emu keys ls",
-            )  # fmt: skip
+            )
         return Credentials(self.pair(name or self._only_client(allow)), server.public.encode())
 
     def make(self, wanted: Mapping[str, Peer | Client]) -> list[Key]:
@@ -244,9 +248,10 @@ class KeyFolder:
             if key is None:
                 names = ", ".join(one.name for one in before.keys) or "none"
                 raise KernelError(
-                    errno.ENOENT, f"{self.path} has no key of {name}; it has: {names}",
+                    errno.ENOENT,
+                    f"{self.path} has no key of {name}; it has: {names}",
                     "xpmem-emu keys ls",
-                )  # fmt: skip
+                )
             keys = [one for one in before.keys if one is not key]
             self._write(AllowList(keys, [*before.revoked, key]))
             self._secret_path(name).unlink(missing_ok=True)
@@ -258,10 +263,11 @@ class KeyFolder:
         mine = [name for name in self.private_names() if name not in partitions]
         if len(mine) != 1:
             raise KernelError(
-                errno.ENOKEY, f"{self._private} has private keys of "
+                errno.ENOKEY,
+                f"{self._private} has private keys of "
                 f"{len(mine)} clients: {', '.join(mine) or 'none'}",
                 f"set {KEY_VARIABLE} to the name of yours",
-            )  # fmt: skip
+            )
         return mine[0]
 
     # -- files -----------------------------------------------------------------------------
@@ -292,9 +298,10 @@ class KeyFolder:
     def _write(self, allow: AllowList) -> None:
         if max(len(allow.keys), len(allow.revoked)) > KEYS_MAX:
             raise KernelError(
-                errno.ENOSPC, f"{self.allow_path} holds {KEYS_MAX} keys and as many revoked ones",
+                errno.ENOSPC,
+                f"{self.allow_path} holds {KEYS_MAX} keys and as many revoked ones",
                 "make a new folder of keys",
-            )  # fmt: skip
+            )
         draft = self.allow_path.with_suffix(".new")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(allow)) + b"\n")
         draft.chmod(0o644)
@@ -335,17 +342,19 @@ def _require_free(before: AllowList, name: str, role: Peer | Client) -> None:
         msgspec.convert(name, KeyName)
     except msgspec.ValidationError:
         raise KernelError(
-            errno.EINVAL, f"{name!r} is no name of a key",
+            errno.EINVAL,
+            f"{name!r} is no name of a key",
             "letters, digits, dots, dashes and underscores, at most 64",
-        ) from None  # fmt: skip
+        ) from None
     same = before.named(name)
     if same is None and isinstance(role, Peer):
         same = before.partition(role.partid)
     if same is not None:
         raise KernelError(
-            errno.EEXIST, f"there is a key of {describe(same)} already",
+            errno.EEXIST,
+            f"there is a key of {describe(same)} already",
             f"another name, or `xpmem-emu keys revoke {same.name}` first",
-        )  # fmt: skip
+        )
 
 
 def _same_owner(one: Peer | Client, other: Peer | Client) -> bool:
@@ -378,9 +387,10 @@ def _require_private(path: Path, others_may: int = 0) -> None:
         )
     if facts.st_mode & 0o077 & ~others_may:
         raise KernelError(
-            errno.EPERM, f"others may use {path} (mode {facts.st_mode & 0o777:04o})",
+            errno.EPERM,
+            f"others may use {path} (mode {facts.st_mode & 0o777:04o})",
             f"chmod go-rwx {path}; if others had the time to read a private key, revoke it",
-        )  # fmt: skip
+        )
 
 
 def _unreadable(path: Path, error: OSError) -> KernelError:

@@ -102,8 +102,9 @@ def holders(folder: Path) -> list[Holder]:
         with suppress(OSError), _Look(file.link) as look:
             # Others open the file for an instant, to look at its lock.
             if look.life and (look.life.pid, look.life.started) == (
-                file.pid, start_ticks(file.pid)
-            ):  # fmt: skip
+                file.pid,
+                start_ticks(file.pid),
+            ):
                 partid = int(file.name.removesuffix(_SUFFIX).removeprefix("p"))
                 found[partid, look.life.boot] = Holder(partid, look.life, file.lost)
     return [found[key] for key in sorted(found)]
@@ -116,9 +117,10 @@ def require_dead(folder: Path, partid: int, mine: Life | None = None) -> None:
     for one in [living(life_path(folder, partid)), *strays]:
         if one not in (None, mine):
             raise KernelError(
-                errno.EEXIST, f"partition {partid} runs already, perhaps stopped (pid {one.pid})",
+                errno.EEXIST,
+                f"partition {partid} runs already, perhaps stopped (pid {one.pid})",
                 f"xpmem-emu reboot p{partid}, or xpmem-emu down",
-            )  # fmt: skip
+            )
 
 
 class LifeLock:
@@ -155,8 +157,9 @@ class LifeLock:
 class LifeWatch:
     """Proves that processes of peers are gone, for peers whose link went down."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path,
-                 gone: Callable[[int, Life], None]) -> None:  # fmt: skip
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, folder: Path, gone: Callable[[int, Life], None]
+    ) -> None:
         """`gone(partid, life)`: that process of `partid` has ended."""
         self._loop = loop
         self._folder = folder

@@ -27,13 +27,7 @@ from xpmem_emu.live.console_wire import (
     unpack,
 )
 from xpmem_emu.live.dial import Dial
-from xpmem_emu.live.failures import (
-    Process,
-    TaskSignalled,
-    XpmemError,
-    failure_of,
-    xpmem_error,
-)
+from xpmem_emu.live.failures import Process, TaskSignalled, XpmemError, failure_of, xpmem_error
 from xpmem_emu.live.keys import Credentials
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import receive_now, send_now, wait_for
@@ -53,8 +47,9 @@ class Line:
     """A connection that said hello. `facts` is what the partition answered; `broken`: the other
     end is gone, so the line is of no more use."""
 
-    def __init__(self, endpoint: str, hello: Hello, timeout: float,
-                 shown: Credentials | None) -> None:  # fmt: skip
+    def __init__(
+        self, endpoint: str, hello: Hello, timeout: float, shown: Credentials | None
+    ) -> None:
         """Raises XpmemError when nobody answers within `timeout` seconds."""
         self.broken = False
         self._process = Process()
@@ -121,9 +116,10 @@ class Line:
         envelope, bulk = self._receive(deadline)
         if envelope is None:
             raise xpmem_error(
-                errno.ETIMEDOUT, f"no answer from {self._endpoint} within {timeout:g} s",
+                errno.ETIMEDOUT,
+                f"no answer from {self._endpoint} within {timeout:g} s",
                 "xpmem-emu ps (is the partition stopped?), or a longer timeout",
-            )  # fmt: skip
+            )
         if envelope.kind == Say.EVENTS:
             return 0, Answer(None)
         try:
@@ -148,9 +144,10 @@ class Line:
     def _reset(self) -> XpmemError:
         self.broken = True
         return xpmem_error(
-            errno.ECONNRESET, f"the partition at {self._endpoint} went away",
+            errno.ECONNRESET,
+            f"the partition at {self._endpoint} went away",
             "xpmem-emu ps; connect again",
-        )  # fmt: skip
+        )
 
 
 def _unwrapped(outcome: Answer | Failure) -> Answer:
@@ -163,9 +160,10 @@ def request_frames(ident: int, request: Request) -> list[bytes | bytearray | mem
     """The frames of one request. Raises XpmemError E2BIG for what no partition takes."""
     if len(request.bulk) > BULK_MAX:
         raise xpmem_error(
-            errno.E2BIG, f"{len(request.bulk)} bytes in one request, at most {BULK_MAX} are taken",
+            errno.E2BIG,
+            f"{len(request.bulk)} bytes in one request, at most {BULK_MAX} are taken",
             "move it in pieces",
-        )  # fmt: skip
+        )
     head = pack(ident, request.kind, request.body)
     return [head, request.bulk] if len(request.bulk) else [head]
 

@@ -34,8 +34,7 @@ _PARTS_MAX = 9
 """Parts of a message that are kept: one more than anybody has a use for, so that too many show."""
 
 
-def new_socket(context: zmq.Context[Socket], kind: int, *, queue: int,
-               message_max: int) -> Socket:  # fmt: skip
+def new_socket(context: zmq.Context[Socket], kind: int, *, queue: int, message_max: int) -> Socket:
     """A socket that never blocks and never grows: `queue` messages per direction and peer, no
     message part above `message_max` bytes, nothing kept after close."""
     socket = context.socket(kind)
@@ -107,17 +106,16 @@ def send_now(socket: Socket, frames: Sequence[Buffer]) -> bool:
     return True
 
 
-def send_tracked(
-    socket: Socket, frames: Sequence[Buffer]
-) -> zmq.MessageTracker | None:
+def send_tracked(socket: Socket, frames: Sequence[Buffer]) -> zmq.MessageTracker | None:
     """Queue a message without blocking, as `send_now` does. Result: what tells when its last part
     has been sent; None: it was not queued."""
     *heads, last = frames
     try:
         for frame in heads:
             socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
-        return socket.send(bytes(last) if _mutable(last) else last, zmq.NOBLOCK, copy=False,
-                           track=True)  # fmt: skip
+        return socket.send(
+            bytes(last) if _mutable(last) else last, zmq.NOBLOCK, copy=False, track=True
+        )
     except zmq.ZMQError as error:
         if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
             return None
@@ -135,10 +133,15 @@ Receive = Callable[[Socket], list[Buffer]]
 class Inbox:
     """Reads a socket whenever there is something to read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket,
-                 deliver: Callable[[list[Buffer]], None], receive: Receive = receive_now,
-                 delivered: Callable[[], None] = lambda: None,
-                 batch: int = BATCH) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: Socket,
+        deliver: Callable[[list[Buffer]], None],
+        receive: Receive = receive_now,
+        delivered: Callable[[], None] = lambda: None,
+        batch: int = BATCH,
+    ) -> None:
         """`deliver` gets each message; `delivered` is called after at most `batch` were."""
         self._loop = loop
         self._socket = socket

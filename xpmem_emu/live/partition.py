@@ -63,17 +63,26 @@ log = structlog.get_logger("partition")
 class KernelFactory(Protocol):
     """Boots a kernel."""
 
-    def __call__(self, *, partid: int, boot: int, image: Image, arena: memoryview,
-                 swap: memoryview, peers: Sequence[int], peer_memory: ArenaMemory,
-                 ) -> SteppedKernel:  # fmt: skip
+    def __call__(
+        self,
+        *,
+        partid: int,
+        boot: int,
+        image: Image,
+        arena: memoryview,
+        swap: memoryview,
+        peers: Sequence[int],
+        peer_memory: ArenaMemory,
+    ) -> SteppedKernel:
         """See kernel.kernel.Kernel."""
 
 
 class Harness:
     """Everything around one kernel. It is the driver's Outside."""
 
-    def __init__(self, config: PartitionConfig, boot_kernel: KernelFactory,
-                 stack: ExitStack) -> None:  # fmt: skip
+    def __init__(
+        self, config: PartitionConfig, boot_kernel: KernelFactory, stack: ExitStack
+    ) -> None:
         """Boots; `stack` undoes it. Raises KernelError when something is refused."""
         self._config = config
         self._end: Panic | Halt | None = None
@@ -94,11 +103,14 @@ class Harness:
         self._peer_memory = ArenaMemory(folder, config.partid, life.boot, self._watch.met)
         stack.callback(self._peer_memory.close)
         kernel = boot_kernel(
-            partid=config.partid, boot=life.boot, image=image, arena=self._arena.view,
+            partid=config.partid,
+            boot=life.boot,
+            image=image,
+            arena=self._arena.view,
             swap=memoryview(mmap.mmap(-1, image.memory.swap or mmap.PAGESIZE)),
             peers=sorted(config.peers),
             peer_memory=self._peer_memory,
-        )  # fmt: skip
+        )
         stack.callback(kernel.discard)
         self._driver = Driver(self._loop, kernel, self)
         stack.callback(self._driver.close)
@@ -187,13 +199,16 @@ class Harness:
 
     def _open_door(self, context: zmq.Context[zmq.Socket[bytes]]) -> Door | None:
         for endpoint in require_guarded(self._config):
-            log.warning("INSECURE: whoever reaches this endpoint can do everything with this "
-                        "partition", endpoint=endpoint)  # fmt: skip
+            log.warning(
+                "INSECURE: whoever reaches this endpoint can do everything with this partition",
+                endpoint=endpoint,
+            )
         if not self._config.keys:
             return None
         folder = KeyFolder(Path(self._config.keys))
-        return Door(self._loop, context, folder, self._config.partid, self._refusals,
-                    self._keys_changed)  # fmt: skip
+        return Door(
+            self._loop, context, folder, self._config.partid, self._refusals, self._keys_changed
+        )
 
     def _keys_changed(self) -> None:
         self._endpoint.keys_changed()
@@ -202,29 +217,47 @@ class Harness:
     def _open_endpoint(self, context: zmq.Context[zmq.Socket[bytes]]) -> XpcEndpoint:
         xpc = self._image.xpc
         return XpcEndpoint(
-            context, self._loop, self._config.listen, self._config.peers,
+            context,
+            self._loop,
+            self._config.listen,
+            self._config.peers,
             # A full window of requests and of answers on each of two channels.
-            queue=4 * xpc.slots, message_max=xpc.payload + codec.MAX_BYTES,
-            deliver=self._driver.receive, door=self._door, connections_max=self._room.peers,
-            refusals=self._refusals, forged=self._driver.forged,
-        )  # fmt: skip
+            queue=4 * xpc.slots,
+            message_max=xpc.payload + codec.MAX_BYTES,
+            deliver=self._driver.receive,
+            door=self._door,
+            connections_max=self._room.peers,
+            refusals=self._refusals,
+            forged=self._driver.forged,
+        )
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
-        socket = new_socket(
-            context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=2 * BULK_MAX
-        )
+        socket = new_socket(context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=2 * BULK_MAX)
         door = self._door if is_tcp(self._console_listen()) else None
         if door is not None:
             door.guard(socket, Side.CLIENTS)
         connections = Connections(
-            self._loop, context, socket, Side.CLIENTS, door is not None, self._room.clients,
+            self._loop,
+            context,
+            socket,
+            Side.CLIENTS,
+            door is not None,
+            self._room.clients,
             self._refusals,
-        )  # fmt: skip
+        )
         bind(socket, self._console_listen(), connections)
         return Console(
-            self._loop, socket, self._driver, self._stream, self._facts, self._config.lease_s,
-            self._faults.serve, door, connections, self._room.sessions,
-        )  # fmt: skip
+            self._loop,
+            socket,
+            self._driver,
+            self._stream,
+            self._facts,
+            self._config.lease_s,
+            self._faults.serve,
+            door,
+            connections,
+            self._room.sessions,
+        )
 
     def _console_listen(self) -> str:
         return self._config.console_listen or self._config.console
@@ -233,20 +266,31 @@ class Harness:
         config, counters = self._config, self._console.counters
         traffic = self._endpoint.traffic
         return console_wire.BootFacts(
-            cluster=config.cluster, name=config.name, partid=config.partid, boot=self._boot,
-            pid=os.getpid(), version=__version__, image=self._image.name,
-            domain=self._image.domain, lease_s=config.lease_s,
+            cluster=config.cluster,
+            name=config.name,
+            partid=config.partid,
+            boot=self._boot,
+            pid=os.getpid(),
+            version=__version__,
+            image=self._image.name,
+            domain=self._image.domain,
+            lease_s=config.lease_s,
             traffic={
-                "sent": traffic.sent, "received": traffic.received, "dropped": traffic.dropped,
-                "console_malformed": counters.malformed, "console_unsent": counters.unsent,
+                "sent": traffic.sent,
+                "received": traffic.received,
+                "dropped": traffic.dropped,
+                "console_malformed": counters.malformed,
+                "console_unsent": counters.unsent,
                 "console_turned_away": counters.turned_away,
-                "refused": self._refusals.count, "heartbeats_repeated": self._pulse.repeated,
+                "refused": self._refusals.count,
+                "heartbeats_repeated": self._pulse.repeated,
             },
             limits={
-                "descriptors": self._room.descriptors, "connections": self._room.clients,
+                "descriptors": self._room.descriptors,
+                "connections": self._room.clients,
                 "sessions": self._room.sessions,
             },
-        )  # fmt: skip
+        )
 
 
 def _remove_socket(endpoint: str) -> None:
@@ -283,9 +327,12 @@ def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
     """The command line of a partition process. Result: the exit code."""
     parser = argparse.ArgumentParser(description="Run one partition.")
     parser.add_argument(
-        "--config", type=Path, action="append", required=True,
+        "--config",
+        type=Path,
+        action="append",
+        required=True,
         help="a PartitionConfig as JSON; several: a process for each (see live.zygote)",
-    )  # fmt: skip
+    )
     configs = parser.parse_args(arguments).config
     config = configs[0] if len(configs) == 1 else fork_each(configs)
     if config is None:

@@ -27,14 +27,22 @@ class PartitionOperations(ABC, Generic[K]):
         """The task `pid`, which exists already."""
 
     @operation
-    def spawn(self, name: str = "", uid: int = 0, gids: Sequence[int] = (), *,
-              detached: bool = False, handled: Sequence[int] = (7, 11),
-              cap_ipc_owner: bool | None = None) -> Steps[K]:  # fmt: skip
+    def spawn(
+        self,
+        name: str = "",
+        uid: int = 0,
+        gids: Sequence[int] = (),
+        *,
+        detached: bool = False,
+        handled: Sequence[int] = (7, 11),
+        cap_ipc_owner: bool | None = None,
+    ) -> Steps[K]:
         """A new task with an empty address space. It is killed when this client goes away,
         unless `detached`. `handled`: signals that it survives. `cap_ipc_owner`: None means that
         uid 0 has it."""
-        call = calls.Spawn(name=name, uid=uid, gids=list(gids), handled=list(handled),
-                           cap_ipc_owner=cap_ipc_owner)  # fmt: skip
+        call = calls.Spawn(
+            name=name, uid=uid, gids=list(gids), handled=list(handled), cap_ipc_owner=cap_ipc_owner
+        )
         kind = Ask.CALL_DETACHED if detached else Ask.CALL
         (answer,) = yield [Request(call, kind=kind)]
         return self.task(convert(answer.value, int))

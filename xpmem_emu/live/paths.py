@@ -86,9 +86,10 @@ def make_own_folder(path: Path) -> None:
             facts = folder.lstat()
         except OSError as error:
             raise KernelError(
-                error.errno or errno.EIO, f"{folder} cannot be made: {error.strerror}",
+                error.errno or errno.EIO,
+                f"{folder} cannot be made: {error.strerror}",
                 "set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS to a folder of yours",
-            ) from None  # fmt: skip
+            ) from None
         _require_own(folder, facts)
     path.chmod(0o700)
 
@@ -108,18 +109,20 @@ def socket_endpoint(path: Path) -> str:
 def _checked(cluster: str) -> str:
     if not _CLUSTER_NAME.fullmatch(cluster):
         raise KernelError(
-            errno.EINVAL, f"{cluster!r} is no cluster name",
+            errno.EINVAL,
+            f"{cluster!r} is no cluster name",
             "letters, digits, dots, dashes and underscores, at most 64",
-        )  # fmt: skip
+        )
     return cluster
 
 
 def _require_own(folder: Path, facts: os.stat_result) -> None:
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
         raise KernelError(
-            errno.EPERM, f"{folder} is not a folder of this user (owner uid {facts.st_uid})",
+            errno.EPERM,
+            f"{folder} is not a folder of this user (owner uid {facts.st_uid})",
             "remove it, or set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS",
-        )  # fmt: skip
+        )
 
 
 def is_tcp(endpoint: str) -> bool:

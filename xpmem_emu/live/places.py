@@ -52,20 +52,22 @@ def places(cluster: str) -> dict[str, Place]:
     match home_of(cluster):
         case Home.HERE:
             state = read_state(cluster)
-            found = [Place(one.name, one.partid, one.console, state.keys)
-                     for one in state.partitions]  # fmt: skip
+            found = [
+                Place(one.name, one.partid, one.console, state.keys) for one in state.partitions
+            ]
         case Home.ELSEWHERE:
             from xpmem_emu.live.topology import read_topology
 
-            found = [Place(one.name, one.partid, one.console)
-                     for one in read_topology(os.environ[TOPOLOGY_VARIABLE])]  # fmt: skip
+            found = [
+                Place(one.name, one.partid, one.console)
+                for one in read_topology(os.environ[TOPOLOGY_VARIABLE])
+            ]
         case Home.CONTAINERS:
             from xpmem_emu.live import docker
 
             containers = docker.containers(cluster)
             keys = docker.keys_of(containers[0])
-            found = [Place(one.spec.name, one.spec.partid, one.console, keys)
-                     for one in containers]  # fmt: skip
+            found = [Place(one.spec.name, one.spec.partid, one.console, keys) for one in containers]
     return {one.name: one for one in found}
 
 

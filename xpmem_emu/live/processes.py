@@ -23,9 +23,13 @@ def spawn(command: Sequence[str], log: Path) -> int:
     """A process of a session of its own, so that our terminal's signals do not reach it."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True, close_fds=True,
-        ).pid  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+        ).pid
 
 
 def end(partitions: Sequence[PartitionState | Life], ended: Callable[[int], None]) -> None:
@@ -40,16 +44,18 @@ def end(partitions: Sequence[PartitionState | Life], ended: Callable[[int], None
     end_now(_wait_ended(processes, ended), ended)
 
 
-def end_now(processes: Sequence[psutil.Process],
-            ended: Callable[[int], None] = lambda _pid: None) -> None:  # fmt: skip
+def end_now(
+    processes: Sequence[psutil.Process], ended: Callable[[int], None] = lambda _pid: None
+) -> None:
     """SIGKILL, and wait until they are gone."""
     for process in processes:
         tell(process, signal.SIGKILL)
     _wait_ended(processes, ended)
 
 
-def _wait_ended(processes: Sequence[psutil.Process],
-                ended: Callable[[int], None]) -> list[psutil.Process]:  # fmt: skip
+def _wait_ended(
+    processes: Sequence[psutil.Process], ended: Callable[[int], None]
+) -> list[psutil.Process]:
     """Wait with patience; `ended` hears of each. Result: who did not end."""
     deadline = time.monotonic() + END_PATIENCE_S
     left = list(processes)
@@ -73,8 +79,6 @@ def _has_ended(process: psutil.Process) -> bool:
         except psutil.NoSuchProcess:
             return True
     return True
-
-
 
 
 def tell(process: psutil.Process, number: signal.Signals) -> None:
@@ -113,9 +117,10 @@ def require_alive(partition: PartitionState) -> None:
     if process_of(partition.pid, partition.started) is None:
         tail = log_tail(partition)
         raise KernelError(
-            errno.ECHILD, f"{partition.name} (pid {partition.pid}) died:\n{tail}",
+            errno.ECHILD,
+            f"{partition.name} (pid {partition.pid}) died:\n{tail}",
             f"xpmem-emu logs {partition.name}",
-        )  # fmt: skip
+        )
 
 
 def log_tail(partition: PartitionState) -> str:
@@ -156,8 +161,14 @@ def process_row(one: PartitionState) -> PartitionProcess:
         except psutil.NoSuchProcess:
             state = "dead"
     return PartitionProcess(
-        name=one.name, partid=one.partid, pid=one.pid, state=state, domain=one.domain,
-        image=one.image, resident=resident, cpu_s=cpu_s, console=one.console, log=one.log,
-    )  # fmt: skip
-
-
+        name=one.name,
+        partid=one.partid,
+        pid=one.pid,
+        state=state,
+        domain=one.domain,
+        image=one.image,
+        resident=resident,
+        cpu_s=cpu_s,
+        console=one.console,
+        log=one.log,
+    )

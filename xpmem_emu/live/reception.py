@@ -72,9 +72,15 @@ class _Waiting:
 class Reception:
     """The socket of one console, bound already; `door` guards it, `connections` are its."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: Socket, door: Door | None,
-                 connections: Connections, client_of: Callable[[bytes], object],
-                 serve: Callable[[Asker, Asked, Buffer], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: Socket,
+        door: Door | None,
+        connections: Connections,
+        client_of: Callable[[bytes], object],
+        serve: Callable[[Asker, Asked, Buffer], None],
+    ) -> None:
         """`client_of`: whom a connection without a key belongs to. `serve` answers, or raises
         KernelError or BadMessage."""
         self.counters = Counters()
@@ -126,9 +132,10 @@ class Reception:
         unread = self._unread.get(self._client(asker))
         if unread is not None and unread.too_many():
             raise KernelError(
-                errno.EAGAIN, f"{UNREAD_MAX} bytes of answers to this client are unread",
+                errno.EAGAIN,
+                f"{UNREAD_MAX} bytes of answers to this client are unread",
                 "read them before asking for more",
-            )  # fmt: skip
+            )
 
     def forget(self, client: object) -> None:
         """A client without a key is gone."""
@@ -196,9 +203,10 @@ class Reception:
         if key is None:
             self._door.refuse(Side.CLIENTS, self._door.roster.why_not(public))
             raise KernelError(
-                errno.EKEYREVOKED, "this key is let in no more",
+                errno.EKEYREVOKED,
+                "this key is let in no more",
                 "a new one: xpmem-emu keys new NAME",
-            )  # fmt: skip
+            )
         assert isinstance(key.role, Client)
         return key.role
 
@@ -215,6 +223,7 @@ class Reception:
 def too_big(size: int) -> KernelError:
     """The refusal of a transfer of `size` bytes."""
     return KernelError(
-        errno.E2BIG, f"{size} bytes in one request, at most {BULK_MAX} are taken",
+        errno.E2BIG,
+        f"{size} bytes in one request, at most {BULK_MAX} are taken",
         "move it in pieces",
-    )  # fmt: skip
+    )

@@ -20,17 +20,35 @@ from xpmem_emu.kernel.calls import Call
 from xpmem_emu.live import faults
 from xpmem_emu.live.keys import Capability, Client
 
-_LOOKS = (
-    calls.Look, calls.Describe, calls.Pagetable, calls.Status, calls.XpmemVersion,
-)  # fmt: skip
+_LOOKS = (calls.Look, calls.Describe, calls.Pagetable, calls.Status, calls.XpmemVersion)
 _USES = (
-    calls.Spawn, calls.Fork, calls.Exec, calls.Exit, calls.Kill,
-    calls.Mmap, calls.Munmap, calls.Mprotect, calls.Madvise, calls.Mremap,
-    calls.Load, calls.Store, calls.Amo, calls.ZapPageRange,
-    calls.XpmemOpen, calls.XpmemClose, calls.XpmemMake, calls.XpmemRemove, calls.XpmemGet,
-    calls.XpmemRelease, calls.XpmemAttach, calls.XpmemDetach, calls.XpmemCopy,
-    calls.XpmemForkBegin, calls.XpmemForkEnd, calls.XpmemFind,
-)  # fmt: skip
+    calls.Spawn,
+    calls.Fork,
+    calls.Exec,
+    calls.Exit,
+    calls.Kill,
+    calls.Mmap,
+    calls.Munmap,
+    calls.Mprotect,
+    calls.Madvise,
+    calls.Mremap,
+    calls.Load,
+    calls.Store,
+    calls.Amo,
+    calls.ZapPageRange,
+    calls.XpmemOpen,
+    calls.XpmemClose,
+    calls.XpmemMake,
+    calls.XpmemRemove,
+    calls.XpmemGet,
+    calls.XpmemRelease,
+    calls.XpmemAttach,
+    calls.XpmemDetach,
+    calls.XpmemCopy,
+    calls.XpmemForkBegin,
+    calls.XpmemForkEnd,
+    calls.XpmemFind,
+)
 
 
 def needed(call: Call) -> Capability:
@@ -57,10 +75,10 @@ class Rights:
         """Raises KernelError EPERM unless `client` may do what takes `capability`."""
         if client is not None and not client.capability.covers(capability):
             raise KernelError(
-                errno.EPERM, f"{what} takes the capability {capability}; this key may "
-                f"{client.capability}", "a key that may: xpmem-emu keys new NAME --capability "
-                f"{capability}",
-            )  # fmt: skip
+                errno.EPERM,
+                f"{what} takes the capability {capability}; this key may {client.capability}",
+                f"a key that may: xpmem-emu keys new NAME --capability {capability}",
+            )
 
     def checked(self, client: Client | None, call: Call) -> Call:
         """The call as `client` may make it. Raises KernelError EPERM."""
@@ -74,9 +92,10 @@ class Rights:
         pid = getattr(call, "pid", None)
         if pid is not None and needed(call) is Capability.USE and self._uids.get(pid) != client.uid:
             raise KernelError(
-                errno.EPERM, f"{pid} is no task of uid {client.uid}",
+                errno.EPERM,
+                f"{pid} is no task of uid {client.uid}",
                 "xpmem-emu get tasks; other tasks take a key that may operate",
-            )  # fmt: skip
+            )
         return call
 
     def account(self, call: Call, value: object) -> None:
@@ -97,10 +116,11 @@ def _as_itself(client: Client, call: calls.Spawn) -> calls.Spawn:
     does not say; anything else must be the key's."""
     if call.uid not in (0, client.uid) or not set(call.gids) <= set(client.gids):
         raise KernelError(
-            errno.EPERM, f"this key spawns tasks of uid {client.uid} and groups {client.gids}, "
+            errno.EPERM,
+            f"this key spawns tasks of uid {client.uid} and groups {client.gids}, "
             f"not of uid {call.uid} and groups {call.gids}",
             "leave them out, or use a key that may operate",
-        )  # fmt: skip
+        )
     if call.cap_ipc_owner and client.uid:
         raise KernelError(
             errno.EPERM, "this key gives no task CAP_IPC_OWNER", "use a key that may operate"

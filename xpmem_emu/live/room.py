@@ -46,10 +46,11 @@ def room_for(peers: int, descriptors: int) -> Room:
     left = descriptors - own - (2 * LEAD if descriptors >= 4 * LEAD else LEAD)
     if left < _CLIENTS_MIN:
         raise KernelError(
-            errno.EMFILE, f"{descriptors} open files are allowed, and a partition with {peers} "
+            errno.EMFILE,
+            f"{descriptors} open files are allowed, and a partition with {peers} "
             f"peers needs {descriptors - left + _CLIENTS_MIN}",
             f"ulimit -Hn {2 * _wanted(peers)} (as root), or fewer partitions",
-        )  # fmt: skip
+        )
     return Room(descriptors, of_peers, min(CLIENTS_MAX, left))
 
 

@@ -59,9 +59,10 @@ class Sessions:
         if session is None:
             if len(self._by_name) >= self._most:
                 raise KernelError(
-                    errno.EUSERS, f"{self._most} clients are connected already",
+                    errno.EUSERS,
+                    f"{self._most} clients are connected already",
                     "close some, or give the partition more open files (ulimit -n)",
-                )  # fmt: skip
+                )
             if key and len(self._of_key(key)) >= SESSIONS_OF_KEY_MAX:
                 raise KernelError(errno.EUSERS, f"{SESSIONS_OF_KEY_MAX} clients with this key")
             session = Session(hello.session, hello.client, now_ns, key)
@@ -103,9 +104,7 @@ class Sessions:
 
     def silent(self, now_ns: int) -> list[Session]:
         """Sessions whose lease ran out."""
-        return [
-            one for one in self._by_name.values() if now_ns - one.heard_ns > self._lease_ns
-        ]
+        return [one for one in self._by_name.values() if now_ns - one.heard_ns > self._lease_ns]
 
     def forgive(self, now_ns: int) -> None:
         """Every lease starts anew: it was us who did not listen."""

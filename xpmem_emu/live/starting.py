@@ -39,21 +39,29 @@ def configs_of(spec: ClusterSpec, folder: Path) -> list[PartitionConfig]:
     return [_config(spec, folder, one, where) for one in spec.partitions]
 
 
-def _config(spec: ClusterSpec, folder: Path, one: PartitionSpec,
-            where: dict[int, str]) -> PartitionConfig:  # fmt: skip
+def _config(
+    spec: ClusterSpec, folder: Path, one: PartitionSpec, where: dict[int, str]
+) -> PartitionConfig:
     image = one.image or spec.image
     load_image(image, domain=one.domain, memory=spec.memory)
     return PartitionConfig(
-        cluster=spec.name, name=one.name, partid=one.partid, image=image, domain=one.domain,
-        memory=spec.memory, listen=one.listen or where[one.partid],
+        cluster=spec.name,
+        name=one.name,
+        partid=one.partid,
+        image=image,
+        domain=one.domain,
+        memory=spec.memory,
+        listen=one.listen or where[one.partid],
         console=one.console or _socket(folder, one, "console"),
         console_listen=one.console_listen,
         peers={partid: peer for partid, peer in where.items() if partid != one.partid},
         arena_folder=str(arena_folder(spec.name)),
         event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
-        lease_s=spec.lease_s, keys=spec.keys, insecure=spec.insecure,
+        lease_s=spec.lease_s,
+        keys=spec.keys,
+        insecure=spec.insecure,
         health=_socket(folder, one, health.PURPOSE).removeprefix("ipc://"),
-    )  # fmt: skip
+    )
 
 
 def _socket(folder: Path, partition: PartitionSpec, purpose: str) -> str:
@@ -63,13 +71,18 @@ def _socket(folder: Path, partition: PartitionSpec, purpose: str) -> str:
 def empty_state(spec: ClusterSpec, folder: Path) -> ClusterState:
     """The state of a cluster of which nothing runs yet."""
     return ClusterState(
-        name=spec.name, run_folder=str(folder), arena_folder=str(arena_folder(spec.name)),
-        command=list(spec.command or _OWN_COMMAND), partitions=[], keys=spec.keys,
-    )  # fmt: skip
+        name=spec.name,
+        run_folder=str(folder),
+        arena_folder=str(arena_folder(spec.name)),
+        command=list(spec.command or _OWN_COMMAND),
+        partitions=[],
+        keys=spec.keys,
+    )
 
 
-def start_all(state: ClusterState, configs: Sequence[PartitionConfig],
-              progress: Progress) -> ClusterState:  # fmt: skip
+def start_all(
+    state: ClusterState, configs: Sequence[PartitionConfig], progress: Progress
+) -> ClusterState:
     """Start everybody. The state names each before it does anything: if we die here, `down` still
     finds them all. A command that is not ours need not know how to be a zygote."""
     total = 2 * len(configs)
@@ -104,8 +117,14 @@ def _write_config(state: ClusterState, config: PartitionConfig) -> Path:
 def described(config: PartitionConfig, pid: int, path: Path, log: Path) -> PartitionState:
     """What the state says of the process `pid`, which is that partition."""
     return PartitionState(
-        name=config.name, partid=config.partid, image=config.image, pid=pid,
+        name=config.name,
+        partid=config.partid,
+        image=config.image,
+        pid=pid,
         domain=load_image(config.image, domain=config.domain).domain,
-        started=start_ticks(pid), console=config.console,
-        endpoint=config.listen, config=str(path), log=str(log),
-    )  # fmt: skip
+        started=start_ticks(pid),
+        console=config.console,
+        endpoint=config.listen,
+        config=str(path),
+        log=str(log),
+    )

@@ -16,16 +16,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.operations import (
-    Answer,
-    Request,
-    Steps,
-    ask,
-    ask_for,
-    chunks,
-    do,
-    operation,
-)
+from xpmem_emu.live.operations import Answer, Request, Steps, ask, ask_for, chunks, do, operation
 
 K = TypeVar("K")
 
@@ -69,14 +60,30 @@ class TaskOperations(ABC, Generic[K]):
     # -- memory ----------------------------------------------------------------------------
 
     @operation
-    def mmap(self, length: int, prot: int = PROT_READ | PROT_WRITE,
-             flags: int = MAP_PRIVATE | MAP_ANONYMOUS, address: int = 0, file: str = "",
-             offset: int = 0) -> Steps[int]:  # fmt: skip
+    def mmap(
+        self,
+        length: int,
+        prot: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        address: int = 0,
+        file: str = "",
+        offset: int = 0,
+    ) -> Steps[int]:
         """Map memory, or `file` of this partition. Result: the address."""
-        return (yield from ask_for(int, calls.Mmap(
-            pid=self.pid, length=length, prot=prot, flags=flags, address=address, file=file,
-            offset=offset,
-        )))  # fmt: skip
+        return (
+            yield from ask_for(
+                int,
+                calls.Mmap(
+                    pid=self.pid,
+                    length=length,
+                    prot=prot,
+                    flags=flags,
+                    address=address,
+                    file=file,
+                    offset=offset,
+                ),
+            )
+        )
 
     @operation
     def munmap(self, address: int, length: int) -> Steps[None]:
@@ -94,13 +101,28 @@ class TaskOperations(ABC, Generic[K]):
         yield from do(calls.Madvise(pid=self.pid, address=address, length=length, advice=advice))
 
     @operation
-    def mremap(self, address: int, old_length: int, new_length: int,
-               flags: int = calls.MREMAP_MAYMOVE, new_address: int = 0) -> Steps[int]:  # fmt: skip
+    def mremap(
+        self,
+        address: int,
+        old_length: int,
+        new_length: int,
+        flags: int = calls.MREMAP_MAYMOVE,
+        new_address: int = 0,
+    ) -> Steps[int]:
         """Grow, shrink or move a mapping. Result: its address."""
-        return (yield from ask_for(int, calls.Mremap(
-            pid=self.pid, address=address, old_length=old_length, new_length=new_length,
-            flags=flags, new_address=new_address,
-        )))  # fmt: skip
+        return (
+            yield from ask_for(
+                int,
+                calls.Mremap(
+                    pid=self.pid,
+                    address=address,
+                    old_length=old_length,
+                    new_length=new_length,
+                    flags=flags,
+                    new_address=new_address,
+                ),
+            )
+        )
 
     @operation
     def zap_page_range(self, address: int, length: int) -> Steps[None]:
@@ -135,9 +157,18 @@ class TaskOperations(ABC, Generic[K]):
     def amo(self, address: int, operation: str, operand: int = 0, compare: int = 0) -> Steps[int]:
         """Atomic operation on an aligned 64-bit word of uncached memory: `fetch`, `add`, `swap`,
         `compare_swap`, `store`. Result: the word before it."""
-        return (yield from ask_for(int, calls.Amo(
-            pid=self.pid, address=address, operation=operation, operand=operand, compare=compare,
-        )))  # fmt: skip
+        return (
+            yield from ask_for(
+                int,
+                calls.Amo(
+                    pid=self.pid,
+                    address=address,
+                    operation=operation,
+                    operand=operand,
+                    compare=compare,
+                ),
+            )
+        )
 
     # -- libxpmem --------------------------------------------------------------------------
 
@@ -152,13 +183,20 @@ class TaskOperations(ABC, Generic[K]):
         yield from do(calls.XpmemClose(pid=self.pid))
 
     @operation
-    def xpmem_make(self, vaddr: int, size: int, permit_value: int = 0o600, permit_type: int = 1,
-                   name: str = "") -> Steps[int]:  # fmt: skip
+    def xpmem_make(
+        self, vaddr: int, size: int, permit_value: int = 0o600, permit_type: int = 1, name: str = ""
+    ) -> Steps[int]:
         """Offer a range of this address space to others. Result: segid."""
-        answer = yield from self._xpmem(calls.XpmemMake(
-            pid=self.pid, vaddr=vaddr, size=size, permit_type=permit_type,
-            permit_value=permit_value, name=name,
-        ))  # fmt: skip
+        answer = yield from self._xpmem(
+            calls.XpmemMake(
+                pid=self.pid,
+                vaddr=vaddr,
+                size=size,
+                permit_type=permit_type,
+                permit_value=permit_value,
+                name=name,
+            )
+        )
         return int(answer.value)
 
     @operation
@@ -167,13 +205,19 @@ class TaskOperations(ABC, Generic[K]):
         yield from self._xpmem(calls.XpmemRemove(pid=self.pid, segid=segid))
 
     @operation
-    def xpmem_get(self, segid: int, flags: int = 2, permit_type: int = 1,
-                  permit_value: int = 0) -> Steps[int]:  # fmt: skip
+    def xpmem_get(
+        self, segid: int, flags: int = 2, permit_type: int = 1, permit_value: int = 0
+    ) -> Steps[int]:
         """Get a permit for a segment: XPMEM_RDWR or XPMEM_RDONLY. Result: apid."""
-        answer = yield from self._xpmem(calls.XpmemGet(
-            pid=self.pid, segid=segid, flags=flags, permit_type=permit_type,
-            permit_value=permit_value,
-        ))  # fmt: skip
+        answer = yield from self._xpmem(
+            calls.XpmemGet(
+                pid=self.pid,
+                segid=segid,
+                flags=flags,
+                permit_type=permit_type,
+                permit_value=permit_value,
+            )
+        )
         return int(answer.value)
 
     @operation
@@ -184,9 +228,9 @@ class TaskOperations(ABC, Generic[K]):
     @operation
     def xpmem_attach(self, apid: int, offset: int, size: int, vaddr: int = 0) -> Steps[int]:
         """Map part of a segment here. Result: the address."""
-        answer = yield from self._xpmem(calls.XpmemAttach(
-            pid=self.pid, apid=apid, offset=offset, size=size, vaddr=vaddr,
-        ))  # fmt: skip
+        answer = yield from self._xpmem(
+            calls.XpmemAttach(pid=self.pid, apid=apid, offset=offset, size=size, vaddr=vaddr)
+        )
         return int(answer.value)
 
     @operation
@@ -199,10 +243,16 @@ class TaskOperations(ABC, Generic[K]):
         self, source: tuple[int, int], target: tuple[int, int], size: int
     ) -> Steps[None]:
         """Block transfer of `size` bytes between two (apid, offset); contained, not atomic."""
-        yield from self._xpmem(calls.XpmemCopy(
-            pid=self.pid, src_apid=source[0], src_offset=source[1],
-            dst_apid=target[0], dst_offset=target[1], size=size,
-        ))  # fmt: skip
+        yield from self._xpmem(
+            calls.XpmemCopy(
+                pid=self.pid,
+                src_apid=source[0],
+                src_offset=source[1],
+                dst_apid=target[0],
+                dst_offset=target[1],
+                size=size,
+            )
+        )
 
     @operation
     def xpmem_fork_begin(self) -> Steps[None]:

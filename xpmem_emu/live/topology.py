@@ -107,8 +107,11 @@ def _resized(image: Image, size: int) -> Image:
         # Text again, so that the one reader of images judges the override too.
         read_image(f'[memory]\nsize = "{format_size(size)}"')
     except ImageError as error:
-        raise KernelError(error.errno, f"--memory {size}: {error.cause}",
-                          "--memory 64M; whole pages of 4K, at least 16") from None  # fmt: skip
+        raise KernelError(
+            error.errno,
+            f"--memory {size}: {error.cause}",
+            "--memory 64M; whole pages of 4K, at least 16",
+        ) from None
     memory = msgspec.structs.replace(image.memory, size=Bytes(size))
     return msgspec.structs.replace(image, memory=memory)
 

@@ -37,19 +37,27 @@ def forked(command: Sequence[str], configs: Sequence[Path]) -> Iterator[list[int
     """The pids of processes that become the partitions of `configs` at the end of the block; they
     end without a trace if it raises. Raises KernelError ECHILD with what the zygote said."""
     arguments = [part for config in configs for part in ("--config", str(config))]
-    with log_of(configs[0]).open("a+b") as log, subprocess.Popen(
-        [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        start_new_session=True, env=os.environ | ALONE,
-    ) as process:  # fmt: skip
+    with (
+        log_of(configs[0]).open("a+b") as log,
+        subprocess.Popen(
+            [*command, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | ALONE,
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         pids = [int(line) for line in process.stdout.read().split()]
         if process.wait() or len(pids) != len(configs):
             log.seek(0)
             raise KernelError(
-                errno.ECHILD, f"no partition could be started: {log.read().decode().strip()}",
+                errno.ECHILD,
+                f"no partition could be started: {log.read().decode().strip()}",
                 "xpmem-emu doctor",
-            )  # fmt: skip
+            )
         yield pids
         process.stdin.write(b"\n" * len(pids))
 

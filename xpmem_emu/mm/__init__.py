@@ -18,8 +18,27 @@ from xpmem_emu.mm.remap import Remap
 from xpmem_emu.mm.vma import DeadOps, Prot, Vma, VmaFlags, VmaOps
 
 __all__ = [
-    "AddressSpace", "Advice", "DeadOps", "Inode", "MapRequest", "MemoryManager", "Notifier",
-    "NotifierChain", "PinnedRun", "Prot", "Remap", "Vma", "VmaFlags", "VmaOps", "load",
-    "migrate_frames", "migrate_range", "pin_pages", "reach", "reclaim", "reclaim_range", "store",
+    "AddressSpace",
+    "Advice",
+    "DeadOps",
+    "Inode",
+    "MapRequest",
+    "MemoryManager",
+    "Notifier",
+    "NotifierChain",
+    "PinnedRun",
+    "Prot",
+    "Remap",
+    "Vma",
+    "VmaFlags",
+    "VmaOps",
+    "load",
+    "migrate_frames",
+    "migrate_range",
+    "pin_pages",
+    "reach",
+    "reclaim",
+    "reclaim_range",
+    "store",
     "walk_word",
-]  # fmt: skip
+]

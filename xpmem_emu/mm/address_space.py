@@ -150,9 +150,16 @@ class AddressSpace:
         if vma is None or vma.start == address:
             return
         tail = Vma(
-            self, address, vma.end, vma.prot, vma.flags, vma.index_of(address >> PAGE_SHIFT),
-            vma.inode, vma.ops, vma.anon_vma,
-        )  # fmt: skip
+            self,
+            address,
+            vma.end,
+            vma.prot,
+            vma.flags,
+            vma.index_of(address >> PAGE_SHIFT),
+            vma.inode,
+            vma.ops,
+            vma.anon_vma,
+        )
         vma.end = address
         self.vmas.insert(tail)
         self.manager.rmap.link(tail)
@@ -200,9 +207,10 @@ class AddressSpace:
         limit = self.manager.image.limits.vmas_per_task
         if len(self.vmas) + extra > limit:
             raise KernelError(
-                errno.ENOMEM, f"task {self.pid} has {len(self.vmas)} of {limit} areas",
+                errno.ENOMEM,
+                f"task {self.pid} has {len(self.vmas)} of {limit} areas",
                 "unmap something, or raise limits.vmas_per_task of the image",
-            )  # fmt: skip
+            )
 
     def cuts(self, start: int, end: int) -> int:
         """How many areas making [start, end) stand alone would add."""

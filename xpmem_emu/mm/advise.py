@@ -62,9 +62,10 @@ async def _dont_need(mm: "AddressSpace", start: int, end: int) -> None:
         for vma in mm.vmas.intersecting(start, end):
             if vma.flags & VmaFlags.PFNMAP:
                 raise KernelError(
-                    errno.EINVAL, f"area {vma} maps frames that are not this kernel's",
+                    errno.EINVAL,
+                    f"area {vma} maps frames that are not this kernel's",
                     "zap_page_range drops such pages",
-                )  # fmt: skip
+                )
         async with Gather(mm.manager) as gather:
             mm.zap(gather, start, end, "madvise")
 

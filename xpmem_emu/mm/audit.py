@@ -74,8 +74,11 @@ def _check_free(manager: "MemoryManager") -> None:
     slots = np.flatnonzero(swap.count == 0)
     compare("swap slots that are free", len(slots), swap.free)
     compare("free swap slot at place", slots, np.sort(swap._stack[: swap.free]))
-    compare("poisoned frames in quarantine", len(frames.bad),
-            int(np.count_nonzero(frames.quarantined[sorted(frames.bad)])))
+    compare(
+        "poisoned frames in quarantine",
+        len(frames.bad),
+        int(np.count_nonzero(frames.quarantined[sorted(frames.bad)])),
+    )
 
 
 def _cached(manager: "MemoryManager") -> Frames:
@@ -89,14 +92,24 @@ def _cached(manager: "MemoryManager") -> Frames:
         held = owner.frames[pages]
         np.add.at(cached, held, 1)
         used += page_align_up(owner.size)
-        compare(f"owner of frame cached by {owner.title}, at place",
-                np.full(len(held), number), manager.frames.owner[held])
-        compare(f"index of frame cached by {owner.title}, at place",
-                pages, manager.frames.index[held])
-        compare(f"dirty pages of {owner.title} that are cached",
-                int(owner.dirty.sum()), int(owner.dirty[pages].sum()))
-        compare(f"cached pages of {owner.title} that it has",
-                len(pages), int(np.count_nonzero(pages < owner.pages)))
+        compare(
+            f"owner of frame cached by {owner.title}, at place",
+            np.full(len(held), number),
+            manager.frames.owner[held],
+        )
+        compare(
+            f"index of frame cached by {owner.title}, at place", pages, manager.frames.index[held]
+        )
+        compare(
+            f"dirty pages of {owner.title} that are cached",
+            int(owner.dirty.sum()),
+            int(owner.dirty[pages].sum()),
+        )
+        compare(
+            f"cached pages of {owner.title} that it has",
+            len(pages),
+            int(np.count_nonzero(pages < owner.pages)),
+        )
     compare("bytes of disk in use", used, manager.files.used)
     return cached
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
 
 
-async def fault_range(
-    mm: "AddressSpace", first_vpn: int, count: int, write: bool
-) -> Vma | None:
+async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: bool) -> Vma | None:
     """Work towards `count` accessible pages from `first_vpn` on, at least towards the first.
     Returns the area when its FarOps must carry the access instead, else None.
 
@@ -80,9 +78,7 @@ def _permitted(mm: "AddressSpace", address: int, write: bool) -> Vma:
         raise Signalled(SignalInfo(Signal.SIGSEGV, "nothing is mapped there", address))
     if not vma.prot & (Prot.WRITE if write else Prot.READ | Prot.WRITE):
         what = "store to" if write else "load from"
-        raise Signalled(
-            SignalInfo(Signal.SIGSEGV, f"{what} area {vma}, which forbids it", address)
-        )
+        raise Signalled(SignalInfo(Signal.SIGSEGV, f"{what} area {vma}, which forbids it", address))
     return vma
 
 

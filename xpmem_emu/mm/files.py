@@ -32,9 +32,10 @@ class FileTable:
             raise KernelError(errno.EFBIG, f"{size} bytes, the disk has {self.capacity}")
         if self.used + size > self.capacity:
             raise KernelError(
-                errno.ENOSPC, f"{self.used} of {self.capacity} bytes of disk are used",
+                errno.ENOSPC,
+                f"{self.used} of {self.capacity} bytes of disk are used",
                 "unlink a file, or raise memory.files of the image",
-            )  # fmt: skip
+            )
         self.used += size
 
     def create(self, name: str, size: int) -> Inode:

@@ -208,9 +208,9 @@ class Inode:
         async with self.mutex, Gather(self._manager) as gather:
             count = max(min(count, self.pages - index), 0)
             cached = self.frames[index : index + count]
-            self._manager.rmap.visit(cached[cached != 0], lambda mm, vpns, ptes: _clear(
-                gather, mm, vpns, ptes
-            ))  # fmt: skip
+            self._manager.rmap.visit(
+                cached[cached != 0], lambda mm, vpns, ptes: _clear(gather, mm, vpns, ptes)
+            )
             self._forget(gather, index, count)
             self._blocks[index : index + count] = 0
 

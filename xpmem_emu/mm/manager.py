@@ -122,7 +122,8 @@ class MemoryManager:
                 continue
             if self.operations == 0:
                 raise KernelError(
-                    errno.ENOMEM, f"{self.frames.in_use} frames are in use, none can be reclaimed",
+                    errno.ENOMEM,
+                    f"{self.frames.in_use} frames are in use, none can be reclaimed",
                     "raise memory.size or memory.swap of the image",
-                )  # fmt: skip
+                )
             await self.changed.wait()

@@ -122,9 +122,7 @@ def _new_area(mm: "AddressSpace", request: MapRequest, start: int, length: int) 
         pgoff = start >> PAGE_SHIFT
         if request.flags & VmaFlags.SHARED:
             inode, pgoff = _shared_memory(mm, length), 0
-    return Vma(
-        mm, start, start + length, request.prot, request.flags, pgoff, inode, request.ops
-    )
+    return Vma(mm, start, start + length, request.prot, request.flags, pgoff, inode, request.ops)
 
 
 def _shared_memory(mm: "AddressSpace", length: int) -> Inode:

@@ -18,9 +18,10 @@ class MachineCheck(KernelError):
     def __init__(self, gpfn: int) -> None:
         home, frame = gpfn >> PARTID_SHIFT, gpfn & LOCAL_MASK
         super().__init__(
-            errno.EIO, f"machine check: frame {frame:#x} of p{home} is poisoned",
+            errno.EIO,
+            f"machine check: frame {frame:#x} of p{home} is poisoned",
             "`xpmem-emu fault ls` shows it; the data of that page is lost",
-        )  # fmt: skip
+        )
 
 
 class PhysicalMemory:
@@ -63,9 +64,7 @@ class PhysicalMemory:
         start = (gpfn & LOCAL_MASK) << PAGE_SHIFT
         end = start + (count << PAGE_SHIFT)
         if window is None:
-            raise KernelError(
-                errno.EFAULT, f"no window on the memory of p{gpfn >> PARTID_SHIFT}"
-            )
+            raise KernelError(errno.EFAULT, f"no window on the memory of p{gpfn >> PARTID_SHIFT}")
         if end > len(window):
             raise KernelError(errno.EFAULT, f"frame {gpfn:#x} is beyond the end of its memory")
         return window[start:end]

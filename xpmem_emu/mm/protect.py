@@ -52,9 +52,7 @@ def _refuse_widening(mm: "AddressSpace", start: int, end: int, prot: Prot) -> No
             raise KernelError(errno.EACCES, f"area {vma} was given to be read only")
 
 
-def _change_entries(
-    mm: "AddressSpace", gather: Gather, start: int, end: int, prot: Prot
-) -> None:
+def _change_entries(mm: "AddressSpace", gather: Gather, start: int, end: int, prot: Prot) -> None:
     first = start >> PAGE_SHIFT
     with mm.page_table_lock:
         gather.invalidate(mm, start, end)

@@ -38,9 +38,16 @@ LOCAL_MASK = (1 << PARTID_SHIFT) - 1
 
 _SHIFT = np.uint64(FRAME_SHIFT)
 _NAMES = {
-    PRESENT: "present", WRITE: "write", ACCESSED: "accessed", DIRTY: "dirty",
-    UNCACHED: "uncached", SPECIAL: "special", SWAP: "swap", PROT_NONE: "prot_none", BUSY: "busy",
-}  # fmt: skip
+    PRESENT: "present",
+    WRITE: "write",
+    ACCESSED: "accessed",
+    DIRTY: "dirty",
+    UNCACHED: "uncached",
+    SPECIAL: "special",
+    SWAP: "swap",
+    PROT_NONE: "prot_none",
+    BUSY: "busy",
+}
 
 
 def without(*flags: int) -> int:

@@ -113,9 +113,16 @@ def _move(
 ) -> None:
     ops = None if vma.ops is None else DeadOps("the mapping was moved by mremap")
     moved = Vma(
-        mm, target, target + new, vma.prot, vma.flags, vma.index_of(address >> PAGE_SHIFT),
-        vma.inode, ops, vma.anon_vma,
-    )  # fmt: skip
+        mm,
+        target,
+        target + new,
+        vma.prot,
+        vma.flags,
+        vma.index_of(address >> PAGE_SHIFT),
+        vma.inode,
+        ops,
+        vma.anon_vma,
+    )
     mm.vmas.insert(moved)
     mm.manager.rmap.link(moved)
     if vma.ops is not None:

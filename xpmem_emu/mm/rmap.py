@@ -119,9 +119,7 @@ class ReverseMap:
                 part = order[lo:hi]
                 self._visit_owner(self.owners[number], frames[part], index[part], visitor)
 
-    def _visit_owner(
-        self, owner: Owner, frames: Frames, indices: Frames, visitor: Visitor
-    ) -> None:
+    def _visit_owner(self, owner: Owner, frames: Frames, indices: Frames, visitor: Visitor) -> None:
         with owner.lock:
             for vma in owner.vmas:
                 lo, hi = np.searchsorted(indices, (vma.pgoff, vma.pgoff + vma.pages))

@@ -71,15 +71,11 @@ class FarOps(ABC):
     Every access is carried there and back."""
 
     @abstractmethod
-    async def load(
-        self, mm: "AddressSpace", vma: "Vma", address: int, into: memoryview
-    ) -> None:
+    async def load(self, mm: "AddressSpace", vma: "Vma", address: int, into: memoryview) -> None:
         """Fill `into` with the bytes from `address` on, which lie in `vma`. Raises Signalled."""
 
     @abstractmethod
-    async def store(
-        self, mm: "AddressSpace", vma: "Vma", address: int, data: memoryview
-    ) -> None:
+    async def store(self, mm: "AddressSpace", vma: "Vma", address: int, data: memoryview) -> None:
         """Write `data` at `address`, all of it in `vma`. Raises Signalled."""
 
     async def fault(self, mm: "AddressSpace", vma: "Vma", address: int, write: bool) -> None:

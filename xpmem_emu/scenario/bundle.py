@@ -43,8 +43,9 @@ def drawn(story: Story, ran: Ran) -> str:
     numbers = {name: partid for partid, name in enumerate(story.partitions)}
     marks = [
         Mark(line.time_ns, numbers[step.partition], step.verb)
-        for line in ran.lines if isinstance(step := line.step.action, Outside)
-    ]  # fmt: skip
+        for line in ran.lines
+        if isinstance(step := line.step.action, Outside)
+    ]
     return draw_diagram(ran.records, len(story.partitions), marks, ran.begun_ns)
 
 

@@ -24,8 +24,17 @@ from xpmem_emu.shipped import shipped_compose
 IMAGE_USER = 10001
 """Whom the image runs as; it stands in where this program is root."""
 _TEMPLATE = "p0"
-_KEPT = ("image", "read_only", "cap_drop", "security_opt", "restart", "ports", "environment",
-         "pids_limit", "cpus")  # fmt: skip
+_KEPT = (
+    "image",
+    "read_only",
+    "cap_drop",
+    "security_opt",
+    "restart",
+    "ports",
+    "environment",
+    "pids_limit",
+    "cpus",
+)
 """What the containers have in common with the shipped one."""
 _PARTITION = """[[partition]]
 name = "{name}"
@@ -60,8 +69,9 @@ def write_project(folder: Path, partitions: Mapping[str, int], image: str, memor
     return project
 
 
-def _document(shipped: Document, folder: Path, names: Sequence[str], memory: int,
-              user: int) -> Document:  # fmt: skip
+def _document(
+    shipped: Document, folder: Path, names: Sequence[str], memory: int, user: int
+) -> Document:
     services = shipped["services"]
     assert isinstance(services, dict)
     template = services[_TEMPLATE]
@@ -74,12 +84,22 @@ def _document(shipped: Document, folder: Path, names: Sequence[str], memory: int
             | {
                 "user": f"{user}:{user}",
                 "labels": {TOPOLOGY_LABEL: str(folder / "topology.toml")},
-                "command": ["boot", name, "--topology", "/story/topology.toml",
-                            "--image", "/story/image.toml", "--event-log"],
-                "volumes": ["arenas:/arenas", f"{folder}/keys:/keys:ro",
-                            f"{folder}/topology.toml:/story/topology.toml:ro",
-                            f"{folder}/image.toml:/story/image.toml:ro",
-                            f"{folder}/runs/{name}:/run/xpmem-emu"],
+                "command": [
+                    "boot",
+                    name,
+                    "--topology",
+                    "/story/topology.toml",
+                    "--image",
+                    "/story/image.toml",
+                    "--event-log",
+                ],
+                "volumes": [
+                    "arenas:/arenas",
+                    f"{folder}/keys:/keys:ro",
+                    f"{folder}/topology.toml:/story/topology.toml:ro",
+                    f"{folder}/image.toml:/story/image.toml:ro",
+                    f"{folder}/runs/{name}:/run/xpmem-emu",
+                ],
                 "networks": {"consoles": {}, "fabric": {"aliases": [f"{name}.fabric"]}},
                 "healthcheck": {"disable": True},
             }
@@ -87,7 +107,7 @@ def _document(shipped: Document, folder: Path, names: Sequence[str], memory: int
         },
         "volumes": {"arenas": {"driver_opts": arenas}},
         "networks": shipped["networks"],
-    }  # fmt: skip
+    }
 
 
 def _give(folder: Path) -> int:

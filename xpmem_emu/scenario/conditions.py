@@ -37,9 +37,13 @@ from xpmem_emu.trace import Record
 from xpmem_emu.xpc.activation import ActState
 
 _COMPARE: Mapping[str, Callable[[int, int], bool]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
-    ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _FORMS = "COUNT on P == N, event KIND on P, held FAULT, p0 sees p1 ACTIVE, all active, ended CALL"
 
 
@@ -320,5 +324,3 @@ def _maybe(text: str, names: Names) -> int | None:
         return number(text, names)
     except Wrong:
         return None
-
-

@@ -12,16 +12,7 @@ from dataclasses import dataclass
 
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, Signal, errno_name
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
-from xpmem_emu.scenario.words import (
-    Names,
-    Word,
-    Wrong,
-    data,
-    is_name,
-    near,
-    number,
-    require_value,
-)
+from xpmem_emu.scenario.words import Names, Word, Wrong, data, is_name, near, number, require_value
 
 ERRNOS = {name: value for value, name in errno.errorcode.items()} | {"NOPROC": XPMEM_ERRNO_NOPROC}
 _PLAIN = ("ok", "zeros", "lost", "any")

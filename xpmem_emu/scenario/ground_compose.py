@@ -46,9 +46,7 @@ class ComposeGround(LiveGround):
         """See Ground."""
         self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
         memory = len(self.partitions) * self._image.memory.size
-        self._file = write_project(
-            self._folder, self.partitions, image_text(self._image), memory
-        )
+        self._file = write_project(self._folder, self.partitions, image_text(self._image), memory)
         docker_compose(self._project, self._file, "up", "--detach")
         deadline = time.monotonic() + _UP_TIMEOUT_S
         while not all(self._joined(name) for name in self.partitions):

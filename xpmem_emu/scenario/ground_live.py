@@ -73,9 +73,11 @@ class LiveGround:
         self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
         image = self._folder / "image.toml"
         image.write_text(image_text(self._image))
-        cluster.up(ClusterSpec(
-            self.cluster, self._specs(), image=str(image), event_log=True, lease_s=_LEASE_S
-        ))  # fmt: skip
+        cluster.up(
+            ClusterSpec(
+                self.cluster, self._specs(), image=str(image), event_log=True, lease_s=_LEASE_S
+            )
+        )
         for name in self.partitions:
             self._clients[name] = connect(name, self.cluster)
 
@@ -193,7 +195,8 @@ class LiveGround:
     def _answering(self) -> Sequence[Partition]:
         """The partitions whose processes go on: a stopped one would keep us waiting."""
         return [
-            self._clients[row.name] for row in self.launcher.ps(self.cluster)
+            self._clients[row.name]
+            for row in self.launcher.ps(self.cluster)
             if row.state == "running"
         ]
 

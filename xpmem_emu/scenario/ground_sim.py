@@ -43,9 +43,13 @@ class SimGround:
         self._image = story.image
         self._watch = Watch(story.image)
         self._cluster = SimCluster(
-            len(story.partitions), story.image, seed, self._watch, partial(_pick, seed),
+            len(story.partitions),
+            story.image,
+            seed,
+            self._watch,
+            partial(_pick, seed),
             lambda partid: replace(story.image, domain=story.domains[partid]),
-        )  # fmt: skip
+        )
         self._faults = SimFaults(self._cluster, seed, self._watch.take)
 
     @property
@@ -53,9 +57,10 @@ class SimGround:
         """See Ground."""
         kernels = self._cluster.kernels
         return [
-            name for name, partid in self.partitions.items()
+            name
+            for name, partid in self.partitions.items()
             if partid in kernels and kernels[partid].stopped is None
-        ]  # fmt: skip
+        ]
 
     def up(self) -> None:
         """See Ground."""

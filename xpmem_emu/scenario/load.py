@@ -120,8 +120,13 @@ class RandomLoad:
                 self._panicked.add(record.partid)
         self._heard = len(records)
 
-    def submit(self, partid: int, call: Call, bulk: Buffer = b"",
-               then: Callable[[Ticket], None] | None = None) -> Ticket:  # fmt: skip
+    def submit(
+        self,
+        partid: int,
+        call: Call,
+        bulk: Buffer = b"",
+        then: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
         """Start a call; `then` is told of its end by `goes_on`."""
         ticket = Ticket(partid, then)
         self._flying.append((self._ground.begin(self._names[partid], call, bulk), ticket))

@@ -129,9 +129,7 @@ class Telling:
         if self.ground.wait(lambda: any(each.holds() for each in blocked), patience_ns):
             return
         if not first.holds():
-            raise Untrue(
-                first.step, f"not within {format_time(first.within_ns)}, {first.state()}"
-            )
+            raise Untrue(first.step, f"not within {format_time(first.within_ns)}, {first.state()}")
 
     def _teller(self, steps: Sequence[Step]) -> Teller:
         for step in steps:
@@ -152,9 +150,11 @@ class Telling:
                 return (yield from self._end(step, calls, expectation, within_ns))
             case Wait(condition=condition, within_ns=within_ns):
                 yield self._blocked(
-                    step, lambda: self._look(step, condition).holds,
-                    lambda: self._look(step, condition).state, within_ns,
-                )  # fmt: skip
+                    step,
+                    lambda: self._look(step, condition).holds,
+                    lambda: self._look(step, condition).state,
+                    within_ns,
+                )
                 return self._look(step, condition).state
             case Check(condition=condition):
                 seen = self._look(step, condition)
@@ -195,8 +195,9 @@ class Telling:
         self._note(do, partition, actor, call, pending)
         return came
 
-    def _note(self, do: Do, partition: str, actor: Actor | None, call: Call,
-              pending: Pending) -> None:  # fmt: skip
+    def _note(
+        self, do: Do, partition: str, actor: Actor | None, call: Call, pending: Pending
+    ) -> None:
         """What the call made, and what it closed."""
         if do.invocation.closes_device and actor is not None:
             self._opened.discard(actor)
@@ -212,8 +213,9 @@ class Telling:
             raise Wrong(f"{do.invocation.verb} gives nothing that could be {do.name}")
         self.names[do.name] = made
 
-    def _end(self, step: Step, calls: Sequence[Pending], expectation: Expectation,
-             within_ns: int | None) -> Told:  # fmt: skip
+    def _end(
+        self, step: Step, calls: Sequence[Pending], expectation: Expectation, within_ns: int | None
+    ) -> Told:
         """The end of calls. Raises Untrue when one is not as expected."""
 
         def state() -> str:
@@ -236,8 +238,9 @@ class Telling:
 
     # -- waiting ---------------------------------------------------------------------------
 
-    def _blocked(self, step: Step, holds: Callable[[], bool], state: Callable[[], str],
-                 within_ns: int | None) -> Blocked:  # fmt: skip
+    def _blocked(
+        self, step: Step, holds: Callable[[], bool], state: Callable[[], str], within_ns: int | None
+    ) -> Blocked:
         within_ns = self.story.patience_ns if within_ns is None else within_ns
         return Blocked(step, holds, state, self.ground.now_ns() + within_ns, within_ns)
 

@@ -39,8 +39,7 @@ from xpmem_emu.units import parse_time
 OPERATIONS_MAX = 10_000
 
 _BRACES = re.compile(r"\{(\w+)\}")
-_OWN = ("begin", "await", "wait", "check", "fault", "heal", "release-held", "random",
-        *ground.VERBS)  # fmt: skip
+_OWN = ("begin", "await", "wait", "check", "fault", "heal", "release-held", "random", *ground.VERBS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +204,10 @@ def _do(words: list[Word], partitions: Collection[str]) -> Action:
             times, words = 1, words[1:]
     rest, expectation = _expected(words)
     if times and (not name or expectation is not OK):
-        raise Wrong("a call that is begun has a name, and is expected to something by `await`",
-                    "late = begin importer load at 8, later: await late => ok")  # fmt: skip
+        raise Wrong(
+            "a call that is begun has a name, and is expected to something by `await`",
+            "late = begin importer load at 8, later: await late => ok",
+        )
     if len(rest) < 2:
         shown = rest[0].text if rest else "this"
         raise Wrong(f"{shown!r} is no step", near(shown, [*_OWN, "task or partition and a call"]))
@@ -269,9 +270,8 @@ def _put_up(text: str) -> PutUp:
 
 def _expected_names(expectation: Expectation) -> list[str]:
     texts = [
-        each.detail.text for each in expectation
+        each.detail.text
+        for each in expectation
         if each.detail is not None and each.what in ("word", "value")
-    ]  # fmt: skip
+    ]
     return [name for text in texts for name in used_names(text)]
-
-

@@ -89,9 +89,10 @@ def read_story(path: Path) -> Story:
     tree = _tree(path)
     if _SWARM in tree:
         raise Swarm(
-            errno.EINVAL, f"{path}: this is a swarm: one seed draws each of its worlds",
+            errno.EINVAL,
+            f"{path}: this is a swarm: one seed draws each of its worlds",
             f"xpmem-emu sim run {path} --seed 0",
-        )  # fmt: skip
+        )
     try:
         file = msgspec.convert(tree, _File)
         patience_ns = parse_time(file.cluster.patience)
@@ -108,9 +109,16 @@ def read_story(path: Path) -> Story:
             path, f"cluster.domains: {len(domains)} for {len(partitions)} partitions", "one each"
         )
     story = Story(
-        name=file.name, title=file.title, shows=file.shows, path=path, partitions=partitions,
-        domains=domains, image=image, patience_ns=patience_ns, phases=phases,
-    )  # fmt: skip
+        name=file.name,
+        title=file.title,
+        shows=file.shows,
+        path=path,
+        partitions=partitions,
+        domains=domains,
+        image=image,
+        patience_ns=patience_ns,
+        phases=phases,
+    )
     _require_names(story)
     return story
 

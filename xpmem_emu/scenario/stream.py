@@ -47,6 +47,4 @@ def read_record(line: bytes) -> Record:
     decoder = _decoders.get(place.event)
     if decoder is None:
         raise msgspec.ValidationError(f"no event is called {place.event}")
-    return Record(
-        place.record, place.time_ns, place.partid, place.thread, decoder.decode(line)
-    )
+    return Record(place.record, place.time_ns, place.partid, place.thread, decoder.decode(line))

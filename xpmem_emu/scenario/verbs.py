@@ -89,9 +89,10 @@ def read_invocation(subject: str, verb: str, words: Sequence[Word]) -> Invocatio
         given[name] = word
         _require(_types(kind)[name], word)
     missing = [
-        each.name for each in msgspec.structs.fields(kind)
+        each.name
+        for each in msgspec.structs.fields(kind)
         if each.required and each.name != "pid" and each.name not in given
-    ]  # fmt: skip
+    ]
     if missing:
         raise Wrong(f"{verb} needs {' and '.join(missing)}", f"{verb} {' '.join(order)}")
     return Invocation(kind, subject, given, bulk)
@@ -113,9 +114,10 @@ def values_of(invocation: Invocation) -> list[str]:
     """Every value in the call whose names must exist."""
     types_ = _types(invocation.kind)
     texts = [
-        word.text for name, word in invocation.words.items()
+        word.text
+        for name, word in invocation.words.items()
         if _plain(types_[name]) is int and not _signal(word)
-    ]  # fmt: skip
+    ]
     if invocation.bulk is not None and invocation.bulk.repeat:
         texts.append(invocation.bulk.repeat)
     return texts

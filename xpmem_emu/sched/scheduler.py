@@ -49,8 +49,19 @@ class Timer:
 class Thread:
     """One kernel thread or one system call in progress. `owner` is the task it runs for."""
 
-    __slots__ = ("_coroutine", "_killable", "_leave", "_started", "_timer", "_wake", "held",
-                 "killed", "name", "owner", "parked")
+    __slots__ = (
+        "_coroutine",
+        "_killable",
+        "_leave",
+        "_started",
+        "_timer",
+        "_wake",
+        "held",
+        "killed",
+        "name",
+        "owner",
+        "parked",
+    )
 
     def __init__(self, name: str, coroutine: Coroutine[Any, Wake, None], owner: object) -> None:
         self.name = name

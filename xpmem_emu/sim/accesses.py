@@ -22,8 +22,7 @@ from xpmem_emu.units import PAGE_SIZE
 
 Begin = Callable[..., None]
 WORD_SIZE = 8
-_VERBS = {"add": Verb.ADD, "swap": Verb.SWAP, "compare_swap": Verb.COMPARE_SWAP,
-          "fetch": Verb.LOAD}  # fmt: skip
+_VERBS = {"add": Verb.ADD, "swap": Verb.SWAP, "compare_swap": Verb.COMPARE_SWAP, "fetch": Verb.LOAD}
 
 
 class Certainty(Enum):
@@ -139,9 +138,12 @@ class Accesses:
                 for _, spot in words:
                     certain = sure and self._still(actor, spot)
                     self._note(
-                        spot, Verb.STORE, begin, value,
+                        spot,
+                        Verb.STORE,
+                        begin,
+                        value,
                         certainty=Certainty.SURE if certain else Certainty.MAYBE,
-                    )  # fmt: skip
+                    )
 
         self._begin(actor, call, data, ended)
 
@@ -243,10 +245,21 @@ class Accesses:
             actor, since = place.actor.partid, place.since
         if name == UNTRACKED:
             return
-        self._history.accesses.append(Access(
-            Word(name, page, spot.word), verb, begin, end, operand, compare, seen, sure, home,
-            actor, since,
-        ))  # fmt: skip
+        self._history.accesses.append(
+            Access(
+                Word(name, page, spot.word),
+                verb,
+                begin,
+                end,
+                operand,
+                compare,
+                seen,
+                sure,
+                home,
+                actor,
+                since,
+            )
+        )
 
 
 def _ignored() -> None:

@@ -51,9 +51,13 @@ class Acts:
     def operations(self) -> "Mapping[Op, Callable[[Operation, Actor], None]]":
         """What does which operation."""
         return {
-            Op.EXEC: self._exec, Op.OPEN: self._open, Op.MOVE: self._move,
-            Op.PWRITE: self._pwrite, Op.PREAD: self._pread, Op.CALL: self._call,
-        }  # fmt: skip
+            Op.EXEC: self._exec,
+            Op.OPEN: self._open,
+            Op.MOVE: self._move,
+            Op.PWRITE: self._pwrite,
+            Op.PREAD: self._pread,
+            Op.CALL: self._call,
+        }
 
     def _open(self, operation: Operation, actor: Actor) -> None:
         self._begin(actor, calls.XpmemOpen(actor.pid))
@@ -62,9 +66,14 @@ class Acts:
         """Nothing that the task had mapped is there afterwards."""
         mine = [each for each in self._cast.regions.values() if each.actor == actor]
         begin = self._clock() + 1
-        self._begin(actor, calls.Exec(actor.pid), b"", lambda ticket: self._gone(
-            ticket, [(region, 0, region.pages) for region in mine], begin
-        ))  # fmt: skip
+        self._begin(
+            actor,
+            calls.Exec(actor.pid),
+            b"",
+            lambda ticket: self._gone(
+                ticket, [(region, 0, region.pages) for region in mine], begin
+            ),
+        )
 
     def _move(self, operation: Operation, actor: Actor) -> None:
         """Pages go to another address, where they have no number."""
@@ -76,9 +85,12 @@ class Acts:
         flags = calls.MREMAP_MAYMOVE | calls.MREMAP_FIXED
         remap = calls.Mremap(actor.pid, start, length, length, flags, address_of(operation))
         begin = self._clock() + 1
-        self._begin(actor, remap, b"", lambda ticket: self._gone(
-            ticket, [(region, operation.page, operation.pages)], begin
-        ))  # fmt: skip
+        self._begin(
+            actor,
+            remap,
+            b"",
+            lambda ticket: self._gone(ticket, [(region, operation.page, operation.pages)], begin),
+        )
 
     def _gone(self, ticket: Ticket, parts: list[tuple[Region, int, int]], begin: int) -> None:
         if isinstance(ticket.outcome, Failed):

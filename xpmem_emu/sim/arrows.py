@@ -33,7 +33,14 @@ def arrows(trace: Sequence[Record]) -> list[Arrow]:
             key = (event.peer, record.partid, event.kind, event.channel, event.number)
             if key in sent:
                 found.append(
-                    Arrow(event.kind, event.channel, event.number, event.peer, record.partid,
-                          sent[key], record.time_ns)
-                )  # fmt: skip
+                    Arrow(
+                        event.kind,
+                        event.channel,
+                        event.number,
+                        event.peer,
+                        record.partid,
+                        sent[key],
+                        record.time_ns,
+                    )
+                )
     return found

@@ -25,10 +25,17 @@ _BESIDE = 6
 LETTER = 7.3
 """Width of a letter."""
 _NOTES = (
-    events.PageInstall, events.FaultCollision, events.Invalidated, events.RecallBegin,
-    events.RecallEnd, events.FenceBegin, events.FenceEnd, events.QuarantineEmpty,
-    events.ImportLost, KernelPanic,
-)  # fmt: skip
+    events.PageInstall,
+    events.FaultCollision,
+    events.Invalidated,
+    events.RecallBegin,
+    events.RecallEnd,
+    events.FenceBegin,
+    events.FenceEnd,
+    events.QuarantineEmpty,
+    events.ImportLost,
+    KernelPanic,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,10 @@ def draw_diagram(
     parts += [_label(thing, y, width) for thing, y in rows if not isinstance(thing, _Arrival)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{y + 2 * _ROW}">'
-        + _STYLE + "".join(parts) + "</svg>\n"
-    )  # fmt: skip
+        + _STYLE
+        + "".join(parts)
+        + "</svg>\n"
+    )
 
 
 _STYLE = (

@@ -140,9 +140,11 @@ class Forger:
         claimed = last.src_incarnation + forgery.newer >> _BOOT_SHIFT
         self._claimed[src] = max(self._claimed[src], claimed)
         header = replace(
-            last, src_incarnation=min(_TOP, last.src_incarnation + forgery.newer),
-            channel=channel, number=number,
-        )  # fmt: skip
+            last,
+            src_incarnation=min(_TOP, last.src_incarnation + forgery.newer),
+            channel=channel,
+            number=number,
+        )
         if not forgery.newer and not forgery.number:
             self._count(src, dst, header)
         return header

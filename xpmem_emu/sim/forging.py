@@ -21,10 +21,26 @@ from xpmem_emu.xpc.messages import MESSAGE_NAMES
 _SESSION = tuple(name for name, kind in MESSAGE_NAMES.items() if kind.code < FIRST_DATA_CODE)
 """Messages that may end the session in which they are sent."""
 _MEMORY = (
-    *(name for name in MESSAGE_NAMES if name not in _SESSION), "GET", "ATTACH", "EVICT", "EVICT",
-    "DETACH", "RELEASE", "FAULT", "FAULT_REPLY", "FAULT_REPLY", "INVALIDATE", "INVALIDATE",
-    "INVALIDATE_ACK", "COPY", "AMO", "ACK", "PENDING", "HEARTBEAT", "RSVD_PAGE_READ",
-)  # fmt: skip
+    *(name for name in MESSAGE_NAMES if name not in _SESSION),
+    "GET",
+    "ATTACH",
+    "EVICT",
+    "EVICT",
+    "DETACH",
+    "RELEASE",
+    "FAULT",
+    "FAULT_REPLY",
+    "FAULT_REPLY",
+    "INVALIDATE",
+    "INVALIDATE",
+    "INVALIDATE_ACK",
+    "COPY",
+    "AMO",
+    "ACK",
+    "PENDING",
+    "HEARTBEAT",
+    "RSVD_PAGE_READ",
+)
 _FLOODS = ("GET", "ATTACH", "FAULT", "FIND_NAME", "RSVD_PAGE_READ", "HEARTBEAT")
 _WIDE = (1 << 63) - 1
 _EDGES = (0, 1, 2, 3, 16, 4095, 4096, 1 << 20, 1 << 31, 1 << 32, 1 << 36, 1 << 38, 1 << 47)
@@ -46,12 +62,15 @@ def draw_forgeries(
         flood = random.random() < 0.1
         kind = random.choice(_FLOODS if flood else (*_MEMORY, *_SESSION) if loud else _MEMORY)
         yield Forgery(
-            random.randrange(begin, end), src, random.choice(others), kind,
+            random.randrange(begin, end),
+            src,
+            random.choice(others),
+            kind,
             _struct(random, MESSAGE_NAMES[kind], names),
             number=random.choice((0, 0, 0, 0, 1, 7, 1 << 20, 1 << 40)),
             times=random.randint(50, 300) if flood else 1,
             newer=random.choice((1, 1 << 16, 1 << 40)) if loud and random.random() < 0.05 else 0,
-        )  # fmt: skip
+        )
 
 
 def references(forgery: Forgery) -> Iterator[tuple[str, int]]:
@@ -117,4 +136,3 @@ def _number(random: Random, kind: inspect.IntType) -> int:
     high = kind.le if kind.le is not None else kind.lt - 1 if kind.lt is not None else _WIDE
     edges = [edge for edge in (low, high, high - 1, *_EDGES) if low <= edge <= high]
     return int(random.choice(edges))
-

@@ -45,11 +45,20 @@ def differing(scenario: Path, seeds: range) -> list[int]:
 def _fresh(scenario: Path, seeds: range, hash_seed: str) -> Iterator[Iterator[str]]:
     """The hashes of all seeds as they come from a process of their own, which ends here."""
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-    command = [sys.executable, "-m", "xpmem_emu.sim.gate", str(scenario),
-               str(seeds.start), str(seeds.stop)]  # fmt: skip
-    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True
-    ) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "xpmem_emu.sim.gate",
+        str(scenario),
+        str(seeds.start),
+        str(seeds.stop),
+    ]
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True
+        ) as process,
+    ):
         try:
             yield _lines(process, said)
         finally:

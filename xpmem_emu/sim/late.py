@@ -64,11 +64,18 @@ def _store(cluster: SimCluster, stage: Stage, view: View) -> list[LateStore]:
             if entry & pte.SPECIAL and entry & pte.WRITE:
                 frame = entry >> pte.FRAME_SHIFT
                 home = frame >> pte.PARTID_SHIFT
-                return [LateStore(
-                    home, _boot_in_use(cluster, view.actor.partid, home),
-                    frame & pte.LOCAL_MASK, view, page, stage.accesses.value(),
-                    cluster.steps, stage.accesses.begin_late(view, page, _WORD),
-                )]  # fmt: skip
+                return [
+                    LateStore(
+                        home,
+                        _boot_in_use(cluster, view.actor.partid, home),
+                        frame & pte.LOCAL_MASK,
+                        view,
+                        page,
+                        stage.accesses.value(),
+                        cluster.steps,
+                        stage.accesses.begin_late(view, page, _WORD),
+                    )
+                ]
     return []
 
 

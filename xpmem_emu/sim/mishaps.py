@@ -17,8 +17,21 @@ from xpmem_emu.sim.plan import Fault, Knobs, Trouble
 from xpmem_emu.sim.swarm import Bounds, Swarm
 from xpmem_emu.units import MILLISECOND
 
-_KINDS = ("", "", "FAULT", "FAULT_REPLY", "FAULT_REPLY", "INVALIDATE", "INVALIDATE_ACK",
-          "EVICT", "DETACH", "DETACH", "AMO_REPLY", "HEARTBEAT", "GET_REPLY")  # fmt: skip
+_KINDS = (
+    "",
+    "",
+    "FAULT",
+    "FAULT_REPLY",
+    "FAULT_REPLY",
+    "INVALIDATE",
+    "INVALIDATE_ACK",
+    "EVICT",
+    "DETACH",
+    "DETACH",
+    "AMO_REPLY",
+    "HEARTBEAT",
+    "GET_REPLY",
+)
 _MESSAGE = ("drop", "duplicate", "delay", "delay", "delay", "reorder", "hold", "corrupt", "replay")
 _LINK = ("cut", "flap", "clog", "loss", "latency", "bandwidth", "capacity")
 _CUT_MAX_NS = 180 * MILLISECOND
@@ -37,10 +50,13 @@ def draw_faults(swarm: Swarm, stream: Stream, knobs: Knobs, end: int) -> list[Fa
     counts = stream("counts")
     faults: list[Fault] = []
     for name, most, make in (
-        ("rule", bounds.rules, _rule), ("split", bounds.splits, _split),
-        ("crash", bounds.crashes, _crash), ("hang", bounds.hangs, _hang),
-        ("clock", bounds.clocks, _clock), ("strain", bounds.strains, _strain),
-    ):  # fmt: skip
+        ("rule", bounds.rules, _rule),
+        ("split", bounds.splits, _split),
+        ("crash", bounds.crashes, _crash),
+        ("hang", bounds.hangs, _hang),
+        ("clock", bounds.clocks, _clock),
+        ("strain", bounds.strains, _strain),
+    ):
         random = stream(name)
         number = counts.randint(*most) if name == "rule" or counts.random() < 0.4 else most[0]
         faults += [make(swarm, random, knobs, end, f"{name}-{n}") for n in range(number)]
@@ -77,8 +93,11 @@ def _rule(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fa
         probability = random.uniform(probability, 0.9)  # one kind alone is rare enough
     words = [_link(random, knobs), verdict]
     if verdict == "delay":
-        words += [random.choice(("0ns", "100us", "5ms")),
-                  "--jitter", random.choice(("200us", "3ms", "40ms"))]  # fmt: skip
+        words += [
+            random.choice(("0ns", "100us", "5ms")),
+            "--jitter",
+            random.choice(("200us", "3ms", "40ms")),
+        ]
     if verdict == "reorder":
         words.append(str(random.randint(1, 4)))
     words += ["--match", f"type={kind}"] if kind else []
@@ -114,9 +133,7 @@ def _split(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> F
     kind = random.choice(kinds)
     cut = random.randint(1, knobs.partitions - (2 if kind == "bridge" else 1))
     first, rest = everybody[:cut], everybody[cut:]
-    sides = {
-        "isolate": [first[:1]], "bridge": [first, rest[:1], rest[1:]],
-    }.get(kind, [first, rest])  # fmt: skip
+    sides = {"isolate": [first[:1]], "bridge": [first, rest[:1], rest[1:]]}.get(kind, [first, rest])
     at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
     return Fault(name, at_ns, until_ns, text=f"{kind} {'|'.join(','.join(s) for s in sides)}")
 
@@ -127,10 +144,13 @@ def _split(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> F
 def _crash(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
     at_ns = random.randrange(end)
     return Fault(
-        name, at_ns, at_ns + random.randint(*swarm.times.bounds_ns("down")), Trouble.CRASH,
+        name,
+        at_ns,
+        at_ns + random.randint(*swarm.times.bounds_ns("down")),
+        Trouble.CRASH,
         partid=random.randrange(knobs.partitions),
         proof_ns=random.choice((0, 1_000_000, 250_000_000)),
-    )  # fmt: skip
+    )
 
 
 def _crash_loop(random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
@@ -138,8 +158,14 @@ def _crash_loop(random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
     at_ns, partid = random.randrange(end), random.randrange(knobs.partitions)
     for number in range(random.randint(3, 6)):
         until_ns = at_ns + random.randint(1, 20) * MILLISECOND
-        yield Fault(f"loop-{number}", at_ns, until_ns, Trouble.CRASH, partid=partid,
-                    proof_ns=random.choice((0, 500_000)))  # fmt: skip
+        yield Fault(
+            f"loop-{number}",
+            at_ns,
+            until_ns,
+            Trouble.CRASH,
+            partid=partid,
+            proof_ns=random.choice((0, 500_000)),
+        )
         at_ns = until_ns + random.randint(1, 150) * MILLISECOND
         if at_ns >= end:
             return
@@ -148,9 +174,12 @@ def _crash_loop(random: Random, knobs: Knobs, end: int) -> Iterator[Fault]:
 def _hang(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
     at_ns = random.randrange(end)
     return Fault(
-        name, at_ns, at_ns + random.randint(*swarm.times.bounds_ns("hang")), Trouble.HANG,
+        name,
+        at_ns,
+        at_ns + random.randint(*swarm.times.bounds_ns("hang")),
+        Trouble.HANG,
         partid=random.randrange(knobs.partitions),
-    )  # fmt: skip
+    )
 
 
 def _supersede(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
@@ -162,13 +191,15 @@ def _supersede(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) 
 
 def _clock(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
     who = f"p{random.randrange(knobs.partitions)}"
-    text = random.choice((
-        f"clock {who} jump {random.randint(1, 400)}ms",
-        f"clock {who} skew {random.uniform(-0.5, 1.0):.3f}",
-        f"clock {who} freeze",
-        f"stall {who}",
-        f"throttle {who} {random.randint(10, 200)}us",
-    ))  # fmt: skip
+    text = random.choice(
+        (
+            f"clock {who} jump {random.randint(1, 400)}ms",
+            f"clock {who} skew {random.uniform(-0.5, 1.0):.3f}",
+            f"clock {who} freeze",
+            f"stall {who}",
+            f"throttle {who} {random.randint(10, 200)}us",
+        )
+    )
     at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
     return Fault(name, at_ns, until_ns, text=text)
 
@@ -176,8 +207,9 @@ def _clock(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> F
 def _strain(swarm: Swarm, random: Random, knobs: Knobs, end: int, name: str) -> Fault:
     who = f"p{random.randrange(knobs.partitions)}"
     edge = random.choice(_EDGES) - random.randint(1, 12)
-    bound = random.choice((f"number {edge}", f"sequence {edge}",
-                           f"pin_limit {random.randint(1, 24)}"))  # fmt: skip
+    bound = random.choice(
+        (f"number {edge}", f"sequence {edge}", f"pin_limit {random.randint(1, 24)}")
+    )
     at_ns, until_ns = _span(random, end, _CUT_MAX_NS)
     return Fault(name, at_ns, until_ns, text=f"strain {who} {bound}")
 

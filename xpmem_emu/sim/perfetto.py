@@ -38,8 +38,13 @@ def _items(record: Record, names: dict[tuple[int, str], int]) -> Iterator[Item]:
     event = record.event
     match event:
         case events.FaultBegin() | events.RecallBegin():
-            yield at | {"ph": "b", "cat": "xpmem", "id": _slice(record), "name": record.name,
-                        "args": args}  # fmt: skip
+            yield at | {
+                "ph": "b",
+                "cat": "xpmem",
+                "id": _slice(record),
+                "name": record.name,
+                "args": args,
+            }
         case events.FaultEnd() | events.RecallEnd():
             yield at | {"ph": "e", "cat": "xpmem", "id": _slice(record), "name": record.name}
         case _:
@@ -63,8 +68,18 @@ def _flows(trace: Sequence[Record], names: dict[tuple[int, str], int]) -> Iterat
         if isinstance(record.event, Sent | Received)
     }
     for number, arrow in enumerate(arrows(trace)):
-        for phase, partid, time_ns in (("s", arrow.src, arrow.sent_ns),
-                                       ("f", arrow.dst, arrow.received_ns)):  # fmt: skip
+        for phase, partid, time_ns in (
+            ("s", arrow.src, arrow.sent_ns),
+            ("f", arrow.dst, arrow.received_ns),
+        ):
             thread = threads[partid, time_ns, arrow.kind, arrow.number]
-            yield {"ph": phase, "bp": "e", "cat": "message", "id": number, "name": arrow.kind,
-                   "pid": partid, "tid": names[partid, thread], "ts": time_ns / 1000}  # fmt: skip
+            yield {
+                "ph": phase,
+                "bp": "e",
+                "cat": "message",
+                "id": number,
+                "name": arrow.kind,
+                "pid": partid,
+                "tid": names[partid, thread],
+                "ts": time_ns / 1000,
+            }

@@ -210,22 +210,35 @@ class Knobs(msgspec.Struct, frozen=True):
                 Bytes(self.frames * PAGE_SIZE), Bytes(self.swap_pages * PAGE_SIZE), Bytes(8 << 20)
             ),
             limits=Limits(
-                inflight_faults=self.inflight, threads=self.threads, tasks=self.tasks,
-                permits_per_task=self.permits, attachments_per_task=self.attachments,
+                inflight_faults=self.inflight,
+                threads=self.threads,
+                tasks=self.tasks,
+                permits_per_task=self.permits,
+                attachments_per_task=self.attachments,
                 recall_ranges_per_message=self.ranges,
             ),
             faults=Faults(self.after, self.before, self.batch, self.collisions),
             xpc=Xpc(
-                slots=self.slots, payload=Bytes(1 << 16), discovery_interval=ms(50),
-                heartbeat_interval=ms(30), heartbeat_check=ms(100), heartbeat_peers=64,
-                disengage_limit=ms(150), control_attempt=ms(25), control_tries=8,
+                slots=self.slots,
+                payload=Bytes(1 << 16),
+                discovery_interval=ms(50),
+                heartbeat_interval=ms(30),
+                heartbeat_check=ms(100),
+                heartbeat_peers=64,
+                disengage_limit=ms(150),
+                control_attempt=ms(25),
+                control_tries=8,
             ),
             deadlines=Deadlines(
-                fault_attempt=ms(25), fault_tries=3, fault_wait_max=ms(400),
-                recall_attempt=ms(30), recall_tries=2, bte_timeout=ms(30),
+                fault_attempt=ms(25),
+                fault_tries=3,
+                fault_wait_max=ms(400),
+                recall_attempt=ms(30),
+                recall_tries=2,
+                bte_timeout=ms(30),
             ),
             extensions=Extensions(readonly_attach=self.readonly_attach),
-        )  # fmt: skip
+        )
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -24,7 +24,8 @@ _PAIRS: Mapping[frozenset[str], str] = {
     frozenset(pair): name
     for name, *pair in (
         ("close_raced_exec", "xpmem_close", "exec"),
-        ("exec_raced_access", "exec", "load"), ("exec_raced_access", "exec", "store"),
+        ("exec_raced_access", "exec", "load"),
+        ("exec_raced_access", "exec", "store"),
         ("attach_raced_release", "xpmem_attach", "xpmem_release"),
         ("attach_raced_close", "xpmem_attach", "xpmem_close"),
         ("fork_raced_munmap", "fork", "munmap"),
@@ -62,15 +63,26 @@ class Races:
     def handlers(self) -> Mapping[type[Event], Handler]:
         """What is followed."""
         return {
-            KernelBoot: self._booted, Syscall: self._call_begins, SyscallDone: self._call_ends,
-            TaskSignal: self._signal, events.RecallBegin: self._recall_begins,
-            events.RecallEnd: self._recall_ends, events.FenceBegin: self._fence_begins,
-            events.FenceEnd: self._fence_ends, events.FaultBegin: self._fault_begins,
-            events.FaultEnd: self._fault_ends, events.SequenceBump: self._bump,
-            Received: self._received, Sent: self._answered, Refused: self._answered,
-            Duplicate: self._answered, PartitionState: self._partition,
-            FailpointHit: self._acted, Injected: self._begun, Healed: self._healed,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            Syscall: self._call_begins,
+            SyscallDone: self._call_ends,
+            TaskSignal: self._signal,
+            events.RecallBegin: self._recall_begins,
+            events.RecallEnd: self._recall_ends,
+            events.FenceBegin: self._fence_begins,
+            events.FenceEnd: self._fence_ends,
+            events.FaultBegin: self._fault_begins,
+            events.FaultEnd: self._fault_ends,
+            events.SequenceBump: self._bump,
+            Received: self._received,
+            Sent: self._answered,
+            Refused: self._answered,
+            Duplicate: self._answered,
+            PartitionState: self._partition,
+            FailpointHit: self._acted,
+            Injected: self._begun,
+            Healed: self._healed,
+        }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call arrives."""
@@ -81,14 +93,16 @@ class Races:
         """Whether no place is left for a call that works."""
         cluster = self._scene.cluster
         kernel = None if cluster is None else cluster.kernels.get(partid)
-        return kernel is not None and (
-            len(kernel.scheduler.threads) >= kernel.image.limits.threads
-        )
+        return kernel is not None and (len(kernel.scheduler.threads) >= kernel.image.limits.threads)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         tables: tuple[dict[Any, Any], ...] = (
-            self._calls, self._recalls, self._gave_up, self._serving, self._faults,
-        )  # fmt: skip
+            self._calls,
+            self._recalls,
+            self._gave_up,
+            self._serving,
+            self._faults,
+        )
         for table in tables:
             for key in [key for key in table if key[0] == partid]:
                 del table[key]
@@ -130,8 +144,9 @@ class Races:
         if "fork" in self._calls[partid, event.pid]:
             self._reach("killed_in_fork")
         mine = f"/{event.pid}"
-        if any(home == partid and thread.endswith(mine)
-               for (home, _), thread in self._recalls.items()):  # fmt: skip
+        if any(
+            home == partid and thread.endswith(mine) for (home, _), thread in self._recalls.items()
+        ):
             self._reach("kill_during_recall")
 
     # -- recalls and faults ----------------------------------------------------------------
@@ -173,8 +188,12 @@ class Races:
         serving = self._serving[partid, event.peer]
         serving[event.channel, event.number] = event.kind
         if event.kind == "FAULT" and self._in_force(f"strain p{partid} pin_limit"):
-            faults = sum(kind == "FAULT" for each, kinds in self._serving.items()
-                         if each[0] == partid for kind in kinds.values())  # fmt: skip
+            faults = sum(
+                kind == "FAULT"
+                for each, kinds in self._serving.items()
+                if each[0] == partid
+                for kind in kinds.values()
+            )
             if faults > 1:
                 self._reach("pin_limit_met_by_two")
         timed_out_ns = self._copies.get(partid)

@@ -78,9 +78,8 @@ class Run:
         image = plan.knobs.image()
         self.watch = Watch(image)
         self.cluster = SimCluster(
-            plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan),
-            plan.knobs.image_of,
-        )  # fmt: skip
+            plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan), plan.knobs.image_of
+        )
         self.watch.follow(self.cluster)
         self.cluster.latency_ns = latency_of(plan)
         self.watch.scene.injuries.forgers |= plan.malicious
@@ -119,12 +118,18 @@ class Run:
         if self.undecided and not violations:
             verdict = Verdict.UNKNOWN
         return Result(
-            seed=self.plan.seed, verdict=verdict, violations=violations,
-            digest=self.watch.digest, steps=self.cluster.steps,
-            events=self.watch.events, virtual_ns=self.cluster.now_ns,
-            injected=_sorted(self.troubles.injected), reached=_sorted(self.watch.sometimes.reached),
-            outcomes=_sorted(self.stage.outcomes), undecided_words=self.undecided,
-        )  # fmt: skip
+            seed=self.plan.seed,
+            verdict=verdict,
+            violations=violations,
+            digest=self.watch.digest,
+            steps=self.cluster.steps,
+            events=self.watch.events,
+            virtual_ns=self.cluster.now_ns,
+            injected=_sorted(self.troubles.injected),
+            reached=_sorted(self.watch.sometimes.reached),
+            outcomes=_sorted(self.stage.outcomes),
+            undecided_words=self.undecided,
+        )
 
     def _tell_situations(self) -> None:
         sessions = self.watch.scene.sessions
@@ -139,8 +144,9 @@ class Run:
         write there as it likes. Whatever else is in memory must be right."""
         evil, cast = self.plan.malicious, self.stage.cast
         regions = {each.number for each in cast.regions.values() if each.actor.partid in evil}
-        regions |= {each.segment.region for each in cast.permits.values()
-                    if each.actor.partid in evil}  # fmt: skip
+        regions |= {
+            each.segment.region for each in cast.permits.values() if each.actor.partid in evil
+        }
         for forgery in self.plan.forgeries:
             for what, number in references(forgery):
                 if what == "segment" and number in cast.segments:
@@ -217,10 +223,16 @@ class Run:
         words = {access.word for access in self.stage.history.accesses}
         for word in sorted(words, key=lambda w: (w.region, w.page, w.word))[:FINAL_LOADS]:
             region = self.stage.cast.regions[word.region]
-            self.stage.perform(Operation(
-                self.cluster.now_ns, Op.LOAD, task=region.task, region=word.region,
-                page=word.page, word=word.word,
-            ))  # fmt: skip
+            self.stage.perform(
+                Operation(
+                    self.cluster.now_ns,
+                    Op.LOAD,
+                    task=region.task,
+                    region=word.region,
+                    page=word.page,
+                    word=word.word,
+                )
+            )
         self._calls_end()
 
     def _end_tasks(self) -> None:
@@ -228,8 +240,10 @@ class Run:
         exporters = {region.actor for region in self.stage.cast.regions.values()}
         for partid in self.cluster.kernels:
             boot = self.cluster.boot_of(partid)
-            self._end(partid, {each.pid for each in exporters
-                               if (each.partid, each.boot) == (partid, boot)})  # fmt: skip
+            self._end(
+                partid,
+                {each.pid for each in exporters if (each.partid, each.boot) == (partid, boot)},
+            )
         self._settle()
         self.watch.pins.unused()
         self.watch.permits.settled()

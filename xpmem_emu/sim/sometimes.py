@@ -147,7 +147,7 @@ class Sometimes:
             xpc.Sent: note("number_past_edge", lambda e: _past_edge(e.number)),
             xpmem.SequenceBump: note("sequence_past_edge", lambda e: _past_edge(e.sequence)),
             FailpointHit: self._failpoint,
-        }  # fmt: skip
+        }
 
     def reach(self, name: str) -> None:
         """Note a situation that no single event shows."""

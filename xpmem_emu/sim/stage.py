@@ -14,16 +14,7 @@ from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer, Done, Failed, Raised
 from xpmem_emu.sim.accesses import Accesses
 from xpmem_emu.sim.acts import Acts
-from xpmem_emu.sim.cast import (
-    UNTRACKED,
-    Actor,
-    Cast,
-    Permit,
-    Region,
-    Segment,
-    View,
-    address_of,
-)
+from xpmem_emu.sim.cast import UNTRACKED, Actor, Cast, Permit, Region, Segment, View, address_of
 from xpmem_emu.sim.deeds import Deeds
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Kind, Op, Operation
@@ -89,18 +80,25 @@ class Stage:
         self.history = History()
         self.outcomes: Counter[str] = Counter()
         """How calls ended: `store ok`, `load SIGBUS`."""
-        self.accesses = Accesses(
-            self.cast, self.history, self.begin, lambda: cluster.steps
-        )
+        self.accesses = Accesses(self.cast, self.history, self.begin, lambda: cluster.steps)
         acts = Acts(
             self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps, reach
         )
         self._do: dict[Op, Callable[[Operation, Actor], None]] = {
-            Op.FORK: self._fork, Op.MMAP: self._mmap, Op.MAKE: self._make, Op.GET: self._get,
-            Op.ATTACH: self._attach, Op.DETACH: self._detach, Op.RELEASE: self._release,
-            Op.REMOVE: self._remove, Op.LOAD: self.accesses.load, Op.STORE: self.accesses.store,
-            Op.AMO: self.accesses.amo, Op.RECLAIM: self._reclaim, **acts.operations(),
-        }  # fmt: skip
+            Op.FORK: self._fork,
+            Op.MMAP: self._mmap,
+            Op.MAKE: self._make,
+            Op.GET: self._get,
+            Op.ATTACH: self._attach,
+            Op.DETACH: self._detach,
+            Op.RELEASE: self._release,
+            Op.REMOVE: self._remove,
+            Op.LOAD: self.accesses.load,
+            Op.STORE: self.accesses.store,
+            Op.AMO: self.accesses.amo,
+            Op.RECLAIM: self._reclaim,
+            **acts.operations(),
+        }
 
     def perform(self, operation: Operation) -> None:
         """Start one operation."""
@@ -146,9 +144,10 @@ class Stage:
 
     def _end(self, operation: Operation, actor: Actor) -> None:
         call = {
-            Op.EXIT: calls.Exit(actor.pid), Op.KILL: calls.Kill(actor.pid),
+            Op.EXIT: calls.Exit(actor.pid),
+            Op.KILL: calls.Kill(actor.pid),
             Op.CLOSE: calls.XpmemClose(actor.pid),
-        }[operation.op]  # fmt: skip
+        }[operation.op]
         self.begin(actor, call)
 
     # -- regions ---------------------------------------------------------------------------
@@ -247,12 +246,19 @@ class Stage:
 
         def attached(address: int) -> None:
             self.cast.views[operation.made] = View(
-                actor, address, segment.region, segment.page + operation.page, operation.pages,
+                actor,
+                address,
+                segment.region,
+                segment.page + operation.page,
+                operation.pages,
                 permit.since,
             )
 
         attach = calls.XpmemAttach(
-            actor.pid, permit.apid, operation.page * PAGE_SIZE, operation.pages * PAGE_SIZE,
+            actor.pid,
+            permit.apid,
+            operation.page * PAGE_SIZE,
+            operation.pages * PAGE_SIZE,
             address_of(operation),
         )
         self.begin(actor, attach, made=attached)

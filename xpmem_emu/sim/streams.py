@@ -81,8 +81,9 @@ class Judgement(msgspec.Struct, frozen=True):
     unjudged: Mapping[str, str]
 
 
-def judge(files: Iterable[Path], image: Image, ending: Ending = Ending.CUT,
-          slack_ns: int = LIVE_SLACK_NS) -> Judgement:  # fmt: skip
+def judge(
+    files: Iterable[Path], image: Image, ending: Ending = Ending.CUT, slack_ns: int = LIVE_SLACK_NS
+) -> Judgement:
     """Judge the streams in `files`, one or more of each partition, all booted with `image`.
 
     Raises KernelError EBADMSG, with file and line, for anything but a torn end of a boot.
@@ -110,10 +111,16 @@ class _Court:
         self._bounds, self._pins = Bounds(self.scene), Pins(self.scene)
         self._bounds.slack_ns = slack_ns
         self._checkers: list[Checker] = [
-            Containment(self.scene), Claims(self.scene), Installs(self.scene), self._pins,
-            Identity(self.scene), Once(self.scene), self._bounds,
-            Priority(self.scene), Endings(self.scene),
-        ]  # fmt: skip
+            Containment(self.scene),
+            Claims(self.scene),
+            Installs(self.scene),
+            self._pins,
+            Identity(self.scene),
+            Once(self.scene),
+            self._bounds,
+            Priority(self.scene),
+            Endings(self.scene),
+        ]
         self._handlers: dict[type[Event], list[Handler]] = {}
         listeners: list[Listener] = [self.scene, *self._checkers]
         for listener in listeners:

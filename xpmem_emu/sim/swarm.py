@@ -110,7 +110,8 @@ def read_swarm(path: Path) -> Swarm:
         return swarm
     except (toml.TomlError, msgspec.ValidationError) as error:
         raise KernelError(
-            errno.EINVAL, f"{path.name} describes no swarm: {misfit_named(str(error))}",
+            errno.EINVAL,
+            f"{path.name} describes no swarm: {misfit_named(str(error))}",
             "see docs/simulation.md",
         ) from None
 

@@ -25,9 +25,7 @@ from xpmem_emu.xpc.messages import MESSAGE_NAMES
 RECENT = 48
 REPLAYED_NS = (100 * MILLISECOND, 400 * MILLISECOND)
 """How many messages may come again after a crash or hang, and how long after its end."""
-_NUMBERED = frozenset(
-    name for name, kind in MESSAGE_NAMES.items() if kind.code >= FIRST_ADMIN_CODE
-)
+_NUMBERED = frozenset(name for name, kind in MESSAGE_NAMES.items() if kind.code >= FIRST_ADMIN_CODE)
 HELD_NS = 300 * MILLISECOND
 """How long after healing the messages arrive that were held then."""
 

@@ -36,26 +36,34 @@ def draw(swarm: Swarm, seed: int) -> Plan:
     load_ns = stream(seed, "load").randint(*swarm.times.bounds_ns("load"))
     end = max([load_ns, *(operation.at_ns for operation in operations)])
     return Plan(
-        scenario=swarm.name, seed=seed, knobs=knobs,
-        links=_links(swarm, stream(seed, "links"), knobs), workloads=names,
+        scenario=swarm.name,
+        seed=seed,
+        knobs=knobs,
+        links=_links(swarm, stream(seed, "links"), knobs),
+        workloads=names,
         operations=operations,
         faults=draw_faults(swarm, lambda name: stream(seed, f"faults/{name}"), knobs, end),
         load_ns=end,
         forgeries=_forgeries(swarm, seed, knobs, operations, end),
         fifo=[p for p in range(knobs.partitions) if stream(seed, f"fifo/{p}").random() < 0.2],
-    )  # fmt: skip
+    )
 
 
 def _knobs(swarm: Swarm, random: Random) -> Knobs:
     sizes, geometric = swarm.sizes, partial(_geometric, random)
     window = random.randint(*sizes.window), random.randint(*sizes.window)
     return Knobs(
-        partitions=geometric(sizes.partitions), frames=geometric(sizes.frames),
-        swap_pages=geometric(sizes.swap_pages), slots=geometric(sizes.slots),
-        after=window[0], before=window[1], batch=geometric(sizes.batch),
-        collisions=random.randint(*sizes.collisions), inflight=geometric(sizes.inflight),
+        partitions=geometric(sizes.partitions),
+        frames=geometric(sizes.frames),
+        swap_pages=geometric(sizes.swap_pages),
+        slots=geometric(sizes.slots),
+        after=window[0],
+        before=window[1],
+        batch=geometric(sizes.batch),
+        collisions=random.randint(*sizes.collisions),
+        inflight=geometric(sizes.inflight),
         scale=random.choice((1, 1, 2)),
-    )  # fmt: skip
+    )
 
 
 def _geometric(random: Random, bounds: Bounds) -> int:
@@ -68,12 +76,15 @@ def _limits(swarm: Swarm, random: Random, knobs: Knobs) -> Knobs:
     """What is the same in most worlds."""
     sizes, geometric = swarm.sizes, partial(_geometric, random)
     return replace(
-        knobs, threads=geometric(sizes.threads), tasks=geometric(sizes.tasks),
-        permits=geometric(sizes.permits), attachments=geometric(sizes.attachments),
+        knobs,
+        threads=geometric(sizes.threads),
+        tasks=geometric(sizes.tasks),
+        permits=geometric(sizes.permits),
+        attachments=geometric(sizes.attachments),
         ranges=geometric(sizes.ranges),
         domains="".join(random.choices(sizes.domains, k=knobs.partitions)) if sizes.domains else "",
         readonly_attach=random.random() < sizes.readonly_attach,
-    )  # fmt: skip
+    )
 
 
 def _forgeries(

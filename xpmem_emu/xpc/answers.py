@@ -79,9 +79,7 @@ class ReceiveRing:
         self._answers.clear()
 
 
-def receive_request(
-    ring: ReceiveRing, wire: Wire, kind: str, channel: int, number: int
-) -> Arrival:
+def receive_request(ring: ReceiveRing, wire: Wire, kind: str, channel: int, number: int) -> Arrival:
     """Judge a request and answer it right away unless it is NEW."""
     arrival = ring.admit(number)
     if arrival is Arrival.RUNNING:

@@ -171,9 +171,7 @@ class Channel:
         if self.state is before:
             return
         self._local.emit(
-            events.ChannelChange(
-                peer=self._wire.peer, channel=self.number, state=self.state.value
-            )
+            events.ChannelChange(peer=self._wire.peer, channel=self.number, state=self.state.value)
         )
         if self.state in _ENTER:
             _ENTER[self.state](self, before)

@@ -75,9 +75,7 @@ def _newer(local: Local, partition: Partition, incarnation: int) -> None:
     partition.changed()
 
 
-def receive_control(
-    local: Local, partition: Partition, header: Header, message: Message
-) -> None:
+def receive_control(local: Local, partition: Partition, header: Header, message: Message) -> None:
     """Apply an admitted partition-level message."""
     match message:
         case RsvdPageRead():

@@ -109,10 +109,18 @@ def encode(header: Header, message: Message) -> bytes:
     """Frame 0 of `message`. KernelBug when its own receiver would not accept it: a frame that is
     dropped as bad for ever would look like a dead peer."""
     try:
-        array = _pack((
-            VERSION, message.code, header.src, header.src_incarnation, header.dst_incarnation,
-            header.channel, header.number, astuple(message),
-        ))  # fmt: skip
+        array = _pack(
+            (
+                VERSION,
+                message.code,
+                header.src,
+                header.src_incarnation,
+                header.dst_incarnation,
+                header.channel,
+                header.number,
+                astuple(message),
+            )
+        )
         _read_body[type(message)](_read_frame(array).body)
     except Exception as error:
         kind = KIND[type(message)]

@@ -349,12 +349,38 @@ class FindNameReply(Message, frozen=True):
 MESSAGES: dict[int, type[Message]] = {
     kind.code: kind
     for kind in (
-        RsvdPageRead, RsvdPage, ActivateReq, SyncActState, DeactivateReq, Heartbeat,
-        OpenRequest, OpenReply, OpenComplete, CloseRequest, CloseReply, Ack, Pending,
-        Get, GetReply, Release, Attach, AttachReply, Detach, Fault, FaultReply,
-        Invalidate, InvalidateAck, Evict, Copy, CopyReply, Amo, AmoReply, FindName, FindNameReply,
+        RsvdPageRead,
+        RsvdPage,
+        ActivateReq,
+        SyncActState,
+        DeactivateReq,
+        Heartbeat,
+        OpenRequest,
+        OpenReply,
+        OpenComplete,
+        CloseRequest,
+        CloseReply,
+        Ack,
+        Pending,
+        Get,
+        GetReply,
+        Release,
+        Attach,
+        AttachReply,
+        Detach,
+        Fault,
+        FaultReply,
+        Invalidate,
+        InvalidateAck,
+        Evict,
+        Copy,
+        CopyReply,
+        Amo,
+        AmoReply,
+        FindName,
+        FindNameReply,
     )
-}  # fmt: skip
+}
 
 
 def wire_name(kind: type[Message]) -> str:

@@ -123,9 +123,7 @@ class XpcError(KernelError):
     reason that means that the peer is not reachable now.
     """
 
-    def __init__(
-        self, ending: Ending, reason: Reason, partid: int, place: str, text: str
-    ) -> None:
+    def __init__(self, ending: Ending, reason: Reason, partid: int, place: str, text: str) -> None:
         gone = ending is Ending.SESSION_ENDED
         number = errno.EHOSTDOWN if gone else _ERRNO.get(reason, errno.EHOSTDOWN)
         super().__init__(number, f"p{partid}: {text}: {reason.name} at {place}")

@@ -38,9 +38,12 @@ class Requester:
         """To be asked after every sleep. Raises XpcError SESSION_ENDED."""
         if self._ended:
             raise XpcError(
-                Ending.SESSION_ENDED, Reason.DISCONNECTED, self.partid, "xpc/requester",
+                Ending.SESSION_ENDED,
+                Reason.DISCONNECTED,
+                self.partid,
+                "xpc/requester",
                 "whoever asked for this has gone",
-            )  # fmt: skip
+            )
 
     def end(self) -> None:
         """Nothing is done for it any more."""

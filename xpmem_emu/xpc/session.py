@@ -26,10 +26,7 @@ class Session:
         self._host = host
         self.wire = Wire(local, peer, counters, mine=mine, remote=remote)
         self.admin = Admin(self.wire, self._control, host.deactivate)
-        self.channels = [
-            Channel(number, self.wire, host, self.admin)
-            for number in DATA_CHANNELS
-        ]
+        self.channels = [Channel(number, self.wire, host, self.admin) for number in DATA_CHANNELS]
 
     @property
     def engaged(self) -> bool:

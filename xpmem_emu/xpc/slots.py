@@ -196,12 +196,7 @@ class SendRing:
         raise self._error(Ending.NOT_SENT, Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
 
     def _launch(
-        self,
-        slot: int,
-        request: Message,
-        bulk: Buffer,
-        terms: Terms,
-        notify: Notify,
+        self, slot: int, request: Message, bulk: Buffer, terms: Terms, notify: Notify
     ) -> Flight:
         number = self._next[slot]
         self._next[slot] = number + self.slots

@@ -185,9 +185,12 @@ class Wire:
         self, event: type[events.Sent] | type[events.Retransmit], packet: Packet
     ) -> events.Sent | events.Retransmit:
         return event(
-            peer=self.peer, kind=packet.kind, channel=packet.channel, number=packet.number,
+            peer=self.peer,
+            kind=packet.kind,
+            channel=packet.channel,
+            number=packet.number,
             incarnation=self._src_incarnation,
-        )  # fmt: skip
+        )
 
     def _hand_over(self, packet: Packet) -> None:
         if self.local.failpoints.armed and self.local.failpoints.failing(XPC_SEND):
@@ -198,6 +201,4 @@ class Wire:
 def count_duplicate(wire: Wire, kind: str, channel: int, number: int) -> None:
     """A numbered message came again and nothing was applied."""
     wire.counters.duplicates += 1
-    wire.local.emit(
-        events.Duplicate(peer=wire.peer, kind=kind, channel=channel, number=number)
-    )
+    wire.local.emit(events.Duplicate(peer=wire.peer, kind=kind, channel=channel, number=number))

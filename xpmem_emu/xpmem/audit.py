@@ -36,14 +36,20 @@ def check(xpmem: "Xpmem", services: "Services") -> None:
         _check_group(xpmem, group)
     segments = list(xpmem.exporter.segments.values())
     _same("segments", segments, [s for group in groups for s in group.segments.values()])
-    _same("grants", xpmem.exporter.grants.values(),
-          [grant for segment in segments for grant in segment.grants.values()])
+    _same(
+        "grants",
+        xpmem.exporter.grants.values(),
+        [grant for segment in segments for grant in segment.grants.values()],
+    )
     for segment in segments:
         _check_segment(segment, services)
     _check_pins(segments, services)
     imports = xpmem.imports.all()
-    _same("permits", [permit for imported in imports for permit in imported.permits],
-          [permit for group in groups for permit in group.permits.values()])
+    _same(
+        "permits",
+        [permit for imported in imports for permit in imported.permits],
+        [permit for group in groups for permit in group.permits.values()],
+    )
     for imported in imports:
         _check_imported(imported)
     _check_mappings(services)
@@ -64,8 +70,11 @@ def _check_group(xpmem: "Xpmem", group: "ThreadGroup") -> None:
     held = [segment.table.pages for segment in group.segments.values()]
     held += [len(r.taken.frames) for s in group.segments.values() for r in s.recalls]
     _equal(f"pages of group {group.tgid} that are pinned", sum(held), group.pinned)
-    _same(f"recalls of group {group.tgid}", group.recalls,
-          [recall for segment in group.segments.values() for recall in segment.recalls])
+    _same(
+        f"recalls of group {group.tgid}",
+        group.recalls,
+        [recall for segment in group.segments.values() for recall in segment.recalls],
+    )
     for segment in group.segments.values():
         if segment.group is not group:
             raise KernelBug(f"audit: segment {segment.segid:#x} is of two groups")
@@ -132,8 +141,7 @@ def _check_imported(imported: "Imported") -> None:
             raise KernelBug(f"audit: two faults in flight for pages {one} and {other} of {name}")
     if imported.gone and imported.table.pages:
         raise KernelBug(f"audit: {name} is gone, and {imported.table.pages} pages of it are known")
-    listed = [a for permit in imported.permits for a in permit.attachments
-              if a.live and a.address]  # fmt: skip
+    listed = [a for permit in imported.permits for a in permit.attachments if a.live and a.address]
     _same(f"attachments of {name}", imported.attachments.values(), listed)
     for number, attachment in imported.attachments.items():
         if attachment.number != number or not attachment.live:

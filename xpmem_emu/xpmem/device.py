@@ -59,9 +59,8 @@ class Device:
             return
         gid = process.gids[0] if process.gids else 0
         group = ThreadGroup(
-            process.pid, process.uid, gid, process.mm, process.last_uniq,
-            WaitQueue(self._scheduler),
-        )  # fmt: skip
+            process.pid, process.uid, gid, process.mm, process.last_uniq, WaitQueue(self._scheduler)
+        )
 
         async def release() -> None:
             await self._teardown(group)
@@ -138,7 +137,6 @@ class Device:
         group.torn_down()
         group.mm.notifiers.unregister(self._notifiers.pop(group))
         group.changed.wake_all()
-
 
     async def _breathe(self, number: int) -> None:
         """After so many pieces of long work everything else of the partition has its turn."""

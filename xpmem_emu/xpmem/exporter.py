@@ -123,9 +123,7 @@ class Exporter:
 
     def drop(self, segment: Segment, importer: int, ranges: list[Range]) -> None:
         """`importer` holds these pages of `segment` no longer; unpin what nobody holds now."""
-        held = [
-            part for span in ranges for part in segment.table.held_by(importer, *span)
-        ]
+        held = [part for span in ranges for part in segment.table.held_by(importer, *span)]
         if not held:
             return
         for span in held:
@@ -157,9 +155,7 @@ class Exporter:
         except KernelError as error:
             return GetReply(error.errno, error.cause, 0)
         if unpack(request.apid).uniq:
-            grant = Grant(
-                request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY
-            )
+            grant = Grant(request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY)
             self.firewall.enter(grant)
             self._services.tracer.emit(
                 events.PermitGet(segid=segment.segid, apid=request.apid, importer=importer)
@@ -255,8 +251,12 @@ class Exporter:
             return FaultReply(error.errno, text(error.cause), 0, [])
         self._services.tracer.emit(
             events.FaultServe(
-                segid=segment.segid, importer=importer, page=pages[0], pages=total(extents),
-                sequence=segment.sequence, extents=extents,
+                segid=segment.segid,
+                importer=importer,
+                page=pages[0],
+                pages=total(extents),
+                sequence=segment.sequence,
+                extents=extents,
             )
         )
         reply = FaultReply(0, "", segment.sequence, extents)
@@ -350,9 +350,10 @@ class Exporter:
             first, count = run.first_vpn - base, len(run.frames)
             usable = [(first, count)] if grant.live and segment.live else []
             usable = subtract(usable, request.spoilt)
-            surplus = [run.frames[page - first :][:pages] for page, pages in subtract(
-                [(first, count)], usable
-            )]  # fmt: skip
+            surplus = [
+                run.frames[page - first :][:pages]
+                for page, pages in subtract([(first, count)], usable)
+            ]
             surplus += [
                 segment.table.record(page, run.frames[page - first :][:length], _flags(run))
                 for page, length in usable

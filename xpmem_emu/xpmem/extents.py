@@ -22,8 +22,24 @@ Flags = npt.NDArray[np.uint8]
 UNCACHED = EXTENT_UNCACHED
 READ_ONLY = EXTENT_READ_ONLY
 
-__all__ = ["READ_ONLY", "UNCACHED", "Extent", "Flags", "Mask", "Range", "Vector", "around", "cut",
-           "extents", "intersect", "merge", "outside", "overlaps", "subtract", "total"]
+__all__ = [
+    "READ_ONLY",
+    "UNCACHED",
+    "Extent",
+    "Flags",
+    "Mask",
+    "Range",
+    "Vector",
+    "around",
+    "cut",
+    "extents",
+    "intersect",
+    "merge",
+    "outside",
+    "overlaps",
+    "subtract",
+    "total",
+]
 
 
 def extents(pages: Vector, frames: Vector, flags: Flags) -> list[Extent]:

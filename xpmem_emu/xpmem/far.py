@@ -77,18 +77,17 @@ class Far:
             self.under_way -= 1
             self._services.tracer.emit(
                 events.FarAccess(
-                    segid=attachment.imported.segid, address=address, size=len(data), write=write,
-                    messages=len(blocks), outcome=outcome,
+                    segid=attachment.imported.segid,
+                    address=address,
+                    size=len(data),
+                    write=write,
+                    messages=len(blocks),
+                    outcome=outcome,
                 )
             )
 
     async def _block(
-        self,
-        attachment: FarAttachment,
-        vma: Vma,
-        address: int,
-        request: Copy,
-        part: memoryview,
+        self, attachment: FarAttachment, vma: Vma, address: int, request: Copy, part: memoryview
     ) -> None:
         """One message there and back; a load fills `part`."""
         imported, failpoints = attachment.imported, self._services.failpoints
@@ -97,7 +96,10 @@ class Far:
         attachment.require_usable(vma, address)
         try:
             reply, found = await self._homes.exchange(
-                imported.home, imported.incarnation, request, part if request.write else b"",
+                imported.home,
+                imported.incarnation,
+                request,
+                part if request.write else b"",
                 self._services.fault_patience,
             )
         except XpcError as error:
@@ -115,7 +117,9 @@ class Far:
         imported = attachment.imported
         if len(found) != len(part):
             self._services.xpc.condemn(
-                imported.home, imported.incarnation, Reason.BAD_MSG_TYPE,
+                imported.home,
+                imported.incarnation,
+                Reason.BAD_MSG_TYPE,
                 "xpmem/far: another number of bytes",
             )
             raise attachment.sigbus(address, imported.gone)

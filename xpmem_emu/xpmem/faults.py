@@ -108,9 +108,9 @@ class Faults:
 
     def invalidate(self, imported: Imported, ranges: list[Range]) -> int:
         """Atomic: mark these pages in the faults in flight; how many faults are concerned."""
-        return len({
-            fault.number for fault in imported.inflight for span in ranges if fault.spoil(span)
-        })  # fmt: skip
+        return len(
+            {fault.number for fault in imported.inflight for span in ranges if fault.spoil(span)}
+        )
 
     def evict(self, imported: Imported, ranges: list[Range]) -> None:
         """Tell the exporter about pages that no attachment shows any more.
@@ -133,13 +133,13 @@ class Faults:
         imported.evictions += evictions
         *parts, last = cut(ranges, RANGES_MAX)
         told = self._homes.tell(
-            imported.home, imported.incarnation,
-            *(Evict(imported.segid, part) for part in parts), message(last),
-        )  # fmt: skip
-        done: Completion[None] = Completion(self._services.scheduler)
-        self._services.scheduler.spawn(
-            "xpmem_evict", self._finish(imported, evictions, told, done)
+            imported.home,
+            imported.incarnation,
+            *(Evict(imported.segid, part) for part in parts),
+            message(last),
         )
+        done: Completion[None] = Completion(self._services.scheduler)
+        self._services.scheduler.spawn("xpmem_evict", self._finish(imported, evictions, told, done))
         return done
 
     async def _finish(
@@ -183,7 +183,8 @@ class Faults:
                 outcome = str(said_so(FAULT_SEND, number))
                 raise attachment.sigbus(address, outcome)
             reply = await self._homes.ask(
-                imported.home, Fault(attachment.permit.apid, page, *fault.pages),
+                imported.home,
+                Fault(attachment.permit.apid, page, *fault.pages),
                 imported.incarnation,
             )
             if failpoints.armed:
@@ -199,7 +200,9 @@ class Faults:
             if not _sensible(reply, page, fault.pages):
                 outcome = "nonsense"
                 self._services.xpc.condemn(
-                    imported.home, imported.incarnation, Reason.BAD_MSG_TYPE,
+                    imported.home,
+                    imported.incarnation,
+                    Reason.BAD_MSG_TYPE,
                     "xpmem/faults: extents nobody asked for",
                 )
                 raise attachment.sigbus(address, imported.gone)
@@ -227,8 +230,11 @@ class Faults:
         self.inflight += 1
         self._services.tracer.emit(
             events.FaultBegin(
-                fault=fault.number, segid=imported.segid, touched=page,
-                page=fault.pages[0], count=fault.pages[1],
+                fault=fault.number,
+                segid=imported.segid,
+                touched=page,
+                page=fault.pages[0],
+                count=fault.pages[1],
             )
         )
         return fault
@@ -241,9 +247,7 @@ class Faults:
         self._imports.reap(imported)
         self._place.wake_all()  # who is woken may need no place any more
         self._services.tracer.emit(
-            events.FaultEnd(
-                fault=fault.number, segid=imported.segid, pages=pages, outcome=outcome
-            )
+            events.FaultEnd(fault=fault.number, segid=imported.segid, pages=pages, outcome=outcome)
         )
 
     def _accept(
@@ -289,7 +293,6 @@ class Faults:
         taken += [fault.pages for fault in imported.inflight]
         taken += [eviction.pages for eviction in imported.evictions]
         return around(page, bounds, taken)
-
 
 
 def _sensible(reply: FaultReply, touched: int, pages: Range) -> bool:

@@ -130,10 +130,13 @@ class Fence:
     async def passed(self, group: ThreadGroup, start: int, end: int) -> None:
         """Return when no lost importer can reach a live page by what it held of [start, end) of
         `group`, or when the caller is killed. The caller holds no reference to a frame."""
-        while len(self._in_use(
-            each.within(group, start, end)
-            for session in self._quarantine.values() for each in session
-        )):  # fmt: skip
+        while len(
+            self._in_use(
+                each.within(group, start, end)
+                for session in self._quarantine.values()
+                for each in session
+            )
+        ):
             if await self._moved.wait_killable() is Wake.KILLED:
                 return
 
@@ -221,8 +224,5 @@ class Fence:
 
 def frames_of(segment: Segment, page: int, count: int) -> Vector:
     """The frames of the known pages of a range."""
-    parts = [
-        numbers(frame, length)
-        for _, frame, length, _ in segment.table.extents(page, count)
-    ]
+    parts = [numbers(frame, length) for _, frame, length, _ in segment.table.extents(page, count)]
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])

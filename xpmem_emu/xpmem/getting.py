@@ -34,9 +34,13 @@ from xpmem_emu.xpmem.objects import Imported, Permit, Process, ThreadGroup
 from xpmem_emu.xpmem.services import Services
 
 ATTACHMENT_FLAGS = (
-    VmaFlags.SHARED | VmaFlags.DONTCOPY | VmaFlags.DONTDUMP | VmaFlags.IO
-    | VmaFlags.DONTEXPAND | VmaFlags.PFNMAP
-)  # fmt: skip
+    VmaFlags.SHARED
+    | VmaFlags.DONTCOPY
+    | VmaFlags.DONTDUMP
+    | VmaFlags.IO
+    | VmaFlags.DONTEXPAND
+    | VmaFlags.PFNMAP
+)
 
 
 class Getting:
@@ -114,9 +118,7 @@ class Getting:
 
     # -- attachments -----------------------------------------------------------------------
 
-    async def attach(
-        self, process: Process, apid: int, offset: int, size: int, vaddr: int
-    ) -> int:
+    async def attach(self, process: Process, apid: int, offset: int, size: int, vaddr: int) -> int:
         """The address of a new attachment. Raises KernelError (facts 1.7)."""
         if apid <= 0:
             raise _invalid("an apid is positive")
@@ -135,9 +137,7 @@ class Getting:
         except (KernelError, Signalled):
             imported = permit.imported
             if number not in imported.attachments and not imported.gone:
-                self._homes.tell(
-                    imported.home, imported.incarnation, Detach(apid, number, [])
-                )
+                self._homes.tell(imported.home, imported.incarnation, Detach(apid, number, []))
             raise
 
     async def detach(self, process: Process, vaddr: int) -> None:
@@ -169,9 +169,7 @@ class Getting:
     async def _ask_permit(
         self, process: Process, home: int, session: int, segid: int, apid: int, flags: int
     ) -> int:
-        request = Get(
-            segid, apid, flags, process.uid, list(process.gids), process.cap_ipc_owner
-        )
+        request = Get(segid, apid, flags, process.uid, list(process.gids), process.cap_ipc_owner)
         try:
             reply = await self._homes.ask(home, request, session)
         except XpcError as error:
@@ -234,8 +232,10 @@ class Getting:
         if permit.group.tgid != process.pid:
             return f"permit {permit.apid:#x} belongs to task {permit.group.tgid}"
         if permit.flags == XPMEM_RDONLY and not self._services.image.extensions.readonly_attach:
-            return ("a permit got with XPMEM_RDONLY cannot be attached unless the image has "
-                    "extensions.readonly_attach")  # fmt: skip
+            return (
+                "a permit got with XPMEM_RDONLY cannot be attached unless the image has "
+                "extensions.readonly_attach"
+            )
         return ""
 
     async def _ask_attach(
@@ -278,9 +278,7 @@ class Getting:
             await self._services.failpoints.reach(ATTACH_MAP)
         limit = self._services.image.limits.attachments_per_task
         if sum(len(p.attachments) for p in permit.group.permits.values()) >= limit:
-            raise KernelError(
-                errno.ENOMEM, f"this task has {limit} attachments, the image's limit"
-            )
+            raise KernelError(errno.ENOMEM, f"this task has {limit} attachments, the image's limit")
         imported = permit.imported
         attachment = self._attachment(
             permit, number, process.mm, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)

@@ -23,9 +23,7 @@ from xpmem_emu.xpmem.services import Services
 class Importer:
     """Every segment that some task of this partition holds a permit for."""
 
-    def __init__(
-        self, services: Services, homes: Homes, faults: Faults, imports: Imports
-    ) -> None:
+    def __init__(self, services: Services, homes: Homes, faults: Faults, imports: Imports) -> None:
         self._services = services
         self._homes = homes
         self._faults = faults
@@ -60,9 +58,7 @@ class Importer:
         self._services.scheduler.spawn("xpmem_release", self._tell(permit, pending, done))
         return done
 
-    async def _tell(
-        self, permit: Permit, pending: list[Eviction], done: Completion[None]
-    ) -> None:
+    async def _tell(self, permit: Permit, pending: list[Eviction], done: Completion[None]) -> None:
         """After the pages that are being given back: of a DETACH that comes when the permit is
         gone the exporter does not know which pages it means, and would keep them for us."""
         imported = permit.imported
@@ -124,8 +120,12 @@ class Importer:
             ptes = self._zap(imported, ranges)
             self._services.tracer.emit(
                 events.Invalidated(
-                    segid=entry.segid, sequence=entry.sequence, ranges=ranges,
-                    ptes=ptes, faults=faults, going_away=entry.going_away,
+                    segid=entry.segid,
+                    sequence=entry.sequence,
+                    ranges=ranges,
+                    ptes=ptes,
+                    faults=faults,
+                    going_away=entry.going_away,
                 )
             )
         return InvalidateAck()

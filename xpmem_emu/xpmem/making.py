@@ -113,9 +113,7 @@ class Making:
         if any(s.live and s.name == name for s in self._exporter.segments.values()):
             raise KernelError(errno.EEXIST, f"a segment named {name!r} exists here")
 
-    def _register(
-        self, group: ThreadGroup, vaddr: int, size: int, mode: int, name: str
-    ) -> int:
+    def _register(self, group: ThreadGroup, vaddr: int, size: int, mode: int, name: str) -> int:
         if group.last_uniq.segid >= UNIQ_MAX:
             raise KernelError(errno.EBUSY, "this task has used up its segids")
         limit = self._services.image.limits.segments_per_task

@@ -79,7 +79,11 @@ class Xpmem:
         self.transfers = Transfers(services, self.homes, self.getting)
 
     async def amo(
-        self, attachment: Attachment, address: int, operation: AmoOperation, operand: int,
+        self,
+        attachment: Attachment,
+        address: int,
+        operation: AmoOperation,
+        operand: int,
         compare: int,
     ) -> int:
         """An atomic operation through an attachment, carried out by the home partition."""

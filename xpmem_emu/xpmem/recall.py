@@ -65,9 +65,7 @@ class Recalls:
         )
         for request in segment.requests:
             request.spoil(pages)
-        recall = Recall(
-            segment, pages, segment.sequence, segment.table.take(*pages), going_away
-        )
+        recall = Recall(segment, pages, segment.sequence, segment.table.take(*pages), going_away)
         if not len(recall.taken.frames):
             return  # nobody holds anything: nothing to wait for
         segment.recalls.append(recall)

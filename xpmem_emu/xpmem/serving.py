@@ -42,9 +42,7 @@ class Serving:
         self._services = services
         self._firewall = firewall
 
-    async def copy(
-        self, importer: int, request: Copy, data: Buffer
-    ) -> tuple[CopyReply, Buffer]:
+    async def copy(self, importer: int, request: Copy, data: Buffer) -> tuple[CopyReply, Buffer]:
         """Read, or with `write` store, a block of a segment."""
         try:
             self._require_fits(request.size)
@@ -63,8 +61,11 @@ class Serving:
             return CopyReply(number, cause), b""
         self._services.tracer.emit(
             events.CopyServe(
-                segid=grant.segment.segid, importer=importer, offset=request.offset,
-                size=request.size, write=request.write,
+                segid=grant.segment.segid,
+                importer=importer,
+                offset=request.offset,
+                size=request.size,
+                write=request.write,
             )
         )
         return CopyReply(0, ""), found
@@ -72,9 +73,7 @@ class Serving:
     async def amo(self, importer: int, request: Amo) -> AmoReply:
         """An atomic operation on a word of a segment."""
         try:
-            grant = self._firewall.admit(
-                importer, request.apid, request.offset, WORD, write=True
-            )
+            grant = self._firewall.admit(importer, request.apid, request.offset, WORD, write=True)
             if self._services.failpoints.armed:
                 await self._services.failpoints.reach(SERVE_ACCESS)
             mm, address = grant.segment.group.mm, grant.segment.vaddr + request.offset
@@ -106,9 +105,7 @@ class Serving:
 
     async def _write(self, grant: Grant, request: Copy, data: Buffer) -> None:
         if len(data) != request.size:
-            raise KernelError(
-                errno.EINVAL, f"{len(data)} bytes came for a store of {request.size}"
-            )
+            raise KernelError(errno.EINVAL, f"{len(data)} bytes came for a store of {request.size}")
         rest = memoryview(data)
         while rest:
             at = request.offset + request.size - len(rest)

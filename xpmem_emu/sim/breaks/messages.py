@@ -118,10 +118,20 @@ def sender_unchecked() -> AbstractContextManager[Any]:
     """Calls take and senders send what no receiver accepts."""
 
     def anything(header: Any, message: Any) -> bytes:
-        return frame.seal(frame._pack((
-            frame.VERSION, message.code, header.src, header.src_incarnation,
-            header.dst_incarnation, header.channel, header.number, astuple(message),
-        )))  # fmt: skip
+        return frame.seal(
+            frame._pack(
+                (
+                    frame.VERSION,
+                    message.code,
+                    header.src,
+                    header.src_incarnation,
+                    header.dst_incarnation,
+                    header.channel,
+                    header.number,
+                    astuple(message),
+                )
+            )
+        )
 
     def believe(self: Making, process: Any, vaddr: int, size: int, *rest: Any) -> int:
         if size == MAXADDR_SIZE and not vaddr & PAGE_MASK:
@@ -130,7 +140,8 @@ def sender_unchecked() -> AbstractContextManager[Any]:
 
     make = Making.make
     return together(
-        patch.object(wire, "encode", anything), patch.object(Making, "make", believe),
+        patch.object(wire, "encode", anything),
+        patch.object(Making, "make", believe),
         patch.object(codec, "misfit", lambda call: ""),
         patch.object(tasks, "_require_ids", lambda uid, gids: None),
-    )  # fmt: skip
+    )

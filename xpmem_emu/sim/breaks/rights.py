@@ -25,9 +25,7 @@ def readonly_attached() -> AbstractContextManager[Any]:
 def _cached_words() -> Iterator[None]:
     with ExitStack() as stack:
         for module in (atomic, serving):
-            stack.enter_context(
-                patch.object(module, "require_uncached", lambda mm, address: None)
-            )
+            stack.enter_context(patch.object(module, "require_uncached", lambda mm, address: None))
         yield
 
 

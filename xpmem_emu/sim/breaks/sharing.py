@@ -90,8 +90,10 @@ def evict_overtakes_fault() -> AbstractContextManager[Any]:
     """Pages that are being given back may be asked for again at once."""
 
     def impatient(self: Imported, pages: Any) -> bool:
-        return any(fault.pages[0] < pages[0] + pages[1] and pages[0] < sum(fault.pages)
-                   for fault in self.inflight)
+        return any(
+            fault.pages[0] < pages[0] + pages[1] and pages[0] < sum(fault.pages)
+            for fault in self.inflight
+        )
 
     meets = slip(
         Faults, "_clip", "taken += [eviction.pages for eviction in imported.evictions]", "pass"

@@ -11,16 +11,16 @@ pins_never_returned = slip(Recalls, "unpin", "segment.group.pinned -= len(frames
 detach_forgets_attachment = slip(
     Exporter, "_detach", "grant.attachments.pop(request.attachment, None)", "pass"
 )
-fence_end_wakes_nobody = slip(
-    Fence, "_migrate", "self._moved.wake_all()  # what", "pass  # what"
-)
+fence_end_wakes_nobody = slip(Fence, "_migrate", "self._moved.wake_all()  # what", "pass  # what")
 close_does_not_wait_for_fence = slip(
     Device, "close", "await self._fence.passed(group, 0, TASK_SIZE)", "pass"
 )
 remove_does_not_wait_for_fence = slip(
-    Making, "remove",
-    "await self._fence.passed(segment.group, segment.vaddr, segment.vaddr + segment.size)", "pass",
-)  # fmt: skip
+    Making,
+    "remove",
+    "await self._fence.passed(segment.group, segment.vaddr, segment.vaddr + segment.size)",
+    "pass",
+)
 own_imports_not_recalled = slip(Recalls, "begin", "self._drop_local(Invalidate([local]))", "pass")
 others_recalls_not_awaited = slip(
     Recalls, "settle", "while pages is not None and segment.recalled(pages):", "while False:"

@@ -10,10 +10,11 @@ fault_end_wakes_nobody = slip(Faults, "_end", "imported.changed.wake_all()", "pa
 place_not_passed_on = slip(Faults, "_end", "self._place.wake_all()", "pass")
 evict_end_wakes_nobody = slip(Faults, "_finish", "imported.changed.wake_all()", "pass")
 one_fault_too_many = slip(
-    Faults, "resolve",
+    Faults,
+    "resolve",
     ">= self._services.image.limits.inflight_faults",
     "> self._services.image.limits.inflight_faults",
-)  # fmt: skip
+)
 read_ahead_meets_faults = slip(
     Faults, "_clip", "taken += [fault.pages for fault in imported.inflight]", "pass"
 )
@@ -21,25 +22,28 @@ spoilt_neighbours_installed = slip(
     Faults, "_ask", "outside(reply.extents, fault.spoilt)", "reply.extents"
 )
 release_overtakes_detach = slip(
-    Importer, "_tell",
-    "while any(eviction in imported.evictions for eviction in pending):", "while False:",
-)  # fmt: skip
+    Importer,
+    "_tell",
+    "while any(eviction in imported.evictions for eviction in pending):",
+    "while False:",
+)
 any_home_recalls = slip(
-    Importer, "invalidate",
-    "if imported is None or imported.home != home:", "if imported is None:",
-)  # fmt: skip
+    Importer, "invalidate", "if imported is None or imported.home != home:", "if imported is None:"
+)
 zap_one_page_short = slip(
-    Importer, "_zap",
-    "start + (part[1] << PAGE_SHIFT)", "start + (max(part[1] - 1, 1) << PAGE_SHIFT)",
-)  # fmt: skip
+    Importer,
+    "_zap",
+    "start + (part[1] << PAGE_SHIFT)",
+    "start + (max(part[1] - 1, 1) << PAGE_SHIFT)",
+)
 detach_keeps_entries = slip(Importer, "detach", "mm.zap_special(vma.start, vma.end)", "pass")
 late_pages_kept = slip(
     Xpmem, "late_reply", "self._give_back(asked, found=not answer.errno)", "pass"
 )
-detach_wakes_nobody = slip(
-    Importer, "detach", "attachment.permit.group.changed.wake_all()", "pass"
-)
+detach_wakes_nobody = slip(Importer, "detach", "attachment.permit.group.changed.wake_all()", "pass")
 reaped_under_fault = slip(
-    Imports, "reap", "imported.permits or imported.inflight or imported.evictions",
+    Imports,
+    "reap",
+    "imported.permits or imported.inflight or imported.evictions",
     "imported.permits or imported.evictions",
-)  # fmt: skip
+)

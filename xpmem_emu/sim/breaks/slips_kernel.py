@@ -25,13 +25,12 @@ gather_does_not_wait_for_fence = slip(
 )
 gather_frees_first = slip(Gather, "finish", "    await self.sync()\n", "")
 zap_tells_first_page = slip(
-    Gather, "invalidate",
+    Gather,
+    "invalidate",
     "mm.notifiers.invalidate_range(mm, start, end)",
     "mm.notifiers.invalidate_range(mm, start, start + 4096)",
-)  # fmt: skip
-last_page_not_recalled = slip(
-    notifier, "pages_of", "last - first)", "max(last - first - 1, 1))"
 )
+last_page_not_recalled = slip(notifier, "pages_of", "last - first)", "max(last - first - 1, 1))")
 first_message_only = slip(
     Recalls, "_tell_one", "self._messages(entries)", "self._messages(entries)[:1]"
 )
@@ -49,11 +48,11 @@ dying_permit_used = slip(
     Getting, "_permit", "if permit is None or not permit.live:", "if permit is None:"
 )
 killed_waiter_keeps_place = slip(
-    SendRing, "_claim",
-    "if why is Wake.KILLED:\n        queue.remove(granted)\n", "if why is Wake.KILLED:\n",
-)  # fmt: skip
+    SendRing,
+    "_claim",
+    "if why is Wake.KILLED:\n        queue.remove(granted)\n",
+    "if why is Wake.KILLED:\n",
+)
 served_threads_counted_for_ever = slip(Opening, "_serve", "self._host.threads -= 1", "pass")
 one_waiter_woken = slip(WaitQueue, "wake_all", "list(self._waiters)", "list(self._waiters)[:1]")
-kill_ignored_before_sleep = slip(
-    Scheduler, "park", "if killable and thread.killed:", "if False:"
-)
+kill_ignored_before_sleep = slip(Scheduler, "park", "if killable and thread.killed:", "if False:")

@@ -32,8 +32,22 @@ __all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers"]
 def all_checkers(scene: Scene) -> list[Checker]:
     """Every checker that watches the stream."""
     return [
-        Containment(scene), Mappings(scene), Installs(scene), Pins(scene), Identity(scene),
-        Once(scene), Bounds(scene), Expulsions(scene), Exposure(scene), Shadow(scene),
-        Proofs(scene), Permits(scene), Tables(scene), Priority(scene),
-        Endings(scene), Agreement(scene), Waits(scene), Forks(scene),
-    ]  # fmt: skip
+        Containment(scene),
+        Mappings(scene),
+        Installs(scene),
+        Pins(scene),
+        Identity(scene),
+        Once(scene),
+        Bounds(scene),
+        Expulsions(scene),
+        Exposure(scene),
+        Shadow(scene),
+        Proofs(scene),
+        Permits(scene),
+        Tables(scene),
+        Priority(scene),
+        Endings(scene),
+        Agreement(scene),
+        Waits(scene),
+        Forks(scene),
+    ]

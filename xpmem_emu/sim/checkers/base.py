@@ -68,10 +68,16 @@ class Scene:
     def handlers(self) -> Handlers:
         """What the scene itself hears of, before any checker does."""
         return {
-            PartitionState: self._partition, KernelBoot: self._booted, KernelPanic: self._down,
-            KernelHalt: self._down, FaultHit: self._hit, FailpointHit: self._acted,
-            FaultBegin: self._fault_begins, FaultEnd: self._fault_ends, StoodStill: self._still,
-        }  # fmt: skip
+            PartitionState: self._partition,
+            KernelBoot: self._booted,
+            KernelPanic: self._down,
+            KernelHalt: self._down,
+            FaultHit: self._hit,
+            FailpointHit: self._acted,
+            FaultBegin: self._fault_begins,
+            FaultEnd: self._fault_ends,
+            StoodStill: self._still,
+        }
 
     def _partition(self, partid: int, event: PartitionState) -> None:
         self.sessions.changed(partid, event, self.moment)
@@ -125,7 +131,6 @@ class Scene:
         """Note a violation."""
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(invariant, partid, self.now_ns, text))
-
 
 
 class Checker:

@@ -70,7 +70,5 @@ class Containment(Checker):
             return True
         if match := _FAILPOINT.match(event.reason):
             shots = self.scene.injuries.shots(partid, self.scene.now_ns)
-            return any(
-                shot.point == match[1] and shot.action.startswith("panic") for shot in shots
-            )
+            return any(shot.point == match[1] and shot.action.startswith("panic") for shot in shots)
         return False

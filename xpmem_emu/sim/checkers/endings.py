@@ -38,9 +38,12 @@ class Endings(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Begins and ends of tasks."""
         return {
-            KernelBoot: self._booted, FailpointSet: self._set, TaskSpawn: self._spawned,
-            TaskSignal: self._signalled, TaskExit: self._exited,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            FailpointSet: self._set,
+            TaskSpawn: self._spawned,
+            TaskSignal: self._signalled,
+            TaskExit: self._exited,
+        }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""

@@ -50,8 +50,12 @@ class Exposure(Checker):
 
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Calls that take rights away."""
-        return {KernelBoot: self._booted, Syscall: self._begun, SyscallDone: self._done,
-                SegmentMake: self._make}  # fmt: skip
+        return {
+            KernelBoot: self._booted,
+            Syscall: self._begun,
+            SyscallDone: self._done,
+            SegmentMake: self._make,
+        }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call that takes segments away begins: which ones."""
@@ -60,9 +64,10 @@ class Exposure(Checker):
                 self._ending[request.call_id] = [self._made[segid]]
             case XpmemClose(pid=pid):
                 self._ending[request.call_id] = [
-                    each for segid, each in self._made.items()
+                    each
+                    for segid, each in self._made.items()
                     if (segid >> 48, each.tgid) == (partid, pid)
-                ]  # fmt: skip
+                ]
 
     def answered(self, partid: int, reply: Reply) -> None:
         """It ends."""

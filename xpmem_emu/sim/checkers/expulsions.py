@@ -28,10 +28,19 @@ from xpmem_emu.xpmem.events import RecallBegin, RecallEnd
 
 INVARIANT = "S12"
 ADMIN = 2
-_ANSWERS = frozenset({
-    "ACK", "PENDING", "GET_REPLY", "ATTACH_REPLY", "FAULT_REPLY", "INVALIDATE_ACK", "COPY_REPLY",
-    "AMO_REPLY", "FIND_NAME_REPLY",
-})  # fmt: skip
+_ANSWERS = frozenset(
+    {
+        "ACK",
+        "PENDING",
+        "GET_REPLY",
+        "ATTACH_REPLY",
+        "FAULT_REPLY",
+        "INVALIDATE_ACK",
+        "COPY_REPLY",
+        "AMO_REPLY",
+        "FIND_NAME_REPLY",
+    }
+)
 _UNSENT = frozenset({"xpc.wire.send", "xpc.receive"})
 """Points at which a message is lost on either side."""
 _OUT_OF_TIME = frozenset({"xpc.slot.claim", "xpmem.recall.before_send"})
@@ -81,10 +90,13 @@ class Expulsions(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Sessions, and what is asked in them."""
         return {
-            KernelBoot: self._booted, PartitionState: self._partition, Sent: self._sent,
-            Received: self._received, RecallBegin: self._recall_begins,
+            KernelBoot: self._booted,
+            PartitionState: self._partition,
+            Sent: self._sent,
+            Received: self._received,
+            RecallBegin: self._recall_begins,
             RecallEnd: self._recall_ends,
-        }  # fmt: skip
+        }
 
     def crashed(self, partid: int) -> None:
         """Whatever it asked, it does not any more."""
@@ -156,9 +168,10 @@ class Expulsions(Checker):
             self._active.discard(pair)
             if not self._explained(partid, event):
                 self.scene.report(
-                    INVARIANT, partid,
+                    INVARIANT,
+                    partid,
                     f"gave p{event.peer} up without a cause: {event.reason} at {event.place}",
-                )  # fmt: skip
+                )
             self._asked.pop(pair, None)
 
     def _explained(self, partid: int, event: PartitionState) -> bool:
@@ -173,8 +186,10 @@ class Expulsions(Checker):
         if event.reason == "NO_HEARTBEAT":
             return self._beatless(partid, peer)
         if event.reason == "PHYS_ADDR_REG_FAILED":
-            return any(shot.point == "kernel.window.map"
-                       for shot in scene.injuries.shots(partid, scene.now_ns))  # fmt: skip
+            return any(
+                shot.point == "kernel.window.map"
+                for shot in scene.injuries.shots(partid, scene.now_ns)
+            )
         if event.place == "xpc/xpc:shutdown":
             return partid in scene.leaving
         return event.reason == "TIMEOUT" and self._silent(partid, peer)
@@ -195,16 +210,19 @@ class Expulsions(Checker):
             return True
         asked = list(self._asked.get((partid, peer), {}).values())
         asked += [
-            each for (home, _), (holders, each) in self._recalls.items()
+            each
+            for (home, _), (holders, each) in self._recalls.items()
             if home == partid and peer in holders
-        ]  # fmt: skip
+        ]
         return any(self._silent_for(partid, peer, each) for each in asked)
 
     def _silent_for(self, partid: int, peer: int, asked: _Asked) -> bool:
         now_ns, injuries = self.scene.now_ns, self.scene.injuries
         since = asked.now_ns
-        if asked.kind in _OWED and now_ns - asked.sent_ns >= self._wait_max_ns and any(
-            shot.action.startswith(_SLOWS) for shot in injuries.shots(peer, asked.sent_ns)
+        if (
+            asked.kind in _OWED
+            and now_ns - asked.sent_ns >= self._wait_max_ns
+            and any(shot.action.startswith(_SLOWS) for shot in injuries.shots(peer, asked.sent_ns))
         ):
             return True
         if max(now_ns - since, self._clock_ns() - asked.clock_ns) < asked.limit_ns:

@@ -32,10 +32,14 @@ class Forks(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Segments, what is served of them, and ends of tasks."""
         return {
-            KernelBoot: self._booted, SegmentMake: self._make, SegmentRemove: self._remove,
-            FaultServe: self._served, CopyServe: self._served,
-            TaskExit: self._ends, TaskSignal: self._ends,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            SegmentMake: self._make,
+            SegmentRemove: self._remove,
+            FaultServe: self._served,
+            CopyServe: self._served,
+            TaskExit: self._ends,
+            TaskSignal: self._ends,
+        }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""

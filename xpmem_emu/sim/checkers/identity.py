@@ -73,9 +73,11 @@ class Identity(Checker):
         current = self.scene.sessions.incarnation(partid, src)
         if current is not None and incarnation < current:
             self.scene.report(
-                "S6", partid, f"{event.kind} {event.number} of session {incarnation:#x} of p{src} "
+                "S6",
+                partid,
+                f"{event.kind} {event.number} of session {incarnation:#x} of p{src} "
                 f"was accepted in session {current:#x}",
-            )  # fmt: skip
+            )
 
     def _to_an_old_self(self, partid: int, event: Received, mine: int) -> None:
         if self.scene.cluster is None or not self.scene.sessions.active(partid, event.peer):
@@ -83,6 +85,8 @@ class Identity(Checker):
         now = self.scene.cluster.kernels[partid].xpc.partitions[event.peer].mine
         if 0 < mine < now:
             self.scene.report(
-                "S6", partid, f"{event.kind} {event.number} from p{event.peer} was meant for "
+                "S6",
+                partid,
+                f"{event.kind} {event.number} from p{event.peer} was meant for "
                 f"{mine:#x}, accepted by {now:#x}",
-            )  # fmt: skip
+            )

@@ -75,8 +75,10 @@ class Injuries:
         fault = parse_fault(event.fault)
         if isinstance(fault, ClockFault | PaceFault):
             jump = isinstance(fault, ClockFault) and fault.trouble is ClockTrouble.JUMP
-            spells = [(who, _Spell(now_ns, now_ns if jump else None, fault.trouble.value))
-                      for who in fault.partids]  # fmt: skip
+            spells = [
+                (who, _Spell(now_ns, now_ns if jump else None, fault.trouble.value))
+                for who in fault.partids
+            ]
             for who, spell in spells:
                 self._spells[who].append(spell)
             self._faults[event.name] = [spell for _, spell in spells]

@@ -57,9 +57,11 @@ def _relevant(operations: Sequence[Access]) -> list[Access]:
         for each in operations
         if each.sure
         or each.verb not in (Verb.LOAD, Verb.STORE, Verb.SWAP)
-        or (each.verb is not Verb.LOAD
-            and any(each.operand + more in seen for more in range(adds + 1)))
-    ]  # fmt: skip
+        or (
+            each.verb is not Verb.LOAD
+            and any(each.operand + more in seen for more in range(adds + 1))
+        )
+    ]
 
 
 class _Search:
@@ -121,9 +123,13 @@ class _Search:
         likely: list[tuple[int, int]] = []
         states: list[tuple[int, int]] = []
         deadline = min(
-            (each.end for i, each in enumerate(self._operations)
-             if each.sure and not done >> i & 1), default=0,
-        )  # fmt: skip
+            (
+                each.end
+                for i, each in enumerate(self._operations)
+                if each.sure and not done >> i & 1
+            ),
+            default=0,
+        )
         for i, each in enumerate(self._operations):
             if each.begin > deadline:
                 break

@@ -106,9 +106,7 @@ class Mappings(Checker):
                 if lost == importer:
                     self._check_moved(importer, kernel, home, entries.of(home))
 
-    def _check(
-        self, importer: int, boot: int, kernel: Kernel, home: int, entries: Foreign
-    ) -> None:
+    def _check(self, importer: int, boot: int, kernel: Kernel, home: int, entries: Foreign) -> None:
         window = kernel.memory.physical._windows.get(home)
         if window is None:
             self._say("S1", importer, home, entries.frames, "mapped although the home is lost")

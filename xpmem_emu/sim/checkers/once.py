@@ -36,10 +36,14 @@ class Once(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Arrivals."""
         return {
-            KernelBoot: self._booted, PartitionState: self._partition, ChannelChange: self._channel,
-            Received: self._received, Refused: self._refused, Duplicate: self._told_apart,
+            KernelBoot: self._booted,
+            PartitionState: self._partition,
+            ChannelChange: self._channel,
+            Received: self._received,
+            Refused: self._refused,
+            Duplicate: self._told_apart,
             BadFrame: self._told_apart,
-        }  # fmt: skip
+        }
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self._forget({pair for pair in self._open if pair[0] == partid})

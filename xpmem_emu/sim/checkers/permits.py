@@ -34,9 +34,10 @@ class Permits(Checker):
     def _granted(self, partid: int, event: PermitGet) -> None:
         if not self.scene.sessions.active(partid, event.importer):
             self.scene.report(
-                INVARIANT, partid,
+                INVARIANT,
+                partid,
                 f"permit {event.apid:#x} was granted to p{event.importer}, without a session",
-            )  # fmt: skip
+            )
 
     def _partition(self, partid: int, event: PartitionState) -> None:
         if event.state not in ("ACTIVE", "ACTIVATION_REQ", "ACTIVATING"):
@@ -62,9 +63,10 @@ class Permits(Checker):
         """Nothing is under way: both sides say the same."""
         assert self.scene.cluster is not None
         kernels = {
-            partid: kernel for partid, kernel in self.scene.cluster.kernels.items()
+            partid: kernel
+            for partid, kernel in self.scene.cluster.kernels.items()
             if kernel.stopped is None
-        }  # fmt: skip
+        }
         for partid, kernel in kernels.items():
             for importer, apid in kernel.xpmem.exporter.grants:
                 there = kernels.get(importer)
@@ -105,16 +107,23 @@ class Permits(Checker):
                     self._say(home, f"{text}, and {sorted(grant.attachments)} were noted")
         for segid, segment in kernel.xpmem.exporter.segments.items():
             held = {
-                page for first, count in segment.table.held_by(importer, 0, segment.pages)
+                page
+                for first, count in segment.table.held_by(importer, 0, segment.pages)
                 for page in range(first, first + count)
-            }  # fmt: skip
+            }
             imported = there.xpmem.imports.find(segid)
-            known = set() if imported is None else set(
-                imported.table.known(0, segment.pages).tolist())  # fmt: skip
-            shown = set() if imported is None else {
-                page for each in imported.attachments.values()
-                for page in range(each.pages[0], sum(each.pages))
-            }  # fmt: skip
+            known = (
+                set() if imported is None else set(imported.table.known(0, segment.pages).tolist())
+            )
+            shown = (
+                set()
+                if imported is None
+                else {
+                    page
+                    for each in imported.attachments.values()
+                    for page in range(each.pages[0], sum(each.pages))
+                }
+            )
             # Of pages that are shown an answer may have been dropped: they go with what shows them.
             if not known <= held <= known | shown:
                 text = f"pages {sorted(held)[:9]} of segment {segid:#x} are noted as held"

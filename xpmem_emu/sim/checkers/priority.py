@@ -18,9 +18,7 @@ from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, RecallBegin
 _MEM = 0
 _BACK = {"INVALIDATE": "INVALIDATE_ACK", "EVICT": "ACK", "DETACH": "ACK", "RELEASE": "ACK"}
 """Requests that give something back, and their answers."""
-_WANTS = {
-    kind: f"{kind}_REPLY" for kind in ("GET", "ATTACH", "FAULT", "COPY", "AMO", "FIND_NAME")
-}
+_WANTS = {kind: f"{kind}_REPLY" for kind in ("GET", "ATTACH", "FAULT", "COPY", "AMO", "FIND_NAME")}
 """Requests that want something, and theirs."""
 _ANSWERS = _BACK | _WANTS
 _PARTID_SHIFT = 48
@@ -45,10 +43,16 @@ class Priority(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Recalls, and what leaves and comes back."""
         return {
-            KernelBoot: self._booted, ChannelChange: self._channel, Sent: self._sends,
-            Received: self._received, RecallBegin: self._recall, FailpointSet: self._set,
-            PartitionState: self._partition, FaultBegin: self._fault, FaultEnd: self._fault_ends,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            ChannelChange: self._channel,
+            Sent: self._sends,
+            Received: self._received,
+            RecallBegin: self._recall,
+            FailpointSet: self._set,
+            PartitionState: self._partition,
+            FaultBegin: self._fault,
+            FaultEnd: self._fault_ends,
+        }
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self._armed.discard(partid)

@@ -28,9 +28,10 @@ class Proofs(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Sessions as they begin, quarantines as they end."""
         return {
-            KernelBoot: self._booted, PartitionState: self._partition,
+            KernelBoot: self._booted,
+            PartitionState: self._partition,
             QuarantineEmpty: self._released,
-        }  # fmt: skip
+        }
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         for pair in [pair for pair in self._epochs if pair[0] == partid]:
@@ -49,6 +50,8 @@ class Proofs(Checker):
         now = boot << _EPOCH_BITS | self._epochs[importer, partid]
         if self.scene.boots.get(importer) != boot or now <= event.incarnation:
             self.scene.report(
-                "S7", partid, f"{event.frames} frames of p{importer}, session"
+                "S7",
+                partid,
+                f"{event.frames} frames of p{importer}, session"
                 f" {event.incarnation:#x}, left quarantine without proof: {event.proof}",
-            )  # fmt: skip
+            )

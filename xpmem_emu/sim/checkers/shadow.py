@@ -57,9 +57,12 @@ class Shadow(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """Boots, and tasks that end."""
         return {
-            KernelBoot: self._booted, KernelPanic: self._panicked, TaskSignal: self._signalled,
-            TaskExit: self._exited, FailpointSet: self._failpoint,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            KernelPanic: self._panicked,
+            TaskSignal: self._signalled,
+            TaskExit: self._exited,
+            FailpointSet: self._failpoint,
+        }
 
     def _inherited(self, task: Task, vpn: int, page: Page) -> bool:
         return self._accesses.inherited(task, vpn, page)
@@ -112,9 +115,7 @@ class Shadow(Checker):
             self._sharing.left(event.pid, machine)
             machine.tasks.pop(event.pid, None)
 
-    def caught(
-        self, partid: int, pid: int, address: int, size: int
-    ) -> Callable[[], None]:
+    def caught(self, partid: int, pid: int, address: int, size: int) -> Callable[[], None]:
         """A task is stopped in the middle of a store; to be called when the store lands."""
         machine = self._machines.get(partid)
         task = None if machine is None else machine.tasks.get(pid)
@@ -180,9 +181,7 @@ class Shadow(Checker):
     def _failpoint(self, partid: int, event: FailpointSet) -> None:
         self._armed.add(partid)
 
-    def _of_task(
-        self, at: Machine, task: Task, request: Request, bulk: bytes
-    ) -> Finish | None:
+    def _of_task(self, at: Machine, task: Task, request: Request, bulk: bytes) -> Finish | None:
         call, spaces, sharing = request.call, self._spaces, self._sharing
         match call:
             case calls.Mmap():
@@ -257,9 +256,7 @@ class Shadow(Checker):
 
         return finish
 
-    def _read(
-        self, at: Machine, call: calls.Pread, outcome: Outcome | None, begin: int
-    ) -> None:
+    def _read(self, at: Machine, call: calls.Pread, outcome: Outcome | None, begin: int) -> None:
         if isinstance(outcome, Done) and not self._accesses.forgers:
             wrong = self._files.pread(at, call, outcome, begin)
             if wrong:

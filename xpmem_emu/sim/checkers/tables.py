@@ -46,9 +46,13 @@ class Tables(Checker):
     def handlers(self) -> Mapping[type[Event], Handler]:
         """What adds to a table."""
         return {
-            KernelBoot: self._booted, Received: self._received, PermitGet: self._grows,
-            PagesPin: self._pin, FaultBegin: self._fault, FaultEnd: self._fault_ends,
-        }  # fmt: skip
+            KernelBoot: self._booted,
+            Received: self._received,
+            PermitGet: self._grows,
+            PagesPin: self._pin,
+            FaultBegin: self._fault,
+            FaultEnd: self._fault_ends,
+        }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""

@@ -10,8 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-PLAINNESS = ("first", "pick", "idle", "late", "last", "drop", "twice", "stall", "stall-last",
-             "kill", "wake", "stop", "crash")  # fmt: skip
+PLAINNESS = (
+    "first",
+    "pick",
+    "idle",
+    "late",
+    "last",
+    "drop",
+    "twice",
+    "stall",
+    "stall-last",
+    "kill",
+    "wake",
+    "stop",
+    "crash",
+)
 """The kinds of deviations, from what happens every day to what is rare."""
 
 

@@ -94,8 +94,13 @@ class OpenCluster(SimCluster):
         """Chains of what a stopped partition has not heard yet."""
         self.begun: list[Ticket] = []
         """Calls that began while it was explored."""
-        super().__init__(partitions, image_of(0), observer=watch,
-                         pick_of=lambda partid: partial(pick, partid), image_of=image_of)
+        super().__init__(
+            partitions,
+            image_of(0),
+            observer=watch,
+            pick_of=lambda partid: partial(pick, partid),
+            image_of=image_of,
+        )
 
     # -- the two modes -----------------------------------------------------------------------
 
@@ -172,10 +177,18 @@ class OpenCluster(SimCluster):
                 frames: list[Buffer] = list(map(bytes, effect.frames))
                 known = read(frames)
                 data = known is not None and known[0].channel == ChannelNumber.MEM
-                self.letters.append(Letter(
-                    self.clock[src], src, self.sent[src], effect.partid, effect.kind,
-                    effect.number, frames, data,
-                ))  # fmt: skip
+                self.letters.append(
+                    Letter(
+                        self.clock[src],
+                        src,
+                        self.sent[src],
+                        effect.partid,
+                        effect.kind,
+                        effect.number,
+                        frames,
+                        data,
+                    )
+                )
 
     def _wake_later(self, partid: int, wake_at_ns: int | None) -> None:
         if not self.exploring:
@@ -189,8 +202,10 @@ class OpenCluster(SimCluster):
 
     def fingerprint(self, *more: object) -> int:
         """61 bits that name the state of the whole cluster, and of `more`."""
-        letters = sorted((each.place, each.hold is None, str(each.hold), each.plain, each.dst)
-                         for each in self.letters)  # fmt: skip
+        letters = sorted(
+            (each.place, each.hold is None, str(each.hold), each.plain, each.dst)
+            for each in self.letters
+        )
         hung = {partid: len(missed) for partid, missed in self._hung.items()}
         state = (self.now_ns, self.clock, self._boots, hung, letters, more, sorted(self.kernels))
         whole = _link(repr(state).encode(), *self._chains, *self._waiting, *self._words())
@@ -200,10 +215,11 @@ class OpenCluster(SimCluster):
         """The tracked words of all memory, that of boots that are over included."""
         return [
             np.frombuffer(self.arena(partid, boot), dtype=np.uint64)
-            .reshape(-1, PAGE_SIZE // 8)[:, _COLUMNS].tobytes()
+            .reshape(-1, PAGE_SIZE // 8)[:, _COLUMNS]
+            .tobytes()
             for partid, last in self._boots.items()
             for boot in range(1, last + 1)
-        ]  # fmt: skip
+        ]
 
 
 _COLUMNS = [offset // 8 for offset in WORD_OFFSETS]

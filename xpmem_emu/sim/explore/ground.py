@@ -35,9 +35,11 @@ class Ground:
         self.pick: Callable[[int, int], int] = lambda partid, runnable: 0
         """Chooses among the runnable threads of a partition."""
         self.cluster = OpenCluster(
-            world.partitions, world.image_of, self.watch,
+            world.partitions,
+            world.image_of,
+            self.watch,
             lambda partid, runnable: self.pick(partid, runnable),
-        )  # fmt: skip
+        )
         self.watch.follow(self.cluster)
         self.stage = Stage(self.cluster)
         self.stage.accesses.caught = self.watch.shadow.caught
@@ -129,8 +131,14 @@ class Ground:
     def hurt(self, letter: Letter, verdict: str) -> None:
         """Tell the judges that a message is lost or late: that may cost its sender its session."""
         self._hurts.append(f"{verdict} {letter} {letter.number}")
-        hit = FaultHit(name="explored", verdict=verdict, kind=letter.kind, src=letter.src,
-                       dst=letter.dst, number=letter.number)  # fmt: skip
+        hit = FaultHit(
+            name="explored",
+            verdict=verdict,
+            kind=letter.kind,
+            src=letter.src,
+            dst=letter.dst,
+            number=letter.number,
+        )
         self.watch.take(Record(0, self.cluster.now_ns, letter.src, "", hit))
 
     def stop(self, partid: int) -> None:

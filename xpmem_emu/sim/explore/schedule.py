@@ -238,9 +238,11 @@ class Schedule:
         if letter is not None:
             options += self._to_message(letter)
         elif event.program >= 0 and len(self._ready) > 1:
-            options.append(Option(
-                "idle", f"later: {event.text}", partial(self._held_programs.add, event.program)
-            ))  # fmt: skip
+            options.append(
+                Option(
+                    "idle", f"later: {event.text}", partial(self._held_programs.add, event.program)
+                )
+            )
         options += self._to_partition(event.partid)
         options += self._wakes(event)
         return options
@@ -271,14 +273,18 @@ class Schedule:
         for task in world.kills:
             actor = ground.stage.cast.tasks[task]
             if actor.partid == partid and task not in self._killed and ground.busy(partid):
-                yield Option(f"kill{task}", f"kill task {task} of p{partid}",
-                             partial(self._kill, task))  # fmt: skip
+                yield Option(
+                    f"kill{task}", f"kill task {task} of p{partid}", partial(self._kill, task)
+                )
 
     def _wakes(self, event: Event) -> Iterator[Option]:
         for partid in self.cluster.partids:
             if self.cluster.hung(partid) and partid != event.partid:
-                yield Option(f"wake{partid}", f"p{partid} wakes before {event.text}",
-                             partial(self.ground.wake, partid))  # fmt: skip
+                yield Option(
+                    f"wake{partid}",
+                    f"p{partid} wakes before {event.text}",
+                    partial(self.ground.wake, partid),
+                )
 
     def _hold(self, letter: Letter, hold: Hold) -> None:
         letter.hold = hold
@@ -325,12 +331,11 @@ class Schedule:
         picked = options.index(self._chooser.choose(options))
         self.cluster.note(partid, f"stall {picked}")
         if picked:
-            stall = Stall(partid, where, WaitQueue(scheduler),
-                          Hold.IDLE if picked == 1 else Hold.LAST)  # fmt: skip
-            self._stalls.append(stall)
-            self.cluster.kernels[partid].tracer.emit(
-                FailpointHit(point=point.name, action="pause")
+            stall = Stall(
+                partid, where, WaitQueue(scheduler), Hold.IDLE if picked == 1 else Hold.LAST
             )
+            self._stalls.append(stall)
+            self.cluster.kernels[partid].tracer.emit(FailpointHit(point=point.name, action="pause"))
             await stall.queue.wait_killable()
         return 0
 
@@ -340,6 +345,11 @@ class Schedule:
         stalls = [(stall.text, stall.hold.value) for stall in self._stalls]
         since, held = sorted(self._since.items()), sorted(self._held_programs)
         return self.cluster.fingerprint(
-            self.ground.state(), self._next_act, since, held, stalls, sorted(self._killed),
+            self.ground.state(),
+            self._next_act,
+            since,
+            held,
+            stalls,
+            sorted(self._killed),
             self._finale,
-        )  # fmt: skip
+        )

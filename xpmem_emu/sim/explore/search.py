@@ -97,10 +97,15 @@ def retell(world: World, line: str, mutant: str = "") -> Retold:
                 judge(ground)
             violations = ground.watch.scene.violations
             return Retold(
-                line, [f"{each.point} {each.text}" for each in replay.taken], walk.told,
-                [str(each) for each in violations], [each.invariant for each in violations],
-                ground.watch.digest, replay.missed, walk.endless,
-            )  # fmt: skip
+                line,
+                [f"{each.point} {each.text}" for each in replay.taken],
+                walk.told,
+                [str(each) for each in violations],
+                [each.invariant for each in violations],
+                ground.watch.digest,
+                replay.missed,
+                walk.endless,
+            )
         finally:
             ground.close()
 

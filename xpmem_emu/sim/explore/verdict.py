@@ -89,10 +89,16 @@ def _read_again(ground: Ground) -> None:
     stage = ground.stage
     words = {access.word for access in stage.history.accesses}
     for word in sorted(words, key=lambda w: (w.region, w.page, w.word)):
-        stage.perform(Operation(
-            0, Op.LOAD, task=stage.cast.regions[word.region].task, region=word.region,
-            page=word.page, word=word.word,
-        ))  # fmt: skip
+        stage.perform(
+            Operation(
+                0,
+                Op.LOAD,
+                task=stage.cast.regions[word.region].task,
+                region=word.region,
+                page=word.page,
+                word=word.word,
+            )
+        )
     _calls(ground)
 
 
@@ -102,8 +108,11 @@ def _end_tasks(ground: Ground) -> None:
     exporters = {region.actor for region in ground.stage.cast.regions.values()}
     for spared in (exporters, set()):
         for partid, kernel in cluster.kernels.items():
-            keep = {each.pid for each in spared
-                    if (each.partid, each.boot) == (partid, cluster.boot_of(partid))}  # fmt: skip
+            keep = {
+                each.pid
+                for each in spared
+                if (each.partid, each.boot) == (partid, cluster.boot_of(partid))
+            }
             for task in list(kernel.tasks):
                 if task.pid not in keep:
                     kernel.tasks.end(task, None, "the schedule is over")

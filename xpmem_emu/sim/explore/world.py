@@ -20,6 +20,7 @@ from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 if TYPE_CHECKING:
     from xpmem_emu.sim.explore.ground import Ground
 
+
 def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
     """Few frames, slots and tries; heartbeats and discovery each `control_ms`."""
 
@@ -27,19 +28,31 @@ def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
         return Nanoseconds(count * MILLISECOND)
 
     return Image(
-        name="small", domain=domain,
+        name="small",
+        domain=domain,
         memory=Memory(Bytes(24 * PAGE_SIZE), Bytes(8 * PAGE_SIZE), Bytes(64 * PAGE_SIZE)),
-        limits=Limits(inflight_faults=4), faults=Faults(0, 0, 1, 1),
+        limits=Limits(inflight_faults=4),
+        faults=Faults(0, 0, 1, 1),
         xpc=Xpc(
-            slots=2, payload=Bytes(1 << 14), discovery_interval=ms(control_ms),
-            heartbeat_interval=ms(control_ms), heartbeat_check=ms(4 * control_ms),
-            disengage_limit=ms(100), control_attempt=ms(20), control_tries=8,
+            slots=2,
+            payload=Bytes(1 << 14),
+            discovery_interval=ms(control_ms),
+            heartbeat_interval=ms(control_ms),
+            heartbeat_check=ms(4 * control_ms),
+            disengage_limit=ms(100),
+            control_attempt=ms(20),
+            control_tries=8,
         ),
         deadlines=Deadlines(
-            fault_attempt=ms(25), fault_tries=2, fault_wait_max=ms(400),
-            recall_attempt=ms(30), recall_tries=2, bte_timeout=ms(25), bte_retries=1,
+            fault_attempt=ms(25),
+            fault_tries=2,
+            fault_wait_max=ms(400),
+            recall_attempt=ms(30),
+            recall_tries=2,
+            bte_timeout=ms(25),
+            bte_retries=1,
         ),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +142,9 @@ def exporting(pages: int, kind: str = "private", n: int = 1) -> tuple[Operation,
     )
 
 
-def importing(task: int, partid: int, segment: int = 1, n: int = 1, pages: int = 1,
-              ) -> tuple[Operation, ...]:  # fmt: skip
+def importing(
+    task: int, partid: int, segment: int = 1, n: int = 1, pages: int = 1
+) -> tuple[Operation, ...]:
     """A task of a partition gets segment as permit n and attaches it as attachment n."""
     return (
         operation(Op.SPAWN, partid=partid, made=task),
@@ -141,6 +155,4 @@ def importing(task: int, partid: int, segment: int = 1, n: int = 1, pages: int =
 
 def holding(task: int, n: int, pages: int) -> tuple[Operation, ...]:
     """The task stores into every page of attachment n, and so holds it for writing."""
-    return tuple(
-        operation(Op.STORE, task=task, attachment=n, page=page) for page in range(pages)
-    )
+    return tuple(operation(Op.STORE, task=task, attachment=n, page=page) for page in range(pages))

@@ -139,9 +139,11 @@ class Accesses:
         first = (segment.first_vpn << PAGE_SHIFT) + call.dst_offset
         low, high = first >> PAGE_SHIFT, first + call.size + PAGE_MASK >> PAGE_SHIFT
         parts = [
-            part for vpn in list(target.pages) if low <= vpn < high
+            part
+            for vpn in list(target.pages)
+            if low <= vpn < high
             for part in self._stores.claimed(target, vpn, 0, PAGE_SIZE, 0)
-        ]  # fmt: skip
+        ]
 
         def finish(outcome: Outcome | None) -> None:
             fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
@@ -157,8 +159,7 @@ class Accesses:
     def _forged(self, task: Task, vpn: int, page: Page) -> bool:
         """Whether somebody may have stored there who keeps to no rule."""
         return bool(self.forgers) and (
-            page.file is not None
-            or exported(self._segments.values(), task.partid, task.pid, vpn)
+            page.file is not None or exported(self._segments.values(), task.partid, task.pid, vpn)
         )
 
     # -- judgements ------------------------------------------------------------------------
@@ -216,9 +217,16 @@ class Accesses:
         return Leave.PERHAPS if usable else Leave.BUS
 
     def _judge(
-        self, at: Machine, task: Task, pieces: list[tuple[int, int, int, int]],
-        outcome: Outcome | None, begin: int, need: int, report: Report, what: str,
-    ) -> None:  # fmt: skip
+        self,
+        at: Machine,
+        task: Task,
+        pieces: list[tuple[int, int, int, int]],
+        outcome: Outcome | None,
+        begin: int,
+        need: int,
+        report: Report,
+        what: str,
+    ) -> None:
         leaves = [self._leave(at, task, piece[0], begin, need) for piece in pieces]
         if not leaves:
             return
@@ -238,8 +246,11 @@ class Accesses:
             report(RIGHTS, f"{where} gets SIGBUS, not what is due: {outcome.info.reason}")
         end = (pieces[-1][0] << PAGE_SHIFT) + pieces[-1][2]
         if signal is Signal.SIGBUS and not pieces[0][0] << PAGE_SHIFT <= outcome.info.address < end:
-            report(RIGHTS, f"{where} gets SIGBUS for {outcome.info.address:#x}, which it leaves "
-                           f"alone: {outcome.info.reason}")  # fmt: skip
+            report(
+                RIGHTS,
+                f"{where} gets SIGBUS for {outcome.info.address:#x}, which it leaves "
+                f"alone: {outcome.info.reason}",
+            )
 
     def _judge_word(
         self, at: Machine, task: Task, part: Part, before: int, begin: int, report: Report
@@ -256,9 +267,7 @@ class Accesses:
                 what = f"atomic operation of task {task.pid} on page {part.vpn:#x}"
                 report(CONTENTS, f"{what}: {wrong}")
 
-    def readable(
-        self, at: Machine, task: Task, vpn: int, begin: int
-    ) -> tuple[Cell | None, int]:
+    def readable(self, at: Machine, task: Task, vpn: int, begin: int) -> tuple[Cell | None, int]:
         """What a load of the page since `begin` sees, up to which byte; None: unknown."""
         page, home, number = task.pages.get(vpn), task, vpn
         if page is None or page.kind is Kind.UNKNOWN:
@@ -297,9 +306,11 @@ class Accesses:
             return Fate.LOOSE
         if isinstance(outcome, Done):
             home = part.place.home
-            crossed = home is None or part.claim is None or home.areas.crossing(
-                part.claim.begin, part.claim.low, part.claim.high
-            )  # fmt: skip
+            crossed = (
+                home is None
+                or part.claim is None
+                or home.areas.crossing(part.claim.begin, part.claim.low, part.claim.high)
+            )
             return Fate.MAYBE if crossed else Fate.DONE
         waits = isinstance(outcome, Raised) and not outcome.info.forced
         if waits and isinstance(outcome, Raised) and outcome.info.signal is not Signal.SIGKILL:

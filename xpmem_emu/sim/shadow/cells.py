@@ -152,8 +152,10 @@ class Cell:
         if not wrong.any():
             return ""
         at = int(wrong.argmax())
-        return (f"byte {low + at:#x} of the page and on: {bytes(seen[at : at + 8]).hex()},"
-                f" stored was {known[at : at + 8].hex()}")  # fmt: skip
+        return (
+            f"byte {low + at:#x} of the page and on: {bytes(seen[at : at + 8]).hex()},"
+            f" stored was {known[at : at + 8].hex()}"
+        )
 
 
 NOTHING_STORED = Cell()

@@ -82,9 +82,9 @@ class Files:
         if file is None or not data:
             return _ignored
         begin, end = self._clock.now, call.offset + len(data)
-        grows = file.size is None or end > file.size or bool(
-            file.sizes.crossing(begin, 0, EVERYWHERE)
-        )  # fmt: skip
+        grows = (
+            file.size is None or end > file.size or bool(file.sizes.crossing(begin, 0, EVERYWHERE))
+        )
         span = file.sizes.begin(begin, 0, EVERYWHERE, self._clock.oldest) if grows else None
         writes = [
             (index, file.cell(index).writes.begin(begin, low, high, self._clock.oldest), at_byte)
@@ -137,5 +137,3 @@ def tail(file: File, index: int) -> int:
 
 def _ignored(outcome: Outcome | None) -> None:
     """Nothing that the model knows of changes."""
-
-

@@ -21,9 +21,7 @@ _UNREACHABLE = {errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENOE
 _EVERYTHING = (1 << 64) - 1
 
 
-def refusal(
-    at: Machine, task: Task, call: object, segments: Mapping[int, Segment]
-) -> set[int]:
+def refusal(at: Machine, task: Task, call: object, segments: Mapping[int, Segment]) -> set[int]:
     """The errnos of which a call must get one; empty when nothing is known to be wrong."""
     match call:
         case calls.XpmemMake():
@@ -47,8 +45,12 @@ def refusal(
     return set()
 
 
-def judged(expected: set[int], certain: Callable[[], bool], wrong: Callable[[str], None],
-           then: Finish | None) -> Finish:  # fmt: skip
+def judged(
+    expected: set[int],
+    certain: Callable[[], bool],
+    wrong: Callable[[str], None],
+    then: Finish | None,
+) -> Finish:
     """Judge the answer of a call that must be refused with one of `expected`. `certain`: whether
     nobody made calls fail at random."""
 

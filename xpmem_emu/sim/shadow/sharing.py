@@ -33,9 +33,13 @@ class Sharing:
     """Carries out what concerns the device, and says what should not have worked."""
 
     def __init__(
-        self, clock: Clock, segments: dict[int, Segment], spaces: Spaces,
-        step: Callable[[], int], readonly: bool,
-    ) -> None:  # fmt: skip
+        self,
+        clock: Clock,
+        segments: dict[int, Segment],
+        spaces: Spaces,
+        step: Callable[[], int],
+        readonly: bool,
+    ) -> None:
         """`readonly`: whether the image lets read-only permits be attached."""
         self.segments = segments
         self._clock = clock
@@ -118,9 +122,15 @@ class Sharing:
             gid = opened.gids[0] if opened is not None and opened.gids else 0
             owner = None if opened is None or crossed else (opened.uid, gid)
             self.segments[outcome.value] = Segment(
-                at.partid, task.pid, first, last - first, page_align_up(call.size),
-                call.permit_value, owner, begin if crossed else None,
-            )  # fmt: skip
+                at.partid,
+                task.pid,
+                first,
+                last - first,
+                page_align_up(call.size),
+                call.permit_value,
+                owner,
+                begin if crossed else None,
+            )
 
         return finish
 
@@ -162,9 +172,14 @@ class Sharing:
         return finish
 
     def _judge_get(
-        self, task: Task, call: calls.XpmemGet, segment: Segment, outcome: Outcome | None,
-        begin: int, wrong: Wrong,
-    ) -> None:  # fmt: skip
+        self,
+        task: Task,
+        call: calls.XpmemGet,
+        segment: Segment,
+        outcome: Outcome | None,
+        begin: int,
+        wrong: Wrong,
+    ) -> None:
         got = isinstance(outcome, Done)
         if got and segment.gone is not None and segment.gone <= begin:
             wrong(f"a permit on segment {call.segid:#x}, which was removed")
@@ -186,10 +201,14 @@ class Sharing:
         if permit is None or permit.pid != task.pid:
             return _ignored
         going = self._going(permit)
-        change = self._gone(task, [
-            vpn for vpn, page in task.pages.items()
-            if page.attached is not None and page.attached.apid == call.apid
-        ])  # fmt: skip
+        change = self._gone(
+            task,
+            [
+                vpn
+                for vpn, page in task.pages.items()
+                if page.attached is not None and page.attached.apid == call.apid
+            ],
+        )
 
         def finish(outcome: Outcome | None) -> None:
             going(outcome)
@@ -220,10 +239,18 @@ class Sharing:
             attached = Attached(call.apid, segment, permit.readonly, done.value, step)
             first = segment.first_vpn + (call.offset >> PAGE_SHIFT)
             for vpn in range(low, high):
-                self._spaces.put(task, vpn, Page(
-                    Kind.ATTACHED, 1 if permit.readonly else 3, attached=attached,
-                    vpn=first + vpn - low,
-                ), begun, certain=certain)  # fmt: skip
+                self._spaces.put(
+                    task,
+                    vpn,
+                    Page(
+                        Kind.ATTACHED,
+                        1 if permit.readonly else 3,
+                        attached=attached,
+                        vpn=first + vpn - low,
+                    ),
+                    begun,
+                    certain=certain,
+                )
 
         ranges = [vpns(call.vaddr, size)] if call.vaddr else []
         effects = partial(put, certain=True), partial(put, certain=False)
@@ -249,8 +276,10 @@ class Sharing:
         if segment is not None and segment.gone is not None and segment.gone <= begin:
             wrong(f"an attachment of segment {permit.segid:#x}, which was removed")
         if segment is not None and not 0 <= call.offset <= segment.size - call.size:
-            wrong(f"an attachment of {call.size:#x} bytes at {call.offset:#x} of a segment of"
-                  f" {segment.size:#x}")  # fmt: skip
+            wrong(
+                f"an attachment of {call.size:#x} bytes at {call.offset:#x} of a segment of"
+                f" {segment.size:#x}"
+            )
 
     def detach(self, at: Machine, task: Task, call: calls.XpmemDetach) -> Finish:
         """The whole attachment goes."""
@@ -258,9 +287,9 @@ class Sharing:
         if page is None or page.attached is None:
             return _ignored
         attached = page.attached
-        return self._gone(task, [
-            vpn for vpn, other in task.pages.items() if other.attached is attached
-        ])  # fmt: skip
+        return self._gone(
+            task, [vpn for vpn, other in task.pages.items() if other.attached is attached]
+        )
 
 
 def may(mode: int, owner: tuple[int, int], creds: Creds, wanted: int) -> bool:

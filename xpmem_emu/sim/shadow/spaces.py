@@ -101,10 +101,12 @@ class Spaces:
             known = named and not (call.file and file is None)
             for vpn in range(low, high):
                 page = Page(
-                    Kind.SHARED if shared else Kind.PRIVATE, call.prot, behind,
+                    Kind.SHARED if shared else Kind.PRIVATE,
+                    call.prot,
+                    behind,
                     (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
                     bool(call.flags & calls.MAP_UNCACHED),
-                )  # fmt: skip
+                )
                 self.put(task, vpn, page if known else doubt(page), begin, certain=certain)
 
         return self.change(task, ranges, partial(put, certain=True), partial(put, certain=False))
@@ -244,9 +246,7 @@ class Spaces:
         def finish(outcome: Outcome | None) -> None:
             if not isinstance(outcome, Done):
                 return
-            child = at.tasks[_number(outcome)] = Task(
-                at.partid, _number(outcome), task.creds
-            )
+            child = at.tasks[_number(outcome)] = Task(at.partid, _number(outcome), task.creds)
             child.wild = task.wild
             for vpn, page in task.pages.items():
                 if page.kind is Kind.ATTACHED:

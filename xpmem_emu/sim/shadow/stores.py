@@ -158,8 +158,9 @@ class Stores:
         found = [
             (place.home, place.number, low, high)
             for vpn, low, high, _ in cut(address, size)
-            for place in self._places(task, vpn, task.pages.get(vpn)) if place.home is not None
-        ]  # fmt: skip
+            for place in self._places(task, vpn, task.pages.get(vpn))
+            if place.home is not None
+        ]
         return lambda: self._land(found)
 
     def _land(self, found: list[tuple[Task, int, int, int]]) -> None:

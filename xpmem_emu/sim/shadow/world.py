@@ -144,9 +144,10 @@ def doubt(*pages: Page | None) -> Page:
     known = [page for page in pages if page is not None]
     seen = {id(each): each for page in known for each in page.candidates}
     others = [
-        each for each in seen.values()
+        each
+        for each in seen.values()
         if each.attached is not None or (each.kind is Kind.SHARED and each.file is not None)
-    ]  # fmt: skip
+    ]
     return Page(Kind.UNKNOWN, perhaps=tuple(others))
 
 

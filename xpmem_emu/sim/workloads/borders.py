@@ -67,8 +67,15 @@ def _reach(script: Script, row: list[_Lot]) -> None:
     if random.random() < 0.3:
         offset, ends = 2 * _WORD + random.randrange(64), [PAGE_SIZE - _WORD - 1, PAGE_SIZE]
     behind = 0 if index + 1 == len(row) else row[index + 1].view.attachment
-    script.do(op, task=view.task, attachment=view.attachment, behind=behind, page=page,
-              offset=offset, size=random.choice(ends) - offset)  # fmt: skip
+    script.do(
+        op,
+        task=view.task,
+        attachment=view.attachment,
+        behind=behind,
+        page=page,
+        offset=offset,
+        size=random.choice(ends) - offset,
+    )
 
 
 def _die(script: Script, view: Import) -> None:
@@ -77,27 +84,43 @@ def _die(script: Script, view: Import) -> None:
     if op is Op.DETACH:
         script.do(op, task=view.task, attachment=view.attachment)
     else:
-        script.do(op, task=export.task, segment=export.segment, region=export.region,
-                  pages=export.pages)  # fmt: skip
+        script.do(
+            op, task=export.task, segment=export.segment, region=export.region, pages=export.pages
+        )
 
 
 def _replace(script: Script, lot: _Lot) -> None:
     """The tail of an attachment is cut off and private memory put there; then the head goes."""
     random, view = script.random, lot.view
     kept = random.randrange(view.pages)
-    tail = {"task": view.task, "attachment": view.attachment, "page": kept,
-            "pages": view.pages - kept}  # fmt: skip
+    tail = {
+        "task": view.task,
+        "attachment": view.attachment,
+        "page": kept,
+        "pages": view.pages - kept,
+    }
     own = Export(view.task, script.number(), 0, view.pages - kept)
     script.do(Op.CALL, **tail, detail="mprotect", values={"prot": 1})
     script.settle()
     script.do(Op.CALL, **tail, detail="munmap")
     script.settle()
-    script.do(Op.MMAP, task=own.task, made=own.region, pages=own.pages, detail=Kind.PRIVATE,
-              beside=lot.place, slot=lot.slot + kept)  # fmt: skip
+    script.do(
+        Op.MMAP,
+        task=own.task,
+        made=own.region,
+        pages=own.pages,
+        detail=Kind.PRIVATE,
+        beside=lot.place,
+        slot=lot.slot + kept,
+    )
     script.settle()
     script.touch(own, Op.STORE)
-    script.do(random.choice((Op.DETACH, Op.RELEASE)), task=view.task,
-              attachment=view.attachment, permit=view.permit)  # fmt: skip
+    script.do(
+        random.choice((Op.DETACH, Op.RELEASE)),
+        task=view.task,
+        attachment=view.attachment,
+        permit=view.permit,
+    )
     script.settle()
     for _ in range(3):
         script.touch(own, random.choice((Op.LOAD, Op.STORE)))

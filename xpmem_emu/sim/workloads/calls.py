@@ -8,12 +8,19 @@ from xpmem_emu.sim.workloads.script import Export, Import, Script, where
 BURST_NS = 60_000
 """Calls that begin within so much time are under way together: a message takes longer."""
 _MEMORY = (
-    Op.LOAD, Op.STORE, Op.STORE, Op.MUNMAP, Op.REMAP, Op.REMAP, Op.PROTECT, Op.DONTNEED,
-    Op.MIGRATE, Op.PAGEOUT, Op.MOVE,
-)  # fmt: skip
-_XPMEM = (
-    Op.DETACH, Op.ATTACH, Op.ATTACH, Op.RELEASE, Op.GET, Op.REMOVE, Op.MAKE, Op.OPEN, Op.CALL,
-)  # fmt: skip
+    Op.LOAD,
+    Op.STORE,
+    Op.STORE,
+    Op.MUNMAP,
+    Op.REMAP,
+    Op.REMAP,
+    Op.PROTECT,
+    Op.DONTNEED,
+    Op.MIGRATE,
+    Op.PAGEOUT,
+    Op.MOVE,
+)
+_XPMEM = (Op.DETACH, Op.ATTACH, Op.ATTACH, Op.RELEASE, Op.GET, Op.REMOVE, Op.MAKE, Op.OPEN, Op.CALL)
 _ENDS = (Op.EXEC, Op.EXEC, Op.CLOSE, Op.CLOSE, Op.EXIT, Op.KILL)
 _CALLS = ("xpmem_fork_begin", "xpmem_fork_end", "zap_page_range", "xpmem_detach")
 
@@ -77,18 +84,40 @@ def one_call(script: Script, member: Member, op: Op, **more: int) -> None:
         place = random.choice((export, view))
         script.do(op, task=task, page=random.randrange(place.pages), **where(place), **more)
     elif op is Op.PROTECT:
-        script.do(op, task=task, region=export.region, page=page, pages=pages,
-                  detail=random.choice(("none", "read", "write")), **more)  # fmt: skip
+        script.do(
+            op,
+            task=task,
+            region=export.region,
+            page=page,
+            pages=pages,
+            detail=random.choice(("none", "read", "write")),
+            **more,
+        )
     elif op is Op.ATTACH:
-        script.do(op, task=task, made=script.number(), permit=view.permit, page=view.first,
-                  pages=view.pages, **more)  # fmt: skip
+        script.do(
+            op,
+            task=task,
+            made=script.number(),
+            permit=view.permit,
+            page=view.first,
+            pages=view.pages,
+            **more,
+        )
     elif op is Op.CALL:
-        script.do(op, task=task, pages=view.pages, detail=random.choice(_CALLS), **where(view),
-                  **more)  # fmt: skip
+        script.do(
+            op, task=task, pages=view.pages, detail=random.choice(_CALLS), **where(view), **more
+        )
     elif op in (Op.DETACH, Op.RELEASE):
         script.do(op, task=task, attachment=view.attachment, permit=view.permit, **more)
     elif op in (Op.GET, Op.REMOVE):
         script.do(op, task=task, made=script.number(), segment=export.segment, **more)
     else:
-        script.do(op, task=task, made=script.number(), region=export.region, page=page,
-                  pages=pages, **more)  # fmt: skip
+        script.do(
+            op,
+            task=task,
+            made=script.number(),
+            region=export.region,
+            page=page,
+            pages=pages,
+            **more,
+        )

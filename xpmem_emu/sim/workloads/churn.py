@@ -47,8 +47,14 @@ def _again(script: Script, old: Import) -> Import:
     asked for may overtake each other."""
     random = script.random
     new = replace(old, attachment=next(script.numbers))
-    script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
-              page=new.first, pages=new.pages)  # fmt: skip
+    script.do(
+        Op.ATTACH,
+        task=new.task,
+        made=new.attachment,
+        permit=new.permit,
+        page=new.first,
+        pages=new.pages,
+    )
     script.now_ns += random.randrange(1_500_000)
     script.do(Op.DETACH, task=old.task, attachment=old.attachment)
     for _ in range(5):

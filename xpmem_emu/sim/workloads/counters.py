@@ -21,10 +21,15 @@ def counters(script: Script) -> None:
         detail = "add" if word == 0 else random.choice(_OPERATIONS)
         page = random.randrange(export.pages)
         if random.random() < 0.2:
-            script.do(Op.AMO, task=owner, region=export.region, page=page, word=word,
-                      detail=detail)  # fmt: skip
+            script.do(Op.AMO, task=owner, region=export.region, page=page, word=word, detail=detail)
         else:
             view = random.choice(views)
-            script.do(Op.AMO, task=view.task, attachment=view.attachment, page=page, word=word,
-                      detail=detail)  # fmt: skip
+            script.do(
+                Op.AMO,
+                task=view.task,
+                attachment=view.attachment,
+                page=page,
+                word=word,
+                detail=detail,
+            )
         script.pause()

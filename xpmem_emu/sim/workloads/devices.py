@@ -45,9 +45,18 @@ def _copy(script: Script, engine: int, source: Import, target: Import) -> None:
     random = script.random
     most = min(source.pages, target.pages) * PAGE_SIZE
     size = random.choice((1, 8, 100, PAGE_SIZE, most, most + 1))
-    script.do(Op.CALL, task=engine, permit=source.permit, into=target.permit, detail="xpmem_copy",
-              values={"src_offset": random.choice((0, 0, 8, PAGE_SIZE)),
-                      "dst_offset": random.choice((0, 0, 1, PAGE_SIZE)), "size": size})  # fmt: skip
+    script.do(
+        Op.CALL,
+        task=engine,
+        permit=source.permit,
+        into=target.permit,
+        detail="xpmem_copy",
+        values={
+            "src_offset": random.choice((0, 0, 8, PAGE_SIZE)),
+            "dst_offset": random.choice((0, 0, 1, PAGE_SIZE)),
+            "size": size,
+        },
+    )
 
 
 def _count(script: Script, counter: Import, words: Export) -> None:
@@ -57,8 +66,9 @@ def _count(script: Script, counter: Import, words: Export) -> None:
     if random.random() < 0.2:
         script.do(Op.AMO, task=words.task, region=words.region, word=word, detail=detail)
     else:
-        script.do(Op.AMO, task=counter.task, attachment=counter.attachment, word=word,
-                  detail=detail)  # fmt: skip
+        script.do(
+            Op.AMO, task=counter.task, attachment=counter.attachment, word=word, detail=detail
+        )
 
 
 def _disturb(script: Script, buffer: Export) -> None:

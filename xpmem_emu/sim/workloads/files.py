@@ -6,8 +6,16 @@ from xpmem_emu.sim.plan import Kind, Op, Operation
 from xpmem_emu.sim.workloads.script import Export, Import, Place, Script, where
 from xpmem_emu.units import PAGE_SIZE
 
-_MOVES = (Op.WRITEBACK, Op.PAGEOUT, Op.RECLAIM, Op.PUNCH, Op.DONTNEED, Op.TRUNCATE, Op.MIGRATE,
-          Op.PROTECT)  # fmt: skip
+_MOVES = (
+    Op.WRITEBACK,
+    Op.PAGEOUT,
+    Op.RECLAIM,
+    Op.PUNCH,
+    Op.DONTNEED,
+    Op.TRUNCATE,
+    Op.MIGRATE,
+    Op.PROTECT,
+)
 _SIZES = (0, 0, 1, 7, 100, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE)
 
 
@@ -25,8 +33,10 @@ def files(script: Script) -> None:
         script.settle()
         copy = script.number()
         script.do(Op.MAKE, task=other, made=copy, region=places[1].region, pages=export.pages)
-        views = [script.attach(user, each, 0, each.pages)
-                 for each in (export, Export(other, places[1].region, copy, export.pages))]
+        views = [
+            script.attach(user, each, 0, each.pages)
+            for each in (export, Export(other, places[1].region, copy, export.pages))
+        ]
         script.settle()
         name = f"g{script.number()}"
         for _ in range(random.randint(8, 20)):
@@ -38,8 +48,9 @@ def files(script: Script) -> None:
 def _map(script: Script, task: int, export: Export, kind: Kind) -> Export:
     """Another mapping of the file of `export`."""
     place = Export(task, script.number(), 0, export.pages)
-    script.do(Op.MMAP, task=task, made=place.region, region=export.region, pages=export.pages,
-              detail=kind)  # fmt: skip
+    script.do(
+        Op.MMAP, task=task, made=place.region, region=export.region, pages=export.pages, detail=kind
+    )
     return place
 
 
@@ -51,11 +62,22 @@ def _use(script: Script, export: Export, places: list[Export], views: list[Impor
         anywhere: list[Place] = [*places, *views]
         script.touch(random.choice(anywhere), random.choice((Op.LOAD, Op.STORE)))
     elif roll < 0.7:
-        script.do(random.choice((Op.PWRITE, Op.PREAD)), task=export.task, page=page,
-                  word=random.randrange(3), **where(export))  # fmt: skip
+        script.do(
+            random.choice((Op.PWRITE, Op.PREAD)),
+            task=export.task,
+            page=page,
+            word=random.randrange(3),
+            **where(export),
+        )
     else:
-        script.do(random.choice(_MOVES), task=export.task, region=export.region, page=page,
-                  pages=pages, detail=random.choice(("read", "write", "write")))  # fmt: skip
+        script.do(
+            random.choice(_MOVES),
+            task=export.task,
+            region=export.region,
+            page=page,
+            pages=pages,
+            detail=random.choice(("read", "write", "write")),
+        )
 
 
 def _write(script: Script, task: int, name: str) -> None:
@@ -65,14 +87,27 @@ def _write(script: Script, task: int, name: str) -> None:
     size, offset = random.choice(_SIZES), random.choice(_SIZES) + random.choice((0, 1, PAGE_SIZE))
     place = address_of(Operation(0, Op.MMAP, made=script.number()))
     flags = MAP_FIXED | random.choice((MAP_SHARED, MAP_PRIVATE))
-    call, values = random.choice((
-        ("creat", {"size": size}), ("creat", {"size": size}), ("pwrite", {"offset": offset}),
-        ("pwrite", {"offset": offset}), ("pread", {"offset": offset, "size": size}),
-        ("truncate", {"size": offset}), ("writeback", {}), ("unlink", {}),
-        ("mmap", {"length": 2 * PAGE_SIZE, "flags": flags, "address": place}),
-    ))  # fmt: skip
-    script.do(Op.CALL, task=task, made=script.number(), detail=call, size=size,
-              values={"file": name, **values})  # fmt: skip
+    call, values = random.choice(
+        (
+            ("creat", {"size": size}),
+            ("creat", {"size": size}),
+            ("pwrite", {"offset": offset}),
+            ("pwrite", {"offset": offset}),
+            ("pread", {"offset": offset, "size": size}),
+            ("truncate", {"size": offset}),
+            ("writeback", {}),
+            ("unlink", {}),
+            ("mmap", {"length": 2 * PAGE_SIZE, "flags": flags, "address": place}),
+        )
+    )
+    script.do(
+        Op.CALL,
+        task=task,
+        made=script.number(),
+        detail=call,
+        size=size,
+        values={"file": name, **values},
+    )
     if call == "mmap":
         script.settle()
         for reading in ("store", "load"):

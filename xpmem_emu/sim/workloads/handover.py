@@ -62,8 +62,14 @@ def _over(script: Script, old: Import) -> Import:
             script.do(Op.GET, task=new.task, made=new.permit, segment=old.export.segment)
             script.settle()
         script.do(Op.DETACH, task=old.task, attachment=old.attachment)
-    script.do(Op.ATTACH, task=new.task, made=new.attachment, permit=new.permit,
-              page=new.first, pages=new.pages)  # fmt: skip
+    script.do(
+        Op.ATTACH,
+        task=new.task,
+        made=new.attachment,
+        permit=new.permit,
+        page=new.first,
+        pages=new.pages,
+    )
     for _ in range(random.randint(2, 5)):
         script.now_ns += random.randrange(1_000_000)
         script.touch(new, Op.STORE)

@@ -6,14 +6,24 @@ from xpmem_emu.units import MILLISECOND
 
 _CHASES = (Op.REMAP, Op.DONTNEED, Op.MIGRATE)
 _RECALLS = (
-    Op.MUNMAP, Op.PROTECT, Op.PROTECT, Op.FORK, Op.FORK, Op.DONTNEED, Op.REMAP, Op.PAGEOUT,
-    Op.MIGRATE, Op.REMOVE, Op.CLOSE,
-)  # fmt: skip
+    Op.MUNMAP,
+    Op.PROTECT,
+    Op.PROTECT,
+    Op.FORK,
+    Op.FORK,
+    Op.DONTNEED,
+    Op.REMAP,
+    Op.PAGEOUT,
+    Op.MIGRATE,
+    Op.REMOVE,
+    Op.CLOSE,
+)
 _INSTALL, _ZAP = "xpmem.fault.before_install", "xpmem.invalidate.before_zap"
 _SLOW = [
     (f"xpmem.fault.before_{what}", f"1*delay({time})")
-    for what in ("pin", "reply") for time in ("200ms", "600ms")
-]  # fmt: skip
+    for what in ("pin", "reply")
+    for time in ("200ms", "600ms")
+]
 """Some of it is longer than anybody waits for a page."""
 _LATE = ("xpc.serve.before_handler", "1*delay(30ms)->1*off->1*delay(90ms)")
 """After the goodbye of its attachment, and before that of its permit."""
@@ -27,12 +37,18 @@ def crossed(script: Script) -> None:
     while script.more():
         page = random.randrange(export.pages)
         say(script, view.task, "failpoint_set", _INSTALL, "delay(3ms)")
-        script.do(Op.LOAD, task=view.task, page=page, attachment=view.attachment,
-                  word=random.randrange(WORDS))  # fmt: skip
+        script.do(
+            Op.LOAD,
+            task=view.task,
+            page=page,
+            attachment=view.attachment,
+            word=random.randrange(WORDS),
+        )
         for _ in range(random.randint(3, 8)):
             script.soon(3 * MILLISECOND)
-            script.do(random.choice(_CHASES), task=export.task, region=export.region, page=page,
-                      pages=1)  # fmt: skip
+            script.do(
+                random.choice(_CHASES), task=export.task, region=export.region, page=page, pages=1
+            )
         say(script, view.task, "failpoint_clear", _INSTALL)
         script.settle()
 
@@ -49,9 +65,15 @@ def stranded(script: Script) -> None:
         if random.random() < 0.5:  # a fence that takes its time: nobody may return before it ends
             delay = random.choice(("20ms", "20ms", "400ms"))  # or ends when it is not needed
             say(script, export.task, "failpoint_set", _FENCE, f"1*delay({delay})")
-        script.do(random.choice(_RECALLS), task=export.task, made=script.number(),
-                  region=export.region, segment=export.segment, pages=export.pages,
-                  detail="read")  # fmt: skip
+        script.do(
+            random.choice(_RECALLS),
+            task=export.task,
+            made=script.number(),
+            region=export.region,
+            segment=export.segment,
+            pages=export.pages,
+            detail="read",
+        )
         script.now_ns += 150 * MILLISECOND
         say(script, view.task, "failpoint_clear", _ZAP)
         say(script, export.task, "failpoint_clear", _FENCE)
@@ -90,8 +112,13 @@ def unhurried(script: Script) -> None:
         killed = random.random() < 0.5
         point, terms = _LATE if killed else random.choice(_SLOW)
         say(script, owner, "failpoint_set", point, terms)
-        script.do(Op.LOAD, task=user, page=random.randrange(export.pages),
-                  attachment=view.attachment, word=random.randrange(WORDS))  # fmt: skip
+        script.do(
+            Op.LOAD,
+            task=user,
+            page=random.randrange(export.pages),
+            attachment=view.attachment,
+            word=random.randrange(WORDS),
+        )
         if killed:
             script.soon(20 * MILLISECOND)
             script.do(Op.KILL, task=user)
@@ -100,8 +127,14 @@ def unhurried(script: Script) -> None:
 
 
 def _copy(script: Script, view: Import) -> None:
-    script.do(Op.CALL, task=view.task, permit=view.permit, into=view.permit, detail="xpmem_copy",
-              values={"src_offset": 0, "dst_offset": 8, "size": script.random.choice((8, 100))})
+    script.do(
+        Op.CALL,
+        task=view.task,
+        permit=view.permit,
+        into=view.permit,
+        detail="xpmem_copy",
+        values={"src_offset": 0, "dst_offset": 8, "size": script.random.choice((8, 100))},
+    )
 
 
 def _pair(script: Script, kind: Kind = Kind.PRIVATE) -> tuple[Export, Import]:

@@ -6,10 +6,29 @@ from xpmem_emu.sim.workloads.script import Script
 
 _SLEEPS = (1, 1, 1, 2, 2, 3, 4, 6)
 _CALLS = (
-    Op.MUNMAP, Op.MUNMAP, Op.PROTECT, Op.DONTNEED, Op.REMAP, Op.MIGRATE, Op.PAGEOUT, Op.FORK,
-    Op.FORK, Op.EXEC, Op.REMOVE, Op.CLOSE, Op.RELEASE, Op.DETACH, Op.ATTACH, Op.GET, Op.MAKE,
-    Op.LOAD, Op.STORE, Op.CALL, Op.EXIT, Op.MOVE,
-)  # fmt: skip
+    Op.MUNMAP,
+    Op.MUNMAP,
+    Op.PROTECT,
+    Op.DONTNEED,
+    Op.REMAP,
+    Op.MIGRATE,
+    Op.PAGEOUT,
+    Op.FORK,
+    Op.FORK,
+    Op.EXEC,
+    Op.REMOVE,
+    Op.CLOSE,
+    Op.RELEASE,
+    Op.DETACH,
+    Op.ATTACH,
+    Op.GET,
+    Op.MAKE,
+    Op.LOAD,
+    Op.STORE,
+    Op.CALL,
+    Op.EXIT,
+    Op.MOVE,
+)
 
 
 def kills(script: Script) -> None:

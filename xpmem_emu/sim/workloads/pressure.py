@@ -30,6 +30,10 @@ def _sweep(script: Script, export: Export) -> None:
     random = script.random
     first = random.randrange(export.pages)
     script.do(
-        random.choice((Op.LOAD, Op.STORE)), task=export.task, region=export.region, page=first,
-        pages=min(random.randint(1, 16), export.pages - first), word=0,
-    )  # fmt: skip
+        random.choice((Op.LOAD, Op.STORE)),
+        task=export.task,
+        region=export.region,
+        page=first,
+        pages=min(random.randint(1, 16), export.pages - first),
+        word=0,
+    )

@@ -9,8 +9,15 @@ _KINDS = (Kind.PRIVATE, Kind.PRIVATE, Kind.PRIVATE, Kind.COPY, Kind.SCRATCH)
 _EASE_NS = 12 * MILLISECOND
 """So slowly that a family lives on while its importer is given up."""
 _MOVES = (
-    Op.PAGEOUT, Op.PAGEOUT, Op.MIGRATE, Op.DONTNEED, Op.PROTECT, Op.MOVE, Op.REMAP, Op.RECLAIM,
-)  # fmt: skip
+    Op.PAGEOUT,
+    Op.PAGEOUT,
+    Op.MIGRATE,
+    Op.DONTNEED,
+    Op.PROTECT,
+    Op.MOVE,
+    Op.REMAP,
+    Op.RECLAIM,
+)
 
 
 def private(script: Script) -> None:
@@ -44,14 +51,26 @@ def _live(script: Script, export: Export, view: Import, family: list[int]) -> No
         family.append(child)
         script.soon(2_000_000)
     elif roll < 0.5:
-        script.do(random.choice((Op.LOAD, Op.STORE)), task=task, page=page,
-                  word=random.randrange(3), **where(export))  # fmt: skip
+        script.do(
+            random.choice((Op.LOAD, Op.STORE)),
+            task=task,
+            page=page,
+            word=random.randrange(3),
+            **where(export),
+        )
     elif roll < 0.75:
         script.touch(view, random.choice((Op.LOAD, Op.STORE)))
     elif roll < 0.95 or task == export.task:
         op = random.choice(_MOVES)
-        script.do(op, task=export.task, made=script.number(), region=export.region, page=page,
-                  pages=pages, detail=random.choice(("read", "write", "write")))  # fmt: skip
+        script.do(
+            op,
+            task=export.task,
+            made=script.number(),
+            region=export.region,
+            page=page,
+            pages=pages,
+            detail=random.choice(("read", "write", "write")),
+        )
         if op is Op.PROTECT:
             script.soon(4 * MILLISECOND)
             script.touch(view, Op.STORE)

@@ -19,10 +19,9 @@ def rights(script: Script) -> None:
         users = [_anybody(script) for _ in range(random.randint(2, 3))]
         script.settle()
         exports = [
-            script.export(owner, random.randint(1, 4), random.choice(_KINDS),
-                          random.choice(_MODES))
+            script.export(owner, random.randint(1, 4), random.choice(_KINDS), random.choice(_MODES))
             for owner in owners
-        ]  # fmt: skip
+        ]
         script.settle()
         for export in exports:
             script.do(Op.STORE, task=export.task, region=export.region, pages=export.pages)
@@ -45,9 +44,12 @@ def _anybody(script: Script) -> int:
 def _change(script: Script, task: int) -> None:
     """setuid, also away from root."""
     random = script.random
-    script.do(Op.CALL, task=task, detail="setuid", values={
-        "uid": random.choice(_UIDS), "gids": random.sample((0, 7, 1000, 1 << 31), 2),
-    })  # fmt: skip
+    script.do(
+        Op.CALL,
+        task=task,
+        detail="setuid",
+        values={"uid": random.choice(_UIDS), "gids": random.sample((0, 7, 1000, 1 << 31), 2)},
+    )
 
 
 def _enter(script: Script, user: int, export: Export) -> Import:
@@ -63,8 +65,14 @@ def _try(script: Script, exports: list[Export], views: list[Import]) -> None:
     elif roll < 0.62:
         script.do(Op.AMO, task=view.task, attachment=view.attachment, detail="add")
     elif roll < 0.72:
-        script.do(Op.PROTECT, task=export.task, region=export.region, page=page, pages=pages,
-                  detail=random.choice(_PROTECTIONS))  # fmt: skip
+        script.do(
+            Op.PROTECT,
+            task=export.task,
+            region=export.region,
+            page=page,
+            pages=pages,
+            detail=random.choice(_PROTECTIONS),
+        )
     elif roll < 0.82:
         _fork(script, export, view)
     elif roll < 0.88:
@@ -81,8 +89,9 @@ def _fork(script: Script, export: Export, view: Import) -> None:
     random = script.random
     child = script.number()
     if random.random() < 0.5:
-        script.do(Op.PROTECT, task=export.task, region=export.region, pages=export.pages,
-                  detail="read")  # fmt: skip
+        script.do(
+            Op.PROTECT, task=export.task, region=export.region, pages=export.pages, detail="read"
+        )
         script.settle()
         script.touch(view, Op.STORE)
         script.soon(2_000_000)

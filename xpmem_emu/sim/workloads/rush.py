@@ -49,8 +49,14 @@ def _storm_the_gate(script: Script, exports: list[Export], views: list[Import]) 
         if random.random() < 0.7:
             script.now_ns = begun_ns + random.randrange(4 * MILLISECOND)
             page, pages = script.part(export)
-            script.do(random.choice(_MOVES), task=export.task, region=export.region, page=page,
-                      pages=pages, detail=random.choice(("read", "write")))  # fmt: skip
+            script.do(
+                random.choice(_MOVES),
+                task=export.task,
+                region=export.region,
+                page=page,
+                pages=pages,
+                detail=random.choice(("read", "write")),
+            )
     script.now_ns = begun_ns + 4 * MILLISECOND
 
 
@@ -60,11 +66,25 @@ def _one(script: Script, view: Import, page: int) -> None:
     if random.random() < 0.08:
         fatal = {"fatal": random.randint(1, 2)}
     if roll < 0.75:
-        script.do(random.choice((Op.LOAD, Op.STORE)), task=view.task, page=page,
-                  attachment=view.attachment, word=random.randrange(3), **fatal)  # fmt: skip
+        script.do(
+            random.choice((Op.LOAD, Op.STORE)),
+            task=view.task,
+            page=page,
+            attachment=view.attachment,
+            word=random.randrange(3),
+            **fatal,
+        )
     elif roll < 0.9:
-        script.do(Op.GET, task=view.task, made=script.number(), segment=view.export.segment,
-                  **fatal)  # fmt: skip
+        script.do(
+            Op.GET, task=view.task, made=script.number(), segment=view.export.segment, **fatal
+        )
     else:
-        script.do(Op.ATTACH, task=view.task, made=script.number(), permit=view.permit, page=page,
-                  pages=1, **fatal)  # fmt: skip
+        script.do(
+            Op.ATTACH,
+            task=view.task,
+            made=script.number(),
+            permit=view.permit,
+            page=page,
+            pages=1,
+            **fatal,
+        )

@@ -94,8 +94,9 @@ class Script:
         export = Export(task, next(self.numbers), next(self.numbers), pages)
         self.do(Op.MMAP, task=task, made=export.region, pages=pages, detail=kind)
         self.settle()
-        self.do(Op.MAKE, task=task, made=export.segment, region=export.region, pages=pages,
-                mode=mode)  # fmt: skip
+        self.do(
+            Op.MAKE, task=task, made=export.segment, region=export.region, pages=pages, mode=mode
+        )
         return export
 
     def attach(
@@ -105,8 +106,15 @@ class Script:
         made = Import(task, export, next(self.numbers), next(self.numbers), first, pages)
         self.do(Op.GET, task=task, made=made.permit, segment=export.segment, flags=flags)
         self.settle()
-        self.do(Op.ATTACH, task=task, made=made.attachment, permit=made.permit,
-                page=first, pages=pages, **place)  # fmt: skip
+        self.do(
+            Op.ATTACH,
+            task=task,
+            made=made.attachment,
+            permit=made.permit,
+            page=first,
+            pages=pages,
+            **place,
+        )
         return made
 
     def exports(self, tasks: list[int], kinds: tuple[Kind, ...]) -> list[Export]:
@@ -136,8 +144,14 @@ class Script:
         pages = 0
         if self.random.random() < 0.15:
             pages = self.random.randint(1, place.pages - page)
-        self.do(op, task=place.task, page=page, pages=pages,
-                word=self.random.randrange(WORDS), **where(place))  # fmt: skip
+        self.do(
+            op,
+            task=place.task,
+            page=page,
+            pages=pages,
+            word=self.random.randrange(WORDS),
+            **where(place),
+        )
 
     def part(self, export: Export) -> tuple[int, int]:
         """Some pages of an export: first page and how many."""

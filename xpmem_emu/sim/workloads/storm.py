@@ -4,10 +4,24 @@ from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Export, Script
 
 _MOVES = (
-    Op.MUNMAP, Op.REMAP, Op.REMAP, Op.PROTECT, Op.PROTECT, Op.DONTNEED, Op.DONTNEED,
-    Op.PUNCH, Op.PAGEOUT, Op.PAGEOUT, Op.MIGRATE, Op.MIGRATE, Op.RECLAIM, Op.TRUNCATE,
-    Op.WRITEBACK, Op.FORK, Op.FORK,
-)  # fmt: skip
+    Op.MUNMAP,
+    Op.REMAP,
+    Op.REMAP,
+    Op.PROTECT,
+    Op.PROTECT,
+    Op.DONTNEED,
+    Op.DONTNEED,
+    Op.PUNCH,
+    Op.PAGEOUT,
+    Op.PAGEOUT,
+    Op.MIGRATE,
+    Op.MIGRATE,
+    Op.RECLAIM,
+    Op.TRUNCATE,
+    Op.WRITEBACK,
+    Op.FORK,
+    Op.FORK,
+)
 
 
 _KINDS = (Kind.PRIVATE, Kind.SHARED, Kind.FILE, Kind.UNCACHED)
@@ -40,8 +54,14 @@ def _move(script: Script, export: Export, children: list[tuple[int, Export]]) ->
     if op is Op.FORK:
         _fork(script, export, children)
     elif op is Op.PROTECT:
-        script.do(op, task=export.task, region=export.region, page=page, pages=pages,
-                  detail=random.choice(("none", "read", "write", "write")))  # fmt: skip
+        script.do(
+            op,
+            task=export.task,
+            region=export.region,
+            page=page,
+            pages=pages,
+            detail=random.choice(("none", "read", "write", "write")),
+        )
     elif op is Op.RECLAIM:
         script.do(op, task=export.task, pages=random.randint(1, 32))
     else:
@@ -54,8 +74,13 @@ def _fork(script: Script, export: Export, children: list[tuple[int, Export]]) ->
     if children and random.random() < 0.5:
         child, copied = random.choice(children)
         if random.random() < 0.6:
-            script.do(Op.STORE, task=child, region=copied.region,
-                      page=random.randrange(copied.pages), word=1)  # fmt: skip
+            script.do(
+                Op.STORE,
+                task=child,
+                region=copied.region,
+                page=random.randrange(copied.pages),
+                word=1,
+            )
         else:
             script.do(Op.EXIT, task=child)
         return

@@ -22,14 +22,23 @@ def window(script: Script) -> None:
         touched = random.randrange(export.pages)
         others = [page for page in range(export.pages) if page != touched]
         for view in random.sample(views, random.randint(1, len(views))):
-            script.do(random.choice((Op.LOAD, Op.STORE)), task=view.task, page=touched,
-                      attachment=view.attachment)  # fmt: skip
+            script.do(
+                random.choice((Op.LOAD, Op.STORE)),
+                task=view.task,
+                page=touched,
+                attachment=view.attachment,
+            )
         if random.random() < 0.3:
             _chase(script, export, views, touched)
         for _ in range(random.randint(2, 8)):
             script.soon(300_000)
-            script.do(random.choice(_MOVES), task=owner, region=export.region, pages=1,
-                      page=random.choice(others))  # fmt: skip
+            script.do(
+                random.choice(_MOVES),
+                task=owner,
+                region=export.region,
+                pages=1,
+                page=random.choice(others),
+            )
         script.pause()
         script.do(Op.DONTNEED, task=owner, region=export.region, page=touched, pages=1)
         script.pause()
@@ -40,10 +49,20 @@ def _chase(script: Script, export: Export, views: list[Import], page: int) -> No
     is crossed, and faults wait beside each other."""
     for _ in range(script.random.randint(3, 8)):
         script.soon(500_000)
-        script.do(script.random.choice(_CHASES), task=export.task, region=export.region, pages=1,
-                  page=page)  # fmt: skip
+        script.do(
+            script.random.choice(_CHASES),
+            task=export.task,
+            region=export.region,
+            pages=1,
+            page=page,
+        )
         for view in views:
             script.soon(300_000)
             # Not all of one word: an order of so many loads is not found in reasonable time.
-            script.do(Op.LOAD, task=view.task, page=page, attachment=view.attachment,
-                      word=script.random.randrange(WORDS))  # fmt: skip
+            script.do(
+                Op.LOAD,
+                task=view.task,
+                page=page,
+                attachment=view.attachment,
+                word=script.random.randrange(WORDS),
+            )

@@ -43,24 +43,43 @@ def _wrong(script: Script, stranger: int, export: Export, own: Export, view: Imp
             if task != export.task:
                 script.do(Op.CALL, task=task, detail="xpmem_remove", segment=export.segment)
         case "attach":
-            script.do(Op.CALL, task=stranger, detail="xpmem_attach", permit=view.permit,
-                      values={"offset": 0, "size": PAGE_SIZE, "vaddr": 0})  # fmt: skip
+            script.do(
+                Op.CALL,
+                task=stranger,
+                detail="xpmem_attach",
+                permit=view.permit,
+                values={"offset": 0, "size": PAGE_SIZE, "vaddr": 0},
+            )
         case "copy":
-            script.do(Op.CALL, task=stranger, detail="xpmem_copy", permit=view.permit,
-                      into=view.permit,
-                      values={"src_offset": 0, "dst_offset": 0, "size": 8})  # fmt: skip
+            script.do(
+                Op.CALL,
+                task=stranger,
+                detail="xpmem_copy",
+                permit=view.permit,
+                into=view.permit,
+                values={"src_offset": 0, "dst_offset": 0, "size": 8},
+            )
         case "make":
             _make(script, own)
         case "get":
-            script.do(Op.CALL, task=own.task, detail="xpmem_get", segment=export.segment,
-                      values={"flags": random.choice(_FLAGS)})  # fmt: skip
+            script.do(
+                Op.CALL,
+                task=own.task,
+                detail="xpmem_get",
+                segment=export.segment,
+                values={"flags": random.choice(_FLAGS)},
+            )
 
 
 def _make(script: Script, own: Export) -> None:
     random = script.random
-    values: dict[str, Any] = random.choice((
-        {"permit_value": random.choice(_MODES)}, {"size": random.choice(_SIZES)},
-        {"permit_type": random.choice((0, 2))},
-    ))  # fmt: skip
-    script.do(Op.CALL, task=own.task, detail="xpmem_make", region=own.region, pages=1,
-              values=values)  # fmt: skip
+    values: dict[str, Any] = random.choice(
+        (
+            {"permit_value": random.choice(_MODES)},
+            {"size": random.choice(_SIZES)},
+            {"permit_type": random.choice((0, 2))},
+        )
+    )
+    script.do(
+        Op.CALL, task=own.task, detail="xpmem_make", region=own.region, pages=1, values=values
+    )
