@@ -81,6 +81,10 @@ def test_a_command_that_looks_imports_a_client_and_nothing_heavy() -> None:
     assert found >= OF_CLIENTS
 
 
+def test_a_bar_is_imported_by_nobody_who_shows_none() -> None:
+    assert "rich" not in imported("down")
+
+
 def test_the_health_probe_imports_nothing() -> None:
     program = "import sys, xpmem_emu.health; print(*sys.modules)"
     found = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())

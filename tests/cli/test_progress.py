@@ -7,7 +7,7 @@ import sys
 import click
 import pytest
 
-from xpmem_emu.cli import lines
+from xpmem_emu.cli import bars, lines
 from xpmem_emu.cli.lines import Lines
 from xpmem_emu.cli.progress import tracked
 
@@ -83,3 +83,28 @@ def test_a_terminal_has_a_bar_unless_it_can_show_none(monkeypatch: pytest.Monkey
 def test_a_log_has_no_bar_though_colours_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not lines.on_terminal()
+
+
+def test_work_that_takes_longer_has_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "SHOWN_AFTER_S", 0.0)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setenv("TERM", "xterm")
+        session = FakeEmulator().session()
+        with session.steps("starting") as progress:
+            shown = b""
+            while b"starting" not in shown:  # it appears by itself, with nothing done yet
+                shown += screen.read(4096)
+            progress(1, 2, "p0 started")
+        while b"1/2" not in shown:
+            shown += screen.read(4096)
+
+
+def test_work_that_is_over_soon_has_none(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bars, "on_terminal", lambda: True)
+    with FakeEmulator().session().steps("starting") as progress:
+        progress(1, 1, "p0 started")
+    assert capfd.readouterr() == ("", "")

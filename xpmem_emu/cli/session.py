@@ -7,7 +7,6 @@ command line.
 
 import errno
 import re
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from xpmem_emu.cli.bars import Bar
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.lines import SHOWN_AFTER_S, of_pieces, of_steps, on_terminal
+from xpmem_emu.cli.lines import of_pieces, of_steps, on_terminal
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, Row, show_rows
 from xpmem_emu.cli.parameters import TaskRef
@@ -26,8 +26,6 @@ from xpmem_emu.xpmem import ids
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from rich.progress import Progress, ProgressColumn
 
     from xpmem_emu.live.client import Partition, Task
     from xpmem_emu.live.launcher import Launcher
@@ -243,17 +241,16 @@ class Session:
         self, label: str, total: int, hidden: bool = False
     ) -> Iterator[Callable[[int], None]]:
         """Progress of a copy of `total` bytes: yields a function to call with bytes done."""
-        from rich.progress import DownloadColumn, TransferSpeedColumn
-
-        columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
         tell = None if hidden or on_terminal() else of_pieces(self.say)
-        with self._bar(*columns, hidden=hidden) as bar:
-            task = bar.add_task(label, total=total)
+        done = 0
+        with Bar(label, total, sizes=True, hidden=hidden or self.verbosity < 0) as bar:
 
             def advance(count: int) -> None:
-                bar.update(task, advance=count)
+                nonlocal done
+                done += count
+                bar.reach(done, total)
                 if tell is not None:
-                    tell(f"{label}: {bar.tasks[task].completed:.0f} of {total} bytes")
+                    tell(f"{label}: {done} of {total} bytes")
 
             yield advance
 
@@ -261,39 +258,14 @@ class Session:
     def steps(self, label: str) -> Iterator["StepProgress"]:
         """Progress in steps: yields a function to call with how many are done, of how many, and
         what the last one was."""
-        from rich.progress import MofNCompleteColumn
-
         tell = self.detail if self.verbosity > 0 or on_terminal() else of_steps(self.say)
-        with self._bar(MofNCompleteColumn()) as bar:
-            task = bar.add_task(label, total=None)
+        with Bar(label, None, sizes=False, hidden=self.verbosity < 0) as bar:
 
             def advance(done: int, total: int, what: str) -> None:
                 tell(what)
-                bar.update(task, completed=done, total=total)
+                bar.reach(done, total)
 
             yield advance
-
-    @contextmanager
-    def _bar(self, *columns: "ProgressColumn", hidden: bool = False) -> Iterator["Progress"]:
-        """A bar that appears after a second, if at all: on a terminal, unless quiet."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        console = Console(stderr=True)
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), *columns, console=console, transient=True
-        )
-        if hidden or not on_terminal() or self.verbosity < 0:
-            yield bar
-            return
-        appear = threading.Timer(SHOWN_AFTER_S, bar.start)
-        appear.start()
-        try:
-            yield bar
-        finally:
-            appear.cancel()
-            appear.join()
-            bar.stop()
 
 
 pass_session = click.make_pass_decorator(Session)
