@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def test_up_returns_when_every_partition_is_active_with_every_other(home: Home) 
         assert [peer["state"] for peer in answer["peers"].values()] == ["ACTIVE"] * 2, name
     assert [done for done, _, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[-1] == (6, 6, "p2 active")
+
+
+def test_nobody_is_waited_for_who_is_active_already(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = up(3)
+    monkeypatch.setattr(cluster, "_POLL_S", -1.0)  # a pause that `sleep` refuses to make
+    cluster._wait_active(state, cluster.no_progress, time.monotonic() + 60)
 
 
 def test_down_leaves_no_process_no_socket_no_arena_and_no_folder(up: Up, home: Home) -> None:

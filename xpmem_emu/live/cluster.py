@@ -142,8 +142,9 @@ def _wait_active_with(
             with Partition(
                 partition.name, partition.console, keys=state.keys, timeout=_STATUS_TIMEOUT_S
             ) as client:
-                while peers and time.monotonic() < deadline:
-                    peers = peers - _active_peers(client.status())
+                while (peers := peers - _active_peers(client.status())) and (
+                    time.monotonic() < deadline
+                ):
                     _require_all_alive(state)
                     time.sleep(_POLL_S)
         except XpmemError as error:
