@@ -13,7 +13,7 @@ from enum import IntEnum
 import msgspec
 
 XPMEM_ERRNO_NOPROC = 2004
-"""This process has no xpmem state (facts 1.1): normal after fork, answered by opening again."""
+"""This process has no xpmem state (sources 1.1): normal after fork, answered by opening again."""
 
 
 def errno_name(number: int) -> str:

@@ -60,7 +60,7 @@ class Limits(_Section, frozen=True):
 
 
 class Faults(_Section, frozen=True):
-    """Fault-around (facts 1.10) and the collision limit of 2008."""
+    """Fault-around (sources 1.10) and the collision limit of 2008."""
 
     after: Annotated[int, Meta(ge=0, le=95)] = 32
     before: Annotated[int, Meta(ge=0, le=95)] = 16
@@ -125,7 +125,7 @@ class Image(_Section, frozen=True):
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "laptop"
     domain: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "A"
-    """Coherence domain (T22)."""
+    """Coherence domain (sources T22)."""
     memory: Memory = Memory()
     limits: Limits = Limits()
     faults: Faults = Faults()
@@ -178,7 +178,7 @@ def _check(image: Image) -> None:
     if memory.swap % PAGE_SIZE:
         raise ImageError(f"memory.swap: {memory.swap} is not whole pages")
     if faults.after + faults.before >= 96:
-        raise ImageError("faults.after: after + before must stay below 96 (facts 1.10)")
+        raise ImageError("faults.after: after + before must stay below 96 (sources 1.10)")
     if not PAGE_SIZE <= image.xpc.payload <= PAYLOAD_MAX:
         raise ImageError(f"xpc.payload: must be {PAGE_SIZE} to {PAYLOAD_MAX} bytes")
     if image.xpc.heartbeat_check <= image.xpc.heartbeat_interval:

@@ -184,7 +184,8 @@ def test_print_and_yield_change_nothing_but_the_stream(cluster: SimCluster) -> N
 
 
 def test_the_inflight_race_can_be_made_with_a_pause(cluster: SimCluster) -> None:
-    """T16: the reply is slow, the invalidation overtakes it, the frame must not be installed."""
+    """Sources T16: the reply is slow, the invalidation overtakes it, the frame must not be
+    installed."""
     world = World(cluster)
     at = world.attached()
     put(cluster, 0, "xpmem.fault.before_reply=1*pause")

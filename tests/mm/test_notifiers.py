@@ -1,4 +1,4 @@
-"""Every trigger reaches the notifiers: invalidate, clear, sync, free (T12, T15, T23)."""
+"""Every trigger reaches the notifiers: invalidate, clear, sync, free (sources T12, T15, T23)."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any

@@ -1,4 +1,4 @@
-"""The rows of the API table (facts 1.4 to 1.11, "modern"): bad input and what it gets.
+"""The rows of the API table (sources 1.4 to 1.11, "modern"): bad input and what it gets.
 
 The rows stand in the historical order of the checks; rows with two faults show which check comes
 first. test_api_table.py runs them."""

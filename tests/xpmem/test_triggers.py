@@ -1,4 +1,4 @@
-"""Every event that takes a page away (T23), on one page and on ten thousand.
+"""Every event that takes a page away (sources T23), on one page and on ten thousand.
 
 Each must bump the sequence, tell every holder once and nobody else, wait for the
 acknowledgements, and free frames only after them. The importer's next touch sees the page as it

@@ -91,7 +91,7 @@ GATHER_FREE = _sleeps(
     "mm.gather.before_free",
     "mm/gather.py",
     0,
-    "entries are cleared and notifiers done; frames are not yet given back (T15)",
+    "entries are cleared and notifiers done; frames are not yet given back (sources T15)",
 )
 TRANSIT_SYNC = _sleeps(
     "mm.transit.before_sync",
@@ -220,13 +220,13 @@ FAULT_REPLY = _sleeps(
     "xpmem.fault.before_reply",
     "xpmem/exporter.py",
     errno.ENOMEM,
-    "the pages of a FAULT are held for the importer, the reply is not sent (T16)",
+    "the pages of a FAULT are held for the importer, the reply is not sent (sources T16)",
 )
 FAULT_INSTALL = _sleeps(
     "xpmem.fault.before_install",
     "xpmem/faults.py",
     0,
-    "a FAULT_REPLY arrived and was not looked at: an invalidation may overtake it (T16)",
+    "a FAULT_REPLY arrived and was not looked at: an invalidation may overtake it (sources T16)",
 )
 FAR_SEND = _sleeps(
     "xpmem.far.before_send",

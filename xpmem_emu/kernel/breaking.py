@@ -45,8 +45,8 @@ class Failpoints(Breaking, frozen=True):
 
 
 class Poison(Breaking, frozen=True):
-    """Frame `frame` of partition `home` went bad: whoever touches it gets a machine check (T17).
-    Every partition that can reach it must be told. Result: None."""
+    """Frame `frame` of partition `home` went bad: whoever touches it gets a machine check (sources
+    T17). Every partition that can reach it must be told. Result: None."""
 
     home: Partid
     frame: LocalFrame

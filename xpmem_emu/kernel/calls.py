@@ -15,7 +15,7 @@ from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, Reason, Uid, 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
 MAP_UNCACHED = 0x1000_0000
-"""Not Linux's: fetch-and-op memory as the mspec driver gives it (T6)."""
+"""Not Linux's: fetch-and-op memory as the mspec driver gives it (sources T6)."""
 MADV_DONTNEED, MADV_REMOVE, MADV_PAGEOUT = 4, 9, 21
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 
@@ -114,7 +114,7 @@ class Mprotect(Call, frozen=True):
 
 
 class Madvise(Call, frozen=True):
-    """Result: None. DONTNEED, REMOVE, PAGEOUT; DONTNEED is EINVAL on PFNMAP areas (T5)."""
+    """Result: None. DONTNEED, REMOVE, PAGEOUT; DONTNEED is EINVAL on PFNMAP areas (sources T5)."""
 
     pid: Pid
     address: U64
@@ -162,7 +162,7 @@ class Amo(Call, frozen=True):
 
 
 class ZapPageRange(Call, frozen=True):
-    """Drops the PTEs of a range, PFNMAP areas included (T5). Result: None."""
+    """Drops the PTEs of a range, PFNMAP areas included (sources T5). Result: None."""
 
     pid: Pid
     address: U64
@@ -233,7 +233,7 @@ class Migrate(Call, frozen=True):
     length: U64
 
 
-# -- xpmem (facts 1.4 to 1.12) ----------------------------------------------------------------
+# -- xpmem (sources 1.4 to 1.12) ----------------------------------------------------------------
 
 
 class XpmemVersion(Call, frozen=True):
@@ -316,7 +316,7 @@ class XpmemCopy(Call, frozen=True):
 
 
 class XpmemForkBegin(Call, frozen=True):
-    """Recalls everything and blocks importers' faults (facts 1.12). Result: None."""
+    """Recalls everything and blocks importers' faults (sources 1.12). Result: None."""
 
     pid: Pid
 
@@ -334,7 +334,7 @@ class XpmemFind(Call, frozen=True):
 
 
 class XpmemTunable(Call, frozen=True):
-    """Sets faults_after or faults_before (facts 1.10). Result: the old value."""
+    """Sets faults_after or faults_before (sources 1.10). Result: the old value."""
 
     name: Word
     value: S64

@@ -5,7 +5,7 @@ harnesses hold. It does no I/O, reads no clock and draws no randomness: the same
 same times give the same effects, byte for byte (D1).
 
 A KernelBug, or any exception that nobody foresaw, panics this kernel: it says why and where, tells
-its peers that it goes (facts 3.3, the crash path) and never does anything again. No other
+its peers that it goes (sources 3.3, the crash path) and never does anything again. No other
 partition is affected (S11). However a kernel ends, every call is answered, also one that comes
 when it has stopped.
 """
@@ -333,7 +333,8 @@ class Kernel:
     # -- partitions come and go --------------------------------------------------------------
 
     def partition_up(self, partid: int, page: RsvdPage, incarnation: int) -> None:
-        """Listener of XPC: a peer is ACTIVE; map its memory if it is of our domain (T22)."""
+        """Listener of XPC: a peer is ACTIVE; map its memory if it is of our domain (sources
+        T22)."""
         if page.domain != self.image.domain:
             return
         try:

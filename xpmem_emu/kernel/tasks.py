@@ -3,7 +3,7 @@
 A task is an address space with an identity; every call made for it runs as a thread of it. A
 fatal signal first stops the threads (their killable waits end, their accesses fail), then tears
 the address space down from a thread of the kernel's own, where mmu notifiers release XPMEM's
-state before the pages go (facts 1.2). Nothing a peer does or fails to do can keep a task alive.
+state before the pages go (sources 1.2). Nothing a peer does or fails to do can keep a task alive.
 
 exec ends the other threads first, as Linux's de_thread does, so no call ever has two address
 spaces in its hands. They are killed as threads; the task is not. Calls that come while an exec is

@@ -4,7 +4,7 @@ It moves frames and reads of them only who sent them, to compare that with the k
 by: a partition speaks for itself and for nobody else, or loses its session. It never blocks and
 never queues beyond its bound: a message that finds its queue full, or its peer not connected, is
 dropped and counted, because retransmission is the business of XPC. A link that goes down takes its
-queue with it (T19: what was meant for a dead partition must not reach its successor).
+queue with it (sources T19: what was meant for a dead partition must not reach its successor).
 """
 
 import asyncio

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 
 class AddressSpace:
-    """`number` grows with each address space of a kernel and stands for its address (T9)."""
+    """`number` grows with each address space of a kernel and stands for its address (sources
+    T9)."""
 
     def __init__(self, manager: "MemoryManager", pid: int, number: int) -> None:
         scheduler, lockdep = manager.scheduler, manager.lockdep

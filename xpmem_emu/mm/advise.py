@@ -1,7 +1,7 @@
 """madvise and zap_page_range: give up pages, keep the mapping.
 
 madvise(DONTNEED) refuses PFNMAP areas, which every imported mapping is; zap_page_range exists
-because XPMEM needs the same for imported, uncached and normal pages (T5).
+because XPMEM needs the same for imported, uncached and normal pages (sources T5).
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Atomic memory operations on aligned 64-bit words of uncached memory (T6).
+"""Atomic memory operations on aligned 64-bit words of uncached memory (sources T6).
 
 As in the memory controller of a fetch-and-op page: the kernel that owns the frame carries the
 operation out, so there is one place where the word changes. Cached memory is refused, because

@@ -7,7 +7,7 @@ Extents = list[tuple[int, int]]
 
 
 class FramesFree(Event, frozen=True, tag="mm:frames_free"):
-    """These frames returned to the allocator: nobody holds them any more (T15)."""
+    """These frames returned to the allocator: nobody holds them any more (sources T15)."""
 
     count: int
     extents: Extents

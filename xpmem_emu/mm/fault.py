@@ -180,7 +180,7 @@ async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
 
 def _readable(vma: Vma, first: int, frames: Frames) -> Frames:
     """The leading frames behind the pages from `first` on that can be copied. Raises Signalled, the
-    machine check of whoever wants the copy, when the first one is poisoned (T17)."""
+    machine check of whoever wants the copy, when the first one is poisoned (sources T17)."""
     good = leading(~vma.mm.manager.frames.spoilt(frames))
     if good == 0 and len(frames):
         check = MachineCheck(vma.mm.manager.frames.base + int(frames[0]))

@@ -1,8 +1,8 @@
-"""mmu_gather: clear entries, flush everybody, then free. In this order, always (T15).
+"""mmu_gather: clear entries, flush everybody, then free. In this order, always (sources T15).
 
 Under the page-table lock the notifiers are told (`invalidate`) and frames are collected while
 their entries are cleared. When the `async with` block ends, every spinlock is dropped, so the
-sleeping half runs: sync the notifiers, and only then give back the references (T11, T12).
+sleeping half runs: sync the notifiers, and only then give back the references (sources T11, T12).
 
     exporter                                   holder of a page
     lock; invalidate_range; clear entry

@@ -1,6 +1,6 @@
 """get_user_pages for users outside this kernel: find the frames behind a window and pin them.
 
-The exporter's half of an XPMEM fault (facts 1.10, 2.4). Pages are faulted in with write intent
+The exporter's half of an XPMEM fault (sources 1.10, 2.4). Pages are faulted in with write intent
 where the area is writable: absent pages are allocated, swapped ones read, copy on write is
 broken for the exporter. The touched page must work out; the rest of the window is fault-around,
 and a hole or an unusable area there is skipped.

@@ -185,7 +185,7 @@ class Inode:
 
     async def truncate(self, size: int) -> None:
         """Cut or extend the file. Mappings beyond the new end are torn down, private copies
-        included; accesses there are SIGBUS from now on (T23). Raises EINVAL, EFBIG, ENOSPC,
+        included; accesses there are SIGBUS from now on (sources T23). Raises EINVAL, EFBIG, ENOSPC,
         ENOENT."""
         require_offset(size, "size")
         async with self.mutex:
@@ -256,8 +256,8 @@ class Inode:
     # -- writeback ---------------------------------------------------------------------------
 
     async def writeback(self) -> int:
-        """Write dirty pages to disk, after page_mkclean of each (T23). Returns how many. Raises
-        KernelError EIO when some are poisoned: those stay dirty, all others are written."""
+        """Write dirty pages to disk, after page_mkclean of each (sources T23). Returns how many.
+        Raises KernelError EIO when some are poisoned: those stay dirty, all others are written."""
         # The mutex ends first: what the gather waits for last may need somebody who waits for it.
         async with Gather(self._manager) as gather, self.mutex:
             indices = np.flatnonzero(self.dirty)

@@ -3,7 +3,7 @@
 fork shares the anonymous frames of private areas: both sides lose write permission, and the
 parent's areas and the child's hang on one anon_vma, as in 2.6.26. Shared areas copy no entries;
 the child faults them in again. The parent's writable private areas are recalled from importers,
-so that nobody stores into a frame that the child now shares (facts 1.11).
+so that nobody stores into a frame that the child now shares (sources 1.11).
 """
 
 from dataclasses import replace

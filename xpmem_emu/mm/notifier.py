@@ -1,4 +1,5 @@
-"""MMU notifiers: who else must know before a page of this address space goes away (T7, T12).
+"""MMU notifiers: who else must know before a page of this address space goes away (sources T7,
+T12).
 
 The deferred form of the source thread. `invalidate_range` is called under the page-table lock,
 in the critical section that clears or weakens the entries and before it does; it may only start

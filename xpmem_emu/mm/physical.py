@@ -13,7 +13,7 @@ from xpmem_emu.units import PAGE_SHIFT
 
 
 class MachineCheck(KernelError):
-    """A frame answered a load or store with an uncorrectable error (T17)."""
+    """A frame answered a load or store with an uncorrectable error (sources T17)."""
 
     def __init__(self, gpfn: int) -> None:
         home, frame = gpfn >> PARTID_SHIFT, gpfn & LOCAL_MASK

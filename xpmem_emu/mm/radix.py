@@ -1,6 +1,6 @@
 """A sparse radix tree over 36-bit page numbers: 4 levels, 512 ways, leaves of 512 entries.
 
-The shape of an x86-64 page table, and of XPMEM's PFN table (facts 2.2). Interior nodes hold only
+The shape of an x86-64 page table, and of XPMEM's PFN table (sources 2.2). Interior nodes hold only
 the children that exist, so a walk over a range never touches an absent subtree. What a leaf is,
 the owner says: a factory makes empty ones. The tree does not look into leaves.
 """

@@ -1,4 +1,4 @@
-"""Reclaim: take frames back from their users (try_to_unmap, T23).
+"""Reclaim: take frames back from their users (try_to_unmap, sources T23).
 
 A batch of frames goes into transit; when the notifiers are done, the frames that nobody holds any
 more are written out: anonymous ones to swap, dirty file pages to disk. The rest, pinned ones

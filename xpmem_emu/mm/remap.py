@@ -2,7 +2,7 @@
 
 A move takes the entries along; the frames stay, so nothing is freed, but the old addresses are
 recalled from whoever shadows them. An area with ops is left behind dead: its provider knows it
-by its old addresses (facts 1.11).
+by its old addresses (sources 1.11).
 """
 
 import errno

@@ -5,9 +5,10 @@ owner lists the areas that may map it; area and index give the page number, and 
 says whether it really does. An AnonVma is shared by all areas that came from one another by
 fork, split or mremap, as in 2.6.26.
 
-Walks are atomic and take owner.lock, then one page_table_lock at a time (T10 keeps these
-spinlocks: whatever must sleep is gathered and done outside, T11). Frames are grouped by owner and
-intersected with areas as index vectors, so the walk costs one step per area, not per page.
+Walks are atomic and take owner.lock, then one page_table_lock at a time (sources T10 keeps these
+spinlocks: whatever must sleep is gathered and done outside, sources T11). Frames are grouped by
+owner and intersected with areas as index vectors, so the walk costs one step per area, not per
+page.
 """
 
 from collections.abc import Callable

@@ -36,9 +36,9 @@ class VmaFlags(IntFlag):
     NONE = 0
     SHARED = 1 << 0
     UNCACHED = 1 << 1
-    """Fetch-and-op memory (T6)."""
+    """Fetch-and-op memory (sources T6)."""
     PFNMAP = 1 << 2
-    """Frames without accounting: madvise(DONTNEED) refuses it (T5)."""
+    """Frames without accounting: madvise(DONTNEED) refuses it (sources T5)."""
     IO = 1 << 3
     DONTCOPY = 1 << 4
     DONTEXPAND = 1 << 5

@@ -8,7 +8,7 @@
 
 `LockDep` learns the order in which lock classes nest and reports the first acquisition that
 closes a circle, whether or not it would have deadlocked this time. Two locks of one class may
-nest only in ascending `order`, as mmap_sems nest by address, lowest first (T9).
+nest only in ascending `order`, as mmap_sems nest by address, lowest first (sources T9).
 """
 
 from collections import deque

@@ -157,7 +157,7 @@ class Scheduler:
         return await _park()
 
     def might_sleep(self) -> None:
-        """Raise KernelBug when the current thread holds a spinlock (T10)."""
+        """Raise KernelBug when the current thread holds a spinlock (sources T10)."""
         if self.current is not None:
             for lock in self.current.held:
                 if lock.atomic:

@@ -2,7 +2,7 @@
 
 A `WaitQueue` wakes in first-in first-out order. A `Completion` is a one-shot value. A
 `RemoteAnswer` is a completion that another partition must fill in: waiting for it without a
-deadline is a KernelBug, because that partition may be dead (T19).
+deadline is a KernelBug, because that partition may be dead (sources T19).
 """
 
 from collections.abc import Callable

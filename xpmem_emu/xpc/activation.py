@@ -6,7 +6,7 @@
     ACTIVE          a session: channels, heartbeats
     DEACTIVATING    everything is withdrawn, waiting until both sides let go of it
 
-Numbers and arrows are those of facts 3.3. This module only decides; `partition` does.
+Numbers and arrows are those of sources 3.3. This module only decides; `partition` does.
 """
 
 from enum import IntEnum

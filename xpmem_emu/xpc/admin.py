@@ -3,7 +3,7 @@
 A slot ring of size one in each direction with a bounded backlog in front: the next message is
 sent when the one before it was acknowledged. Receivers act on a message in interrupt context and
 acknowledge it, so whatever `channel` sends arrives once and in the order in which it was sent;
-that is what lets the channel table do without the delayed and re-queued flags of facts 3.6.
+that is what lets the channel table do without the delayed and re-queued flags of sources 3.6.
 """
 
 from collections import deque

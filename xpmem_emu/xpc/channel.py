@@ -1,7 +1,7 @@
 """One channel to one peer: how it opens and closes, and the threads that carry its requests.
 
 Opening takes OPENREQUEST, OPENREPLY and OPENCOMPLETE from both sides, closing CLOSEREQUEST and
-CLOSEREPLY (facts 3.6):
+CLOSEREPLY (sources 3.6):
 
     us                                     peer
     registered: OPENREQUEST       ->       ASKED

@@ -14,7 +14,7 @@ session; disagreement is answered with our own state until both sides agree:
 
 "It will hear from us" is a heartbeat, or the answer to an ACTIVATE_REQ, which need not know us.
 
-Source: facts 3.5; the missing stamp check of DEACTIVATE_REQ there is a defect, not repeated here.
+Sources 3.5; the missing stamp check of DEACTIVATE_REQ there is a defect, not repeated here.
 """
 
 from msgspec.structs import replace

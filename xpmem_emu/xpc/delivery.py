@@ -4,7 +4,7 @@ A request that is new gets a thread of its own (`xpc03c0-17`: peer, channel, slo
 how many there are, for each class its own, so no request ever lacks a thread because of others;
 that threads which outlived their session are not added to without end is `partition`'s business.
 A thread is never cancelled: when the opening ends under it, what it has not done yet it does not
-do (`requester`), and its reply is dropped. Facts 3.9, without the idle pool, which saved a thread
+do (`requester`), and its reply is dropped. Sources 3.9, without the idle pool, which saved a thread
 creation that costs nothing here.
 """
 

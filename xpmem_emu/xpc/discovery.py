@@ -2,7 +2,7 @@
 
 The page is all that a partition must know of another before it can ask for a session. Peers that
 are INACTIVE are asked for theirs again and again: a peer may boot, reboot or become reachable at
-any time, and both the question and the answer may be lost. Facts 3.2, where discovery runs once
+any time, and both the question and the answer may be lost. Sources 3.2, where discovery runs once
 because the hardware says who is there.
 """
 
@@ -41,7 +41,7 @@ def make_page(partid: int, boot: int, image: Image, arena: str) -> RsvdPage:
 
 
 def check_page(page: RsvdPage, *, sender: int, boot: int, me: int) -> Reason:
-    """Whether the reserved page that `sender` showed can be worked with (facts 3.2, in order).
+    """Whether the reserved page that `sender` showed can be worked with (sources 3.2, in order).
 
     `boot` is the boot incarnation in the frame that carried the page, `me` our own partid.
     """

@@ -43,7 +43,7 @@ SEAL_SIZE = 4
 
 
 class ChannelNumber(IntEnum):
-    """Facts 3.1: MEM carries XPMEM, NET is for a message-passing test channel."""
+    """Sources 3.1: MEM carries XPMEM, NET is for a message-passing test channel."""
 
     MEM = 0
     NET = 1

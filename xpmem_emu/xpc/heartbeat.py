@@ -1,8 +1,8 @@
 """The heartbeat counter of this partition and the thread xpc_hb that shows and checks counters.
 
 Only the counter is progress: a partition that still sends frames but does not count is as good as
-dead (T19), because nothing says that its threads run. A partition that stops counting on purpose
-says so with the offline form and is not missed; only its deadlines apply. Facts 3.4.
+dead (sources T19), because nothing says that its threads run. A partition that stops counting on
+purpose says so with the offline form and is not missed; only its deadlines apply. Sources 3.4.
 """
 
 from collections.abc import Collection

@@ -4,7 +4,7 @@ A message is a frozen Struct, encoded as a MessagePack array of its fields in or
 are append-only. Fields are validated against these types before anything else looks at them.
 Behaviour lives elsewhere: control messages in `xpc`, MEM messages in `xpmem`.
 
-Partid in 0..255; segid, apid as in design page 3 (at most 56 bits); pages are 4 KiB page numbers
+Partid in 0..255; segid, apid as in `xpmem.ids` (at most 56 bits); pages are 4 KiB page numbers
 counted from the start of the segment; frames are frame numbers of the home partition. What a field
 may hold is declared in `fields`, which callers' arguments are checked against, too.
 """
@@ -50,7 +50,7 @@ class Message(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class RsvdPageRead(Message, frozen=True):
-    """Discovery: show me your reserved page (facts 3.2)."""
+    """Discovery: show me your reserved page (sources 3.2)."""
 
     code: ClassVar[int] = 1
 
@@ -66,7 +66,7 @@ class RsvdPage(Message, frozen=True):
     """Boot incarnation: a new value at each boot, always increasing, 0 = page not set."""
     max_partitions: Annotated[int, Meta(ge=1, le=256)]
     domain: Annotated[str, Meta(max_length=128, pattern=LINE)]
-    """Coherence domain (T22)."""
+    """Coherence domain (sources T22)."""
     arena: Text
     """How partitions of the same domain find this partition's memory; opaque here."""
     frames: Page
@@ -94,7 +94,7 @@ class DeactivateReq(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """Heartbeat counter (facts 3.4) with the offline form, the act_state and the engaged mark."""
+    """Heartbeat counter (sources 3.4) with the offline form, the act_state and the engaged mark."""
 
     code: ClassVar[int] = 6
     value: Natural
@@ -167,7 +167,7 @@ class Pending(Message, frozen=True):
 
 
 class Get(Message, frozen=True):
-    """May this caller have a permit? Permission is judged by the exporter (facts 1.6)."""
+    """May this caller have a permit? Permission is judged by the exporter (sources 1.6)."""
 
     code: ClassVar[int] = 32
     reply_code: ClassVar[int] = 33
@@ -289,7 +289,7 @@ class Evict(Message, frozen=True):
 
 
 class Copy(Message, frozen=True):
-    """Contained block copy (BTE, T18). `write`: the data travels with the request."""
+    """Contained block copy (BTE, sources T18). `write`: the data travels with the request."""
 
     code: ClassVar[int] = 43
     reply_code: ClassVar[int] = 44

@@ -8,7 +8,7 @@ activation and never before everything of the session before was withdrawn, so a
 newer incarnation knows that the old session is dead on our side too (decision 003). A session
 ends in this order: the listener hears of it, the connection is dropped, the peer is told, callers
 wake with the reason, threads finish; then both sides say that they have let go, or the disengage
-limit passes. What arrives is judged in `control`. Source: facts 3.3.
+limit passes. What arrives is judged in `control`. Sources 3.3.
 """
 
 from xpmem_emu.sched import WaitQueue, Wake

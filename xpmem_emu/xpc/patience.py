@@ -9,7 +9,7 @@ ours could not wait for:
              a peer that does not answer within the patience is given up
 
 While somebody waits, a peer that answers nothing at all, attempt after attempt, is given up too,
-whatever the kind: it does not even say PENDING. Source: design of the recall, facts 3.8.
+whatever the kind: it does not even say PENDING (docs/protocol.md; sources 3.8, 3.3).
 """
 
 from dataclasses import dataclass, replace

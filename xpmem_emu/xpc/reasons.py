@@ -1,6 +1,6 @@
 """Why something ended: the xp_retval numbers of Linux sgi-xp. Append-only, never renumbered.
 
-Source: facts 3.10. Retired numbers are kept as gaps. Numbers from 64 on are this project's own.
+Sources 3.10. Retired numbers are kept as gaps. Numbers from 64 on are this project's own.
 `XpcError` is how a reason reaches a caller.
 """
 

@@ -30,7 +30,7 @@ class Session:
 
     @property
     def engaged(self) -> bool:
-        """Whether the peer's requests may still be worked on here (facts: the engaged mark)."""
+        """The engaged mark (sources 3.3): the peer's requests may still be worked on here."""
         return any(channel.state not in _IDLE for channel in self.channels)
 
     def offer(self) -> None:

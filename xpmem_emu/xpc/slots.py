@@ -14,7 +14,7 @@ again each `attempt_ns`, until it is answered or the session ends:
 The slot of an abandoned request stays taken, because the peer may still carry it out.
 
 A ring lives for one opening of a channel; `generation` keeps the numbers of two openings apart.
-It knows no channel states and no sessions; the receiving end is in `answers`. Source: facts 3.8,
+It knows no channel states and no sessions; the receiving end is in `answers`. Sources 3.8,
 with the credits kept and the waits for ever left out.
 """
 

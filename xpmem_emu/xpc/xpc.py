@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _STOP_ROUND_NS = 300_000_000
-"""Facts 3.3: how often the unload path looks whether anybody is left."""
+"""Sources 3.3: how often the unload path looks whether anybody is left."""
 
 
 class Xpc:

@@ -1,8 +1,8 @@
 """An attachment: part of a segment, mapped into an importer's address space.
 
 It is the `ops` of its VMA. The mapping is shared, not inherited by fork, not dumped, cannot grow
-and has no struct pages behind it (facts 1.7). When the importer itself unmaps or moves part of
-it, XPMEM kills the process, as the real driver does (facts 1.11); a VMA cut off from it (by a
+and has no struct pages behind it (sources 1.7). When the importer itself unmaps or moves part of
+it, XPMEM kills the process, as the real driver does (sources 1.11); a VMA cut off from it (by a
 partial mprotect) leads nowhere: every access to that piece is SIGBUS.
 
 Inside a coherence domain it is mapped: faults bring entries in (faults.py). Across domains it is
@@ -61,7 +61,7 @@ class Attachment(Mortal, ABC):
 
     def sigbus(self, address: int, reason: str, *, forced: bool = False) -> Signalled:
         """The signal that an access at `address` gets, with everything that is known. A machine
-        check is `forced`: it kills, whatever the task handles (T17)."""
+        check is `forced`: it kills, whatever the task handles (sources T17)."""
         self.imported.last_failure = reason
         page = self.page_at(address)
         segid, home = self.imported.segid, self.imported.home
@@ -72,7 +72,7 @@ class Attachment(Mortal, ABC):
         return self.sigbus(address, self.imported.gone or str(error))
 
     def require_usable(self, vma: Vma, address: int) -> None:
-        """Raise SIGBUS for reasons that are known here (facts 1.10 a to d, i, j)."""
+        """Raise SIGBUS for reasons that are known here (sources 1.10 a to d, i, j)."""
         imported = self.imported
         if imported.gone:
             raise self.sigbus(address, imported.gone)
@@ -160,5 +160,5 @@ class FarAttachment(FarOps, Attachment):
         return self.machine_check(address, reason)
 
     def machine_check(self, address: int, reason: str) -> Signalled:
-        """The SIGBUS that kills, whatever the task handles (T17)."""
+        """The SIGBUS that kills, whatever the task handles (sources T17)."""
         return self.sigbus(address, reason, forced=True)

@@ -3,7 +3,7 @@
 A thread group (tg) is made by opening the device and found by tgid; one that is being destroyed
 is not found any more. The uid and gid are recorded at open. A process without one gets errno
 2004 from make and get, which the library answers by opening the device again: that is all the
-fork handling there is (facts 1.1, 1.2).
+fork handling there is (sources 1.1, 1.2).
 
 A group is torn down by whoever comes first: close, exec, exit. Everybody else who wants it gone
 waits until it is, and its owner waits for the releases and removes that other calls had begun:
@@ -89,7 +89,7 @@ class Device:
         return group
 
     async def fork_begin(self, process: Process) -> None:
-        """Recall everything of the caller and make importers' faults wait (facts 1.12)."""
+        """Recall everything of the caller and make importers' faults wait (sources 1.12)."""
         group = self._forking(process)
         group.fork_depth += 1
         for segment in group.segments.values():
@@ -115,7 +115,7 @@ class Device:
         return group
 
     async def _teardown(self, group: ThreadGroup) -> None:
-        """Permits first, which detaches; then segments, which recalls (facts 1.2). Returns when
+        """Permits first, which detaches; then segments, which recalls (sources 1.2). Returns when
         the group is torn down, whoever did it."""
         if not group.live:
             while group in self._notifiers:

@@ -5,7 +5,7 @@ A refusal is an errno and a cause in the reply, which the importer turns into th
 call or the SIGBUS of the access. Nothing here knows at which address anybody maps a page. Frames
 are for partitions of this coherence domain; whoever is beyond it gets bytes (serving.py).
 
-The fault, exporter's side (facts 2.3, 2.4; design page 3):
+The fault, exporter's side (sources 2.3, 2.4; docs/protocol.md):
 
     wait while a recall, another page request or a fork has the touched page
     request = pages around it that nobody recalls or pins
@@ -269,8 +269,8 @@ class Exporter:
     def _without_bad(
         self, segment: Segment, importer: int, touched: int, extents: list[Extent]
     ) -> list[Extent]:
-        """Give no poisoned frame away: an importer may not know that it is one (T17). Raises
-        KernelError EIO when the touched page is on one; then nothing is given."""
+        """Give no poisoned frame away: an importer may not know that it is one (sources T17).
+        Raises KernelError EIO when the touched page is on one; then nothing is given."""
         bad = self._services.memory.frames.bad
         spoilt = [
             (page + one - frame, 1)

@@ -1,8 +1,9 @@
 """Access across coherence domains: every load and store is a message to the home partition.
 
 There is no memory to map, so an attachment has no entries, pins nothing and is never recalled.
-Its loads are reads that no cache keeps, its stores are uncached (T22): the home carries each out
-when it comes, or refuses it, so no data here can be stale. A store returns when the home has it.
+Its loads are reads that no cache keeps, its stores are uncached (sources T22): the home carries
+each out when it comes, or refuses it, so no data here can be stale. A store returns when the home
+has it.
 
 An access larger than a message goes in blocks, several under way at a time; blocks of one access
 are not atomic towards each other. The request layer gives each its effect once. A load that is

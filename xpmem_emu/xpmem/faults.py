@@ -13,9 +13,10 @@
         |<-------------- FAULT(5) ------------------|
         |--------- hole: FAULT_REPLY(ENOENT) ------>| SIGBUS, which is right
 
-Installing frame 100 would have exposed a stranger's memory (T16). The mark is per page: what the
-invalidation did not take is installed, so that a neighbour that changes all the time costs a fault
-its read-ahead there and nothing else. Only when the touched page is marked is it asked again.
+Installing frame 100 would have exposed a stranger's memory (sources T16). The mark is per page:
+what the invalidation did not take is installed, so that a neighbour that changes all the time costs
+a fault its read-ahead there and nothing else. Only when the touched page is marked is it asked
+again.
 
 Invariants: at most one fault in flight per page of a segment and partition; no install of a page
 that an invalidation marked; no wait without a deadline; every wait is killable.
@@ -77,7 +78,7 @@ class Faults:
 
         Raises Signalled (SIGBUS with the reason, a store to what the exporter may only read among
         them; SIGKILL when killed while waiting) and
-        KernelError EAGAIN when invalidations kept crossing the answers (facts 2.4).
+        KernelError EAGAIN when invalidations kept crossing the answers (sources 2.4).
         """
         imported = attachment.imported
         page = attachment.page_at(address)
@@ -261,7 +262,7 @@ class Faults:
         return install(self._services, attachment, page, extents)
 
     def _window(self, attachment: MappedAttachment, page: int) -> Range:
-        """Fault-around (facts 1.10): 32 after and 16 before. A touch right behind pages that are
+        """Fault-around (sources 1.10): 32 after and 16 before. A touch right behind pages that are
         known or being asked for is sequential and asks for twice as many as those, up to the
         image's batch. Stops at pages that are known or busy."""
         imported = attachment.imported

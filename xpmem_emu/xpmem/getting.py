@@ -1,6 +1,6 @@
 """xpmem_get, release, attach, detach: the importer's calls, every check in its order.
 
-Facts 1.6 to 1.9, "modern". What only the exporter knows (does the segment live, do its
+Sources 1.6 to 1.9, "modern". What only the exporter knows (does the segment live, do its
 permission bits allow this caller) is asked of the exporter at the point of the order where the
 real driver looks; everything else is judged here.
 """
@@ -70,7 +70,7 @@ class Getting:
     async def get(
         self, process: Process, segid: int, flags: int, permit_type: int, permit_value: int
     ) -> int:
-        """The apid of a new permit. Raises KernelError (facts 1.6)."""
+        """The apid of a new permit. Raises KernelError (sources 1.6)."""
         if segid <= 0:
             raise _invalid("a segid is positive")
         if flags & ~(XPMEM_RDONLY | XPMEM_RDWR) or flags == XPMEM_RDONLY | XPMEM_RDWR:
@@ -109,7 +109,7 @@ class Getting:
         return apid
 
     async def release(self, process: Process, apid: int) -> None:
-        """Raises KernelError (facts 1.9). Returns when the exporter knows, if it lives."""
+        """Raises KernelError (sources 1.9). Returns when the exporter knows, if it lives."""
         if apid <= 0:
             raise _invalid("an apid is positive")
         permit = self.own_permit(process, apid)
@@ -119,7 +119,7 @@ class Getting:
     # -- attachments -----------------------------------------------------------------------
 
     async def attach(self, process: Process, apid: int, offset: int, size: int, vaddr: int) -> int:
-        """The address of a new attachment. Raises KernelError (facts 1.7)."""
+        """The address of a new attachment. Raises KernelError (sources 1.7)."""
         if apid <= 0:
             raise _invalid("an apid is positive")
         if vaddr and vaddr + PAGE_SIZE - (vaddr & PAGE_MASK) >= TASK_SIZE:
@@ -141,7 +141,7 @@ class Getting:
             raise
 
     async def detach(self, process: Process, vaddr: int) -> None:
-        """Raises KernelError (facts 1.8). Returns when the exporter knows, if it lives."""
+        """Raises KernelError (sources 1.8). Returns when the exporter knows, if it lives."""
         vma = process.mm.find_vma(vaddr)
         if vma is None:
             return  # success, as the modern driver has it
@@ -221,7 +221,7 @@ class Getting:
         return permit
 
     def own_permit(self, process: Process, apid: int) -> Permit:
-        """The caller's permit. Facts 1.9: tg unknown ENOENT, another's EACCES, unknown ENOENT."""
+        """The caller's permit. Sources 1.9: tg unknown ENOENT, another's EACCES, unknown ENOENT."""
         ident = unpack(apid) if 0 < apid <= ID_MAX else None
         if ident and self._device.find(ident.tgid) and ident.tgid != process.pid:
             raise KernelError(errno.EACCES, f"permit {apid:#x} belongs to task {ident.tgid}")
@@ -332,7 +332,7 @@ class Getting:
     def _attachment(
         self, permit: Permit, number: int, mm: AddressSpace, pages: Range
     ) -> MappedAttachment | FarAttachment:
-        """Mapped when the home's memory can be reached directly, else by message (T22)."""
+        """Mapped when the home's memory can be reached directly, else by message (sources T22)."""
         home = permit.imported.home
         reachable, kill = self._reachable, self._services.kill
         if self._services.memory.physical.has_window(home):

@@ -71,7 +71,7 @@ class Importer:
     async def detach(self, attachment: Attachment) -> Completion[None]:
         """Unmap a live attachment; its pages are given back unless another one shows them.
 
-        Order of facts 1.8: mark, drop the pages, cut the VMA link, unlink, munmap: of its own
+        Order of sources 1.8: mark, drop the pages, cut the VMA link, unlink, munmap: of its own
         areas, whatever the task has put between them. Returns what completes when the exporter
         knows.
         """

@@ -1,8 +1,8 @@
 """xpmem_make, xpmem_remove: the exporter's calls, with every check in its historical order.
 
-Facts 1.4 and 1.5, "modern", except that MAXADDR_SIZE from beyond the address space is refused: the
-driver makes a segment of almost 2^64 bytes there. Nothing checks that a range is mapped, and making
-costs nothing per page: pages are looked at when somebody touches them.
+Sources 1.4 and 1.5, "modern", except that MAXADDR_SIZE from beyond the address space is refused:
+the driver makes a segment of almost 2^64 bytes there. Nothing checks that a range is mapped, and
+making costs nothing per page: pages are looked at when somebody touches them.
 """
 
 import errno
@@ -46,7 +46,7 @@ class Making:
         permit_value: int,
         name: str,
     ) -> int:
-        """The segid of a new segment. Raises KernelError (facts 1.4)."""
+        """The segid of a new segment. Raises KernelError (sources 1.4)."""
         if permit_type != PERMIT_MODE:
             raise _invalid(f"permit_type {permit_type} is not XPMEM_PERMIT_MODE (1)")
         if permit_value & ~0o777:
@@ -64,7 +64,7 @@ class Making:
         return self._register(group, vaddr, size, permit_value, name)
 
     async def remove(self, process: Process, segid: int) -> None:
-        """Returns when nobody can reach the segment's pages. Raises KernelError (facts 1.5)."""
+        """Returns when nobody can reach the segment's pages. Raises KernelError (sources 1.5)."""
         if segid <= 0:
             raise _invalid("a segid is positive")
         if segid > ID_MAX or not unpack(segid).uniq:

@@ -109,7 +109,7 @@ class Xpmem:
         return reply.before
 
     def tune(self, name: str, value: int) -> int:
-        """Set faults_after or faults_before (facts 1.10); the old value. Raises EINVAL."""
+        """Set faults_after or faults_before (sources 1.10); the old value. Raises EINVAL."""
         old = {"faults_after": self.faults.after, "faults_before": self.faults.before}
         if name not in old:
             raise KernelError(errno.EINVAL, f"no tunable {name!r}", "faults_after, faults_before")

@@ -1,5 +1,6 @@
-"""Subscribes a thread group to the changes of its address space (T7, T12): what is taken away there
-is recalled from importers, and what stays is out of reach of those that were given up."""
+"""Subscribes a thread group to the changes of its address space (sources T7, T12): what is taken
+away there is recalled from importers, and what stays is out of reach of those that were given
+up."""
 
 from collections.abc import Awaitable, Callable
 

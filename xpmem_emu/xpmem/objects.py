@@ -87,7 +87,7 @@ class ThreadGroup(Mortal):
 @dataclass(eq=False)
 class PageRequest:
     """Exporter's side of a fault: pages being pinned. A recall marks those that it takes; they
-    must not be recorded, the others may (facts 2.4)."""
+    must not be recorded, the others may (sources 2.4)."""
 
     pages: Range
     spoilt: list[Range] = field(default_factory=list)
@@ -166,8 +166,8 @@ class Grant(Mortal):
 
 @dataclass(eq=False)
 class InFlight:
-    """A fault whose answer has not arrived (T16). An invalidation marks the pages that it takes:
-    of those the answer may not be used, whatever it says."""
+    """A fault whose answer has not arrived (sources T16). An invalidation marks the pages that it
+    takes: of those the answer may not be used, whatever it says."""
 
     number: int
     touched: int

@@ -1,4 +1,4 @@
-"""Who may have a permit: the System V IPC rule (facts 1.6).
+"""Who may have a permit: the System V IPC rule (sources 1.6).
 
 The object's owner is the uid and gid that the exporter had when it opened the device; the
 subject is the caller's effective uid and groups. Exactly one of the three permission triples is

@@ -2,11 +2,11 @@
 
 The exporter keeps one for each segment it made: a page is known while its frame is pinned, and
 a pinned frame has at least one holding partition. (Never a remote address: the exporter does
-not know where importers map a page, T3.) The importer keeps one for each segment it imports,
-without holders: the frames it was told, shared by all its attachments of that segment.
+not know where importers map a page, sources T3.) The importer keeps one for each segment it
+imports, without holders: the frames it was told, shared by all its attachments of that segment.
 
 A sparse radix tree of 512-page leaves; work on a range touches present leaves only, as slices.
-Frame 0 means unknown, so frame 0 can never be known (facts 2.2).
+Frame 0 means unknown, so frame 0 can never be known (sources 2.2).
 Lock: none; every method is atomic. Invariant: a page has a holder iff it is known (exporter).
 """
 

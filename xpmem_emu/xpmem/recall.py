@@ -1,6 +1,6 @@
 """The recall: getting pages back from every partition that holds them.
 
-Two phases, after the thread's own conclusion (T11, T12):
+Two phases, after the thread's own conclusion (sources T11, T12):
 
 * `begin` - atomic, under the page-table lock of the exporter's address space: bump the sequence,
   mark the pages in page requests, take the pages out of the PFN table, zap what this very
@@ -8,8 +8,8 @@ Two phases, after the thread's own conclusion (T11, T12):
 * `settle` - may sleep, after all spinlocks are dropped: one INVALIDATE per holder for everything
   begun, all in parallel; wait for every acknowledgement, each until its deadline. A holder that
   does not answer is deactivated, which fences it (fence.py). Only then are the frames unpinned,
-  and only after that may the caller's gather free them (T15). What stays in use although a holder
-  was given up is `Fence.passed`'s business.
+  and only after that may the caller's gather free them (sources T15). What stays in use although a
+  holder was given up is `Fence.passed`'s business.
 
         exporter                                 importer
         | munmap: begin, sequence 7 -> 8

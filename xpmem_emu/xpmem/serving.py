@@ -128,7 +128,7 @@ class Serving:
         raise KernelError(errno.EAGAIN, "the exporter's areas keep changing under the access")
 
     async def _until_forked(self, segment: Segment) -> None:
-        """Accesses wait between fork_begin and fork_end, as faults do (facts 1.12)."""
+        """Accesses wait between fork_begin and fork_end, as faults do (sources 1.12)."""
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
         while segment.group.fork_depth:
             if await segment.changed.wait_killable(until) is not Wake.WOKEN:
@@ -147,7 +147,7 @@ def _area(segment: Segment, address: int, write: bool) -> Vma:
 
 
 def _refusal(error: KernelError | Signalled) -> tuple[int, str]:
-    """Errno and cause for the reply. EIO is a machine check of the memory itself (T17)."""
+    """Errno and cause for the reply. EIO is a machine check of the memory itself (sources T17)."""
     if isinstance(error, KernelError):
         return error.errno, text(error.cause)
     return errno.EIO if error.info.forced else errno.EFAULT, text(error.info.reason)

@@ -2,7 +2,7 @@
 
 Lifecycles are verb pairs: make/remove, get/release, attach/detach, begin/end. DESTROYING is
 visible from the first moment of the teardown, so that nobody starts anything new on the object
-while the teardown sleeps (facts 1.14, 2.1).
+while the teardown sleeps (sources 1.14, 2.1).
 """
 
 from enum import Enum

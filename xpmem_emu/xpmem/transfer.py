@@ -1,4 +1,4 @@
-"""xpmem_copy: block transfer between two segments, as the BTE does it (T18).
+"""xpmem_copy: block transfer between two segments, as the BTE does it (sources T18).
 
 Contained: whatever goes wrong at the far end is an error of this call, never a signal, because no
 processor touches the other partition's memory. The home partitions move the bytes through the
@@ -7,7 +7,7 @@ coherence domain. Several blocks are under way at a time. A read or write that i
 time is repeated as often as the image says (one repeat: twice 28 s on the historical
 machines), then it is ETIMEDOUT. Blocks of one call are not atomic towards each other.
 
-Declared in the 2008 driver but never handled there (facts 1.1); the checks are those that its
+Declared in the 2008 driver but never handled there (sources 1.1); the checks are those that its
 shared helper was written for: the source permit may be read, the destination permit written.
 """
 

@@ -1,9 +1,9 @@
 """S11 containment: no kernel panics, whatever the others do.
 
 A panic is excused by what was injected at that partition, and by nothing else: a failpoint that
-panicked in that very step, or somebody who asked for it. A page that went bad is none (T17): it
-costs who needs it a machine check, and no kernel reads it. And however a kernel ends, it answers in
-that step every call that it has begun (L3).
+panicked in that very step, or somebody who asked for it. A page that went bad is none (sources
+T17): it costs who needs it a machine check, and no kernel reads it. And however a kernel ends, it
+answers in that step every call that it has begun (L3).
 """
 
 import re

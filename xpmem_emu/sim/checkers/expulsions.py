@@ -1,4 +1,4 @@
-"""S12 nobody is given up without a cause: slow is not dead (T19).
+"""S12 nobody is given up without a cause: slow is not dead (sources T19).
 
 When a partition ends an ACTIVE session, something that was done to the run must explain it:
 

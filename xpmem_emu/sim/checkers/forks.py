@@ -1,6 +1,6 @@
 """S19 while a task forks nobody gets its pages: after fork_begin has returned, and until fork_end
 is asked for, no importer stores by an entry that it had, and neither a fault nor an access by
-message of its segments is served (facts 1.12).
+message of its segments is served (sources 1.12).
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
 """All-to-all, as an MPI collective does it: every rank maps every other rank's buffer, and walks
-the pages in an order of its own (T3)."""
+the pages in an order of its own (sources T3)."""
 
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Script

@@ -1,4 +1,4 @@
-"""Counters in uncached memory, changed by atomic operations from everywhere (T6)."""
+"""Counters in uncached memory, changed by atomic operations from everywhere (sources T6)."""
 
 from xpmem_emu.sim.plan import Kind, Op
 from xpmem_emu.sim.workloads.script import Script
