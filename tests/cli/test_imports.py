@@ -18,7 +18,6 @@ HEAVY = {
     "rich",
     "yaml",
     "psutil",
-    "structlog",
     "zmq.asyncio",
     "zmq.auth",
     "xpmem_emu.sim",
@@ -31,6 +30,16 @@ HEAVY = {
     "xpmem_emu.live.partition",
 }
 OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
+OF_PEOPLE = {
+    "click",
+    "rich",
+    "yaml",
+    "psutil",
+    "xpmem_emu.cli",
+    "xpmem_emu.scenario",
+    "xpmem_emu.sim",
+}
+"""What a cluster would wait for at each start, and have no use for."""
 RUN = """
 import json, sys
 from xpmem_emu.cli.main import main
@@ -83,6 +92,12 @@ def test_a_command_that_looks_imports_a_client_and_nothing_heavy() -> None:
 
 def test_a_bar_is_imported_by_nobody_who_shows_none() -> None:
     assert "rich" not in imported("down")
+
+
+def test_a_partition_imports_nothing_that_only_people_need() -> None:
+    program = "import sys, xpmem_emu.live.partition, xpmem_emu.kernel.kernel; print(*sys.modules)"
+    found = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert found & OF_PEOPLE == set()
 
 
 def test_the_health_probe_imports_nothing() -> None:

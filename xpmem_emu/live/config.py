@@ -8,6 +8,7 @@ import msgspec
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.keys import KeyFolder
+from xpmem_emu.live.log import Level
 from xpmem_emu.live.paths import is_tcp
 
 
@@ -30,7 +31,7 @@ class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_log: str = ""
     """A file that gets every event as a line of JSON; empty: none."""
     lease_s: float = 5.0
-    log_level: str = "info"
+    log_level: Level = "info"
     keys: str = ""
     """The folder of the keys that guard what is tcp."""
     insecure: bool = False

@@ -17,10 +17,10 @@ import struct
 import time
 from dataclasses import dataclass
 
-import structlog
 import zmq
 
 from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.live import log
 from xpmem_emu.live.loop import Inbox, Socket, monitored, receive_from
 
 LEAD = 502
@@ -37,8 +37,6 @@ _FAILURES = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "it left, or was too slow to show a key",
 }
 _monitors = itertools.count(1)
-
-log = structlog.get_logger("door")
 
 
 class Refusals:

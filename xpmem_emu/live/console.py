@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import structlog
-
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Load, Pread, Spawn, Value
 from xpmem_emu.kernel.interface import Buffer, Done, Outcome
+from xpmem_emu.live import log
 from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import Ask, BootFacts, Hello, Say, pack
 from xpmem_emu.live.door import Door, Side
@@ -39,8 +38,6 @@ OUTSTANDING_MAX = 256
 OUTSTANDING_OF_KEY_MAX = 1024
 """Of all sessions of one key: the kernel has some thousand threads for everybody."""
 _FLUSH_RETRY_S = 0.05
-
-log = structlog.get_logger("console")
 
 
 class Console:

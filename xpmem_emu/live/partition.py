@@ -12,13 +12,12 @@ import mmap
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import msgspec
-import structlog
 import uvloop
 import zmq
 
@@ -28,7 +27,7 @@ from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
-from xpmem_emu.live import console_wire
+from xpmem_emu.live import console_wire, log
 from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.connections import Connections, Refusals
@@ -56,8 +55,6 @@ _EVENTS_REMEMBERED = 4096
 _EVENTS_QUEUED = 16384
 _CONSOLE_QUEUE = 512
 _LAST_WORDS_S = 0.1
-
-log = structlog.get_logger("partition")
 
 
 class KernelFactory(Protocol):
@@ -314,7 +311,7 @@ def _event_log(config: PartitionConfig, stack: ExitStack) -> BinaryIO | None:
 
 def run(config: PartitionConfig, boot_kernel: KernelFactory) -> int:
     """Be that partition until it stops. Result: the exit code."""
-    _log_to_stderr(config)
+    log.begin({"partition": config.name, "pid": os.getpid()}, config.log_level)
     try:
         with ExitStack() as stack:
             return Harness(config, boot_kernel, stack).serve()
@@ -338,21 +335,6 @@ def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     return run(msgspec.json.decode(config.read_bytes(), type=PartitionConfig), boot_kernel)
-
-
-def _log_to_stderr(config: PartitionConfig) -> None:
-    place: Mapping[str, object] = {"partition": config.name, "pid": os.getpid()}
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            lambda _logger, _method, event: {**place, **event},
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(config.log_level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

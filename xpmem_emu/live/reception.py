@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
 import zmq
 
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Buffer, Failed, Outcome
+from xpmem_emu.live import log
 from xpmem_emu.live.connections import Connections
 from xpmem_emu.live.console_wire import answer_frames
 from xpmem_emu.live.door import Door, Side
@@ -36,8 +36,6 @@ from xpmem_emu.live.limits import (
 )
 from xpmem_emu.live.loop import Inbox, Socket, send_now, send_tracked
 from xpmem_emu.live.requests import Asked, read_request, readable_id
-
-log = structlog.get_logger("console")
 
 
 @dataclass(slots=True)

@@ -7,12 +7,9 @@ the log says so once.
 
 import os
 
-import structlog
-
 from xpmem_emu.errors import KernelError
+from xpmem_emu.live import log
 from xpmem_emu.live.keys import AllowList, Client, Key, KeyFolder, Peer
-
-log = structlog.get_logger("keys")
 
 
 class Roster:

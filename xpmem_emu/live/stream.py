@@ -11,15 +11,14 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 import msgspec
-import structlog
 
+from xpmem_emu.live import log
 from xpmem_emu.live.console_wire import EventBatch
 from xpmem_emu.trace import Record
 
 _BATCH = 512
 """Most events in one message to a subscriber."""
 
-log = structlog.get_logger("stream")
 
 Pack = Callable[[EventBatch], bytes]
 """Makes the message of a batch for one subscriber."""
