@@ -8,9 +8,8 @@ No layer invents a fourth. Errno numbers are Linux's, plus XPMEM's own NOPROC.
 """
 
 import errno
+from dataclasses import dataclass
 from enum import IntEnum
-
-import msgspec
 
 XPMEM_ERRNO_NOPROC = 2004
 """This process has no xpmem state (sources 1.1): normal after fork, answered by opening again."""
@@ -49,7 +48,8 @@ class Signal(IntEnum):
     SIGTERM = 15
 
 
-class SignalInfo(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class SignalInfo:
     """Why a task was signalled. `partid` is -1 and `segid` 0 where no partition or segment is
     involved; `address` is the virtual address touched, in bytes."""
 

@@ -13,6 +13,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from xpmem_emu.text import LINE, TEXT_MAX
+
 U64 = Annotated[int, Meta(ge=0)]
 S64 = int
 Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -25,12 +27,6 @@ Gids = Annotated[list[Uid], Meta(max_length=64)]
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+\Z")]
 MaybeName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z0-9._-]*\Z")]
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
-"""Ends of lines, what commands a terminal, and what turns its direction."""
-LINE = rf"^[^{_UNSEEN}]*\Z"
-"""Text of others that ends up in logs and on terminals is one line that shows all it has."""
-UNSEEN = re.compile(f"[{_UNSEEN}]")
-TEXT_MAX = 240
 Text = Annotated[str, Meta(max_length=TEXT_MAX, pattern=LINE)]
 """A cause, a reason: one line for people."""
 REASON_MAX = 200
@@ -43,11 +39,6 @@ Terms = Annotated[str, Meta(max_length=1024, pattern=LINE)]
 
 PARTID_MAX = 255
 Partid = Annotated[int, Meta(ge=0, le=PARTID_MAX)]
-
-
-def numbered(partid: int) -> str:
-    """What a partition is called where only its number is known: p3."""
-    return f"p{partid}"
 
 
 Incarnation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -82,13 +73,3 @@ def misfit_named(message: str) -> str:
     if unknown := _UNKNOWN.fullmatch(why):
         key, why = f"{key}.{unknown[1]}".lstrip("."), "no such key"
     return f"{key}: {why}" if key else why
-
-
-def visible(text: str) -> str:
-    """`text` as one line in which what could not be seen is escaped."""
-    return UNSEEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-
-
-def text(cause: str) -> str:
-    """As much of a cause as a message carries."""
-    return visible(cause)[:TEXT_MAX]

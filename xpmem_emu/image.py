@@ -12,7 +12,8 @@ from msgspec import Meta
 
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import LINE, PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
+from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
+from xpmem_emu.text import LINE
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
 Positive = Annotated[int, Meta(ge=1)]

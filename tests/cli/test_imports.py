@@ -1,6 +1,5 @@
 """What commands import: who only looks does not wait for what others need."""
 
-import json
 import os
 import subprocess
 import sys
@@ -30,6 +29,17 @@ HEAVY = {
     "xpmem_emu.live.partition",
 }
 OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
+OF_ANSWERS = {
+    "msgspec",
+    "json",
+    "logging",
+    "traceback",
+    "fractions",
+    "xpmem_emu.kernel",
+    "xpmem_emu.cli.output",
+    "xpmem_emu.cli.parameters",
+}
+"""What is for reading arguments and answers: help and the names of commands need neither."""
 OF_PEOPLE = {
     "click",
     "rich",
@@ -41,14 +51,14 @@ OF_PEOPLE = {
 }
 """What a cluster would wait for at each start, and have no use for."""
 RUN = """
-import json, sys
+import sys
 from xpmem_emu.cli.main import main
 sys.argv = ["xpmem-emu", *sys.argv[1:]]
 try:
     main()
 finally:
     import xpmem_emu.{also}
-    print("\\n" + json.dumps(sorted(sys.modules)))
+    print("\\n", *sys.modules)
 """
 
 
@@ -72,7 +82,7 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
     )
     assert "Traceback" not in done.stderr
     assert not completing or done.stdout.startswith("plain,")
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,14 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
 )
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
     assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "completing"), [(["--help"], ""), ([], "xpmem-emu g")], ids=["help", "completion"]
+)
+def test_what_commands_there_are_is_told_at_once(arguments: list[str], completing: str) -> None:
+    found = imported(*arguments, completing=completing, also="__main__")
+    assert found & OF_ANSWERS == set()
 
 
 def test_a_command_that_looks_imports_a_client_and_nothing_heavy() -> None:

@@ -14,13 +14,13 @@ from xpmem_emu.cli.failure import ExitCode, Failure
 from xpmem_emu.cli.output import Format, show_record, show_rows
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.errors import Signal, SignalInfo
-from xpmem_emu.fields import TEXT_MAX, text, visible
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Failed, Raised
 from xpmem_emu.live import faults
 from xpmem_emu.live.console_wire import Hello
 from xpmem_emu.live.failures import failure_of
 from xpmem_emu.live.requests import Asked, read_hello
+from xpmem_emu.text import TEXT_MAX, text, visible
 from xpmem_emu.xpc.frame import ChannelNumber, Header, decode
 from xpmem_emu.xpc.messages import MESSAGES, RecallEntry, RsvdPage
 

@@ -27,7 +27,7 @@ from xpmem_emu.cli.output import (
     whole,
 )
 from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.fields import visible
+from xpmem_emu.text import visible
 
 _PLACE = ("record", "time_ns", "partid", "thread", "event", "partition")
 _SETTLE_S = 0.25

@@ -18,7 +18,6 @@ their `info`: both are part of the library's contract, so this module needs no i
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -26,7 +25,7 @@ from enum import IntEnum
 import click
 
 from xpmem_emu.errors import KernelError, SignalInfo, errno_name
-from xpmem_emu.fields import visible
+from xpmem_emu.text import visible
 
 
 class ExitCode(IntEnum):
@@ -162,6 +161,8 @@ def guard(
             _abandon_stdout()
             return ExitCode.PIPE_CLOSED
         if debug():
+            import traceback
+
             traceback.print_exc()
         lost = _stdout_error()
         failure = _unwritten(lost, command()) if error is lost else explain(error, command(), said)

@@ -19,7 +19,7 @@ from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.output import Format, cell, output_option, refuse_document
 from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.fields import visible
+from xpmem_emu.text import visible
 from xpmem_emu.units import SECOND
 
 _POLL_S = 0.2

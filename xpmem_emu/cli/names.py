@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.fields import numbered
+from xpmem_emu.text import numbered
 
 if TYPE_CHECKING:
     from xpmem_emu.fabric.rules import Partids

@@ -10,8 +10,7 @@ text. What a field holds is told by its name, and only by its name: `*_ns` is a 
 and `size` a size, the names in `HEX_KEYS` ids, addresses and page-table entries.
 """
 
-import json
-import shutil
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xpmem_emu.fields import UNSEEN, visible
+from xpmem_emu.text import UNSEEN, visible
 from xpmem_emu.units import format_size, format_span
 
 Row = Mapping[str, object]
@@ -158,6 +157,8 @@ def plain(value: object, key: str = "") -> object:
 
 def _json(tree: object, **style: Any) -> str:
     """JSON escapes what ends a line; here is the rest of what a terminal would obey."""
+    import json
+
     lines = json.dumps(tree, ensure_ascii=False, **style).split("\n")
     return "\n".join(UNSEEN.sub(lambda one: f"\\u{ord(one.group()):04x}", each) for each in lines)
 
@@ -248,6 +249,7 @@ def grid(
 
 
 _GAP, _FOLD = "  ", "    "
+_UNKNOWN_WIDTH = 80
 
 
 def _folded(widths: Sequence[int], width: int | None) -> list[tuple[int, int]]:
@@ -320,7 +322,12 @@ def _listing(output: Format | Listing) -> Listing:
 
 def _terminal_width() -> int | None:
     """Columns of the terminal that stdout is; None: it is none, and anything fits."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    # As shutil does, which takes every kind of archive along.
+    named = os.environ.get("COLUMNS", "")
+    known = int(named) if named.isdecimal() else 0
+    return known or os.get_terminal_size(sys.stdout.fileno()).columns or _UNKNOWN_WIDTH
 
 
 def _sorted(rows: Sequence[Row], by: str) -> Sequence[Row]:

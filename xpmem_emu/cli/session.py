@@ -18,15 +18,13 @@ from xpmem_emu.cli.bars import Bar
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.lines import of_pieces, of_steps, on_terminal
 from xpmem_emu.cli.names import Names
-from xpmem_emu.cli.output import Format, Listing, Row, show_rows
-from xpmem_emu.cli.parameters import TaskRef
-from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
-from xpmem_emu.xpmem import ids
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from xpmem_emu.cli.output import Format, Listing, Row
+    from xpmem_emu.cli.parameters import TaskRef
     from xpmem_emu.live.client import Partition, Task
     from xpmem_emu.live.launcher import Launcher
     from xpmem_emu.live.starting import Progress as StepProgress
@@ -125,6 +123,8 @@ class Session:
     def connect(self, partition: str, boot: int = 0) -> "Partition":
         """One partition of this cluster, as a context manager. `boot`: which one is meant, 0:
         whichever runs."""
+        from xpmem_emu.live.failures import XpmemError
+
         name = self.names.named(partition)
         self.detail(f"connecting to {name} of cluster {self.cluster}")
         try:
@@ -135,7 +135,7 @@ class Session:
             raise
 
     @contextmanager
-    def task(self, ref: TaskRef) -> Iterator["Task"]:
+    def task(self, ref: "TaskRef") -> Iterator["Task"]:
         """The task of that name. Raises OSError ESTALE when it is of another boot than runs."""
         with self.connect(ref.partition, ref.boot) as partition:
             yield partition.task(ref.pid)
@@ -144,6 +144,8 @@ class Session:
     def owner(self, ident: int) -> Iterator["Task"]:
         """The task that a segid or apid is of, as the id itself says. Raises CommandFailed ESTALE
         when it is of another boot: an id has only a byte of the boot's number."""
+        from xpmem_emu.xpmem import ids
+
         parts = ids.unpack(ident)
         with self.connect(name := self.names.called(parts.partid)) as partition:
             if parts.boot != partition.facts.boot & 0xFF:
@@ -176,18 +178,20 @@ class Session:
     def show(
         self,
         kind: str,
-        rows: Sequence[Row],
-        output: Listing,
+        rows: "Sequence[Row]",
+        output: "Listing",
         narrow: Sequence[str] = (),
         nothing: str = "",
     ) -> None:
         """Prints a list. An empty one that is no document is said to be one: `nothing`."""
+        from xpmem_emu.cli.output import show_rows
+
         if rows or output.is_document:
             click.echo(show_rows(kind, rows, output, narrow))
         else:
             self.say(nothing or f"no {kind}")
 
-    def in_names(self, rows: Iterable[Row], output: Format | Listing) -> list[Row]:
+    def in_names(self, rows: "Iterable[Row]", output: "Format | Listing") -> "list[Row]":
         """What kernels said, as it is shown: partitions by their names."""
         return [self.names.shown(row, for_people=output.for_people) for row in rows]
 
@@ -213,6 +217,8 @@ class Session:
     def _answers(
         self, names: Sequence[str], connects: "dict[str, Future[Partition]]"
     ) -> Iterator[tuple[str, "Partition"]]:
+        from xpmem_emu.live.failures import xpmem_error
+
         failure: OSError | None = None
         answered = 0
         for name in names:

@@ -46,7 +46,7 @@ from xpmem_emu.fabric.rules import (
     Sides,
     Verdict,
 )
-from xpmem_emu.fields import numbered
+from xpmem_emu.text import numbered
 
 _COMMON = {"name": "name", "for": "for_ns"}
 _RULES = {"prob": "probability", "times": "times", "after": "after"}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from xpmem_emu.fabric.rules import Distribution, Partids
 from xpmem_emu.failpoints.terms import exact_time
-from xpmem_emu.fields import numbered
+from xpmem_emu.text import numbered
 from xpmem_emu.units import format_size, parse_size, parse_time
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

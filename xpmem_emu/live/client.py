@@ -22,7 +22,6 @@ from typing import TypeVar
 import msgspec
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import visible
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
@@ -42,6 +41,7 @@ from xpmem_emu.live.partition_operations import PartitionOperations, Row
 from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
 from xpmem_emu.live.places import place
 from xpmem_emu.live.task_operations import TaskOperations
+from xpmem_emu.text import visible
 
 __all__ = [
     "Answer",

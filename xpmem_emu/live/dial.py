@@ -9,15 +9,18 @@ import errno
 import itertools
 import os
 import socket as sockets
+from typing import TYPE_CHECKING
 
 import zmq
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console_wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
-from xpmem_emu.live.keys import Credentials, KeyFolder
 from xpmem_emu.live.loop import Socket, monitored, new_socket, wait_for
 from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.keys import Credentials
 
 _QUEUE = 256
 _HOPELESS = (
@@ -30,13 +33,15 @@ _HOPELESS = (
 _monitors = itertools.count(1)
 
 
-def credentials(partition: str, endpoint: str, folder: str) -> Credentials | None:
+def credentials(partition: str, endpoint: str, folder: str) -> "Credentials | None":
     """What a client shows at the console of `partition`: its key out of `folder`, else out of
     `$XPMEM_EMU_KEYS`; the one that `$XPMEM_EMU_KEY` names when there are several. None: `endpoint`
     needs no key, or there is no folder. Raises XpmemError."""
     folder = folder or os.environ.get(KEYS_VARIABLE, "")
     if not folder or not is_tcp(endpoint):
         return None
+    from xpmem_emu.live.keys import KeyFolder
+
     try:
         name = os.environ.get(KEY_VARIABLE, "")
         return KeyFolder(os.path.abspath(folder)).client(name, partition)
@@ -48,7 +53,7 @@ class Dial:
     """An attempt to reach the console at `endpoint`. `socket` is a DEALER that drops a lost
     connection instead of making a new one."""
 
-    def __init__(self, endpoint: str, shown: Credentials | None) -> None:
+    def __init__(self, endpoint: str, shown: "Credentials | None") -> None:
         """Raises XpmemError when it is plain that nobody can answer."""
         _require_listener(endpoint)
         context: zmq.Context[Socket] = zmq.Context.instance()

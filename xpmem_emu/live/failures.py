@@ -7,13 +7,12 @@ was not refused, the simulated task was hit, and `info` says where and why.
 
 import errno
 import os
+from dataclasses import replace
 from functools import lru_cache
 
-import msgspec
-
 from xpmem_emu.errors import Signal, SignalInfo, errno_name
-from xpmem_emu.fields import visible
 from xpmem_emu.kernel.interface import Failed, Raised
+from xpmem_emu.text import visible
 
 
 class XpmemError(OSError):
@@ -75,7 +74,7 @@ def xpmem_error(number: int, cause: str, remedy: str = "") -> XpmemError:
 def failure_of(outcome: Failed | Raised) -> XpmemError | TaskSignalled:
     """The exception for an outcome that is not Done, in one line whatever a partition says."""
     if isinstance(outcome, Raised):
-        info = msgspec.structs.replace(outcome.info, reason=visible(outcome.info.reason))
+        info = replace(outcome.info, reason=visible(outcome.info.reason))
         return _BY_SIGNAL[info.signal](info)
     return xpmem_error(outcome.errno, visible(outcome.cause), visible(outcome.remedy))
 

@@ -10,6 +10,7 @@ import errno
 import itertools
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -28,10 +29,12 @@ from xpmem_emu.live.console_wire import (
 )
 from xpmem_emu.live.dial import Dial
 from xpmem_emu.live.failures import Process, TaskSignalled, XpmemError, failure_of, xpmem_error
-from xpmem_emu.live.keys import Credentials
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import receive_now, send_now, wait_for
 from xpmem_emu.live.operations import Answer, Request
+
+if TYPE_CHECKING:
+    from xpmem_emu.live.keys import Credentials
 
 WINDOW = 16
 """Requests in flight."""
@@ -48,7 +51,7 @@ class Line:
     end is gone, so the line is of no more use."""
 
     def __init__(
-        self, endpoint: str, hello: Hello, timeout: float, shown: Credentials | None
+        self, endpoint: str, hello: Hello, timeout: float, shown: "Credentials | None"
     ) -> None:
         """Raises XpmemError when nobody answers within `timeout` seconds."""
         self.broken = False

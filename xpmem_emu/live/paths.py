@@ -13,12 +13,10 @@ may write there may write to simulated memory, so one that belongs to somebody e
 import errno
 import os
 import re
-import shutil
 import stat
 from pathlib import Path
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.units import format_size
 
 DEFAULT_CLUSTER = "default"
 CLUSTER_VARIABLE = "XPMEM_EMU_CLUSTER"
@@ -65,6 +63,8 @@ def arena_note() -> str:
     """One line about a place of arenas that nobody would expect; empty: it is the usual one."""
     if os.environ.get(ARENAS_VARIABLE) or arena_place() == _TMPFS:
         return ""
+    from xpmem_emu.units import format_size
+
     size = format_size(_size(_TMPFS))
     return f"memory is kept in {_DISK}: {_TMPFS} has only {size} (docker: --shm-size 1g)"
 
@@ -72,9 +72,10 @@ def arena_note() -> str:
 def _size(folder: Path) -> int:
     """Bytes of the file system, in use or not; 0: there is no such folder."""
     try:
-        return shutil.disk_usage(folder).total
+        facts = os.statvfs(folder)
     except OSError:
         return 0
+    return facts.f_blocks * facts.f_frsize
 
 
 def make_own_folder(path: Path) -> None:

@@ -16,11 +16,11 @@ from msgspec import Meta, Struct
 
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import LINE
 from xpmem_emu.image import Image, ImageError, convert_image
 from xpmem_emu.scenario.steps import Do, Step, names_used, partitions_used, read_action
 from xpmem_emu.scenario.words import Wrong, near
 from xpmem_emu.shipped import find_toml, shipped_folder
+from xpmem_emu.text import LINE
 from xpmem_emu.units import parse_time
 
 PHASES = ("setup", "load", "faults", "heal", "final", "check")

@@ -14,7 +14,6 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from xpmem_emu.fields import (
-    LINE,
     PAYLOAD_MAX,
     S64,
     U64,
@@ -31,6 +30,7 @@ from xpmem_emu.fields import (
     Text,
     Uid,
 )
+from xpmem_emu.text import LINE
 
 ENTRIES_MAX = 4096
 """Most segments of which one INVALIDATE speaks."""

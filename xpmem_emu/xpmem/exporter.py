@@ -23,9 +23,10 @@ import errno
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
-from xpmem_emu.fields import WINDOW_MAX, text
+from xpmem_emu.fields import WINDOW_MAX
 from xpmem_emu.mm.gup import PinnedRun, pin_pages
 from xpmem_emu.sched import Wake
+from xpmem_emu.text import text
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
     Ack,

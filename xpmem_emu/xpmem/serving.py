@@ -20,12 +20,12 @@ import errno
 
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.points import SERVE_ACCESS
-from xpmem_emu.fields import text
 from xpmem_emu.mm.access import reach
 from xpmem_emu.mm.atomic import WORD, AmoOperation, atomic, require_uncached
 from xpmem_emu.mm.gup import TRIES_MAX, usable_area
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Wake
+from xpmem_emu.text import text
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Amo, AmoReply, Copy, CopyReply
