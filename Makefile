@@ -104,5 +104,6 @@ bench: $(READY) ## ratios against the limits, measured in one run
 docs: $(READY) ## draw the state machines and the architecture from the code
 	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
 	@$(BIN)/python -m xpmem_emu.cli.faults_page docs/faults.md
+	@$(BIN)/python -m xpmem_emu.cli.judges_page docs/simulation.md
 	@$(BIN)/python -m xpmem_emu.cli.architecture README.md
 	@echo "wrote docs/machines.md and the picture in README.md"

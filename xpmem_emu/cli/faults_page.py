@@ -4,10 +4,10 @@
 table behind each marker is replaced. A test compares the page with what this module makes.
 """
 
-import re
 import sys
 from pathlib import Path
 
+from xpmem_emu.cli.markdown import refill, table
 from xpmem_emu.errors import errno_name
 from xpmem_emu.fabric.faults import OTHER_GISTS
 from xpmem_emu.fabric.grammar_values import FIELDS
@@ -17,17 +17,12 @@ from xpmem_emu.failpoints import POINTS
 
 def fill(page: str) -> str:
     """`page` with every list as it should be."""
-    for marker, table in _tables().items():
-        pattern = rf"<!-- {marker} -->\n(?:\n\|[^\n]*(?:\n\|[^\n]*)*\n)?"
-        # Backslashes of the table are its own, not the substitution's.
-        block = f"<!-- {marker} -->\n\n{table}\n".replace("\\", r"\\")
-        page = re.sub(pattern, block, page)
-    return page
+    return refill(page, _tables())
 
 
 def _tables() -> dict[str, str]:
     return {
-        "verdicts": _table(
+        "verdicts": table(
             ("form", "does"),
             [
                 (f"`{form}`", signature.gist)
@@ -35,12 +30,12 @@ def _tables() -> dict[str, str]:
                 for form in [_form(verdict.value, signature.position, signature.options)]
             ],
         ),
-        "memberships": _table(
+        "memberships": table(
             ("kind", "who still reaches whom"),
             [(f"`{kind.value}`", gist) for kind, gist in MEMBERSHIPS.items()],
         ),
-        "others": _table(("form", "does"), [(f"`{k}`", v) for k, v in OTHER_GISTS.items()]),
-        "failpoints": _table(
+        "others": table(("form", "does"), [(f"`{k}`", v) for k, v in OTHER_GISTS.items()]),
+        "failpoints": table(
             ("point", "context", "fails with", "what happens there"),
             [
                 (
@@ -59,15 +54,6 @@ def _form(verdict: str, position: str, options: tuple[str, ...]) -> str:
     words = [verdict, FIELDS[position].shown] if position else [verdict]
     words += [f"[--{FIELDS[name].option} {FIELDS[name].shown}]" for name in options]
     return " ".join(words)
-
-
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [titles, tuple("---" for _ in titles), *rows]
-    return "\n".join("|" + "|".join(_cell(text) for text in line) + "|" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text if text == "---" else f" {text.replace('|', chr(92) + '|')} "
 
 
 if __name__ == "__main__":

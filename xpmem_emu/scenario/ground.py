@@ -42,7 +42,7 @@ class FaultCount:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that must not be. `invariant` is its name in docs/protocol.md, such as S3."""
+    """Something that must not be. `invariant`: its number, such as S3 (sim.invariants)."""
 
     invariant: str
     text: str

@@ -20,6 +20,7 @@ from xpmem_emu.scenario.story import Story
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import Pick, SimCluster
 from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.streams import Ending
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.sim.watch import Watch
@@ -192,7 +193,7 @@ class SimGround:
             try:
                 audit = self._cluster.audit(partid)
             except (KernelError, Stuck) as error:
-                self._watch.scene.report("S10", partid, f"the audit fails: {error}")
+                self._watch.scene.report(Invariant.S10, partid, f"the audit fails: {error}")
             else:
                 check_teardown(self._watch.scene, partid, kernel, audit)
 

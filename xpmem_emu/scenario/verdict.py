@@ -20,6 +20,7 @@ from xpmem_emu.scenario.runner import Line, Telling, Untrue
 from xpmem_emu.scenario.story import Story
 from xpmem_emu.scenario.words import Actor
 from xpmem_emu.sim.checkers.teardown import FIXED
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.run import Verdict
 from xpmem_emu.sim.streams import Ending
 from xpmem_emu.trace import Record
@@ -87,7 +88,7 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
         findings += [str(found) for found in wrong]
         undecided += unknown
     if undecided and not findings:
-        return Verdict.UNKNOWN, [f"S8: the search gave no answer for {undecided} words"]
+        return Verdict.UNKNOWN, [f"{Invariant.S8}: the search gave no answer for {undecided} words"]
     return (Verdict.INVALID if findings else Verdict.VALID), findings
 
 
@@ -111,16 +112,18 @@ class _Ending:
             self._ground.resume(name)
         apart = AllActive()
         if not self._waited(lambda: apart.look(self._telling).holds):
-            return [f"L4: after healing, {apart.look(self._telling).state}"]
+            return [f"{Invariant.L4}: after healing, {apart.look(self._telling).state}"]
         hanging = self._hanging_calls()
         if hanging:
-            return [f"L3: {', '.join(hanging)} did not end within {self._patience}"]
+            return [f"{Invariant.L3}: {', '.join(hanging)} did not end within {self._patience}"]
         self._end_tasks(self._exporters())
         if not self._waited(lambda: not self._pinned_for_nobody()):
-            return [f"S3: pinned though nobody has a permit: {self._pinned_for_nobody()}"]
+            return [
+                f"{Invariant.S3}: pinned though nobody has a permit: {self._pinned_for_nobody()}"
+            ]
         self._end_tasks(frozenset())
         if not self._waited(lambda: not self._left_over()):
-            return [f"S10: left over when every task had ended: {self._left_over()}"]
+            return [f"{Invariant.S10}: left over when every task had ended: {self._left_over()}"]
         return []
 
     @property

@@ -30,6 +30,7 @@ from xpmem_emu.sim.breaks import (
     slips_refusing,
     tasks,
 )
+from xpmem_emu.sim.invariants import Invariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Mutant:
 
     name: str
     meaning: str
-    caught_by: frozenset[str]
+    caught_by: frozenset[Invariant]
     broken: Break
     swarm: str
     """Where it is hunted: `chaos`, unless what it breaks is not, or hardly, drawn there."""
@@ -49,7 +50,14 @@ class Mutant:
 def _mutant(
     name: str, meaning: str, caught_by: str, broken: Break, swarm: str = "chaos", world: str = ""
 ) -> Mutant:
-    return Mutant(name, meaning, frozenset(caught_by.split()), broken, swarm, world)
+    return Mutant(
+        name,
+        meaning,
+        frozenset(Invariant[each] for each in caught_by.split()),
+        broken,
+        swarm,
+        world,
+    )
 
 
 MUTANTS = {

@@ -19,6 +19,7 @@ from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.forging import references
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.sometimes import AIMED
 from xpmem_emu.sim.stage import Stage
@@ -164,7 +165,9 @@ class Run:
             self.cluster.run_until(lambda: all(each.stopped for each in leaving), limit_ns)
         except Stuck:
             stuck = [each.partid for each in leaving if each.stopped is None]
-            self._report("L3", f"partitions {stuck} do not get to the end of their shutdown")
+            self._report(
+                Invariant.L3, f"partitions {stuck} do not get to the end of their shutdown"
+            )
             return False
         self.troubles.revive()
         return True
@@ -186,7 +189,7 @@ class Run:
                 for b in self.cluster.kernels
                 if not self.watch.scene.sessions.active(a, b)
             ]
-            self._report("L4", f"not active {8 * once / 1e6:.0f} ms after healing: {pairs}")
+            self._report(Invariant.L4, f"not active {8 * once / 1e6:.0f} ms after healing: {pairs}")
             return False
         return True
 
@@ -214,7 +217,7 @@ class Run:
                 for thread in kernel.scheduler.threads
                 if "/" in thread.name
             ]
-            self._report("L3", f"{stuck} calls have not ended: {' '.join(threads[:8])}")
+            self._report(Invariant.L3, f"{stuck} calls have not ended: {' '.join(threads[:8])}")
             return False
         return True
 
@@ -277,7 +280,7 @@ class Run:
             try:
                 audit = self.cluster.audit(partid)
             except (KernelError, Stuck) as error:
-                self._report("S10", f"the audit of p{partid} fails: {error}")
+                self._report(Invariant.S10, f"the audit of p{partid} fails: {error}")
             else:
                 check_teardown(self.watch.scene, partid, kernel, audit)
 
@@ -289,7 +292,7 @@ class Run:
             try:
                 self._share(partid, peer)
             except (KernelError, Signalled, Stuck) as error:
-                self._report("L4", f"sharing p{partid} with p{peer} after healing: {error}")
+                self._report(Invariant.L4, f"sharing p{partid} with p{peer} after healing: {error}")
 
     def _share(self, home: int, away: int) -> None:
         exporter, importer = self.cluster.spawn(home), self.cluster.spawn(away)
@@ -298,14 +301,14 @@ class Run:
         apid = importer.xpmem_get(exporter.xpmem_make(address, 2 * PAGE_SIZE, 0o666))
         there = importer.xpmem_attach(apid, 0, 2 * PAGE_SIZE)
         if importer.load(there, 8) != b"exported":
-            self._report("S8", f"p{away} does not see what p{home} stored")
+            self._report(Invariant.S8, f"p{away} does not see what p{home} stored")
         importer.store(there + PAGE_SIZE, b"imported")
         if exporter.load(address + PAGE_SIZE, 8) != b"imported":
-            self._report("S8", f"p{home} does not see what p{away} stored")
+            self._report(Invariant.S8, f"p{home} does not see what p{away} stored")
         exporter.exit()
         importer.exit()
 
-    def _report(self, invariant: str, text: str) -> None:
+    def _report(self, invariant: Invariant, text: str) -> None:
         self.watch.scene.now_ns = self.cluster.now_ns
         self.watch.scene.report(invariant, -1, text)
 

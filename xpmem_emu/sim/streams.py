@@ -1,7 +1,7 @@
 """Judges the event streams that partitions wrote to files: the checkers without the kernels.
 
-What needs page tables, bytes or calls is not judged here; `UNJUDGED` says what and why. How the
-streams of several partitions become one is in `merging`.
+What needs page tables, bytes or calls is not judged here; each invariant says whether events show
+it (`Invariant.streams`). How the streams of several partitions become one is in `merging`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,43 +23,11 @@ from xpmem_emu.sim.checkers.installs import Installs
 from xpmem_emu.sim.checkers.once import Once
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.checkers.priority import Priority
+from xpmem_emu.sim.invariants import Invariant, When
 from xpmem_emu.sim.merging import Merge, Step, by_partition
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
 
-JUDGED: Mapping[str, str] = {
-    "S2": "no frame is freed while an importer maps it",
-    "S3": "no segment is unpinned more than pinned; at the end none is pinned for nobody",
-    "S4": "what is installed was served, and not recalled since",
-    "S6": "no id is given twice, no message of an earlier session is accepted",
-    "S7": "no frame is freed that a lost importer mapped, before the proof that it is gone",
-    "S9": "no request is carried out twice",
-    "S11": "no partition panics",
-    "S17": "no task is born of one that was killed",
-    "L1": "every fault ends within its bound",
-    "L2": "every recall ends within its bound",
-    "L5": "no recall waits for what others want, no fault beside a free slot",
-}
-AT_REST: Mapping[str, str] = {
-    "L3": "at the end every call has been answered",
-    "L4": "at the end every partition is active with every other",
-}
-"""Judged only of streams that end at rest."""
-UNJUDGED: Mapping[str, str] = {
-    "S1": "needs page tables",
-    "S5": "needs page tables",
-    "S8": "needs what the tasks saw",
-    "S10": "needs an audit of each partition",
-    "S12": "needs what was done to processes and messages",
-    "S13": "needs calls and answers",
-    "S14": "needs calls and bytes",
-    "S15": "needs the tables of each partition",
-    "S16": "needs the tables of each partition",
-    "S18": "needs the tables of each partition",
-    "S19": "needs calls and answers",
-    "L6": "needs calls and answers",
-    "L7": "needs the queues of each partition",
-}
 LIVE_SLACK_NS = 500 * MILLISECOND
 """What a live partition's bound may be exceeded by: steps take time there."""
 
@@ -91,14 +59,19 @@ def judge(
     court = _Court(image, slack_ns)
     for step in Merge(by_partition(files)):
         court.hear(step)
-    judged = dict(JUDGED)
+    judged = _shown(When.ALWAYS)
+    unjudged = _shown(When.NEVER)
     if ending is Ending.AT_REST:
         court.rest()
-        judged |= AT_REST
-    rest = {} if ending is Ending.AT_REST else dict.fromkeys(AT_REST, "the end is not at rest")
-    return Judgement(
-        court.scene.violations, court.events, court.boots, judged, dict(UNJUDGED) | rest
-    )
+        judged |= _shown(When.AT_REST)
+    else:
+        unjudged |= dict.fromkeys(_shown(When.AT_REST), "the end is not at rest")
+    return Judgement(court.scene.violations, court.events, court.boots, judged, unjudged)
+
+
+def _shown(when: When) -> dict[str, str]:
+    """What streams show of the invariants that they show then, or why they do not."""
+    return {each: each.streams.what for each in Invariant if each.streams.when is when}
 
 
 class _Court:
@@ -151,12 +124,12 @@ class _Court:
         self._pins.unused()
         for partid, count in self._calls.items():
             if count:
-                self.scene.report("L3", partid, f"{count} calls were never answered")
+                self.scene.report(Invariant.L3, partid, f"{count} calls were never answered")
         sessions = self.scene.sessions
         for one in self._calls:
             for other in self._calls:
                 if not sessions.active(one, other):
-                    self.scene.report("L4", one, f"not active with p{other} at the end")
+                    self.scene.report(Invariant.L4, one, f"not active with p{other} at the end")
 
     def _track(self, partid: int, event: Event) -> None:
         match event:

@@ -2,12 +2,14 @@
 
 They share no logic with the kernel. What they know comes from the event stream, from the history
 of calls, and from raw memory: page-table words, frame counts, bytes. Each is proven by a mutant
-that it must catch (`sim/mutants`).
+that it must catch (`sim/mutants`). What the invariants are is in `sim/invariants`.
 """
 
+from xpmem_emu.sim.checkers import memory, teardown
 from xpmem_emu.sim.checkers.agreement import Agreement
 from xpmem_emu.sim.checkers.base import Checker, Scene, Violation
 from xpmem_emu.sim.checkers.bounds import Bounds
+from xpmem_emu.sim.checkers.claims import Claims
 from xpmem_emu.sim.checkers.containment import Containment
 from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.exposure import Exposure
@@ -25,29 +27,48 @@ from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.checkers.tables import Tables
 from xpmem_emu.sim.checkers.waits import Waits
+from xpmem_emu.sim.invariants import Invariant, Judge
 
-__all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers"]
+__all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers", "judges"]
+
+_WATCHING: tuple[type[Checker], ...] = (
+    Containment,
+    Mappings,
+    Installs,
+    Pins,
+    Identity,
+    Once,
+    Bounds,
+    Expulsions,
+    Exposure,
+    Shadow,
+    Proofs,
+    Permits,
+    Tables,
+    Priority,
+    Endings,
+    Agreement,
+    Waits,
+    Forks,
+)
+_BESIDE = (
+    memory.JUDGE,
+    teardown.JUDGE,
+    Judge(
+        "the run itself",
+        (Invariant.L3, Invariant.L4, Invariant.S8, Invariant.S10),
+        "after healing: sessions, calls, and whether everybody sees what a neighbour stores then",
+    ),
+    Judge("the hash of the stream", (Invariant.D1,), "every event of every kernel, run again"),
+)
+"""Judges that do not watch the stream: they look once, at the end or at what was noted."""
 
 
 def all_checkers(scene: Scene) -> list[Checker]:
-    """Every checker that watches the stream."""
-    return [
-        Containment(scene),
-        Mappings(scene),
-        Installs(scene),
-        Pins(scene),
-        Identity(scene),
-        Once(scene),
-        Bounds(scene),
-        Expulsions(scene),
-        Exposure(scene),
-        Shadow(scene),
-        Proofs(scene),
-        Permits(scene),
-        Tables(scene),
-        Priority(scene),
-        Endings(scene),
-        Agreement(scene),
-        Waits(scene),
-        Forks(scene),
-    ]
+    """Every checker that watches the stream of a simulated run."""
+    return [kind(scene) for kind in _WATCHING]
+
+
+def judges() -> list[Judge]:
+    """Everybody who judges, and what; `Claims` in streams of real processes only."""
+    return [*(kind.judge() for kind in _WATCHING), Claims.judge(), *_BESIDE]

@@ -1,8 +1,8 @@
-"""S18 every index and count of a kernel agrees with what it stands for.
+"""S18, by the one judge that is the kernel's own.
 
-The one judge that is the kernel's own: its audit (kernel/audit, as DEBUG_VM is) reads both sides of
-every relation and says where they differ. A panic of a kernel with audits on says the same; here
-it is looked at now and then, in every run, because what was miscounted mostly stays so.
+Its audit (kernel/audit, as DEBUG_VM is) reads both sides of every relation and says where they
+differ. A panic of a kernel with audits on says the same; here it is looked at now and then, in
+every run, because what was miscounted mostly stays so.
 """
 
 from collections import Counter
@@ -10,14 +10,17 @@ from collections import Counter
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel.audit import check
 from xpmem_emu.sim.checkers.base import Checker, Scene
+from xpmem_emu.sim.invariants import Invariant
 
-INVARIANT = "S18"
 EVERY = 24
 """Of so many steps of a partition in which something happened, one is followed by a look."""
 
 
 class Agreement(Checker):
     """Has each kernel compare its tables."""
+
+    judges = (Invariant.S18,)
+    looks_at = f"the kernel's own audit (below), after one step of {EVERY} and when all is quiet"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -50,4 +53,4 @@ class Agreement(Checker):
             check(kernel)
         except KernelBug as difference:
             self._said.add(partid)
-            self.scene.report(INVARIANT, partid, str(difference))
+            self.report(Invariant.S18, partid, str(difference))

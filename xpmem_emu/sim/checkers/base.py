@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from xpmem_emu.kernel.interface import Reply, Request
 from xpmem_emu.sim.checkers.injuries import Injuries
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.invariants import Invariant, Judge
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 
@@ -29,7 +30,7 @@ Handlers = Mapping[type[Event], Handler]
 class Violation(msgspec.Struct, frozen=True):
     """An invariant that did not hold. `partid` is -1 where no partition is to blame."""
 
-    invariant: str
+    invariant: Invariant
     partid: int
     time_ns: int
     text: str
@@ -127,7 +128,7 @@ class Scene:
         if self.cluster is not None:
             self._known_ns = {partid: self._ahead_ns(partid) for partid in self.cluster.clocks}
 
-    def report(self, invariant: str, partid: int, text: str) -> None:
+    def report(self, invariant: Invariant, partid: int, text: str) -> None:
         """Note a violation."""
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(invariant, partid, self.now_ns, text))
@@ -136,8 +137,23 @@ class Scene:
 class Checker:
     """Base: sees events of the types it names, then the end of each step."""
 
+    judges: ClassVar[tuple[Invariant, ...]]
+    """What it may report."""
+    looks_at: ClassVar[str]
+    """What it compares with what, for docs/simulation.md."""
+
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
+
+    @classmethod
+    def judge(cls) -> Judge:
+        """Itself, as an entry of the list of judges."""
+        return Judge(cls.__module__.rpartition(".")[2], cls.judges, cls.looks_at)
+
+    def report(self, invariant: Invariant, partid: int, text: str) -> None:
+        """Note a violation of what it judges: who reads the list must find who said it."""
+        assert invariant in self.judges, f"{type(self).__name__} does not judge {invariant}"
+        self.scene.report(invariant, partid, text)
 
     def handlers(self) -> Handlers:
         """What looks at which event."""

@@ -1,4 +1,4 @@
-"""L1 every fault ends within its bound, L2 every recall does.
+"""L1 and L2: how long faults and recalls take.
 
 The bound is the image's: for a fault its longest wait, for a recall all attempts with the time
 to fence. Time in which the partition itself was stopped, or a thread of it was paused at a
@@ -14,6 +14,7 @@ from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.failpoints.events import FailpointClear, FailpointHit
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpmem import events
@@ -38,6 +39,9 @@ class _Begun(NamedTuple):
 
 class Bounds(Checker):
     """Measures faults and recalls in virtual time."""
+
+    judges = (Invariant.L1, Invariant.L2)
+    looks_at = "how long faults and recalls take"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -80,9 +84,9 @@ class Bounds(Checker):
     def settled(self) -> None:
         """Nothing may be going on any more."""
         for (partid, number), _ in self._faults.items():
-            self.scene.report("L1", partid, f"fault {number} has not ended")
+            self.report(Invariant.L1, partid, f"fault {number} has not ended")
         for (partid, number), _ in self._recalls.items():
-            self.scene.report("L2", partid, f"recall {number} has not ended")
+            self.report(Invariant.L2, partid, f"recall {number} has not ended")
 
     def _now(self) -> _Begun:
         now_ns, clock_ns = self.scene.now_ns, self.scene.clock_ns
@@ -109,7 +113,7 @@ class Bounds(Checker):
     def _fault_ends(self, partid: int, event: events.FaultEnd) -> None:
         took = self._faults.pop((partid, event.fault)).until(self._now())
         if took > self._fault_ns + self.slack_ns:
-            self.scene.report("L1", partid, f"fault {event.fault} took {took} ns")
+            self.report(Invariant.L1, partid, f"fault {event.fault} took {took} ns")
 
     def _recall_begins(self, partid: int, event: events.RecallBegin) -> None:
         self._recalls[partid, event.recall] = self._now()
@@ -119,4 +123,4 @@ class Bounds(Checker):
         if begun is not None:
             took = begun.until(self._now())
             if took > self._recall_ns + self.slack_ns:
-                self.scene.report("L2", partid, f"recall {event.recall} took {took} ns")
+                self.report(Invariant.L2, partid, f"recall {event.recall} took {took} ns")

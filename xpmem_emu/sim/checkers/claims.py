@@ -1,4 +1,4 @@
-"""S2 no early free and S7 fenced means fenced, as far as events show them: no raw memory needed.
+"""S2 and S7, as far as events show them: no raw memory needed.
 
 An importer has a claim on a frame from `xpmem:install` until it says that the page went
 (invalidate, detach, import_lost), its home says that it was given back (evict), or its process is
@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 from xpmem_emu.xpc.remote import EPOCH_BITS
@@ -29,6 +30,9 @@ PARTID_SHIFT = 48
 
 class Claims(Checker):
     """Who maps which frame of whom."""
+
+    judges = (Invariant.S2, Invariant.S7)
+    looks_at = "events alone: frames that are freed against what importers said that they map"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -61,18 +65,20 @@ class Claims(Checker):
         claims, fenced = self._claims[partid], self._fenced[partid]
         for frame in sorted(freed):
             for segid, importer, (_, page) in sorted(claims.get(frame, ())):
-                self._say("S2", partid, frame, f"page {page} of {segid:#x} in p{importer}")
+                self._say(Invariant.S2, partid, frame, f"page {page} of {segid:#x} in p{importer}")
         for (importer, incarnation), frames in fenced.items():
             for frame in sorted(frames & freed):
-                self._say("S7", partid, frame, f"p{importer}, lost in session {incarnation:#x}")
+                self._say(
+                    Invariant.S7, partid, frame, f"p{importer}, lost in session {incarnation:#x}"
+                )
             frames -= freed
 
     def crashed(self, partid: int) -> None:
         """Whatever its last step freed, its memory is nobody's any more."""
         self._freed = set()
 
-    def _say(self, invariant: str, home: int, frame: int, who: str) -> None:
-        self.scene.report(invariant, home, f"frame {frame} is freed while mapped: {who}")
+    def _say(self, invariant: Invariant, home: int, frame: int, who: str) -> None:
+        self.report(invariant, home, f"frame {frame} is freed while mapped: {who}")
 
     # -- partitions ------------------------------------------------------------------------
 

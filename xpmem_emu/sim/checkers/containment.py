@@ -1,4 +1,4 @@
-"""S11 containment: no kernel panics, whatever the others do.
+"""S11, and L3 when a kernel stops: what excuses a panic, and who must still be answered.
 
 A panic is excused by what was injected at that partition, and by nothing else: a failpoint that
 panicked in that very step, or somebody who asked for it. A page that went bad is none (sources
@@ -13,6 +13,7 @@ from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 
 _FAILPOINT = re.compile(r"KernelBug: failpoint (\S+) panics")
@@ -20,6 +21,12 @@ _FAILPOINT = re.compile(r"KernelBug: failpoint (\S+) panics")
 
 class Containment(Checker):
     """Every panic is a violation, but for those that were asked for."""
+
+    judges = (Invariant.S11, Invariant.L3)
+    looks_at = (
+        "panics, and whether what was injected explains them; a page that went bad does not. "
+        "Calls that a kernel did not answer when it stopped"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -46,7 +53,7 @@ class Containment(Checker):
     def stepped(self, partid: int) -> None:
         """Whether a kernel that ended has left anybody waiting."""
         if partid in self._ended and (left := self._calls.pop(partid, None)):
-            self.scene.report("L3", partid, f"it stopped and left {len(left)} calls unanswered")
+            self.report(Invariant.L3, partid, f"it stopped and left {len(left)} calls unanswered")
         self._ended.discard(partid)
 
     def crashed(self, partid: int) -> None:
@@ -63,7 +70,7 @@ class Containment(Checker):
     def _panic(self, partid: int, event: KernelPanic) -> None:
         self._ended.add(partid)
         if not self._excused(partid, event):
-            self.scene.report("S11", partid, f"panic: {event.reason} ({event.place})")
+            self.report(Invariant.S11, partid, f"panic: {event.reason} ({event.place})")
 
     def _excused(self, partid: int, event: KernelPanic) -> bool:
         if partid in self._asked:

@@ -1,8 +1,7 @@
-"""S17 tasks begin and end as was told: who was killed has no child, a child lives only if its fork
-was answered with its pid, and when exec has succeeded no call goes on that was begun before.
+"""S17, from events and answers: forks against children, execs against the calls before them.
 
-L6 whoever heals finds a place: what breaks and heals is never refused for want of threads, and a
-kill is not while there are fewer than the kernel keeps places for.
+L6: what breaks and heals is never refused for want of threads, and a kill is not while there are
+fewer than the kernel keeps places for.
 """
 
 import errno
@@ -14,6 +13,7 @@ from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
 from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal, TaskSpawn
 from xpmem_emu.kernel.interface import Done, Failed, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 
 KEPT = 16
@@ -23,6 +23,12 @@ _BEGIN, _ANSWER = "kernel.call.begin", "kernel.call.before_answer"
 
 class Endings(Checker):
     """Follows calls that begin and end tasks."""
+
+    judges = (Invariant.S17, Invariant.L6)
+    looks_at = (
+        "children against forks and their answers, calls that outlive an exec; what heals or "
+        "ends and was refused for want of threads"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -67,7 +73,9 @@ class Endings(Checker):
     def settled(self) -> None:
         """No call is under way."""
         for partid, pid in sorted(self._children):
-            self.scene.report("S17", partid, f"task {pid} lives, and no fork was answered with it")
+            self.report(
+                Invariant.S17, partid, f"task {pid} lives, and no fork was answered with it"
+            )
 
     def crashed(self, partid: int) -> None:
         """Nothing of it is left."""
@@ -87,7 +95,7 @@ class Endings(Checker):
             self._children.add((partid, event.pid))
         if (partid, event.parent) in self._killed:
             text = f"task {event.pid} is born of task {event.parent}, which was killed"
-            self.scene.report("S17", partid, text)
+            self.report(Invariant.S17, partid, text)
 
     def _signalled(self, partid: int, event: TaskSignal) -> None:
         if event.fatal:
@@ -104,11 +112,13 @@ class Endings(Checker):
             of_it = home == partid and getattr(call, "pid", 0) == pid
             if of_it and not isinstance(call, Kill | Exit):
                 name = call.__struct_config__.tag
-                self.scene.report("S17", partid, f"task {pid} is a new program; its {name} goes on")
+                self.report(
+                    Invariant.S17, partid, f"task {pid} is a new program; its {name} goes on"
+                )
 
     def _ending(self, partid: int) -> int:
         under_way = [call for home, call in self._calls.values() if home == partid]
         return sum(isinstance(call, Kill | Shutdown) for call in under_way) - 1
 
     def _say_refused(self, partid: int, call: Call) -> None:
-        self.scene.report("L6", partid, f"{call.__struct_config__.tag} found no place")
+        self.report(Invariant.L6, partid, f"{call.__struct_config__.tag} found no place")

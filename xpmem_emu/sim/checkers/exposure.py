@@ -1,4 +1,4 @@
-"""S7 fenced means fenced, when a call returns: what mprotect and fork promise of a lost importer.
+"""S7, when a call returns: what mprotect and fork promise of a lost importer.
 
 When mprotect has returned, a partition that its home gave up has no writable entry for a page that
 no task of the home may store into any more; when fork has, none for a page that two address spaces
@@ -27,6 +27,7 @@ from xpmem_emu.sim.checkers.raw import (
     frames_of,
     stored_into,
 )
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import SegmentMake
 
@@ -36,6 +37,12 @@ _JUDGED = frozenset({"mprotect", "fork"})
 
 class Exposure(Checker):
     """Looks at the frames of a home that importers without a session can write."""
+
+    judges = (Invariant.S7,)
+    looks_at = (
+        "when a call returns, entries of the lost against areas of the home: none that may "
+        "write what mprotect or fork protects, none for what remove or close took away"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -139,7 +146,7 @@ class Exposure(Checker):
 
     def _say(self, importer: int, home: int, frame: int, what: str) -> None:
         text = f"frame {frame}, {what}, is writable in p{importer}, which was given up"
-        self.scene.report("S7", home, text)
+        self.report(Invariant.S7, home, text)
 
 
 def _same_memory(home: int, kernel: Kernel, other: Kernel) -> bool:

@@ -1,4 +1,4 @@
-"""S12 nobody is given up without a cause: slow is not dead (sources T19).
+"""S12: what may have caused the end of a session, for slow is not dead (sources T19).
 
 When a partition ends an ACTIVE session, something that was done to the run must explain it:
 
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState, Received, Sent
 from xpmem_emu.xpmem.events import RecallBegin, RecallEnd
 
-INVARIANT = "S12"
 ADMIN = 2
 _ANSWERS = frozenset(
     {
@@ -74,6 +74,11 @@ class _Asked:
 
 class Expulsions(Checker):
     """Judges every end of a session."""
+
+    judges = (Invariant.S12,)
+    looks_at = (
+        "each end of a session against what was lost, late, dead, stopped or failed, for how long"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -167,8 +172,8 @@ class Expulsions(Checker):
         elif pair in self._active:
             self._active.discard(pair)
             if not self._explained(partid, event):
-                self.scene.report(
-                    INVARIANT,
+                self.report(
+                    Invariant.S12,
                     partid,
                     f"gave p{event.peer} up without a cause: {event.reason} at {event.place}",
                 )

@@ -1,6 +1,5 @@
-"""S19 while a task forks nobody gets its pages: after fork_begin has returned, and until fork_end
-is asked for, no importer stores by an entry that it had, and neither a fault nor an access by
-message of its segments is served (sources 1.12).
+"""S19, until fork_end is asked for: raw entries at the return of fork_begin, then every fault and
+every access by message that is served (sources 1.12).
 """
 
 from collections.abc import Mapping
@@ -10,16 +9,19 @@ from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import frames_of, stored_into
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import CopyServe, FaultServe, SegmentMake, SegmentRemove
 
-INVARIANT = "S19"
 _PARTID_SHIFT = 48
 _Task = tuple[int, int]
 
 
 class Forks(Checker):
     """Follows the two calls around a fork."""
+
+    judges = (Invariant.S19,)
+    looks_at = "entries when fork_begin returns; what is served until fork_end"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -82,7 +84,7 @@ class Forks(Checker):
                     left = frames & set(stored_into(other, home).tolist())
                     if left:
                         text = f"task {pid} forks; p{importer} can store into frames {sorted(left)}"
-                        self.scene.report(INVARIANT, home, text)
+                        self.report(Invariant.S19, home, text)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self.crashed(partid)
@@ -97,7 +99,7 @@ class Forks(Checker):
         made = self._made.get(event.segid)
         if made is not None and (partid, made.tgid) in self._forking:
             text = f"segment {event.segid:#x} was served while task {made.tgid} forks"
-            self.scene.report(INVARIANT, partid, text)
+            self.report(Invariant.S19, partid, text)
 
     def _ends(self, partid: int, event: TaskExit | TaskSignal) -> None:
         self._over((partid, event.pid))

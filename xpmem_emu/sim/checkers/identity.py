@@ -1,9 +1,8 @@
-"""S6 ids are fresh: no id is given twice, none of an earlier boot resolves, and no frame of an
-earlier session is accepted.
+"""S6, from events and frames.
 
-The last is judged on raw frames: the incarnations in the header of a numbered message that a
-partition says it received are compared with those of its session; where no frames are at hand, on
-what the partition says of the sender's.
+That no frame of an earlier session is accepted is judged on raw frames: the incarnations in the
+header of a numbered message that a partition says it received are compared with those of its
+session; where no frames are at hand, on what the partition says of the sender's.
 """
 
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import msgpack
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpmem import events
@@ -22,6 +22,9 @@ _CHECK_SIZE = 4
 
 class Identity(Checker):
     """Remembers every id of the run."""
+
+    judges = (Invariant.S6,)
+    looks_at = "ids in events; incarnations in the raw frames that were accepted"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -46,7 +49,7 @@ class Identity(Checker):
 
     def _make(self, partid: int, event: events.SegmentMake) -> None:
         if event.segid in self._made:
-            self.scene.report("S6", partid, f"segid {event.segid:#x} was given before")
+            self.report(Invariant.S6, partid, f"segid {event.segid:#x} was given before")
         self._made.add(event.segid)
         self._live[partid].add(event.segid)
 
@@ -55,12 +58,12 @@ class Identity(Checker):
 
     def _get(self, partid: int, event: events.PermitGet) -> None:
         if event.segid not in self._live[partid]:
-            self.scene.report("S6", partid, f"permit on {event.segid:#x}, not of this boot")
+            self.report(Invariant.S6, partid, f"permit on {event.segid:#x}, not of this boot")
         if event.importer in self.scene.injuries.forgers:
             return  # it may name its permits as it likes
         grant = (partid, event.apid)
         if grant in self._granted:
-            self.scene.report("S6", partid, f"permit {event.apid:#x} was granted before")
+            self.report(Invariant.S6, partid, f"permit {event.apid:#x} was granted before")
         self._granted.add(grant)
 
     def _received(self, partid: int, event: Received) -> None:
@@ -72,8 +75,8 @@ class Identity(Checker):
             self._to_an_old_self(partid, event, mine)
         current = self.scene.sessions.incarnation(partid, src)
         if current is not None and incarnation < current:
-            self.scene.report(
-                "S6",
+            self.report(
+                Invariant.S6,
                 partid,
                 f"{event.kind} {event.number} of session {incarnation:#x} of p{src} "
                 f"was accepted in session {current:#x}",
@@ -84,8 +87,8 @@ class Identity(Checker):
             return
         now = self.scene.cluster.kernels[partid].xpc.partitions[event.peer].mine
         if 0 < mine < now:
-            self.scene.report(
-                "S6",
+            self.report(
+                Invariant.S6,
                 partid,
                 f"{event.kind} {event.number} from p{event.peer} was meant for "
                 f"{mine:#x}, accepted by {now:#x}",

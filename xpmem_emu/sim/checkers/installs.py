@@ -1,4 +1,4 @@
-"""S4 right frame and S5 rights never widen: what an importer may install.
+"""S4 and S5: what an importer may install.
 
 A page may be mapped to the frame that its home served for it, as long as no recall of that page
 that came after has been acknowledged by the importer. While one is on its way to the importer the
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import RESIDENT, WRITE, entry, stored_into
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 from xpmem_emu.xpmem import events
@@ -24,6 +25,12 @@ Served = dict[int, tuple[int, int]]
 
 class Installs(Checker):
     """Follows each page from the answer of its home to the entry."""
+
+    judges = (Invariant.S4, Invariant.S5)
+    looks_at = (
+        "every installed page against what was served, recalled, and is in the home's page "
+        "table; every recall that an importer heeds against those that the home began"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -90,7 +97,7 @@ class Installs(Checker):
         begun = {bump.sequence for bump in self._bumps.get(event.segid, ())}
         if known and home not in self.scene.injuries.forgers and event.sequence not in begun:
             text = f"segment {event.segid:#x} was recalled at {event.sequence}, not by its home"
-            self.scene.report("S4", partid, text)
+            self.report(Invariant.S4, partid, text)
 
     def _install(self, partid: int, event: events.PageInstall) -> None:
         home = event.segid >> 48
@@ -105,7 +112,7 @@ class Installs(Checker):
         where = f"page {page} of segment {segid:#x}, frame {frame}"
         good, sequence = served.get(page, (0, 0))
         if good != frame:
-            self.scene.report("S4", partid, f"{where}: never served, or given back ({good})")
+            self.report(Invariant.S4, partid, f"{where}: never served, or given back ({good})")
             return
         recalls = [
             bump.sequence
@@ -118,7 +125,7 @@ class Installs(Checker):
             if message.sequence > sequence and page in _pages(message.ranges)
         ]
         if heard:
-            self.scene.report("S4", partid, f"{where}: recalled at {max(heard)}, then installed")
+            self.report(Invariant.S4, partid, f"{where}: recalled at {max(heard)}, then installed")
         elif not recalls:
             self._pending.append((partid, segid, page, frame, sequence))
 
@@ -144,9 +151,9 @@ class Installs(Checker):
         vpn = (made.vaddr >> 12) + page
         word = entry(kernel, made.tgid, vpn)
         if word is None or not word & RESIDENT or word >> 12 & ((1 << 38) - 1) != frame:
-            self.scene.report("S4", partid, f"{where}: the home has {word or 0:#x} there")
+            self.report(Invariant.S4, partid, f"{where}: the home has {word or 0:#x} there")
         elif not word & WRITE and self._may_store(partid, segid, frame):
-            self.scene.report("S5", partid, f"{where}: the exporter itself may not write it now")
+            self.report(Invariant.S5, partid, f"{where}: the exporter itself may not write it now")
 
     def _may_store(self, importer: int, segid: int, frame: int) -> bool:
         """Whether an entry of the importer is writable, unless another segment has that frame."""

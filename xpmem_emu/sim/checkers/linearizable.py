@@ -1,4 +1,4 @@
-"""S8 memory is linearizable, per aligned word, across partitions: a Wing-Gong-Lowe search.
+"""S8 for one word: a Wing-Gong-Lowe search.
 
 Each operation takes effect at one point between its begin and its end. The search tries orders and
 remembers (done, value) pairs that lead nowhere. It takes at once a load that fits, because that

@@ -1,4 +1,4 @@
-"""S1 no stale mapping, S2 no early free, S7 fenced means fenced: what entries may point at.
+"""S1, S2 and S7: what entries may point at.
 
 At the end of every step, for every foreign entry of every kernel, running, stopped, or stopped and
 booted over:
@@ -23,6 +23,7 @@ from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import Foreign, Vector, foreign
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
@@ -39,6 +40,12 @@ def _processes(cluster: SimCluster) -> list[tuple[int, int, Kernel]]:
 
 class Mappings(Checker):
     """Scans raw page tables against raw frame counts."""
+
+    judges = (Invariant.S1, Invariant.S2, Invariant.S7)
+    looks_at = (
+        "page-table words of all kernels against frame counts of their homes, after each "
+        "step that could break it"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -109,7 +116,9 @@ class Mappings(Checker):
     def _check(self, importer: int, boot: int, kernel: Kernel, home: int, entries: Foreign) -> None:
         window = kernel.memory.physical._windows.get(home)
         if window is None:
-            self._say("S1", importer, home, entries.frames, "mapped although the home is lost")
+            self._say(
+                Invariant.S1, importer, home, entries.frames, "mapped although the home is lost"
+            )
             return
         owner = self._owner(home, window)
         if owner is None:
@@ -117,13 +126,15 @@ class Mappings(Checker):
         frames = owner.memory.frames
         free = entries.frames[frames.refcount[entries.frames] == 0]
         if len(free):
-            self._say("S2", importer, home, free, "free while mapped")
+            self._say(Invariant.S2, importer, home, free, "free while mapped")
         elif self._in_session(home, importer, boot):
             stale = entries.frames[frames.pins[entries.frames] == 0]
-            self._say("S1", importer, home, stale, "mapped although given back")
+            self._say(Invariant.S1, importer, home, stale, "mapped although given back")
         else:
             loose = entries.frames[frames.quarantined[entries.frames] == 0]
-            self._say("S7", importer, home, loose, "reachable by a lost importer, not quarantined")
+            self._say(
+                Invariant.S7, importer, home, loose, "reachable by a lost importer, not quarantined"
+            )
 
     def _in_session(self, home: int, importer: int, boot: int) -> bool:
         """Whether the home has a session with that very process."""
@@ -139,7 +150,7 @@ class Mappings(Checker):
             if window is not None and self._owner(home, window) is not None:
                 gone = np.array([frame for frame, of in freed if of == home], dtype=np.int64)
                 hit = np.intersect1d(entries.of(home).frames, gone)
-                self._say("S2", importer, home, hit, "was freed while mapped")
+                self._say(Invariant.S2, importer, home, hit, "was freed while mapped")
 
     def _check_moved(self, importer: int, kernel: Kernel, home: int, entries: Foreign) -> None:
         window = kernel.memory.physical._windows.get(home)
@@ -147,7 +158,7 @@ class Mappings(Checker):
         if owner is None or self.scene.sessions.active(home, importer):
             return
         live = entries.frames[owner.memory.frames.mapcount[entries.frames] > 0]
-        self._say("S7", importer, home, live, "still in use after the fence was complete")
+        self._say(Invariant.S7, importer, home, live, "still in use after the fence was complete")
 
     def _owner(self, home: int, window: memoryview) -> Kernel | None:
         """The running kernel whose memory `window` is."""
@@ -158,8 +169,10 @@ class Mappings(Checker):
             return None
         return kernel
 
-    def _say(self, invariant: str, importer: int, home: int, frames: Vector, what: str) -> None:
+    def _say(
+        self, invariant: Invariant, importer: int, home: int, frames: Vector, what: str
+    ) -> None:
         if len(frames):
             numbers = ", ".join(map(str, np.unique(frames).tolist()[:6]))
             text = f"frame {numbers} of p{home}, in p{importer}: {what}"
-            self.scene.report(invariant, home, text)
+            self.report(invariant, home, text)

@@ -10,6 +10,13 @@ from msgspec.structs import replace
 from xpmem_emu.sim.checkers.base import Scene
 from xpmem_emu.sim.checkers.linearizable import Answer, judge
 from xpmem_emu.sim.history import Access, History, Verb, Word
+from xpmem_emu.sim.invariants import Invariant, Judge
+
+JUDGE = Judge(
+    "memory",
+    (Invariant.S8, Invariant.S9),
+    "the history of every tracked word; additions to counters",
+)
 
 
 def check_memory(scene: Scene, history: History) -> int:
@@ -20,7 +27,7 @@ def check_memory(scene: Scene, history: History) -> int:
         answer = judge(bound)
         unknown += answer is Answer.UNKNOWN
         if answer is Answer.NO:
-            scene.report("S8", -1, f"{_name(word)} is not linearizable: {_tail(bound)}")
+            scene.report(Invariant.S8, -1, f"{_name(word)} is not linearizable: {_tail(bound)}")
         _check_adds(scene, word, bound)
     return unknown
 
@@ -44,9 +51,11 @@ def _check_adds(scene: Scene, word: Word, accesses: list[Access]) -> None:
         return
     seen = [access.seen for access in adds if access.seen is not None]
     if len(set(seen)) != len(seen):
-        scene.report("S9", -1, f"{_name(word)}: two adds saw the same value among {sorted(seen)}")
+        scene.report(
+            Invariant.S9, -1, f"{_name(word)}: two adds saw the same value among {sorted(seen)}"
+        )
     if seen and max(seen) >= len(adds):
-        scene.report("S9", -1, f"{_name(word)}: {len(adds)} adds, but one saw {max(seen)}")
+        scene.report(Invariant.S9, -1, f"{_name(word)}: {len(adds)} adds, but one saw {max(seen)}")
 
 
 def _name(word: Word) -> str:

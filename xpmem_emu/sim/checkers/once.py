@@ -1,4 +1,4 @@
-"""S9 at most once: a request that arrives again has no second effect.
+"""S9, from what a partition says of each arrival.
 
 Of a numbered request that is received again within a session, every copy but the first must be
 told apart as a duplicate in the same step; one that found no thread never was there. Messages that
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import (
     BadFrame,
@@ -26,6 +27,9 @@ _REQUESTS = frozenset(
 
 class Once(Checker):
     """Counts arrivals by (receiver, sender, channel, number)."""
+
+    judges = (Invariant.S9,)
+    looks_at = "arrivals of numbered requests"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -87,7 +91,9 @@ class Once(Checker):
         """A repeated request that nobody noticed was carried out twice."""
         if self._again is not None:
             _, peer, channel, number = self._again
-            self.scene.report(
-                "S9", partid, f"request {number} of p{peer} on channel {channel} was taken twice"
+            self.report(
+                Invariant.S9,
+                partid,
+                f"request {number} of p{peer} on channel {channel} was taken twice",
             )
             self._again = None

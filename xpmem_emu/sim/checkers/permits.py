@@ -1,4 +1,4 @@
-"""S15 grants and permits agree: the exporter knows the permits that there are, and no others.
+"""S15, from the tables of both sides.
 
 No permit is granted to a partition without a session, and none outlives the session. When all is
 quiet each grant is a permit of a task of its importer, each permit on a segment that is still there
@@ -10,16 +10,22 @@ from typing import Any
 
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 from xpmem_emu.xpmem.events import PermitGet
 
-INVARIANT = "S15"
 _TOP = 1 << 47
 
 
 class Permits(Checker):
     """Compares the tables of exporters and importers."""
+
+    judges = (Invariant.S15,)
+    looks_at = (
+        "tables of exporters and importers; none of a lost session; when quiet, attachments "
+        "and held pages as both sides note them"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -33,8 +39,8 @@ class Permits(Checker):
 
     def _granted(self, partid: int, event: PermitGet) -> None:
         if not self.scene.sessions.active(partid, event.importer):
-            self.scene.report(
-                INVARIANT,
+            self.report(
+                Invariant.S15,
                 partid,
                 f"permit {event.apid:#x} was granted to p{event.importer}, without a session",
             )
@@ -138,7 +144,7 @@ class Permits(Checker):
                     self._say(partid, f"an attachment outlived permit {permit.apid:#x}")
 
     def _say(self, partid: int, text: str) -> None:
-        self.scene.report(INVARIANT, partid, text)
+        self.report(Invariant.S15, partid, text)
 
 
 def _permits(kernel: Kernel) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""S3 pins balance: what was pinned for segments, minus what was unpinned, is what is pinned.
+"""S3: what was pinned for segments, minus what was unpinned, is what is pinned.
 
 While a fault pins pages the raw count may be higher, never lower; when all is quiet it is equal,
 and with no segment left it is zero (see `teardown`).
@@ -9,12 +9,16 @@ from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
 
 class Pins(Checker):
     """Sums events, compares with raw counts."""
+
+    judges = (Invariant.S3,)
+    looks_at = "pin and unpin events against raw counts; none without a permit, none at the end"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -49,7 +53,7 @@ class Pins(Checker):
         self._segments[event.segid] -= event.pages
         self._changed = True
         if self._segments[event.segid] < 0:
-            self.scene.report("S3", partid, f"segment {event.segid:#x} unpinned more than it had")
+            self.report(Invariant.S3, partid, f"segment {event.segid:#x} unpinned more than it had")
 
     def _granted(self, partid: int, event: events.PermitGet) -> None:
         self._permits[event.segid] += 1
@@ -64,16 +68,18 @@ class Pins(Checker):
         self._changed = False
         pinned = int(self.scene.cluster.kernels[partid].memory.frames.pins.sum())
         if pinned < self.balance[partid]:
-            self.scene.report(
-                "S3", partid, f"{self.balance[partid]} pages pinned for segments, {pinned} pins"
+            self.report(
+                Invariant.S3,
+                partid,
+                f"{self.balance[partid]} pages pinned for segments, {pinned} pins",
             )
 
     def unused(self) -> None:
         """No call is under way: a segment that nobody has a permit for has no page pinned."""
         for segid, pages in self._segments.items():
             if pages and not self._permits[segid]:
-                self.scene.report(
-                    "S3", segid >> 48, f"{pages} pages of {segid:#x} pinned for nobody"
+                self.report(
+                    Invariant.S3, segid >> 48, f"{pages} pages of {segid:#x} pinned for nobody"
                 )
 
     def settled(self) -> None:
@@ -82,6 +88,6 @@ class Pins(Checker):
         for partid, kernel in self.scene.cluster.kernels.items():
             pinned = int(kernel.memory.frames.pins.sum())
             if pinned != self.balance[partid]:
-                self.scene.report(
-                    "S3", partid, f"{self.balance[partid]} pages of segments, {pinned} pins"
+                self.report(
+                    Invariant.S3, partid, f"{self.balance[partid]} pages of segments, {pinned} pins"
                 )

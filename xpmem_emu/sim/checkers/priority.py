@@ -1,4 +1,4 @@
-"""L5 recalls go first, and faults starve nowhere: each waits for slots of its own class only.
+"""L5, from the steps in which messages leave.
 
 In the step in which a recall begins its INVALIDATE leaves for each holder, however many requests of
 other kinds wait for that holder, unless every slot for what gives things back is taken by such a
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from xpmem_emu.failpoints.events import FailpointSet
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import ChannelChange, PartitionState, Received, Sent
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, RecallBegin
@@ -27,6 +28,12 @@ _PARTID_SHIFT = 48
 
 class Priority(Checker):
     """Follows recalls and faults from their begin to their messages."""
+
+    judges = (Invariant.L5,)
+    looks_at = (
+        "the INVALIDATE of each recall leaves in the step that begins it, the FAULT of each "
+        "fault as soon as a slot for it is free"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -123,4 +130,4 @@ class Priority(Checker):
         slots = self.scene.image.xpc.slots
         if taken < slots and (partid, peer) in self._open:
             text = f"a {what} towards p{peer} waits, with {taken} of {slots} slots taken"
-            self.scene.report("L5", partid, text)
+            self.report(Invariant.L5, partid, text)

@@ -1,4 +1,4 @@
-"""S7 proof of death is a proof: frames leave quarantine only when their session can touch nothing.
+"""S7, the proof of death: frames leave quarantine only when their session can touch nothing.
 
 Two things prove that: the harness told this home that the process of that very boot has ended, or
 the same boot has begun a newer session, which it does only after it dropped everything. Another
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionState
 from xpmem_emu.xpmem.events import QuarantineEmpty
@@ -19,6 +20,11 @@ _EPOCH_BITS = 16
 
 class Proofs(Checker):
     """Keeps its own account of who proved what."""
+
+    judges = (Invariant.S7,)
+    looks_at = (
+        "quarantines that end, against what the harness saw end and who rejoined in the same boot"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -49,8 +55,8 @@ class Proofs(Checker):
             return  # it said that it left, and who keeps to no rule may say anything
         now = boot << _EPOCH_BITS | self._epochs[importer, partid]
         if self.scene.boots.get(importer) != boot or now <= event.incarnation:
-            self.scene.report(
-                "S7",
+            self.report(
+                Invariant.S7,
                 partid,
                 f"{event.frames} frames of p{importer}, session"
                 f" {event.incarnation:#x}, left quarantine without proof: {event.proof}",

@@ -1,4 +1,4 @@
-"""S13 rights and S14 contents: calls and answers against a model of what they should have done.
+"""S13 and S14: calls and answers against a model of what they should have done.
 
 S13: nobody gets a permit, an attachment, an access or an atomic operation that the model says is
 never allowed, and an access that is certainly allowed gets no SIGSEGV and no SIGBUS.
@@ -19,6 +19,7 @@ from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSigna
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
 from xpmem_emu.sim.checkers.raw import page_bytes
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, Accesses
 from xpmem_emu.sim.shadow.cells import Clock
 from xpmem_emu.sim.shadow.files import Files
@@ -35,6 +36,13 @@ _SIGKILL = 9
 
 class Shadow(Checker):
     """Follows every call of every partition."""
+
+    judges = (Invariant.S13, Invariant.S14)
+    looks_at = (
+        "every call and answer against a model (`sim/shadow`) of areas, pages, files, "
+        "permits and identities, those that must be refused and their errnos among them; all "
+        "memory and swap when quiet"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -174,7 +182,7 @@ class Shadow(Checker):
         self, partid: int, call: calls.Call, expected: set[int], finish: Finish | None
     ) -> Finish:
         def wrong(text: str) -> None:
-            self.scene.report(RIGHTS, partid, f"{call.__struct_config__.tag}: {text}")
+            self.report(RIGHTS, partid, f"{call.__struct_config__.tag}: {text}")
 
         return judged(expected, lambda: partid not in self._armed, wrong, finish)
 
@@ -218,7 +226,7 @@ class Shadow(Checker):
         call, sharing = request.call, self._sharing
 
         def wrong(text: str) -> None:
-            self.scene.report(RIGHTS, at.partid, text)
+            self.report(RIGHTS, at.partid, text)
 
         match call:
             case calls.XpmemOpen():
@@ -260,10 +268,10 @@ class Shadow(Checker):
         if isinstance(outcome, Done) and not self._accesses.forgers:
             wrong = self._files.pread(at, call, outcome, begin)
             if wrong:
-                self.scene.report(CONTENTS, at.partid, f"pread of {call.file}: {wrong}")
+                self.report(CONTENTS, at.partid, f"pread of {call.file}: {wrong}")
 
     def _reporter(self, at: Machine) -> "_Report":
-        return _Report(self.scene, at.partid)
+        return _Report(self, at.partid)
 
     # -- when all is quiet -----------------------------------------------------------------
 
@@ -288,18 +296,18 @@ class Shadow(Checker):
                     wrong = cell.differs(0, raw[:end], self._clock.now)
                     if wrong:
                         text = f"task {task.pid} has at {vpn << PAGE_SHIFT:#x}: {wrong}"
-                        self.scene.report(CONTENTS, partid, text)
+                        self.report(CONTENTS, partid, text)
 
 
 class _Report:
     """Says what is wrong on one partition."""
 
-    def __init__(self, scene: Scene, partid: int) -> None:
-        self._scene = scene
+    def __init__(self, judge: Shadow, partid: int) -> None:
+        self._judge = judge
         self._partid = partid
 
-    def __call__(self, invariant: str, text: str) -> None:
-        self._scene.report(invariant, self._partid, text)
+    def __call__(self, invariant: Invariant, text: str) -> None:
+        self._judge.report(invariant, self._partid, text)
 
 
 def _nothing() -> None:

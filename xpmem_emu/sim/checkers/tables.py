@@ -1,4 +1,4 @@
-"""S16 no table grows past its bound, whatever a peer sends.
+"""S16, from the exporter's tables and the objects that a call makes.
 
 Permits and attachments of one task of a peer, pages pinned under a limit, remembered answers and
 graves: counted in the exporter's tables after each step that may have added to one. So are faults
@@ -14,11 +14,11 @@ from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, PagesPin, PermitGet
 
-INVARIANT = "S16"
 GRAVES_MAX = 256
 _VAST = 1 << 30
 _OBJECTS_MAX = 1 << 16
@@ -31,6 +31,12 @@ _TGID_SHIFT, _TGID_MASK = 20, (1 << 20) - 1
 
 class Tables(Checker):
     """Counts what is in tables."""
+
+    judges = (Invariant.S16,)
+    looks_at = (
+        "permits and attachments of a peer's task, pins under a limit, answers, graves, "
+        "faults in flight; objects that a call of a vast length makes at once"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -141,4 +147,4 @@ class Tables(Checker):
                 self._say(partid, f"{group.pinned} pages of task {tgid} pinned, of {most}")
 
     def _say(self, partid: int, text: str) -> None:
-        self.scene.report(INVARIANT, partid, text)
+        self.report(Invariant.S16, partid, text)

@@ -1,4 +1,4 @@
-"""S10 teardown complete: when all tasks have ended and all is quiet, nothing is left of them.
+"""S10, when all tasks have ended and all is quiet.
 
 Counts come from the kernel's own audit call and, past it, from raw state: frames in use, pins,
 threads, mapped pages.
@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.checkers.base import Scene
 from xpmem_emu.sim.checkers.raw import foreign
+from xpmem_emu.sim.invariants import Invariant, Judge
 
+JUDGE = Judge("teardown", (Invariant.S10,), "what is left when all tasks have ended")
 FIXED = frozenset({"mm_frames_total", "calls", "xpc_remembered"})
 """The machine itself, the call that asks, and answers kept until their slot is used again."""
 _PERMANENT = ("xpc_discovery", "xpc_hb")
@@ -37,7 +39,7 @@ def check_teardown(scene: Scene, partid: int, kernel: Kernel, audit: Mapping[str
     if threads:
         left["threads"] = len(threads)
     if left:
-        scene.report("S10", partid, f"left over: {left} {' '.join(threads[:5])}".rstrip())
+        scene.report(Invariant.S10, partid, f"left over: {left} {' '.join(threads[:5])}".rstrip())
 
 
 def _is_partition(name: str) -> bool:

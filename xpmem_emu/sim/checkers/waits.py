@@ -1,4 +1,4 @@
-"""L7 nobody waits for what is there already: no wake-up is forgotten.
+"""L7: whether a wake-up was forgotten.
 
 A step ends when all threads of a kernel sleep. Whoever sleeps then on a queue must have something
 to wait for: a fault in flight or pages being given back, a recall, pages being pinned, a fork, a
@@ -13,16 +13,22 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.sim.checkers.base import Checker, Scene
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
 from xpmem_emu.xpmem.objects import ThreadGroup
 
-INVARIANT = "L7"
 _FENCE = "xpmem_fence/"
 """Threads that move pages; between two attempts of one, pages may go by themselves."""
 
 
 class Waits(Checker):
     """Looks at every queue of the partition that made the step."""
+
+    judges = (Invariant.L7,)
+    looks_at = (
+        "after each step the queues of a kernel against what is waited for there; threads "
+        "that were killed or are past their time"
+    )
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -41,7 +47,7 @@ class Waits(Checker):
         for what in _forgotten(kernel):
             if (partid, what) not in self._said:
                 self._said.add((partid, what))
-                self.scene.report(INVARIANT, partid, what)
+                self.report(Invariant.L7, partid, what)
 
 
 def _forgotten(kernel: Kernel) -> Iterator[str]:

@@ -10,6 +10,7 @@ from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.units import SECOND
@@ -34,7 +35,7 @@ def judge(ground: Ground) -> list[Violation]:
     return scene.violations
 
 
-def _report(ground: Ground, invariant: str, text: str) -> None:
+def _report(ground: Ground, invariant: Invariant, text: str) -> None:
     ground.watch.scene.now_ns = ground.cluster.now_ns
     ground.watch.scene.report(invariant, -1, text)
 
@@ -62,7 +63,7 @@ def _recover(ground: Ground) -> bool:
         )
     except Stuck:
         pairs = [f"p{a}-p{b}" for a in everybody for b in everybody if not sessions.active(a, b)]
-        _report(ground, "L4", f"not active again: {pairs}")
+        _report(ground, Invariant.L4, f"not active again: {pairs}")
         return False
     return True
 
@@ -73,7 +74,7 @@ def _calls(ground: Ground) -> None:
     try:
         cluster.run_until(lambda: not cluster.outstanding, _CALLS_NS)
     except Stuck:
-        _report(ground, "L3", f"{len(cluster.outstanding)} calls have not ended")
+        _report(ground, Invariant.L3, f"{len(cluster.outstanding)} calls have not ended")
 
 
 def _no_grants(ground: Ground) -> None:
@@ -81,7 +82,7 @@ def _no_grants(ground: Ground) -> None:
     for partid, kernel in ground.cluster.kernels.items():
         left = [f"{apid:#x} of p{importer}" for importer, apid in kernel.xpmem.exporter.grants]
         if left:
-            _report(ground, "S10", f"p{partid} still grants {', '.join(left)}")
+            _report(ground, Invariant.S10, f"p{partid} still grants {', '.join(left)}")
 
 
 def _read_again(ground: Ground) -> None:
@@ -128,4 +129,4 @@ def _end_tasks(ground: Ground) -> None:
             try:
                 check_teardown(ground.watch.scene, partid, kernel, cluster.audit(partid))
             except (KernelError, Stuck) as error:
-                _report(ground, "S10", f"the audit of p{partid} fails: {error}")
+                _report(ground, Invariant.S10, f"the audit of p{partid} fails: {error}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.failpoints.points import Point
 from xpmem_emu.image import Bytes, Deadlines, Faults, Image, Limits, Memory, Nanoseconds, Xpc
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
@@ -76,7 +77,7 @@ class Program:
     acts: tuple[Act, ...]
 
 
-Complaint = tuple[str, str]
+Complaint = tuple[Invariant, str]
 """(invariant, what is wrong)."""
 
 

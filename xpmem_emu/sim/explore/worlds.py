@@ -21,6 +21,7 @@ from xpmem_emu.sim.explore.world import (
     outside,
     small_image,
 )
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op
 
 LAST_WORD = 2
@@ -34,13 +35,13 @@ def _protected_page_stays(ground: Ground) -> Iterator[Complaint]:
     """What mprotect has made read-only does not change any more."""
     then, now = ground.noted.get("page 0"), ground.peek(1, 0, LAST_WORD)
     if then is not None and now is not None and then != now:
-        yield "S7", f"a page changed from {then} to {now} after mprotect had returned"
+        yield Invariant.S7, f"a page changed from {then} to {now} after mprotect had returned"
 
 
 def _released_permit_shows_nothing(ground: Ground) -> Iterator[Complaint]:
     """Whoever released a permit sees nothing through it afterwards."""
     if ground.went_well("release task 2 permit 1") and ground.went_well("load task 2 attachment 7"):
-        yield "S10", "a page is seen through a permit that was released before"
+        yield Invariant.S10, "a page is seen through a permit that was released before"
 
 
 # -- what happens from outside --------------------------------------------------------------------

@@ -13,6 +13,7 @@ from enum import Enum
 from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
+from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Clock, Fate, cut
 from xpmem_emu.sim.shadow.files import tail
 from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Finish
@@ -21,9 +22,9 @@ from xpmem_emu.sim.shadow.words import WORD, after, unlike
 from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task, exported
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
-Report = Callable[[str, str], None]
+Report = Callable[[Invariant, str], None]
 """(invariant, text)."""
-RIGHTS, CONTENTS = "S13", "S14"
+RIGHTS, CONTENTS = Invariant.S13, Invariant.S14
 _READ, _WRITE = 1, 2
 _NEVER = (errno.ENOENT, errno.EFAULT)
 """What no access is answered with: where nothing is, there is a signal."""

@@ -1,0 +1,45 @@
+"""The invariants and their judges in docs/simulation.md, made from what both say of themselves.
+
+`python -m xpmem_emu.cli.judges_page docs/simulation.md` writes them. A test compares the page with
+what this module makes.
+"""
+
+import sys
+from pathlib import Path
+
+from xpmem_emu.cli.markdown import refill, table
+from xpmem_emu.sim.checkers import judges
+from xpmem_emu.sim.invariants import Invariant, When
+
+
+def fill(page: str) -> str:
+    """`page` with both lists as they should be."""
+    return refill(page, {"invariants": _invariants(), "judges": _judges()})
+
+
+def _invariants() -> str:
+    rows = []
+    for each in Invariant:
+        by = ", ".join(judge.name for judge in judges() if each in judge.invariants)
+        rows.append((each, each.label, each.meaning, by, _streams(each)))
+    return table(("", "invariant", "means", "judged by", "in event streams alone"), rows)
+
+
+def _streams(each: Invariant) -> str:
+    match each.streams.when:
+        case When.ALWAYS:
+            return each.streams.what
+        case When.AT_REST:
+            return f"`--at-rest`: {each.streams.what}"
+        case When.NEVER:
+            return f"not judged: {each.streams.what}"
+
+
+def _judges() -> str:
+    rows = [(each.name, ", ".join(each.invariants), each.looks_at) for each in judges()]
+    return table(("judge", "judges", "looks at"), rows)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(fill(target.read_text()))
