@@ -21,7 +21,7 @@ from bench.domains import SIZE, rates
 from bench.echo import round_trip_ns
 from xpmem_emu.live.client import Partition, Task, connect
 from xpmem_emu.live.cluster import down, up
-from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import PAGE_SIZE
 
@@ -45,7 +45,7 @@ class Figure(NamedTuple):
 def cluster() -> Iterator[tuple[Partition, Partition, Partition]]:
     """Three partitions with memory for the largest segment, gone afterwards."""
     name = f"bench-{os.getpid()}"
-    up(ClusterSpec(name=name, partitions=numbered(3), memory=640 * MIB))
+    up(ClusterSpec(name=name, partitions=numbered_partitions(3), memory=640 * MIB))
     try:
         with connect("p0", name) as p0, connect("p1", name) as p1, connect("p2", name) as p2:
             yield p0, p1, p2

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.run import run_plan
 from xpmem_emu.sim.swarm import read_swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 SEEDS = range(24)
 ROUNDS = 3
@@ -63,7 +63,7 @@ def measure(scenario: Path) -> Speed:
         best_s = float("inf")
         for _ in range(ROUNDS):
             begun = time.process_time()
-            result = run_plan(draw(swarm, seed))
+            result = run_plan(draw_plan(swarm, seed))
             best_s = min(best_s, time.process_time() - begun)
         took_s += best_s
         events += result.events

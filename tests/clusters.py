@@ -1,12 +1,14 @@
 """Images for simulated clusters, and what a cluster must not leave behind."""
 
-from xpmem_emu.image import Bytes, Image, Memory
+from xpmem_emu.image import Bytes, Image, MemorySection
 from xpmem_emu.kernel.calls import Unlink
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import SECOND
 
-SMALL = Image(memory=Memory(size=Bytes(4 << 20), swap=Bytes(1 << 20), files=Bytes(16 << 20)))
-LARGE = Image(memory=Memory(size=Bytes(192 << 20), swap=Bytes(64 << 20), files=Bytes(128 << 20)))
+SMALL = Image(memory=MemorySection(size=Bytes(4 << 20), swap=Bytes(1 << 20), files=Bytes(16 << 20)))
+LARGE = Image(
+    memory=MemorySection(size=Bytes(192 << 20), swap=Bytes(64 << 20), files=Bytes(128 << 20))
+)
 
 
 def leftovers(cluster: SimCluster, partid: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ import msgspec
 
 from xpmem_emu.fields import misfit_named
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Buffer = bytes | bytearray | memoryview
 
 MAX_BYTES = 1 << 22
@@ -40,11 +40,11 @@ def decode(data: bytes | memoryview) -> Any:
         raise BadMessage(f"not MessagePack: {type(error).__name__}") from None
 
 
-def reader(kind: type[T]) -> Callable[[Buffer], T]:
+def reader(kind: type[_T]) -> Callable[[Buffer], _T]:
     """Reads one `kind` out of bytes; `kind` may be a union. What is read raises BadMessage."""
-    read: Callable[[Buffer], T] = msgspec.msgpack.Decoder(kind).decode
+    read: Callable[[Buffer], _T] = msgspec.msgpack.Decoder(kind).decode
 
-    def read_untrusted(data: Buffer) -> T:
+    def read_untrusted(data: Buffer) -> _T:
         if len(data) > MAX_BYTES:
             raise BadMessage(f"{len(data)} bytes, at most {MAX_BYTES} are accepted")
         try:
@@ -55,7 +55,7 @@ def reader(kind: type[T]) -> Callable[[Buffer], T]:
     return read_untrusted
 
 
-def convert(value: object, kind: type[T]) -> T:
+def convert(value: object, kind: type[_T]) -> _T:
     """`value` as a validated `kind`. Raises BadMessage."""
     try:
         return msgspec.convert(value, kind)

@@ -30,11 +30,11 @@ MaybeName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z0-9._-]*\Z")]
 Text = Annotated[str, Meta(max_length=TEXT_MAX, pattern=LINE)]
 """A cause, a reason: one line for people."""
 REASON_MAX = 200
-Reason = Annotated[str, Meta(max_length=REASON_MAX, pattern=LINE)]
+ReasonText = Annotated[str, Meta(max_length=REASON_MAX, pattern=LINE)]
 """Why somebody asked for an end."""
-Word = Annotated[str, Meta(max_length=64, pattern=LINE)]
+ShortText = Annotated[str, Meta(max_length=64, pattern=LINE)]
 """What somebody calls a thing that may not exist."""
-Terms = Annotated[str, Meta(max_length=1024, pattern=LINE)]
+InjectionText = Annotated[str, Meta(max_length=1024, pattern=LINE)]
 """A fault or its terms, in the grammar of faults."""
 
 PARTID_MAX = 255

@@ -32,7 +32,7 @@ def folder() -> str:
     return os.path.join(root, os.environ.get("XPMEM_EMU_CLUSTER") or "default")
 
 
-def ask(path: str, question: str, timeout_s: float = TIMEOUT_S) -> str:
+def probe(path: str, question: str, timeout_s: float = TIMEOUT_S) -> str:
     """What the partition behind the socket `path` says. Raises OSError when it says nothing."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         own.settimeout(timeout_s)
@@ -61,7 +61,7 @@ def main() -> int:
     for name in wanted:
         partition = name.removesuffix(_SUFFIX)
         try:
-            said = ask(os.path.join(here, name), words[0])
+            said = probe(os.path.join(here, name), words[0])
         except OSError as error:
             said = f"not {words[0]}: {error.strerror or error}"
         print(f"{partition}: {said}")

@@ -17,7 +17,7 @@ from xpmem_emu.text import LINE
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
 Positive = Annotated[int, Meta(ge=1)]
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Nanoseconds(int):
@@ -32,7 +32,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Memory(_Section, frozen=True):
+class MemorySection(_Section, frozen=True):
     """Physical memory and swap of one partition."""
 
     size: Bytes = Bytes(256 << 20)
@@ -46,7 +46,7 @@ class Memory(_Section, frozen=True):
         return self.size // PAGE_SIZE
 
 
-class Limits(_Section, frozen=True):
+class LimitsSection(_Section, frozen=True):
     """The bounds of everything that could grow. A full table is an errno, never growth."""
 
     tasks: Positive = 1024
@@ -60,7 +60,7 @@ class Limits(_Section, frozen=True):
     recall_ranges_per_message: Annotated[int, Meta(ge=1, le=RANGES_MAX)] = 32768
 
 
-class Faults(_Section, frozen=True):
+class FaultSection(_Section, frozen=True):
     """Fault-around (sources 1.10) and the collision limit of 2008."""
 
     after: Annotated[int, Meta(ge=0, le=95)] = 32
@@ -71,7 +71,7 @@ class Faults(_Section, frozen=True):
     """Retries after an invalidation crossed the answer; one more is EAGAIN."""
 
 
-class Xpc(_Section, frozen=True):
+class XpcSection(_Section, frozen=True):
     """Channels and the partition level."""
 
     slots: Annotated[int, Meta(ge=2, le=4096)] = 128
@@ -101,7 +101,7 @@ class Xpc(_Section, frozen=True):
         )
 
 
-class Deadlines(_Section, frozen=True):
+class DeadlineSection(_Section, frozen=True):
     """How long a remote answer may take: attempts times tries, then the peer is given up."""
 
     fault_attempt: Nanoseconds = Nanoseconds(500_000_000)
@@ -114,7 +114,7 @@ class Deadlines(_Section, frozen=True):
     bte_retries: Annotated[int, Meta(ge=0)] = 1
 
 
-class Extensions(_Section, frozen=True):
+class ExtensionSection(_Section, frozen=True):
     """Behaviour that no historical XPMEM has; all off by default."""
 
     readonly_attach: bool = False
@@ -127,12 +127,12 @@ class Image(_Section, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "laptop"
     domain: Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)] = "A"
     """Coherence domain (sources T22)."""
-    memory: Memory = Memory()
-    limits: Limits = Limits()
-    faults: Faults = Faults()
-    xpc: Xpc = Xpc()
-    deadlines: Deadlines = Deadlines()
-    extensions: Extensions = Extensions()
+    memory: MemorySection = MemorySection()
+    limits: LimitsSection = LimitsSection()
+    faults: FaultSection = FaultSection()
+    xpc: XpcSection = XpcSection()
+    deadlines: DeadlineSection = DeadlineSection()
+    extensions: ExtensionSection = ExtensionSection()
 
 
 class ImageError(KernelError):

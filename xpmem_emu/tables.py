@@ -11,30 +11,30 @@ from typing import Generic, TypeVar
 
 from xpmem_emu.errors import KernelBug
 
-S = TypeVar("S", bound=Enum)
-E = TypeVar("E", bound=Enum)
+_S = TypeVar("_S", bound=Enum)
+_E = TypeVar("_E", bound=Enum)
 
 
 class IllegalTransition(KernelBug):
     """The machine has no such arrow."""
 
 
-class Machine(Generic[S, E]):
+class StateMachine(Generic[_S, _E]):
     """A named transition table. `table[(state, event)]` is the next state."""
 
-    def __init__(self, name: str, initial: S, table: Mapping[tuple[S, E], S]) -> None:
+    def __init__(self, name: str, initial: _S, table: Mapping[tuple[_S, _E], _S]) -> None:
         self.name = name
         self.initial = initial
         self._table = dict(table)
 
-    def next(self, state: S, event: E) -> S:
+    def next(self, state: _S, event: _E) -> _S:
         """The state after `event`. Raises IllegalTransition when the table has no such arrow."""
         try:
             return self._table[state, event]
         except KeyError:
             raise IllegalTransition(f"{self.name}: {event.name} in {state.name}") from None
 
-    def accepts(self, state: S, event: E) -> bool:
+    def accepts(self, state: _S, event: _E) -> bool:
         """Whether `event` has an arrow out of `state`."""
         return (state, event) in self._table
 

@@ -18,7 +18,7 @@ class TomlError(ValueError):
     """This is not TOML, or more of it than is taken; the text says why and where."""
 
 
-def read(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text of a file. Raises TomlError; OSError where it cannot be read."""
     try:
         with path.open(encoding="utf-8") as file:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from xpmem_emu.cli.main import run
+from xpmem_emu.cli.main import run_command
 
 from .fake import FakeEmulator
 
@@ -26,7 +26,7 @@ class Shell:
 
     def __call__(self, *arguments: str) -> Outcome:
         self._capture.readouterr()
-        code = run(arguments, self.emulator.session())
+        code = run_command(arguments, self.emulator.session())
         said = self._capture.readouterr()
         return Outcome(code, said.out.decode(errors="replace"), said.err.decode(), said.out)
 

@@ -8,11 +8,11 @@ import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.errors import Signal, SignalInfo
-from xpmem_emu.fabric.grammar import parse_fault, stem
+from xpmem_emu.inject.grammar import parse_injection, stem
 from xpmem_emu.live.failures import SigBus, xpmem_error
-from xpmem_emu.xpmem.ids import Ident
+from xpmem_emu.xpmem.ids import IdParts
 
 Row = dict[str, object]
 
@@ -83,7 +83,7 @@ class FakeTask:
                 "set extensions.segment_names in the image",
             )
         self.partition.made += 1
-        segid = Ident(
+        segid = IdParts(
             self.partition.partid, self.partition.facts.boot, self.pid, self.partition.made
         ).pack()
         _, area = self._find(vaddr, 1)
@@ -96,7 +96,7 @@ class FakeTask:
     def xpmem_get(self, segid: int, flags: int) -> int:
         if self.partition.cluster.segment(segid) is None:
             raise xpmem_error(errno.ENOENT, f"no segment {segid:#x}", "xpmem-emu get segments")
-        apid = Ident(
+        apid = IdParts(
             self.partition.partid,
             self.partition.facts.boot,
             self.pid,
@@ -183,14 +183,14 @@ class FakePartition:
         return call
 
     def fault_add(self, text: str, seed: int) -> None:
-        self.faults[parse_fault(text).name] = text
+        self.faults[parse_injection(text).name] = text
 
     def fault_list(self) -> list[Row]:
         return [
             {
                 "name": name,
                 "fault": text,
-                "kind": stem(parse_fault(text)),
+                "kind": stem(parse_injection(text)),
                 "hits": 1,
                 "held": 2,
                 "left_ns": -1,
@@ -374,5 +374,5 @@ class FakeEmulator:
                 return each.segments[segid]
         return None
 
-    def session(self) -> Session:
-        return Session(self)  # type: ignore[arg-type]
+    def session(self) -> CommandSession:
+        return CommandSession(self)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from xpmem_emu.cli.demo_stage import wait_until
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live.client import connect
 
 from .conftest import Shell
@@ -25,9 +25,12 @@ def cluster() -> Iterator[str]:
         patch.setenv("XDG_RUNTIME_DIR", folder)
         patch.delenv("XPMEM_EMU_CLUSTER", raising=False)
         name = f"break-{os.getpid()}"
-        assert run(["up", "-n", "3", "--memory", "16M", "-q"], Session(cluster=name)) == 0
+        assert (
+            run_command(["up", "-n", "3", "--memory", "16M", "-q"], CommandSession(cluster=name))
+            == 0
+        )
         yield name
-        assert run(["down", "-q"], Session(cluster=name)) == 0
+        assert run_command(["down", "-q"], CommandSession(cluster=name)) == 0
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live import cluster as launcher
 
 from .conftest import Outcome
@@ -35,7 +35,7 @@ class Live:
 
     def __call__(self, *arguments: str) -> Outcome:
         self._capture.readouterr()
-        code = run(arguments, Session())
+        code = run_command(arguments, CommandSession())
         said = self._capture.readouterr()
         return Outcome(code, said.out, said.err, said.out.encode())
 

@@ -1,6 +1,6 @@
 """The message diagram is drawn from the event stream alone."""
 
-from xpmem_emu.cli.demo_diagram import Note, arrows, draw
+from xpmem_emu.cli.demo_diagram import Note, draw_demo_diagram, drawn_messages
 
 EVENTS = [
     {
@@ -56,7 +56,7 @@ KINDS = ("INVALIDATE", "INVALIDATE_ACK")
 
 
 def test_sends_are_paired_with_their_receives() -> None:
-    found = [(a.source, a.target, a.label, a.received_ns) for a in arrows(EVENTS, KINDS)]
+    found = [(a.source, a.target, a.label, a.received_ns) for a in drawn_messages(EVENTS, KINDS)]
     assert found == [
         (0, 1, "INVALIDATE 7", 1_500_000),
         (0, 2, "INVALIDATE 9", None),
@@ -65,7 +65,9 @@ def test_sends_are_paired_with_their_receives() -> None:
 
 
 def test_the_drawing_shows_direction_latency_loss_and_notes() -> None:
-    text = draw(["p0", "p1", "p2"], [*arrows(EVENTS, KINDS), Note(1_600_000, 1, "4 PTEs dropped")])
+    text = draw_demo_diagram(
+        ["p0", "p1", "p2"], [*drawn_messages(EVENTS, KINDS), Note(1_600_000, 1, "4 PTEs dropped")]
+    )
     assert text.splitlines() == [
         "            p0                            p1                            p2",
         "       0ns  o-------- INVALIDATE 7 ------>|                             |  +500us",

@@ -7,10 +7,10 @@ import pytest
 
 from xpmem_emu.cli import exploring
 from xpmem_emu.cli.failure import ExitCode
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.sim.explore.search import Explored
-from xpmem_emu.sim.explore.tree import Found, Tally
+from xpmem_emu.sim.explore.tree import Found, ScheduleTally
 
 BROKEN = ["sim", "explore", "inflight-race", "--mutant", "install_invalid"]
 LINE = "6:first1"
@@ -19,7 +19,7 @@ LINE = "6:first1"
 def test_a_violation_is_told_with_its_deviations_and_the_line_that_repeats_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(BROKEN, Session()) == ExitCode.FAILED
+    assert run_command(BROKEN, CommandSession()) == ExitCode.FAILED
     out = capsys.readouterr().out
     assert "1 deviations:        41 schedules" in out
     assert "#6 INVALIDATE p0->p1 before FAULT_REPLY p0->p1" in out
@@ -30,17 +30,17 @@ def test_a_violation_is_told_with_its_deviations_and_the_line_that_repeats_it(
 def test_the_line_shows_the_same_schedule_event_by_event(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run([*BROKEN, "--replay", LINE], Session()) == ExitCode.FAILED
+    assert run_command([*BROKEN, "--replay", LINE], CommandSession()) == ExitCode.FAILED
     out = capsys.readouterr().out.splitlines()
     assert "INVALIDATE p0->p1 before FAULT_REPLY p0->p1" in out
     assert any(line.startswith("S4 on p1") for line in out)
     whole = ["sim", "explore", "inflight-race", "--replay", LINE]
-    assert run(whole, Session()) == ExitCode.DONE
+    assert run_command(whole, CommandSession()) == ExitCode.DONE
 
 
 def test_a_document_has_the_counts_of_each_depth(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sim", "explore", "far-remove", "--deviations", "1", "-o", "json"]
-    assert run(command, Session()) == ExitCode.DONE
+    assert run_command(command, CommandSession()) == ExitCode.DONE
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == "xpmem-emu/explore/v1"
     (world,) = said["worlds"]
@@ -59,11 +59,11 @@ def test_a_document_has_the_counts_of_each_depth(capsys: pytest.CaptureFixture[s
 def test_what_cannot_be_read_is_a_usage_error(
     arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["sim", "explore", *arguments], Session()) == ExitCode.USAGE
+    assert run_command(["sim", "explore", *arguments], CommandSession()) == ExitCode.USAGE
     assert why in capsys.readouterr().err
 
 
-def steps(*tallies: Tally, error: type[BaseException] | None = None) -> Iterator[object]:
+def steps(*tallies: ScheduleTally, error: type[BaseException] | None = None) -> Iterator[object]:
     """A search that comes to these and is then interrupted."""
     for tally in tallies:
         yield Explored("far-remove", 1, tally, 0, complete=False), 1, 2
@@ -74,14 +74,18 @@ def steps(*tallies: Tally, error: type[BaseException] | None = None) -> Iterator
 @pytest.mark.parametrize(
     ("tally", "error", "code"),
     [
-        (Tally(), KeyboardInterrupt, ExitCode.INTERRUPTED),
-        (Tally(found=[Found("1:drop", 1, "S1", "S1: why")]), KeyboardInterrupt, ExitCode.FAILED),
-        (Tally(found=[Found("1:drop", 1, "", "it does not end")]), None, ExitCode.UNKNOWN),
-        (Tally(errors=[Found("1:drop", 1, "", "Traceback")]), None, ExitCode.HARNESS),
+        (ScheduleTally(), KeyboardInterrupt, ExitCode.INTERRUPTED),
+        (
+            ScheduleTally(found=[Found("1:drop", 1, "S1", "S1: why")]),
+            KeyboardInterrupt,
+            ExitCode.FAILED,
+        ),
+        (ScheduleTally(found=[Found("1:drop", 1, "", "it does not end")]), None, ExitCode.UNKNOWN),
+        (ScheduleTally(errors=[Found("1:drop", 1, "", "Traceback")]), None, ExitCode.HARNESS),
     ],
 )
 def test_what_was_explored_until_then_is_told(
-    tally: Tally,
+    tally: ScheduleTally,
     error: type[BaseException] | None,
     code: ExitCode,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +93,7 @@ def test_what_was_explored_until_then_is_told(
 ) -> None:
     tally.schedules[1] = 7
     monkeypatch.setattr(exploring, "explore", lambda *_: steps(tally, error=error))
-    assert run(["sim", "explore", "far-remove"], Session()) == code
+    assert run_command(["sim", "explore", "far-remove"], CommandSession()) == code
     out = capsys.readouterr().out
     assert "1 deviations:         7 schedules" in out
     assert "not all with 1 deviations were run" in out
@@ -97,5 +101,5 @@ def test_what_was_explored_until_then_is_told(
 
 def test_a_limit_of_time_leaves_the_verdict_open(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["sim", "explore", "session-change", "--limit", "0"]
-    assert run(command, Session()) == ExitCode.UNKNOWN
+    assert run_command(command, CommandSession()) == ExitCode.UNKNOWN
     assert "verdict: unknown" in capsys.readouterr().out

@@ -22,7 +22,7 @@ HEAVY = {
     "xpmem_emu.sim",
     "xpmem_emu.scenario",
     "xpmem_emu.mm",
-    "xpmem_emu.fabric",
+    "xpmem_emu.inject",
     "xpmem_emu.xpc",
     "xpmem_emu.failpoints",
     "xpmem_emu.kernel.kernel",

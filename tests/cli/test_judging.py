@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from xpmem_emu.cli.failure import ExitCode
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
 from xpmem_emu.trace import Event, Record
 
@@ -27,7 +27,7 @@ def stream(folder: Path, *events: Event) -> str:
 def test_a_good_stream_is_valid_and_what_was_not_judged_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["judge", stream(tmp_path), "--at-rest"], Session()) == ExitCode.DONE
+    assert run_command(["judge", stream(tmp_path), "--at-rest"], CommandSession()) == ExitCode.DONE
     out = capsys.readouterr().out
     assert "verdict: valid" in out
     assert "not judged  S1" in out
@@ -36,7 +36,7 @@ def test_a_good_stream_is_valid_and_what_was_not_judged_is_said(
 
 def test_a_panic_is_a_violation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = stream(tmp_path, KernelPanic(reason="KernelBug: why", place="there"))
-    assert run(["judge", file], Session()) == ExitCode.FAILED
+    assert run_command(["judge", file], CommandSession()) == ExitCode.FAILED
     assert "S11 on p0 at 0.000 ms: panic: KernelBug: why (there)" in capsys.readouterr().out
 
 
@@ -46,7 +46,7 @@ def test_a_damaged_stream_is_refused_in_one_line(
     file = stream(tmp_path, KernelPanic(reason="a", place="b"))
     lines = Path(file).read_bytes().splitlines(keepends=True)
     Path(file).write_bytes(lines[1])
-    assert run(["judge", file], Session()) == ExitCode.FAILED
+    assert run_command(["judge", file], CommandSession()) == ExitCode.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert "EBADMSG" in line
     assert "line 1" in line

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.cli.demo_stage import wait_until
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live import cluster as launcher
 from xpmem_emu.live.client import Partition, XpmemError, connect
 
@@ -31,7 +31,7 @@ class Live:
 
     def __call__(self, *arguments: str) -> Outcome:
         self._capture.readouterr()
-        code = run(arguments, Session(cluster=self.name))
+        code = run_command(arguments, CommandSession(cluster=self.name))
         said = self._capture.readouterr()
         return Outcome(code, said.out.decode(errors="replace"), said.err.decode(), said.out)
 
@@ -49,9 +49,9 @@ def cluster() -> Iterator[str]:
         patch.delenv("XPMEM_EMU_CLUSTER", raising=False)
         name = f"cli-{os.getpid()}"
         up = ["up", "-n", "3", "--memory", "32M", "--image", "patient", "-q"]
-        assert run(up, Session(cluster=name)) == 0
+        assert run_command(up, CommandSession(cluster=name)) == 0
         yield name
-        assert run(["down", "-q"], Session(cluster=name)) == 0
+        assert run_command(["down", "-q"], CommandSession(cluster=name)) == 0
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from xpmem_emu.cli import logs
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
-from xpmem_emu.live.life import start_ticks
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.live.liveness import start_ticks
 from xpmem_emu.live.paths import run_folder
-from xpmem_emu.live.state import ClusterState, PartitionState, locked, write_state
+from xpmem_emu.live.state import ClusterState, PartitionRecord, locked, write_state
 
 from .conftest import Outcome
 
@@ -37,7 +37,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         state = ClusterState("lab", str(folder), "", [], [])
         for partid, (name, pid) in enumerate((("p0", os.getpid()), ("b1", 1 << 22))):
             state = state.including(
-                PartitionState(
+                PartitionRecord(
                     name,
                     partid,
                     "A",
@@ -62,7 +62,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def typed(cluster: str, capsys: pytest.CaptureFixture[str]):
     def run_line(*arguments: str) -> Outcome:
         capsys.readouterr()
-        code = run(arguments, Session(cluster=cluster))
+        code = run_command(arguments, CommandSession(cluster=cluster))
         said = capsys.readouterr()
         return Outcome(code, said.out, said.err, said.out.encode())
 

@@ -11,7 +11,7 @@ from tests.test_tidy import commands
 from xpmem_emu.cli import parameters
 from xpmem_emu.cli.main import cli
 from xpmem_emu.cli.parameters import Handle, TaskRef
-from xpmem_emu.live.life import BOOT_LIMIT
+from xpmem_emu.live.liveness import BOOT_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ from xpmem_emu.live.life import BOOT_LIMIT
 def test_partition_sets_keep_their_order_and_drop_repeats(
     text: str, names: tuple[str, ...]
 ) -> None:
-    assert parameters.partitions(text) == names
+    assert parameters.parse_partitions(text) == names
 
 
 @pytest.mark.parametrize("text", ["", "p0,", "p3-1", "p0 p1", "p0;p1", "-"])
 def test_unreadable_partition_sets_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
-        parameters.partitions(text)
+        parameters.parse_partitions(text)
 
 
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,31}", fullmatch=True)
@@ -86,11 +86,11 @@ def test_file_names_are_not_taken_for_handles(path: str) -> None:
 
 
 def test_tasks_are_written_as_partition_boot_and_pid() -> None:
-    assert parameters.task("p0:178364521345:12") == TaskRef("p0", 178364521345, 12)
+    assert parameters.parse_task("p0:178364521345:12") == TaskRef("p0", 178364521345, 12)
     with pytest.raises(click.BadParameter, match="P:BOOT:PID"):
-        parameters.task("12")
+        parameters.parse_task("12")
     with pytest.raises(click.BadParameter, match="does not say of which boot"):
-        parameters.task("p0:12")
+        parameters.parse_task("p0:12")
 
 
 @given(st.integers(1, (1 << 56) - 1))
@@ -144,7 +144,7 @@ def test_a_time_of_zero_is_refused() -> None:
         parameters.duration("0s")
 
 
-@pytest.mark.parametrize("read", [parameters.number, parameters.size, parameters.prot])
+@pytest.mark.parametrize("read", [parameters.parse_number, parameters.size, parameters.prot])
 def test_numbers_sizes_and_protections_refuse_words(read: object) -> None:
     assert callable(read)
     with pytest.raises(click.BadParameter, match="many"):
@@ -174,8 +174,8 @@ def test_a_size_is_whole_bytes(text: str) -> None:
         (parameters.size, "0x8000000000000000"),
         (parameters.duration, "9" * 400 + "h"),
         (parameters.duration, "9" * 19 + "s"),
-        (parameters.number, "0x1" + "0" * 16),
-        (parameters.number, "-1"),
+        (parameters.parse_number, "0x1" + "0" * 16),
+        (parameters.parse_number, "-1"),
         (parameters.uid, "0xffffffff"),
         (parameters.pages, "0x1" + "0" * 9),
     ],

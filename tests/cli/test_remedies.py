@@ -10,7 +10,7 @@ import click
 import pytest
 
 from xpmem_emu.cli.main import cli
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 
 from .conftest import Shell
 
@@ -81,7 +81,7 @@ def texts(path: Path, fields: dict[str, str]) -> Iterator[tuple[int, str]]:
 
 def taken(words: list[str]) -> None:
     """Raises click's UsageError unless the command line takes these words."""
-    context = cli.make_context("xpmem-emu", list(words), obj=Session())
+    context = cli.make_context("xpmem-emu", list(words), obj=CommandSession())
     command: click.Command = cli
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
@@ -170,8 +170,8 @@ def test_a_dead_partition_is_booted_by_what_is_printed(shell: Shell) -> None:
     ],
 )
 def test_remedies_and_hints_are_about_the_same_cluster(text: str, typeable: str) -> None:
-    assert Session(cluster="lab").typeable(text) == typeable
-    assert Session().typeable(text) == text
+    assert CommandSession(cluster="lab").typeable(text) == typeable
+    assert CommandSession().typeable(text) == text
 
 
 def test_the_line_of_a_failure_names_the_cluster(

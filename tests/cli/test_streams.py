@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.__main__ import Data, Talk, text_stream
-from xpmem_emu.cli.main import run
+from xpmem_emu.cli.main import run_command
 
 from .conftest import Shell
 
@@ -69,7 +69,7 @@ def test_what_cannot_be_written_to_stdout_is_one_line_and_no_failure_of_the_clus
     arguments: list[str],
 ) -> None:
     monkeypatch.setattr(sys, "stdout", text_stream(Data(FULL, "wb"), None))
-    assert run(arguments, shell.emulator.session()) == 3
+    assert run_command(arguments, shell.emulator.session()) == 3
     sys.stdout.flush()  # as the interpreter does at its end
     line = capfdbinary.readouterr().err.decode().splitlines()[-1]
     assert "(ENOSPC): the result could not be written to stdout: No space left" in line
@@ -86,8 +86,8 @@ def test_talk_that_nobody_can_hear_stops_no_work(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", text_stream(Talk(FULL, "wb"), None))
-    assert run(["export", "--size", "4K", "--on", "p0"], shell.emulator.session()) == 0
-    assert run(["export"], shell.emulator.session()) == 64
+    assert run_command(["export", "--size", "4K", "--on", "p0"], shell.emulator.session()) == 0
+    assert run_command(["export"], shell.emulator.session()) == 64
     assert len(shell.emulator.running["p0"].segments) == 1
 
 

@@ -17,14 +17,14 @@ import pytest
 
 from tests.scenario.conftest import SHARED, written
 from xpmem_emu.cli import campaigning, killing, simulate
-from xpmem_emu.cli.main import run
+from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.progress import Speed, tracked
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.scenario import bundle
-from xpmem_emu.sim import gate
+from xpmem_emu.sim import determinism
 from xpmem_emu.sim.bundle import new_bundle
 from xpmem_emu.sim.campaign import HarnessError, results
-from xpmem_emu.sim.killing import Kill
+from xpmem_emu.sim.mutation_score import MutationScore
 from xpmem_emu.sim.workers import workers
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -40,7 +40,7 @@ def typed(
 
     def run_line(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = run(arguments, Session())
+        code = run_command(arguments, CommandSession())
         return code, *capsys.readouterr()
 
     return run_line
@@ -85,8 +85,8 @@ def tiny(tmp_path: Path) -> str:
 def test_a_bundle_that_cannot_be_written_costs_no_verdict(
     typed: Typed, story: str, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle, "write_bundle", full)
-    monkeypatch.setattr(simulate, "write_bundle", full)
+    monkeypatch.setattr(bundle, "write_story_bundle", full)
+    monkeypatch.setattr(simulate, "write_run_bundle", full)
     for command, verdict in (
         (["run", "sharing"], "valid"),
         (["run", story], "invalid"),
@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_bundle_is_written_keeps_no_verdict_back(
     def interrupt(*_: object) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle, "write_bundle", interrupt)
+    monkeypatch.setattr(bundle, "write_story_bundle", interrupt)
     code, out, _ = typed("run", story)
     assert (code, out.splitlines()[-1]) == (130, "verdict: invalid")
 
@@ -303,8 +303,8 @@ def test_the_gate_and_the_hunt_tell_what_they_did_until_ctrl_c(
     monkeypatch.setattr(campaigning, "compared", lambda *_: broken_off(iter([(0, True)])))
     code, out, _ = typed("sim", "gate", tiny, "--seeds", "0..8")
     assert (code, out) == (130, "1 seeds twice, 0 with different event streams of 9, interrupted\n")
-    caught = Kill("canary", "chaos", [1], 0, ["S1"])
-    monkeypatch.setattr(killing, "kill_all", lambda *_: broken_off(iter([caught])))
+    caught = MutationScore("canary", "chaos", [1], 0, ["S1"])
+    monkeypatch.setattr(killing, "score_all", lambda *_: broken_off(iter([caught])))
     code, out, _ = typed("sim", "mutants", "--only", "canary", "--only", "free_before_ack")
     assert code == 130
     assert out.splitlines()[-1] == "interrupted: 1 mutants were not hunted to the end"
@@ -318,7 +318,7 @@ def test_a_process_of_the_gate_that_fails_is_quoted(
         TemporaryFile("w+") as said,
         Popen(command, stdout=PIPE, stderr=said, text=True) as process,
     ):
-        lines = gate._lines(process, said)
+        lines = determinism._lines(process, said)
         assert next(lines) == "0\n"
         monkeypatch.setattr(campaigning, "compared", lambda *_: lines)
         code, _, err = typed("sim", "gate", tiny, "--seeds", "0..1")

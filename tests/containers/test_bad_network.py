@@ -19,12 +19,12 @@ from tests.live.load import Client, Market
 from tests.live.loops import let_pass
 from xpmem_emu.kernel.calls import Audit
 from xpmem_emu.live.docker import containers
+from xpmem_emu.scenario.backend import Unanswered
+from xpmem_emu.scenario.backend_compose import ComposeBackend
 from xpmem_emu.scenario.conditions import peer_state
-from xpmem_emu.scenario.ground import Unanswered
-from xpmem_emu.scenario.ground_compose import ComposeGround
 from xpmem_emu.scenario.story import read_story
 from xpmem_emu.sim.checkers.teardown import FIXED
-from xpmem_emu.sim.streams import Ending
+from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.units import SECOND
 
 ROUNDS = 6
@@ -42,10 +42,10 @@ setup = "task = p0 spawn"
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[ComposeGround]:
+def ground(tmp_path: Path) -> Iterator[ComposeBackend]:
     path = tmp_path / "bad-network.toml"
     path.write_text(STORY)
-    made = ComposeGround(read_story(path), SEED)
+    made = ComposeBackend(read_story(path), SEED)
     try:
         made.up()
         yield made
@@ -82,7 +82,7 @@ def worsen_by_netem(cluster: str) -> bool:
     )
 
 
-def worsen(ground: ComposeGround) -> str:
+def worsen(ground: ComposeBackend) -> str:
     """Make the network bad, also for what has booted since the last time; by what."""
     if worsen_by_netem(ground.cluster):
         return "netem"
@@ -92,7 +92,7 @@ def worsen(ground: ComposeGround) -> str:
     return "rules"
 
 
-def apart(ground: ComposeGround) -> list[str]:
+def apart(ground: ComposeBackend) -> list[str]:
     """Who is not active with whom."""
     names = ground.partitions
     return [
@@ -103,7 +103,7 @@ def apart(ground: ComposeGround) -> list[str]:
     ]
 
 
-def leftovers(ground: ComposeGround) -> list[str]:
+def leftovers(ground: ComposeBackend) -> list[str]:
     """What any partition still counts."""
     return [
         f"{count} {key} on {name}"
@@ -113,7 +113,7 @@ def leftovers(ground: ComposeGround) -> list[str]:
     ]
 
 
-def until_none(ground: ComposeGround, faults: Callable[[ComposeGround], list[str]]) -> None:
+def until_none(ground: ComposeBackend, faults: Callable[[ComposeBackend], list[str]]) -> None:
     """Wait until nothing is found; a partition that does not answer yet is asked again."""
     found: list[str] = []
 
@@ -127,7 +127,7 @@ def until_none(ground: ComposeGround, faults: Callable[[ComposeGround], list[str
     assert ground.wait(none, PATIENCE_NS), f"seed {SEED}: {found}"
 
 
-def one_round(ground: ComposeGround, rng: random.Random) -> str:
+def one_round(ground: ComposeBackend, rng: random.Random) -> str:
     """Break one partition from outside and mend it; which and how."""
     breaking, mending = rng.choice(
         [("crash", "boot"), ("hang", "resume"), ("cut", "mend"), ("reboot", "resume")]
@@ -139,7 +139,7 @@ def one_round(ground: ComposeGround, rng: random.Random) -> str:
     return f"{breaking} {name}"
 
 
-def test_three_partitions_over_a_bad_network_stay_correct(ground: ComposeGround) -> None:
+def test_three_partitions_over_a_bad_network_stay_correct(ground: ComposeBackend) -> None:
     rng, market, stop = random.Random(SEED), Market(), threading.Event()
     clients = [
         Client(ground.cluster, name, market, f"{SEED}/{name}", stop) for name in ground.partitions
@@ -161,7 +161,7 @@ def test_three_partitions_over_a_bad_network_stay_correct(ground: ComposeGround)
     assert not any(client.is_alive() for client in clients)
     ground.heal()
     until_none(ground, leftovers)
-    assert [str(found) for found in ground.judge(Ending.AT_REST)] == []
+    assert [str(found) for found in ground.judge(StreamsEnd.AT_REST)] == []
     calls = sum((client.outcomes for client in clients), Counter[str]())
     print(f"seed {SEED}: {dict(done)}, {sum(calls.values())} calls, {len(ground.records())} events")
     assert sum(count for name, count in calls.items() if name.endswith(" ok")) > 100

@@ -11,7 +11,7 @@ import pytest
 
 from tests.containers.conftest import HEALTHY_S, NAMES, Project, all_active, read
 from xpmem_emu import __version__
-from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.codec import Buffer
 from xpmem_emu.live.client import Partition, Task
 
 MEBIBYTE = 1 << 20

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from xpmem_emu.cli.main import cli
-from xpmem_emu.fabric.grammar import parse_fault
+from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.live.paths import arena_place
 
 from .exceptions import AFTER, ANY_ORDER, BEFORE, CODES, NOT_RUN, ON_CONTAINERS, PROGRESS, SMALLER
@@ -162,7 +162,7 @@ def _no_fault(command: click.Command, words: list[str]) -> str:
     """Why the words of `fault add` or `hold` are no fault; empty: they are one."""
     hold = ["link", words[0], "hold", *words[1:]] if command.name == "hold" else words
     try:
-        parse_fault(" ".join(hold))
+        parse_injection(" ".join(hold))
     except ValueError as error:
         return str(error)
     return ""

@@ -53,7 +53,7 @@ def test_a_point_is_where_its_declaration_says(name: str) -> None:
     used = [
         str(path.relative_to(ROOT))
         for path in ROOT.rglob("*.py")
-        if not {"failpoints", "breaks"} & set(path.parts)
+        if not {"failpoints", "mutations"} & set(path.parts)
         and re.search(rf"(?:reach|reached|check|failing|_reach)\({constant}\b", path.read_text())
     ]
     assert used == [point.place]
@@ -143,7 +143,7 @@ def test_a_pause_lasts_until_it_is_resumed(cluster: SimCluster) -> None:
     ticket = world.exporter.begin(calls.Mmap(world.exporter.pid, PAGE))
     cluster.run_for(60_000 * MILLISECOND)
     assert ticket.outcome is None
-    rows = {row["point"]: row for row in cluster.call(0, breaking.Failpoints()).value}
+    rows = {row["point"]: row for row in cluster.call(0, breaking.ListFailpoints()).value}
     assert rows["kernel.call.before_answer"]["paused"] == 1
     assert cluster.call(0, breaking.FailpointResume("kernel.call.before_answer")).value == 1
     assert ticket.outcome is not None

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World
-from xpmem_emu.image import Deadlines, Extensions, Image, Nanoseconds, Xpc
+from xpmem_emu.image import DeadlineSection, ExtensionSection, Image, Nanoseconds, XpcSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.sim.cluster import SimCluster
@@ -55,15 +55,15 @@ def ms(count: int) -> Nanoseconds:
 
 QUICK = Image(
     memory=SMALL.memory,
-    xpc=Xpc(
+    xpc=XpcSection(
         discovery_interval=ms(25),
         heartbeat_interval=ms(20),
         heartbeat_check=ms(80),
         disengage_limit=ms(100),
         control_attempt=ms(20),
     ),
-    deadlines=Deadlines(fault_attempt=ms(20), fault_wait_max=ms(200), recall_attempt=ms(30)),
-    extensions=Extensions(segment_names=True),
+    deadlines=DeadlineSection(fault_attempt=ms(20), fault_wait_max=ms(200), recall_attempt=ms(30)),
+    extensions=ExtensionSection(segment_names=True),
 )
 """Short deadlines: a trial waits for all of them."""
 
@@ -103,7 +103,7 @@ CASES: dict[type[Call], Act] = {
     calls.Mremap: lambda s: s.us(calls.Mremap, s.base, SIZE, 2 * SIZE),
     calls.Load: fresh_load,
     calls.Store: lambda s: s.on(0, calls.Store(s.exporter.pid, s.file + PAGE), b"x" * PAGE),
-    calls.Amo: lambda s: s.them(calls.Amo, s.far_word, "add", 1),
+    calls.AtomicOp: lambda s: s.them(calls.AtomicOp, s.far_word, "add", 1),
     calls.ZapPageRange: lambda s: s.us(calls.ZapPageRange, s.base, SIZE),
     calls.Creat: lambda s: s.on(0, calls.Creat("g", PAGE)),
     calls.Unlink: lambda s: s.on(0, calls.Unlink("f")),
@@ -139,7 +139,7 @@ APART: dict[type[Call], Act] = {
     kind: CASES[kind]
     for kind in (
         calls.Load,
-        calls.Amo,
+        calls.AtomicOp,
         calls.Exit,
         calls.Munmap,
         calls.XpmemAttach,

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.cli.faults_page import fill
-from xpmem_emu.fabric.grammar import parse_fault
-from xpmem_emu.fabric.rules import SIGNATURES, Membership
 from xpmem_emu.failpoints import POINTS
-from xpmem_emu.failpoints.terms import Action
+from xpmem_emu.failpoints.terms import TermAction
+from xpmem_emu.inject.grammar import parse_injection
+from xpmem_emu.inject.rules import SIGNATURES, Membership
 
 PAGE = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
 
@@ -24,7 +24,7 @@ def test_every_failpoint_is_listed(name: str) -> None:
 
 def test_every_kind_of_fault_and_every_action_is_there() -> None:
     kinds = [verdict.value for verdict in SIGNATURES]
-    kinds += [each.value for each in Membership] + [each.value for each in Action]
+    kinds += [each.value for each in Membership] + [each.value for each in TermAction]
     assert [kind for kind in kinds if f"`{kind}" not in PAGE] == []
 
 
@@ -32,4 +32,4 @@ def test_the_examples_on_the_page_are_faults() -> None:
     lines = [line.strip() for line in PAGE.splitlines() if "xpmem-emu fault add" in line]
     assert len(lines) == 2
     for line in lines:
-        assert parse_fault(line.split("'")[1])
+        assert parse_injection(line.split("'")[1])

@@ -15,7 +15,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.live.client import new_hello
-from xpmem_emu.live.console_wire import VERSION, Ask
+from xpmem_emu.live.console.wire import CONSOLE_VERSION, Ask
 from xpmem_emu.live.failures import TaskSignalled, XpmemError
 from xpmem_emu.live.limits import BULK_MAX
 
@@ -38,7 +38,7 @@ def _flood(ground: Ground, speakers: list[Speaker], count: int, call: Call) -> N
 def nested_heads(ground: Ground, count: int) -> None:
     """4 MiB of nested or empty containers in the head of a request."""
     speaker = ground.speaker()
-    head = msgpack.packb([VERSION, 7, Ask.CALL])
+    head = msgpack.packb([CONSOLE_VERSION, 7, Ask.CALL])
     for number in ground.times(count):
         filling = (b"\x91", b"\x90", b"\x80")[number % 3] * (4 * MEBIBYTE - 64)
         speaker.raw([b"\x94" + head[1:] + filling])
@@ -49,7 +49,7 @@ def nested_heads(ground: Ground, count: int) -> None:
 def promises(ground: Ground, count: int) -> None:
     """Small requests that promise 2^32 elements, keys or bytes."""
     speaker = ground.speaker()
-    head = msgpack.packb([VERSION, 7, Ask.CALL])
+    head = msgpack.packb([CONSOLE_VERSION, 7, Ask.CALL])
     for number in ground.times(count):
         promise = (b"\xdd", b"\xdf", b"\xc6", b"\xdb")[number % 4] + b"\xff" * 4
         speaker.raw([b"\x94" + head[1:] + promise])

@@ -16,24 +16,30 @@ import msgspec
 
 from tests.xpc.golden import GOLDEN
 from xpmem_emu import codec
-from xpmem_emu.codec import BadMessage
+from xpmem_emu.codec import BadMessage, Buffer
 from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall
-from xpmem_emu.kernel.interface import Buffer, Done, Failed, Raised
-from xpmem_emu.live import faults
-from xpmem_emu.live.console_wire import (
+from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.live import injections
+from xpmem_emu.live.console.requests import (
+    read_call,
+    read_hello,
+    read_ident,
+    read_request,
+    readable_id,
+)
+from xpmem_emu.live.console.wire import (
     Ask,
     EventBatch,
     Hello,
     Say,
     answer_frames,
-    pack,
+    pack_envelope,
     read_outcome,
-    unpack,
+    unpack_envelope,
 )
-from xpmem_emu.live.requests import read_call, read_hello, read_ident, read_request, readable_id
-from xpmem_emu.xpc.frame import KIND, claimed_source, decode, encode, seal
+from xpmem_emu.xpc.frame import KIND, claimed_source, decode_frame, encode_frame, seal
 
 Decoder = Callable[[bytes], str]
 REFUSED = "refused: "
@@ -43,7 +49,7 @@ _SEALED, _WITH_BULK, _WITH_MORE = 1, 2, 4
 _READERS: tuple[tuple[str, Callable[[Buffer], object]], ...] = (
     (Ask.CALL, read_call),
     (Ask.HELLO, read_hello),
-    (Ask.FAULTS, faults.read_fault_request),
+    (Ask.FAULTS, injections.read_injection_request),
     (Ask.UNSUBSCRIBE, read_ident),
 )
 """By kind of request: what reads its body."""
@@ -58,12 +64,12 @@ def read_frame(data: bytes) -> str:
     frames += [b""] * ((how[0] & _WITH_MORE) // _WITH_MORE)
     claimed = claimed_source(first)
     try:
-        header, message, bulk = decode(frames)
+        header, message, bulk = decode_frame(frames)
     except BadMessage as bad:
         return f"{REFUSED}{bad}"
     assert claimed == header.src
-    again = [encode(header, message), bulk] if bulk else [encode(header, message)]
-    assert decode(again) == (header, message, bulk)
+    again = [encode_frame(header, message), bulk] if bulk else [encode_frame(header, message)]
+    assert decode_frame(again) == (header, message, bulk)
     return KIND[type(message)]
 
 
@@ -98,7 +104,7 @@ def _read_body(read: Callable[[Buffer], object], body: Buffer) -> str:
 
 def _read_answer(data: bytes) -> str:
     try:
-        envelope = unpack(data)
+        envelope = unpack_envelope(data)
         if envelope.kind == Say.EVENTS:
             return type(codec.convert(envelope.body, EventBatch)).__name__
         return type(read_outcome(envelope, b"")).__name__
@@ -126,16 +132,22 @@ def _frames() -> Iterator[bytes]:
 
 def _console() -> Iterator[bytes]:
     for kind in get_args(AnyCall) + get_args(BreakingCall):
-        yield b"\0" + pack(7, Ask.CALL, example(kind))
-    for kind in (faults.Add, faults.List, faults.Remove, faults.Reset, faults.Release):
-        yield b"\0" + pack(7, Ask.FAULTS, example(kind))
-    yield b"\0" + pack(7, Ask.HELLO, Hello(session="ab" * 8, client="x"))
-    yield b"\0" + pack(7, Ask.UNSUBSCRIBE, 3)
-    yield b"\0" + pack(7, Ask.PING, None)
+        yield b"\0" + pack_envelope(7, Ask.CALL, example(kind))
+    for kind in (
+        injections.Add,
+        injections.List,
+        injections.Remove,
+        injections.Reset,
+        injections.ReleaseRequest,
+    ):
+        yield b"\0" + pack_envelope(7, Ask.FAULTS, example(kind))
+    yield b"\0" + pack_envelope(7, Ask.HELLO, Hello(session="ab" * 8, client="x"))
+    yield b"\0" + pack_envelope(7, Ask.UNSUBSCRIBE, 3)
+    yield b"\0" + pack_envelope(7, Ask.PING, None)
     outcomes = (Done([{"pid": 1}]), Raised(SignalInfo(Signal.SIGBUS, "gone")), Failed(22, "no", ""))
     for outcome in outcomes:
         yield b"\1" + bytes(answer_frames(7, outcome)[0])
-    yield b"\1" + pack(7, Say.EVENTS, EventBatch([{"event": "x"}], 3))
+    yield b"\1" + pack_envelope(7, Say.EVENTS, EventBatch([{"event": "x"}], 3))
 
 
 def example(kind: type[msgspec.Struct]) -> msgspec.Struct:

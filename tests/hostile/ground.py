@@ -22,13 +22,13 @@ from xpmem_emu.codec import BadMessage
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.live.client import Partition, connect, new_hello, whereabouts
-from xpmem_emu.live.console_wire import Ask, Envelope, Hello, Say, pack, unpack
+from xpmem_emu.live.console.wire import Ask, Envelope, Hello, Say, pack_envelope, unpack_envelope
 from xpmem_emu.live.dial import Dial, credentials
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.keys import Credentials, KeyFolder
 from xpmem_emu.live.paths import KEY_VARIABLE
 from xpmem_emu.live.state import read_state
-from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Message
 
 TARGET, OWN = 0, 2
@@ -70,7 +70,7 @@ class Speaker:
     def send(self, kind: str, body: object = None, bulk: bytes = b"") -> int:
         """Ask, and do not wait. Result: the id of the request."""
         self._ident += 1
-        head = pack(self._ident, kind, body)
+        head = pack_envelope(self._ident, kind, body)
         self.raw([head, bulk] if bulk else [head])
         return self._ident
 
@@ -107,13 +107,13 @@ class Speaker:
         """Say goodbye and leave."""
         if not self.socket.closed:
             with suppress(zmq.ZMQError):
-                self.socket.send(pack(1 << 40, Ask.BYE, None), zmq.NOBLOCK)
+                self.socket.send(pack_envelope(1 << 40, Ask.BYE, None), zmq.NOBLOCK)
             self.socket.close(200)
 
     def _take(self) -> Envelope | None:
         frames = self.socket.recv_multipart()
         try:
-            envelope = unpack(frames[0])
+            envelope = unpack_envelope(frames[0])
         except BadMessage:
             return None
         if envelope.kind == Say.DONE:
@@ -256,7 +256,7 @@ class Impostor:
             2 if message.code < 32 else 0,
             number if message.code >= 10 else 0,
         )
-        frame = encode(header, message)
+        frame = encode_frame(header, message)
         self.raw([frame, bulk] if bulk else [frame])
 
     def raw(self, frames: list[bytes]) -> None:

@@ -8,11 +8,17 @@ import pytest
 
 from xpmem_emu.codec import MAX_BYTES, BadMessage
 from xpmem_emu.fields import RANGES_MAX
-from xpmem_emu.live.console_wire import VERSION, Ask
-from xpmem_emu.live.faults import read_fault_request
-from xpmem_emu.live.requests import HEAD_MAX, read_call, read_hello, read_request, readable_id
-from xpmem_emu.xpc.frame import VERSION as XPC_VERSION
-from xpmem_emu.xpc.frame import decode, seal
+from xpmem_emu.live.console.requests import (
+    HEAD_MAX,
+    read_call,
+    read_hello,
+    read_request,
+    readable_id,
+)
+from xpmem_emu.live.console.wire import CONSOLE_VERSION, Ask
+from xpmem_emu.live.injections import read_injection_request
+from xpmem_emu.xpc.frame import FRAME_VERSION as XPC_VERSION
+from xpmem_emu.xpc.frame import decode_frame, seal
 from xpmem_emu.xpc.messages import MESSAGES, Invalidate
 
 BUILT_MAX = 64 << 10
@@ -59,25 +65,25 @@ def frame_of(code: int, body: bytes) -> bytes:
 def test_a_frame_builds_nothing_that_its_type_does_not_have(filling: bytes) -> None:
     for code in MESSAGES:
         frame = frame_of(code, filling)
-        assert built(lambda: decode([frame])) < BUILT_MAX  # noqa: B023
+        assert built(lambda: decode_frame([frame])) < BUILT_MAX  # noqa: B023
 
 
 def test_ranges_are_counted_before_they_are_built() -> None:
     entry = b"\x93\x01\x01" + array(RANGES_MAX) + b"\x92\x00\x01" * RANGES_MAX
     frame = frame_of(Invalidate.code, b"\x91\x94" + entry * 4)
-    assert built(lambda: decode([frame])) < BUILT_MAX
+    assert built(lambda: decode_frame([frame])) < BUILT_MAX
 
 
 @each_filling
 def test_a_request_is_refused_by_its_size_before_it_is_read(filling: bytes) -> None:
-    head = msgpack.packb([VERSION, 7, Ask.CALL])
+    head = msgpack.packb([CONSOLE_VERSION, 7, Ask.CALL])
     frame = b"\x94" + head[1:] + filling
     assert built(lambda: read_request(frame)) < BUILT_MAX
     assert readable_id(frame) == 7 or len(frame) <= HEAD_MAX
 
 
 @each_filling
-@pytest.mark.parametrize("read", [read_call, read_hello, read_fault_request])
+@pytest.mark.parametrize("read", [read_call, read_hello, read_injection_request])
 def test_a_body_builds_nothing_that_its_kind_does_not_have(
     read: Callable[[bytes], object], filling: bytes
 ) -> None:

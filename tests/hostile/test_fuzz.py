@@ -48,7 +48,7 @@ def test_a_decoder_that_raises_something_else_is_found(
     def broken(*_: object) -> object:
         raise OverflowError
 
-    monkeypatch.setattr(decoders, "decode" if name == "frame" else "read_request", broken)
+    monkeypatch.setattr(decoders, "decode_frame" if name == "frame" else "read_request", broken)
     with pytest.raises(OverflowError):
         DECODERS[name](seeds(name)[0])
 
@@ -56,8 +56,8 @@ def test_a_decoder_that_raises_something_else_is_found(
 def test_a_frame_that_comes_back_as_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = seeds("frame")[2], seeds("frame")[3]
     right = decoders.decode
-    monkeypatch.setattr(decoders, "encode", lambda *_: decoders.seal(other[1:]))
-    monkeypatch.setattr(decoders, "decode", lambda frames: right(frames))
+    monkeypatch.setattr(decoders, "encode_frame", lambda *_: decoders.seal(other[1:]))
+    monkeypatch.setattr(decoders, "decode_frame", lambda frames: right(frames))
     with pytest.raises(AssertionError):
         read_frame(first)
 

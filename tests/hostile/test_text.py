@@ -16,12 +16,12 @@ from xpmem_emu.codec import BadMessage
 from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Failed, Raised
-from xpmem_emu.live import faults
-from xpmem_emu.live.console_wire import Hello
+from xpmem_emu.live import injections
+from xpmem_emu.live.console.requests import Asked, read_hello
+from xpmem_emu.live.console.wire import Hello
 from xpmem_emu.live.failures import failure_of
-from xpmem_emu.live.requests import Asked, read_hello
 from xpmem_emu.text import TEXT_MAX, text, visible
-from xpmem_emu.xpc.frame import ChannelNumber, Header, decode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, decode_frame
 from xpmem_emu.xpc.messages import MESSAGES, RecallEntry, RsvdPage
 
 UNSEEN = ("\n", "\r", "\x1b[2J", "\x07", "\x00", "\x7f", "\x9b2J", "\u2028", "\u202e", "\u2066")
@@ -37,11 +37,11 @@ def everything_that_comes_in() -> list[type[msgspec.Struct]]:
         RecallEntry,
         Hello,
         Asked,
-        faults.Add,
-        faults.List,
-        faults.Remove,
-        faults.Reset,
-        faults.Release,
+        injections.Add,
+        injections.List,
+        injections.Remove,
+        injections.Reset,
+        injections.ReleaseRequest,
     ]
 
 
@@ -79,7 +79,7 @@ def test_a_client_or_a_peer_with_such_a_name_is_refused(unseen: str) -> None:
     page = RsvdPage(3, 0, 1, 1, 2, f"A{unseen}", "", 1)
     frame = by_hand(Header(1, 1, 1, ChannelNumber.ADMIN, 0), page)
     with pytest.raises(BadMessage, match="regex"):
-        decode([frame])
+        decode_frame([frame])
 
 
 @each_unseen

@@ -6,9 +6,9 @@ import pytest
 
 from tests.clusters import SMALL
 from tests.xpmem.world import PAGE, outcome_of
-from xpmem_emu.image import Image, Limits
+from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import breaking, calls
-from xpmem_emu.kernel.admission import KEPT
+from xpmem_emu.kernel.admission import CALLS_RESERVED
 from xpmem_emu.kernel.interface import Failed
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
@@ -20,10 +20,10 @@ POINT = "kernel.call.before_answer"
 @pytest.fixture
 def full(make_cluster: Callable[..., SimCluster]) -> SimTask:
     """A task on a kernel whose every place is taken by a call paused at a failpoint."""
-    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=Limits(threads=THREADS)))
+    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=LimitsSection(threads=THREADS)))
     task = cluster.spawn(0)
     cluster.call(0, breaking.FailpointSet(POINT, "pause"))
-    for _ in range(THREADS + KEPT):
+    for _ in range(THREADS + CALLS_RESERVED):
         task.begin(calls.Mmap(task.pid, PAGE))
         cluster.submit(0, calls.Status())
     assert outcome_of(lambda: task.mmap(PAGE)) == "EAGAIN"
@@ -33,8 +33,8 @@ def full(make_cluster: Callable[..., SimCluster]) -> SimTask:
 
 def test_what_heals_always_finds_a_place(full: SimTask) -> None:
     cluster = full.cluster
-    assert [row for row in cluster.call(0, breaking.Failpoints()).value if row["paused"]]
-    assert cluster.call(0, breaking.FailpointResume(POINT)).value >= KEPT
+    assert [row for row in cluster.call(0, breaking.ListFailpoints()).value if row["paused"]]
+    assert cluster.call(0, breaking.FailpointResume(POINT)).value >= CALLS_RESERVED
     cluster.call(0, breaking.FailpointClear())
     assert full.mmap(PAGE)
     assert cluster.call(0, calls.Status()).value["tasks"] == 1
@@ -54,7 +54,7 @@ def test_a_kernel_can_be_shut_down_though_no_place_is_left(full: SimTask) -> Non
 def test_paused_work_does_not_keep_anybody_from_looking(
     make_cluster: Callable[..., SimCluster],
 ) -> None:
-    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=Limits(threads=THREADS)))
+    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=LimitsSection(threads=THREADS)))
     task = cluster.spawn(0)
     cluster.call(0, breaking.FailpointSet("mm.fault.begin", "pause"))
     address = task.mmap(PAGE)

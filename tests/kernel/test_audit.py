@@ -8,7 +8,7 @@ from tests.clusters import SMALL
 from tests.xpmem.world import PAGE, PAGES, World
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel import calls
-from xpmem_emu.kernel.audit import check
+from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.interface import Panic, Tick
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm import pte
@@ -135,7 +135,7 @@ def sender(stage: Stage) -> object:
 
 def check_all(kernels: Iterable[Kernel]) -> None:
     for kernel in kernels:
-        check(kernel)
+        check_kernel(kernel)
 
 
 @pytest.mark.parametrize("what", FALSE)

@@ -7,7 +7,7 @@ import pytest
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelBug, KernelError, Signalled, errno_name
-from xpmem_emu.image import Extensions, Image, Limits
+from xpmem_emu.image import ExtensionSection, Image, LimitsSection
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Failed, Halt, Panic, Request, Tick
 from xpmem_emu.sim.cluster import SimCluster
@@ -136,8 +136,8 @@ def test_refusals_without_a_task(cluster: SimCluster, call: calls.Call, expected
         (lambda pid: calls.Mmap(pid, PAGE, 3, 0x22, 0, "f"), "EINVAL"),
         (lambda pid: calls.Mmap(pid, PAGE, 3, 0x01), "EINVAL"),
         (lambda pid: calls.Mmap(pid, PAGE, 3, 0x01, 0, "nothing"), "ENOENT"),
-        (lambda pid: calls.Amo(pid, AT, "multiply"), "EINVAL"),
-        (lambda pid: calls.Amo(pid, AT, "add"), "SIGSEGV"),
+        (lambda pid: calls.AtomicOp(pid, AT, "multiply"), "EINVAL"),
+        (lambda pid: calls.AtomicOp(pid, AT, "add"), "SIGSEGV"),
         (lambda pid: calls.XpmemForkEnd(pid), "EINVAL"),
     ],
 )
@@ -148,7 +148,7 @@ def test_refusals_of_a_task(cluster: SimCluster, call: object, expected: str) ->
 
 
 def test_the_image_bounds_tasks_and_threads(make_cluster: Callable[..., SimCluster]) -> None:
-    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=Limits(tasks=2, threads=16)))
+    cluster = make_cluster(2, Image(memory=SMALL.memory, limits=LimitsSection(tasks=2, threads=16)))
     world = World(cluster)
     cluster.spawn(1)
     assert outcome_of(lambda: cluster.call(1, calls.Spawn())) == "EAGAIN"
@@ -268,7 +268,7 @@ def test_the_same_events_give_the_same_stream() -> None:
 def test_names_need_the_extension_and_are_found_on_any_partition(
     make_cluster: Callable[..., SimCluster],
 ) -> None:
-    image = Image(memory=SMALL.memory, extensions=Extensions(segment_names=True))
+    image = Image(memory=SMALL.memory, extensions=ExtensionSection(segment_names=True))
     cluster = make_cluster(2, image)
     world = World(cluster)
     named = calls.XpmemMake(world.exporter.pid, world.base, PAGE, 1, 0o600, "field")
@@ -278,7 +278,7 @@ def test_names_need_the_extension_and_are_found_on_any_partition(
 
 
 def test_read_only_attachments_need_the_extension(make_cluster: Callable[..., SimCluster]) -> None:
-    image = Image(memory=SMALL.memory, extensions=Extensions(readonly_attach=True))
+    image = Image(memory=SMALL.memory, extensions=ExtensionSection(readonly_attach=True))
     cluster = make_cluster(2, image)
     world = World(cluster)
     at = world.importer.xpmem_attach(world.permit(1), 0, PAGE)

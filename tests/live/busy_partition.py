@@ -5,7 +5,7 @@ import sys
 import time
 
 from xpmem_emu.kernel.calls import Describe
-from xpmem_emu.kernel.interface import Effects, Event, Request
+from xpmem_emu.kernel.interface import Effects, KernelEvent, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.live.partition import main
 
@@ -13,7 +13,7 @@ from xpmem_emu.live.partition import main
 class Busy(Kernel):
     """Computes where the call says so."""
 
-    def step(self, now_ns: int, event: Event) -> Effects:
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
         """See Kernel."""
         if isinstance(event, Request) and isinstance(event.call, Describe):
             word, _, milliseconds = event.call.what.partition("-")

@@ -17,7 +17,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.state import ClusterState
-from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered_partitions
 
 IMAGE = "patient"
 """What clusters of the real kernel boot here, unless a test is about a deadline: a machine with
@@ -61,7 +61,7 @@ Up = Callable[..., ClusterState]
 
 def real_spec(name: str, count: int, *, image: str = IMAGE, event_log: bool = False) -> ClusterSpec:
     """A small cluster of partitions with the real kernel."""
-    return ClusterSpec(name, numbered(count), image, 16 << 20, event_log, LEASE_S)
+    return ClusterSpec(name, numbered_partitions(count), image, 16 << 20, event_log, LEASE_S)
 
 
 def fake_spec(
@@ -80,7 +80,7 @@ def fake_spec(
     """A small cluster of partitions with the fake kernel."""
     return ClusterSpec(
         name,
-        partitions or numbered(count),
+        partitions or numbered_partitions(count),
         image,
         memory,
         event_log,

@@ -47,7 +47,7 @@ from xpmem_emu.live.failures import TaskSignalled, XpmemError
 from xpmem_emu.live.partition import EXIT_REFUSED
 from xpmem_emu.live.state import read_state
 from xpmem_emu.live.topology import load_image
-from xpmem_emu.sim.streams import Ending, Judgement
+from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
 NAME = "crowd"
 IMAGE = str(Path(__file__).with_name("steady.toml"))
@@ -131,7 +131,7 @@ class Tally:
     killed: int
     refused: int
     sessions: int
-    judgement: Judgement
+    judgement: StreamJudgement
 
 
 @dataclass
@@ -351,7 +351,7 @@ def crowd_loop(
         wrong += [f"{client.name} hangs" for client in clients if client.is_alive()]
         require(not wrong, "\n".join(wrong[:10]))
         require_balance(NAME)
-        judgement = verdict(NAME, Ending.AT_REST, IMAGE)
+        judgement = verdict(NAME, StreamsEnd.AT_REST, IMAGE)
         ends = list(ended_sessions(streams(NAME)))
         healthy = unexplained(ends, loop.rounds, stood_still(streams(NAME)))
     require(not judgement.violations, "\n".join(map(str, judgement.violations)))

@@ -4,7 +4,7 @@ import sys
 
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.live.partition import main
-from xpmem_emu.sim.breaks.messages import interrupted_expels
+from xpmem_emu.sim.mutations.messages import interrupted_expels
 
 if __name__ == "__main__":
     with interrupted_expels():

@@ -17,9 +17,9 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import (
     Done,
     Effects,
-    Event,
     Failed,
     Halt,
+    KernelEvent,
     LinkDown,
     Outcome,
     Panic,
@@ -97,7 +97,7 @@ class FakeKernel:
     def discard(self) -> None:
         pass
 
-    def step(self, now_ns: int, event: Event) -> Effects:
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
         self.now_ns = now_ns
         effects = Effects()
         match event:

@@ -10,10 +10,12 @@ from fake_kernel import FakeKernel
 
 from xpmem_emu.live.cluster import boot_one
 from xpmem_emu.live.partition import main
-from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
 if __name__ == "__main__":
     if sys.argv[1] == "--config":
         sys.exit(main(FakeKernel, sys.argv[1:]))
     cluster, name = sys.argv[1:]
-    sys.exit(boot_one(ClusterSpec(cluster, numbered(2), memory=1 << 20), name, FakeKernel))
+    sys.exit(
+        boot_one(ClusterSpec(cluster, numbered_partitions(2), memory=1 << 20), name, FakeKernel)
+    )

@@ -35,7 +35,7 @@ from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, Task
 from xpmem_emu.live.failures import SigBus, TaskSignalled, XpmemError
 from xpmem_emu.live.operations import CHUNK
-from xpmem_emu.sim.streams import Ending
+from xpmem_emu.sim.streams import StreamsEnd
 
 NAME = "fence"
 IMAGE = str(Path(__file__).with_name("fence.toml"))
@@ -203,7 +203,7 @@ def fence_loop(rounds: int, seed: int, command: tuple[str, ...] = ()) -> list[Ro
     with running(NAME, 2, command, IMAGE), connect("p0", NAME) as home, connect("p1", NAME) as away:
         loop = FenceLoop(home, away, seed)
         done = [loop.round(number) for number in range(rounds)]
-        judgement = verdict(NAME, Ending.AT_REST, IMAGE)
+        judgement = verdict(NAME, StreamsEnd.AT_REST, IMAGE)
     require(not judgement.violations, "; ".join(map(str, judgement.violations)))
     return done
 

@@ -14,7 +14,7 @@ import zmq
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.live.client import new_hello, whereabouts
-from xpmem_emu.live.console_wire import Ask, Say, pack, unpack
+from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.live.dial import Dial, credentials
 
 IN_FLIGHT = 400
@@ -28,7 +28,7 @@ def sockets(cluster: str, count: int) -> list[zmq.Socket[bytes]]:
     for _ in range(count):
         dial = Dial(endpoint, credentials(name, endpoint, keys))
         assert dial.connected(10)
-        dial.socket.send(pack(0, Ask.HELLO, new_hello()))
+        dial.socket.send(pack_envelope(0, Ask.HELLO, new_hello()))
         dial.socket.recv_multipart()
         made.append(dial.socket)
     return made
@@ -36,7 +36,7 @@ def sockets(cluster: str, count: int) -> list[zmq.Socket[bytes]]:
 
 def flood(connections: list[zmq.Socket[bytes]], count: int) -> int:
     """Ask `count` times. Result: how many answers came or were lost; only EAGAIN turns away."""
-    frame = pack(7, Ask.CALL, calls.Look(kind="tasks"))
+    frame = pack_envelope(7, Ask.CALL, calls.Look(kind="tasks"))
     asked = answered = 0
     poller = zmq.Poller()
     for socket in connections:
@@ -52,7 +52,7 @@ def flood(connections: list[zmq.Socket[bytes]], count: int) -> int:
             answered = asked
         for socket, _ in ready:
             while socket.poll(0):
-                envelope = unpack(socket.recv_multipart()[0])
+                envelope = unpack_envelope(socket.recv_multipart()[0])
                 answered += 1
                 if envelope.kind == Say.FAILED:
                     assert envelope.body["errno"] == errno.EAGAIN, envelope.body

@@ -30,7 +30,7 @@ from tests.live.loops import (
 from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.topology import load_image
-from xpmem_emu.sim.streams import Ending, Judgement
+from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
 NAME = "kill"
 NAMES = ("p0", "p1", "p2", "p3")
@@ -82,7 +82,7 @@ class Tally:
 
     broken: Counter[str]
     outcomes: Counter[str]
-    judgement: Judgement
+    judgement: StreamJudgement
 
 
 class KillLoop:
@@ -180,7 +180,7 @@ def kill_loop(rounds: int, seed: int, say: Callable[[str], None] = lambda text: 
         wrong += [f"{client.name} hangs" for client in clients if client.is_alive()]
         require(not wrong, "\n".join(wrong[:10]))
         require_balance(NAME)
-        judgement = verdict(NAME, Ending.AT_REST)
+        judgement = verdict(NAME, StreamsEnd.AT_REST)
     require(not judgement.violations, "\n".join(map(str, judgement.violations)))
     outcomes = sum((client.outcomes for client in clients), Counter[str]())
     return Tally(loop.broken, outcomes, judgement)

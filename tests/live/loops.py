@@ -20,8 +20,8 @@ from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.paths import arena_place
 from xpmem_emu.live.processes import log_tail
 from xpmem_emu.live.state import process_of, read_state
-from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
-from xpmem_emu.sim.streams import Ending, Judgement, judge
+from xpmem_emu.live.topology import ClusterSpec, load_image, numbered_partitions
+from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd, judge_stream_files
 
 IMAGE = str(Path(__file__).with_name("quick.toml"))
 BOUND_S = 60.0
@@ -73,7 +73,7 @@ def running(
         try:
             spec = ClusterSpec(
                 name,
-                numbered(partitions),
+                numbered_partitions(partitions),
                 image,
                 event_log=event_log,
                 lease_s=lease_s,
@@ -98,9 +98,9 @@ def streams(name: str) -> list[Path]:
     return sorted(Path(read_state(name).run_folder).glob("*.events.jsonl"))
 
 
-def verdict(name: str, ending: Ending, image: str = IMAGE) -> Judgement:
+def verdict(name: str, ending: StreamsEnd, image: str = IMAGE) -> StreamJudgement:
     """What the streams of a cluster, which may still run, say."""
-    return judge(streams(name), load_image(image), ending)
+    return judge_stream_files(streams(name), load_image(image), ending)
 
 
 def active(name: str) -> bool:

@@ -16,7 +16,7 @@ import zmq
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import connect
-from xpmem_emu.live.life import life_path, living
+from xpmem_emu.live.liveness import life_path, living
 from xpmem_emu.live.paths import arena_folder, run_folder
 from xpmem_emu.live.state import locked, read_state
 from xpmem_emu.live.topology import PartitionSpec

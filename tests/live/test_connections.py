@@ -15,13 +15,13 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live import connections as module
-from xpmem_emu.live.connections import LEAD, Connections, Refusals
-from xpmem_emu.live.console_wire import Hello
+from xpmem_emu.live.connection import Connection
+from xpmem_emu.live.console import connections as module
+from xpmem_emu.live.console.connections import LEAD, Connections, Refusals
+from xpmem_emu.live.console.wire import Hello
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.line import Line
 from xpmem_emu.live.loop import Inbox, Socket
 from xpmem_emu.live.room import CLIENTS_MAX, SESSIONS_MAX, room_for
 
@@ -184,7 +184,7 @@ def test_more_clients_than_there_can_be_are_told_so(up: Up) -> None:
     with connect("p0", "t") as p0, ExitStack() as stack:
 
         def greet(session: int) -> None:
-            line = Line(p0.endpoint, Hello(session=f"{session:016x}", client="raw"), 30, None)
+            line = Connection(p0.endpoint, Hello(session=f"{session:016x}", client="raw"), 30, None)
             stack.callback(line.close)
 
         most, connections = p0.facts.limits["sessions"], p0.facts.limits["connections"]

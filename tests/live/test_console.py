@@ -14,8 +14,15 @@ import zmq
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.live.client import Partition, connect
-from xpmem_emu.live.console import OUTSTANDING_MAX
-from xpmem_emu.live.console_wire import VERSION, Ask, Hello, Say, pack, unpack
+from xpmem_emu.live.console.server import OUTSTANDING_MAX
+from xpmem_emu.live.console.wire import (
+    CONSOLE_VERSION,
+    Ask,
+    Hello,
+    Say,
+    pack_envelope,
+    unpack_envelope,
+)
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.state import read_state
 
@@ -48,12 +55,12 @@ def raw_socket(cluster: str = "t") -> Iterator[zmq.Socket[bytes]]:
 
 
 def say(socket: zmq.Socket[bytes], ident: int, kind: str, body: object = None) -> None:
-    socket.send(pack(ident, kind, body))
+    socket.send(pack_envelope(ident, kind, body))
 
 
 def answer(socket: zmq.Socket[bytes]) -> tuple[int, str, object]:
     assert socket.poll(5000), "no answer"
-    envelope = unpack(socket.recv_multipart()[0])
+    envelope = unpack_envelope(socket.recv_multipart()[0])
     return envelope.id, envelope.kind, envelope.body
 
 
@@ -120,12 +127,12 @@ def test_a_connection_without_hello_is_told_to_say_it(up: Up) -> None:
 @pytest.mark.parametrize(
     ("frames", "why"),
     [
-        ([msgpack.packb([VERSION + 1, 9, "ping", None])], "$[0]"),
-        ([msgpack.packb([VERSION, 9, "dance", None])], "unknown kind"),
-        ([msgpack.packb([VERSION, 9, "call", {"op": "no_such"}])], "no_such"),
-        ([msgpack.packb([VERSION, 9, "call", {"op": "munmap", "pid": 1}])], "missing"),
-        ([msgpack.packb([VERSION, 9, "call", {"op": "exit", "pid": -1}])], "pid"),
-        ([msgpack.packb([VERSION, 9, "ping", None, 0])], "at most length 4"),
+        ([msgpack.packb([CONSOLE_VERSION + 1, 9, "ping", None])], "$[0]"),
+        ([msgpack.packb([CONSOLE_VERSION, 9, "dance", None])], "unknown kind"),
+        ([msgpack.packb([CONSOLE_VERSION, 9, "call", {"op": "no_such"}])], "no_such"),
+        ([msgpack.packb([CONSOLE_VERSION, 9, "call", {"op": "munmap", "pid": 1}])], "missing"),
+        ([msgpack.packb([CONSOLE_VERSION, 9, "call", {"op": "exit", "pid": -1}])], "pid"),
+        ([msgpack.packb([CONSOLE_VERSION, 9, "ping", None, 0])], "at most length 4"),
     ],
 )
 def test_a_malformed_request_that_has_an_id_is_answered(
@@ -161,11 +168,11 @@ def test_mutated_frames_are_counted_and_hurt_nobody(up: Up) -> None:
 def mutate_and_send(socket: zmq.Socket[bytes], dice: random.Random, count: int) -> None:
     """`count` requests, each with some bytes changed, cut or repeated; answers are read away."""
     samples = [
-        pack(5, Ask.CALL, calls.Store(pid=1, address=64)),
-        pack(6, Ask.CALL, calls.Load(pid=1, address=64, size=64)),
-        pack(7, Ask.PING, None),
-        pack(8, Ask.UNSUBSCRIBE, 3),
-        pack(9, Ask.CALL, calls.XpmemTunable(name="faults_after", value=3)),
+        pack_envelope(5, Ask.CALL, calls.Store(pid=1, address=64)),
+        pack_envelope(6, Ask.CALL, calls.Load(pid=1, address=64, size=64)),
+        pack_envelope(7, Ask.PING, None),
+        pack_envelope(8, Ask.UNSUBSCRIBE, 3),
+        pack_envelope(9, Ask.CALL, calls.XpmemTunable(name="faults_after", value=3)),
     ]
     for number in range(count):
         frame = bytearray(dice.choice(samples))

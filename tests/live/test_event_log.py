@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu import connect
-from xpmem_emu.kernel.interface import Effects, Event, Halt, LinkDown, Panic, Send
+from xpmem_emu.kernel.interface import Effects, Halt, KernelEvent, LinkDown, Panic, Send
 from xpmem_emu.live import cluster
 from xpmem_emu.live.driver import LATE_NS, Driver
 from xpmem_emu.live.partition import PartitionConfig, _event_log
@@ -54,7 +54,7 @@ class Diary:
     def __init__(self) -> None:
         self.entries: list[str] = []
 
-    def step(self, now_ns: int, event: Event) -> Effects:
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
         record = Record(1, now_ns, 0, "thread", PartitionGone(peer=1, incarnation=1))
         return Effects(sends=[Send(1, "GET", 0, [b""])], trace=[record], wake_at_ns=now_ns)
 

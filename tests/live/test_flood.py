@@ -19,11 +19,11 @@ from xpmem_emu import connect
 from xpmem_emu.kernel import calls
 from xpmem_emu.live import dial
 from xpmem_emu.live.client import Partition
-from xpmem_emu.live.console import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MAX
-from xpmem_emu.live.console_wire import Ask, Say, pack, unpack
+from xpmem_emu.live.console.server import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MAX
+from xpmem_emu.live.console.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_MAX
+from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.limits import BULK_MAX, QUEUED_MAX, UNREAD_MAX
-from xpmem_emu.live.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_MAX
 
 from .conftest import Home
 from .flood import sockets
@@ -125,7 +125,7 @@ def answers(socket: zmq.Socket[bytes], count: int) -> dict[int, object]:
     found: dict[int, object] = {}
     while len(found) < count:
         assert socket.poll(20_000), f"{count - len(found)} answers are missing"
-        envelope = unpack(socket.recv_multipart()[0])
+        envelope = unpack_envelope(socket.recv_multipart()[0])
         failed = envelope.kind == Say.FAILED
         found[envelope.id] = envelope.body["errno"] if failed else None
     return found
@@ -145,14 +145,14 @@ def test_a_client_that_never_reads_holds_nothing_up_and_fills_no_memory(
         before = process.memory_info().rss
         load = calls.Load(pid=task.pid, address=address, size=BULK_MAX)
         for ident in range(QUEUED_MAX):
-            silent.send(pack(ident, Ask.CALL, load))
+            silent.send(pack_envelope(ident, Ask.CALL, load))
         for _ in range(100):
             assert p0.look("tasks")
         assert process.memory_info().rss - before < 3 * UNREAD_MAX
         found = answers(silent, QUEUED_MAX)
         assert set(found.values()) <= {None, errno.EAGAIN}
         assert errno.EAGAIN in found.values()
-        silent.send(pack(1000, Ask.CALL, load))
+        silent.send(pack_envelope(1000, Ask.CALL, load))
         assert answers(silent, 1) == {1000: None}
         silent.close()
 
@@ -173,7 +173,9 @@ def test_what_is_too_big_is_refused_with_its_errno(process: psutil.Process) -> N
         task.store(address, data)
         assert task.load(address, len(data)) == data
         (raw,) = sockets("keyed", 1)
-        raw.send_multipart([pack(5, Ask.CALL, calls.Store(pid=1, address=0)), *[b"x"] * 1000])
+        raw.send_multipart(
+            [pack_envelope(5, Ask.CALL, calls.Store(pid=1, address=0)), *[b"x"] * 1000]
+        )
         assert answers(raw, 1) == {5: errno.EBADMSG}
         raw.close()
         assert p0.look("tasks")
@@ -205,10 +207,10 @@ def test_a_key_has_only_so_many_calls_unanswered(
         refused = []
         for socket in many:
             for ident in range(OUTSTANDING_MAX):
-                socket.send(pack(ident, Ask.CALL, load))
+                socket.send(pack_envelope(ident, Ask.CALL, load))
                 if ident % AT_ONCE == AT_ONCE - 1:  # or there would be too many that only wait
-                    socket.send(pack(SERVED, Ask.PING, None))
-                    while (said := unpack(socket.recv_multipart()[0])).id != SERVED:
+                    socket.send(pack_envelope(SERVED, Ask.PING, None))
+                    while (said := unpack_envelope(socket.recv_multipart()[0])).id != SERVED:
                         refused.append(said.body)
         why = f"{OUTSTANDING_OF_KEY_MAX} calls of this client are unanswered"
         assert [each["cause"] for each in refused] == [why] * (
@@ -229,8 +231,8 @@ def test_a_key_has_only_so_many_subscriptions(
     def asked(
         socket: zmq.Socket[bytes], kind: Ask, body: object = None, ident: int = SERVED
     ) -> tuple[str, Any]:
-        socket.send(pack(ident, kind, body))
-        while (said := unpack(socket.recv_multipart()[0])).kind == Say.EVENTS:
+        socket.send(pack_envelope(ident, kind, body))
+        while (said := unpack_envelope(socket.recv_multipart()[0])).kind == Say.EVENTS:
             pass
         assert said.id == ident
         return said.kind, said.body

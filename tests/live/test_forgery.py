@@ -8,7 +8,7 @@ import zmq
 from xpmem_emu import connect
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.keys import Credentials
-from xpmem_emu.xpc.frame import ChannelNumber, Header, encode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 from xpmem_emu.xpc.remote import EPOCH_BITS
 
@@ -53,8 +53,8 @@ def test_one_forged_message_costs_the_forger_its_session_and_nobody_else_anythin
             shown.show(socket)
             socket.connect(keyed.state.partition("p0").endpoint)
             # In its own name it may claim what it likes: p1 is not shut out by that either.
-            socket.send(encode(Header(1, later, 0, ChannelNumber.ADMIN, 0), BEAT))
-            socket.send(encode(Header(2, later, 0, ChannelNumber.ADMIN, 0), BEAT))
+            socket.send(encode_frame(Header(1, later, 0, ChannelNumber.ADMIN, 0), BEAT))
+            socket.send(encode_frame(Header(2, later, 0, ChannelNumber.ADMIN, 0), BEAT))
             lost = next(
                 one
                 for one in events

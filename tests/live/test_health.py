@@ -12,11 +12,12 @@ from typing import cast
 import pytest
 
 from xpmem_emu import health
+from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome
+from xpmem_emu.kernel.interface import Done, Failed, Outcome
 from xpmem_emu.live import cluster
-from xpmem_emu.live.driver import Answer, Driver
-from xpmem_emu.live.health import Health
+from xpmem_emu.live.driver import Driver, OnOutcome
+from xpmem_emu.live.health import HealthServer
 from xpmem_emu.live.paths import run_folder
 from xpmem_emu.live.state import ClusterState
 
@@ -55,7 +56,7 @@ def probe(*words: str, name: str = "t") -> tuple[int, list[str]]:
 def active_with(count: int, state: ClusterState) -> None:
     """Wait until p0 says that it is active with so many; each question is an answer of its own."""
     path = str(Path(state.run_folder) / "p0.health")
-    while not health.ask(path, health.READY).startswith(f"ready, active with {count} "):
+    while not health.probe(path, health.READY).startswith(f"ready, active with {count} "):
         continue
 
 
@@ -75,7 +76,7 @@ def test_partitions_are_live_and_ready_whatever_becomes_of_the_others(up: Up) ->
     assert probe("ready", "p2")[0] == 0
     cluster.hang("t", "p1")
     with pytest.raises(TimeoutError):
-        health.ask(str(Path(state.run_folder) / "p1.health"), health.LIVE, 0.2)
+        health.probe(str(Path(state.run_folder) / "p1.health"), health.LIVE, 0.2)
 
 
 def test_nobody_there_is_not_healthy_and_wrong_words_are_usage(
@@ -124,9 +125,9 @@ class Kept:
     """A driver whose kernel answers when the test wants it to."""
 
     def __init__(self) -> None:
-        self.answers: list[Answer] = []
+        self.answers: list[OnOutcome] = []
 
-    def call(self, _call: Call, _bulk: Buffer, answer: Answer) -> None:
+    def call(self, _call: Call, _bulk: Buffer, answer: OnOutcome) -> None:
         """See Driver."""
         self.answers.append(answer)
 
@@ -154,7 +155,7 @@ def path(loop: asyncio.AbstractEventLoop, kept: Kept, tmp_path: Path) -> Iterato
     """Where a partition answers whose loop is `loop`."""
     made = tmp_path / "p0.health"
     made.touch()  # an earlier boot was killed
-    served = Health(loop, made, cast(Driver, kept))
+    served = HealthServer(loop, made, cast(Driver, kept))
     yield str(made)
     served.close()
     assert not made.exists()
@@ -162,7 +163,7 @@ def path(loop: asyncio.AbstractEventLoop, kept: Kept, tmp_path: Path) -> Iterato
 
 def asked(loop: asyncio.AbstractEventLoop, path: str, question: str) -> "asyncio.Future[str]":
     """A probe under way in a thread of its own."""
-    return loop.run_in_executor(None, health.ask, path, question, 10.0)
+    return loop.run_in_executor(None, health.probe, path, question, 10.0)
 
 
 def test_a_kernel_that_is_kept_waiting_is_live_and_not_ready(
@@ -174,7 +175,7 @@ def test_a_kernel_that_is_kept_waiting_is_live_and_not_ready(
         while len(kept.answers) < 1:
             await asyncio.sleep(0)
         with pytest.raises(TimeoutError):
-            await loop.run_in_executor(None, health.ask, path, health.READY, 0.1)
+            await loop.run_in_executor(None, health.probe, path, health.READY, 0.1)
         assert len(kept.answers) == 1, "probes that wait share one call"
         assert not any(one.done() for one in ready)
         kept.give(Done({"peers": {"1": {"state": "ACTIVE"}, "2": {"state": "INACTIVE"}}}))
@@ -199,7 +200,7 @@ def test_a_kernel_that_refuses_is_not_ready_and_says_why(
 def test_nonsense_is_not_answered(loop: asyncio.AbstractEventLoop, path: str) -> None:
     async def play() -> None:
         with pytest.raises(TimeoutError):
-            await loop.run_in_executor(None, health.ask, path, "open sesame", 0.1)
+            await loop.run_in_executor(None, health.probe, path, "open sesame", 0.1)
         assert await asked(loop, path, health.LIVE) == "live"
 
     loop.run_until_complete(play())

@@ -10,7 +10,7 @@ from xpmem_emu import connect
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
-from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode, encode, seal
+from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode_frame, encode_frame, seal
 from xpmem_emu.xpc.messages import (
     Attach,
     Fault,
@@ -34,7 +34,7 @@ STALE = 3 << 16
 """An incarnation of a boot that is long over."""
 
 SAMPLES = [
-    encode(Header(1, STALE, STALE, channel, 5), message)
+    encode_frame(Header(1, STALE, STALE, channel, 5), message)
     for channel, message in (
         (ChannelNumber.MEM, Fault(1 << 40, 3, 0, 32)),
         (ChannelNumber.MEM, Get(1 << 20, 1 << 21, 2, 0, [0, 100], False)),
@@ -61,7 +61,7 @@ def mutated(dice: random.Random) -> list[bytes]:
 def is_bad(frames: list[bytes]) -> bool:
     """Whether nobody can have meant this: it does not decode, or comes from no peer."""
     try:
-        return decode(list(frames), PAYLOAD)[0].src not in (1,)
+        return decode_frame(list(frames), PAYLOAD)[0].src not in (1,)
     except BadMessage:
         return True
 

@@ -16,7 +16,7 @@ from xpmem_emu.live.client import CONNECT_TIMEOUT_S, Partition
 from xpmem_emu.live.client_async import connect_async
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.keys import Capability, Client, Credentials, Peer
-from xpmem_emu.xpc.frame import ChannelNumber, Header, encode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 
 from .conftest import Home
@@ -208,7 +208,7 @@ def test_a_partition_speaks_for_itself_only(keyed: Keyed) -> None:
     with connect("p0") as client, peer_socket(keyed, shown) as socket:
         received = client.boot_facts().traffic["refused"]
         for source in (0, 2):
-            socket.send(encode(Header(source, 1 << 16, 0, ChannelNumber.ADMIN, 0), beat))
+            socket.send(encode_frame(Header(source, 1 << 16, 0, ChannelNumber.ADMIN, 0), beat))
         socket.send(b"\xff nonsense")
         eventually(lambda: client.boot_facts().traffic["refused"] == received + 3)
         assert keyed.refusals().count("the key is of partition 1") == 3

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import life
+from xpmem_emu.live import liveness
 from xpmem_emu.live.arena import Arena, ArenaMemory
-from xpmem_emu.live.life import LifeLock, LifeWatch, holders, life_path, living, require_dead
+from xpmem_emu.live.liveness import LifeLock, LifeWatch, holders, life_path, living, require_dead
 
 Refusal = Callable[..., KernelError]
 
@@ -124,7 +124,7 @@ def test_256_boots_in_a_row_have_ids_of_their_own_whenever_they_happen(
 ) -> None:
     bytes_of_ids = []
     for number in range(256):
-        monkeypatch.setattr(life.time, "time", lambda at=number * 2.56: 1e9 + at)
+        monkeypatch.setattr(liveness.time, "time", lambda at=number * 2.56: 1e9 + at)
         lock = LifeLock(tmp_path, 4)
         bytes_of_ids.append(lock.boot & 0xFF)
         lock.release()
@@ -194,7 +194,7 @@ def test_a_new_file_of_the_same_name_proves_nothing_about_who_holds_the_old_one(
     life_path(tmp_path, 4).unlink()
     after.watch.met(4, old.boot)
     # Such as one of another container, which cannot see the process that holds on.
-    monkeypatch.setattr(life, "open_files", lambda folder: iter(()))
+    monkeypatch.setattr(liveness, "open_files", lambda folder: iter(()))
     later = time.time() + 1  # the clock numbers boots where no file does
     monkeypatch.setattr(time, "time", lambda: later)
     new = LifeLock(tmp_path, 4)

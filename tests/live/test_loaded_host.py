@@ -14,7 +14,7 @@ import pytest
 from xpmem_emu import connect
 from xpmem_emu.live import cluster
 from xpmem_emu.live.state import read_state
-from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
 from .loops import let_pass
 
@@ -74,7 +74,7 @@ def share(name: str) -> None:
 @pytest.mark.usefixtures("home")
 def test_a_large_cluster_on_a_busy_host_loses_nobody_and_costs_little_when_idle() -> None:
     name = "busy"
-    cluster.up(ClusterSpec(name, numbered(PARTITIONS), "laptop", 1 << 20))
+    cluster.up(ClusterSpec(name, numbered_partitions(PARTITIONS), "laptop", 1 << 20))
     begun_s, spent_s = time.monotonic(), processor_seconds(name)
     let_pass(2.0)
     idle = (processor_seconds(name) - spent_s) / (time.monotonic() - begun_s)

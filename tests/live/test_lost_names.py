@@ -10,7 +10,7 @@ import pytest
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, connect
-from xpmem_emu.live.life import LifeLock
+from xpmem_emu.live.liveness import LifeLock
 from xpmem_emu.live.paths import arena_folder, run_folder
 from xpmem_emu.live.state import read_state
 

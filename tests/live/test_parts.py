@@ -9,11 +9,11 @@ import pytest
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import paths
-from xpmem_emu.live.console_wire import EventBatch, Hello
+from xpmem_emu.live.console.sessions import ConsoleSessions
+from xpmem_emu.live.console.wire import EventBatch, Hello
 from xpmem_emu.live.paths import arena_folder, arena_note, make_own_folder, run_folder
-from xpmem_emu.live.sessions import Sessions
-from xpmem_emu.live.stream import Stream
-from xpmem_emu.live.topology import load_image, numbered, read_topology
+from xpmem_emu.live.stream import StreamServer
+from xpmem_emu.live.topology import load_image, numbered_partitions, read_topology
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.trace import Record
 
@@ -146,8 +146,8 @@ def test_an_impossible_memory_override_is_refused(refusal: Refusal) -> None:
 
 @pytest.mark.parametrize("count", [0, 257])
 def test_partids_end_at_255(count: int, refusal: Refusal) -> None:
-    assert refusal(numbered, count).errno == errno.EINVAL
-    assert numbered(256)[-1].partid == 255
+    assert refusal(numbered_partitions, count).errno == errno.EINVAL
+    assert numbered_partitions(256)[-1].partid == 255
 
 
 # -- the event stream and sessions ------------------------------------------------------------
@@ -158,7 +158,7 @@ def records(first: int, count: int) -> list[Record]:
 
 
 def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
-    stream = Stream(remember=10, queue_max=4, log=None)
+    stream = StreamServer(remember=10, queue_max=4, log=None)
     batches: list[EventBatch] = []
     room = [False]
 
@@ -181,14 +181,14 @@ def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
 
 def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
-        stream = Stream(remember=10, queue_max=4, log=full)
+        stream = StreamServer(remember=10, queue_max=4, log=full)
         stream.publish(records(1, 2))
         stream.publish(records(3, 1))
     assert [one["record"] for one in stream.recent()] == [1, 2, 3]
 
 
 def test_any_connection_of_a_session_keeps_it_alive() -> None:
-    sessions = Sessions(lease_ns=10, most=100)
+    sessions = ConsoleSessions(lease_ns=10, most=100)
     hello = Hello(session="ab" * 8, client="c")
     session = sessions.hello(0, b"one", hello)
     assert sessions.hello(5, b"two", hello) is session
@@ -199,7 +199,7 @@ def test_any_connection_of_a_session_keeps_it_alive() -> None:
 
 
 def test_subscriptions_are_counted_by_key_where_there_is_one() -> None:
-    sessions = Sessions(lease_ns=10, most=100)
+    sessions = ConsoleSessions(lease_ns=10, most=100)
     for number, key in enumerate(("k", "k", "other", "", "")):
         hello = Hello(session=f"{number:016x}", client="c")
         sessions.hello(0, bytes([number]), hello, key).subscriptions.add((b"", number))
@@ -207,7 +207,7 @@ def test_subscriptions_are_counted_by_key_where_there_is_one() -> None:
 
 
 def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:
-    sessions = Sessions(lease_ns=10, most=100)
+    sessions = ConsoleSessions(lease_ns=10, most=100)
     mine = sessions.hello(0, b"one", Hello(session="ab" * 8, client="c"))
     other = sessions.hello(0, b"two", Hello(session="cd" * 8, client="d"))
     for pid in (1, 2, 3):
@@ -220,7 +220,7 @@ def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:
 
 
 def test_a_connection_belongs_to_one_session(refusal: Refusal) -> None:
-    sessions = Sessions(lease_ns=10, most=100)
+    sessions = ConsoleSessions(lease_ns=10, most=100)
     sessions.hello(0, b"one", Hello(session="ab" * 8, client="c"))
     error = refusal(sessions.hello, 0, b"one", Hello(session="cd" * 8, client="d"))
     assert error.errno == errno.EISCONN

@@ -20,9 +20,9 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster, compose, docker
 from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.live.launcher import launcher_of
-from xpmem_emu.live.life import Life, life_path
+from xpmem_emu.live.liveness import LifeRecord, life_path
+from xpmem_emu.live.locator import location_of, locations
 from xpmem_emu.live.paths import arena_folder, make_own_folder
-from xpmem_emu.live.places import place, places
 
 FAKE = """#!/bin/sh
 case $1 in
@@ -93,7 +93,7 @@ def test_containers_are_found_by_label_with_ports_and_the_clients_key(
 ) -> None:
     engine.add("p1")
     engine.add("p0")
-    found = places("compose")
+    found = locations("compose")
     assert list(found) == ["p0", "p1"]
     assert found["p0"].console == "tcp://127.0.0.1:32001"
     keys = Path(found["p0"].keys)
@@ -114,7 +114,9 @@ def test_the_copied_keys_end_with_their_program_and_are_those_of_who_keeps_them(
             f"  cp) case $2 in {says['cp']} *) exit 1 ;; esac; cat {tmp_path}/keys.tar ;;",
         )
     )
-    text = "from xpmem_emu.live.places import place; print(place('compose', 'p0').keys, flush=True)"
+    text = (
+        "from xpmem_emu.live.locator import place; print(place('compose', 'p0').keys, flush=True)"
+    )
     root = home.run / "xpmem-emu-keys"
     killed = subprocess.Popen(
         [sys.executable, "-c", f"{text}; input()"],
@@ -138,7 +140,7 @@ def test_a_container_that_ended_has_no_console_and_says_what_to_do(
     engine: Engine, refusal: Refusal
 ) -> None:
     engine.add("p0", status="exited")
-    assert place("compose", "p0").console == ""
+    assert location_of("compose", "p0").console == ""
     error = refusal(compose.crash, "compose", "p0")
     assert (error.errno, error.remedy) == (errno.ESRCH, "xpmem-emu --cluster compose reboot p0")
 
@@ -146,7 +148,7 @@ def test_a_container_that_ended_has_no_console_and_says_what_to_do(
 def test_two_projects_must_be_told_apart(engine: Engine, refusal: Refusal) -> None:
     engine.add("p0", project="one")
     engine.add("p0", project="two")
-    error = refusal(places, "compose")
+    error = refusal(locations, "compose")
     assert error.errno == errno.EEXIST
     assert "compose-one, compose-two" in error.cause
 
@@ -162,7 +164,7 @@ def test_no_containers_is_a_refusal_with_the_command_to_type(
     engine: Engine, refusal: Refusal, tmp_path: Path
 ) -> None:
     (tmp_path / "ps").write_text("")
-    assert refusal(places, "compose").remedy == "docker-compose up -d --build"
+    assert refusal(locations, "compose").remedy == "docker-compose up -d --build"
     assert refusal(compose.up).remedy == "docker-compose up -d --build"
     assert refusal(compose.clean).remedy == "docker-compose down --volumes"
 
@@ -171,7 +173,7 @@ def test_a_topology_says_where_partitions_are_that_others_started(
     home: Home, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XPMEM_EMU_TOPOLOGY", "compose")
-    assert place("anything", "p3").console == "tcp://p3:7100"
+    assert location_of("anything", "p3").console == "tcp://p3:7100"
     error = refusal(launcher_of, "anything")
     assert (error.errno, "docker-compose restart" in error.remedy) == (errno.EOPNOTSUPP, True)
 
@@ -182,7 +184,7 @@ def test_the_files_of_a_partition_that_cannot_be_seen_are_left_alone(
     make_own_folder(arena_folder("t"))
     path = life_path(arena_folder("t"), 0)
     with path.open("w") as file:
-        nobody = Life(boot=1, pid=(1 << 22) + 1, started=1, first=1)
+        nobody = LifeRecord(boot=1, pid=(1 << 22) + 1, started=1, first=1)
         file.write(msgspec.json.encode(nobody).decode())
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu import connect
-from xpmem_emu.image import Xpc
-from xpmem_emu.kernel.interface import Buffer, Send
+from xpmem_emu.codec import Buffer
+from xpmem_emu.image import XpcSection
+from xpmem_emu.kernel.interface import Send
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.pulse import Pulse
-from xpmem_emu.live.topology import ClusterSpec, load_image, numbered
+from xpmem_emu.live.topology import ClusterSpec, load_image, numbered_partitions
 from xpmem_emu.units import MILLISECOND
-from xpmem_emu.xpc.frame import ChannelNumber, Header, decode, encode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, decode_frame, encode_frame
 from xpmem_emu.xpc.heartbeat import FREE_VALUES
 from xpmem_emu.xpc.messages import Heartbeat
 
@@ -32,7 +33,7 @@ CHECKS = 2
 
 def beat(value: int) -> Send:
     header = Header(0, 1, 1, ChannelNumber.ADMIN, 0)
-    return Send(1, "HEARTBEAT", 0, [encode(header, Heartbeat(value, False, 3, True))])
+    return Send(1, "HEARTBEAT", 0, [encode_frame(header, Heartbeat(value, False, 3, True))])
 
 
 def session(p1: Partition) -> tuple[object, ...]:
@@ -50,7 +51,7 @@ def changes(p1: Partition) -> list[dict[str, object]]:
 def test_no_request_delays_a_heartbeat() -> None:
     """Eight seconds of one step, twice what the image waits for a heartbeat."""
     check_ns = load_image(IMAGE).xpc.heartbeat_check
-    cluster.up(ClusterSpec("t", numbered(2), IMAGE, 16 << 20, lease_s=60, command=BUSY))
+    cluster.up(ClusterSpec("t", numbered_partitions(2), IMAGE, 16 << 20, lease_s=60, command=BUSY))
     with connect("p0", "t") as p0, connect("p1", "t") as p1:
         eventually(lambda: session(p1)[0] == "ACTIVE" == session(p0)[0])
         before, told = session(p1), changes(p1)
@@ -67,7 +68,7 @@ class Heard(list[int]):
     """The values of the heartbeats that a pulse sent."""
 
     def __call__(self, partid: int, frames: list[Buffer]) -> None:
-        message = decode(frames)[1]
+        message = decode_frame(frames)[1]
         assert isinstance(message, Heartbeat)
         self.append(message.value)
 
@@ -78,7 +79,7 @@ def pulse(request: pytest.FixtureRequest) -> Callable[[], tuple[Pulse, Heard]]:
 
     def make() -> tuple[Pulse, Heard]:
         heard = Heard()
-        xpc = Xpc(heartbeat_interval=20 * MILLISECOND, heartbeat_check=80 * MILLISECOND)
+        xpc = XpcSection(heartbeat_interval=20 * MILLISECOND, heartbeat_check=80 * MILLISECOND)
         made = Pulse(xpc, 1, heard)
         request.addfinalizer(made.close)
         return made, heard

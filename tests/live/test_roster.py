@@ -10,14 +10,14 @@ import zmq
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import breaking, calls
-from xpmem_emu.live import faults
-from xpmem_emu.live.console_wire import Hello
+from xpmem_emu.live import injections
+from xpmem_emu.live.console.allow_list import LiveAllowList
+from xpmem_emu.live.console.rights import Rights, needed, needed_for_faults
+from xpmem_emu.live.console.sessions import ConsoleSessions
+from xpmem_emu.live.console.wire import Hello
 from xpmem_emu.live.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.live.limits import QUEUED_MAX, REQUESTS_PER_S, UNREAD_MAX, Allowance, Turns, Unread
-from xpmem_emu.live.rights import Rights, needed, needed_for_faults
-from xpmem_emu.live.roster import Roster
-from xpmem_emu.live.sessions import Sessions
-from xpmem_emu.xpc.frame import ChannelNumber, Header, claimed_source, encode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, claimed_source, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 
 Refusal = Callable[..., KernelError]
@@ -37,7 +37,7 @@ def public() -> str:
 def test_the_roster_follows_the_file_and_keeps_the_last_good_list(tmp_path: Path) -> None:
     folder = KeyFolder(tmp_path)
     alice, p3 = folder.make({"alice": USER, "p3": Peer(3)})
-    roster = Roster(folder)
+    roster = LiveAllowList(folder)
     assert not roster.refresh()
     assert roster.client(alice.public) == alice
     assert (roster.peer(p3.public), roster.public_of(3)) == (3, p3.public)
@@ -149,9 +149,9 @@ def test_what_nobody_thought_of_takes_operate() -> None:
     assert needed(calls.Shutdown()) is Capability.OPERATE
     assert needed(calls.Spawn()) is Capability.USE
     assert needed(calls.Look(kind="tasks")) is Capability.LOOK
-    assert needed_for_faults(faults.List()) is Capability.LOOK
-    assert needed_for_faults(faults.Add(text="")) is Capability.OPERATE
-    assert needed_for_faults(faults.Reset()) is Capability.OPERATE
+    assert needed_for_faults(injections.List()) is Capability.LOOK
+    assert needed_for_faults(injections.Add(text="")) is Capability.OPERATE
+    assert needed_for_faults(injections.Reset()) is Capability.OPERATE
 
 
 def test_tasks_belong_to_uids_through_spawn_fork_setuid_and_death(refusal: Refusal) -> None:
@@ -179,7 +179,7 @@ def test_tasks_belong_to_uids_through_spawn_fork_setuid_and_death(refusal: Refus
 
 
 def test_a_session_is_of_one_key_whatever_its_connection_is_called(refusal: Refusal) -> None:
-    sessions = Sessions(lease_ns=10, most=100)
+    sessions = ConsoleSessions(lease_ns=10, most=100)
     mine = Hello(session="ab" * 8, client="c")
     session = sessions.hello(0, b"one", mine, "key A")
     assert sessions.heard(1, b"one", "key A") is session
@@ -190,7 +190,7 @@ def test_a_session_is_of_one_key_whatever_its_connection_is_called(refusal: Refu
 @pytest.mark.parametrize("source", [0, 1, 127, 128, 255])
 def test_the_source_of_a_frame_is_read_without_the_rest(source: int) -> None:
     header = Header(source, 1 << 40, 1 << 50, ChannelNumber.ADMIN, 0)
-    assert claimed_source(encode(header, Heartbeat(1, False, 0, False))) == source
+    assert claimed_source(encode_frame(header, Heartbeat(1, False, 0, False))) == source
 
 
 @pytest.mark.parametrize("frame", [b"", b"\x98", b"\xff" * 40, b"\x93\x01\x02\xa1x", b"\x98\x01"])

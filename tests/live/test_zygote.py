@@ -13,8 +13,8 @@ import pytest
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster, processes
-from xpmem_emu.live.state import PartitionState, process_of, read_state, start_ticks
-from xpmem_emu.live.topology import ClusterSpec, numbered
+from xpmem_emu.live.state import PartitionRecord, process_of, read_state, start_ticks
+from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.live.zygote import ALONE, CONFIG_SUFFIX, forked, log_of
 
 from .conftest import Home
@@ -88,7 +88,7 @@ def test_a_zygote_that_cannot_begin_says_why(tmp_path: Path) -> None:
 
 
 def test_partitions_of_one_up_are_told_apart_by_their_names(home: Home) -> None:
-    cluster.up(ClusterSpec(name="t", partitions=numbered(2), memory=1 << 20))
+    cluster.up(ClusterSpec(name="t", partitions=numbered_partitions(2), memory=1 << 20))
     rows = read_state("t").partitions
     assert [psutil.Process(one.pid).name() for one in rows] == ["p0", "p1"]
     assert len({tuple(psutil.Process(one.pid).cmdline()) for one in rows}) == 1
@@ -112,7 +112,7 @@ def stranger_zombie() -> Iterator[int]:
 
 def test_an_adopted_process_that_nobody_reaps_has_ended_all_the_same() -> None:
     with stranger_zombie() as pid:
-        row = PartitionState(
+        row = PartitionRecord(
             name="p0",
             partid=0,
             image="",

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from xpmem_emu.image import Bytes, Image, Limits, Memory
+from xpmem_emu.image import Bytes, Image, LimitsSection, MemorySection
 from xpmem_emu.mm import AddressSpace, MapRequest, MemoryManager, Prot, VmaFlags, load, store
 from xpmem_emu.sched import Completion, LockDep, Scheduler, Thread
 from xpmem_emu.trace import Event, Tracer
@@ -45,7 +45,7 @@ class Rig:
     """One MemoryManager and the means to run coroutines on it."""
 
     def __init__(self, frames: int = 256, swap: int = 64, **limits: int) -> None:
-        memory = Memory(
+        memory = MemorySection(
             size=Bytes(frames * PAGE_SIZE),
             swap=Bytes(swap * PAGE_SIZE),
             files=Bytes(512 * PAGE_SIZE),
@@ -54,7 +54,7 @@ class Rig:
         self.tracer = Tracer(PARTID, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
         self.memory = MemoryManager(
             PARTID,
-            Image(memory=memory, limits=Limits(**limits)),
+            Image(memory=memory, limits=LimitsSection(**limits)),
             memoryview(bytearray(memory.size)),
             memoryview(bytearray(memory.swap)),
             self.scheduler,

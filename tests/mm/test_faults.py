@@ -5,7 +5,7 @@ import pytest
 from xpmem_emu.errors import Signal, Signalled
 from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags, load, migrate_range, store, walk_word
 from xpmem_emu.mm import pte as entries
-from xpmem_emu.mm.events import Cow, FaultEvent
+from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 from .rig import PARTID, RW, Client, Rig
@@ -82,7 +82,7 @@ def test_a_store_fills_a_long_range_with_few_faults(make_rig) -> None:
     data = bytes(range(256)) * (1100 * 16 - 1)
     rig.store(mm, at + 100, data)
     assert rig.load(mm, at + 100, len(data)) == data
-    assert [event.pages for event in rig.events(FaultEvent)] == [1024, 76]
+    assert [event.pages for event in rig.events(PageFault)] == [1024, 76]
 
 
 def test_fork_shares_frames_until_one_side_writes(rig: Rig) -> None:

@@ -19,7 +19,7 @@ from xpmem_emu.mm import (
     reclaim_range,
     store,
 )
-from xpmem_emu.mm.events import Mkclean, Truncate
+from xpmem_emu.mm.events import Mkclean, Truncated
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
@@ -139,7 +139,7 @@ def test_truncation_takes_mapped_pages_away_private_copies_too(rig: Rig) -> None
     assert rig.load(mm, shared + PAGE_SIZE, 3) == b"s\0\0"
     rig.run(inode.truncate(3 * PAGE_SIZE))
     assert rig.load(mm, shared + PAGE_SIZE, 2 * PAGE_SIZE) == b"s" + bytes(2 * PAGE_SIZE - 1)
-    assert rig.events(Truncate)[0] == Truncate(file="f", size=PAGE_SIZE + 1, pages=1)
+    assert rig.events(Truncated)[0] == Truncated(file="f", size=PAGE_SIZE + 1, pages=1)
 
 
 def test_a_page_cannot_come_back_while_a_truncation_waits_for_its_holders(rig: Rig) -> None:

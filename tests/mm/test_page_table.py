@@ -116,6 +116,6 @@ def test_special_and_swapped_entries_hold_no_counted_frame() -> None:
 
 
 def test_entries_describe_themselves() -> None:
-    assert pte.describe(0) == "absent"
-    assert pte.describe(0x12 << 12 | pte.PRESENT | pte.WRITE) == "frame 0x12 present write"
-    assert pte.describe(3 << 12 | pte.SWAP) == "slot 3 swap"
+    assert pte.pte_text(0) == "absent"
+    assert pte.pte_text(0x12 << 12 | pte.PRESENT | pte.WRITE) == "frame 0x12 present write"
+    assert pte.pte_text(3 << 12 | pte.SWAP) == "slot 3 swap"

@@ -16,7 +16,7 @@ from xpmem_emu.mm import (
     reclaim_range,
     store,
 )
-from xpmem_emu.mm.events import FramesFree, Migrate, Reclaim, SwapOut
+from xpmem_emu.mm.events import FramesFree, Migrated, Reclaimed, SwapOut
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SIZE
 
@@ -157,7 +157,7 @@ def test_reclaim_prefers_pages_that_nobody_pins(make_rig) -> None:
     client = Client(rig).attach(mm)
     assert rig.run(reclaim(rig.memory, 32)) == 32
     assert all(start >= at + 32 * PAGE_SIZE for _, start, _ in client.calls)
-    assert rig.events(Reclaim) == [Reclaim(tried=32, freed=32)]
+    assert rig.events(Reclaimed) == [Reclaimed(tried=32, freed=32)]
     rig.memory.unpin(run.frames)
 
 
@@ -190,7 +190,7 @@ def test_migration_moves_contents_and_every_mapping(rig: Rig) -> None:
     assert rig.load(child, at, 4 * PAGE_SIZE) == pattern(4)
     assert rig.load(parent, shared, 6) == b"shared"
     assert (rig.memory.frames.pages[before] == 0x6B).all()
-    assert rig.events(Migrate) == [Migrate(tried=1, moved=1), Migrate(tried=4, moved=4)]
+    assert rig.events(Migrated) == [Migrated(tried=1, moved=1), Migrated(tried=4, moved=4)]
 
 
 def test_a_fault_on_a_migrating_page_waits_and_finds_the_new_frame(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xpmem_emu.sim.explore.choices import Deviation, Option
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.schedule import Schedule
 from xpmem_emu.sim.explore.world import (
     Act,
@@ -20,8 +20,8 @@ from xpmem_emu.sim.explore.world import (
     act,
     exporting,
     importing,
-    operation,
-    outside,
+    outside_act,
+    planned,
 )
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.plan import Op
@@ -29,7 +29,7 @@ from xpmem_emu.sim.plan import Op
 FAULT, REPLY = "FAULT p1->p0", "FAULT_REPLY p0->p1"
 INVALIDATE, ACKNOWLEDGE = "INVALIDATE p0->p1", "INVALIDATE_ACK p1->p0"
 LOAD = act(Op.LOAD, task=2, attachment=1)
-GIVE_UP = outside("p0 gives p1 up", lambda ground: ground.give_up(0, 1))
+GIVE_UP = outside_act("p0 gives p1 up", lambda ground: ground.give_up(0, 1))
 OPERATIONS = {
     "migration begins": act(Op.MIGRATE, task=1, region=1, pages=1),
     "mprotect": act(Op.PROTECT, task=1, region=1, pages=1, detail="read"),
@@ -79,7 +79,7 @@ def read_trail(text: str) -> Trail:
     world = World(
         name="trail",
         gist="a counter-example of the model",
-        setup=(*exporting(1), *importing(2, 1), operation(Op.STORE, task=1, region=1)),
+        setup=(*exporting(1), *importing(2, 1), planned(Op.STORE, task=1, region=1)),
         programs=(Program("importer", 1, (LOAD,)), Program("exporter", 0, tuple(exporter))),
     )
     return Trail(world, events)
@@ -133,7 +133,7 @@ def follow(trail: Trail, mutant: str) -> tuple[list[Deviation], list[str]]:
     """Go along the trail with a broken kernel: the deviations, and what was left of the trail when
     something was violated or all was over."""
     with mutated(mutant):
-        ground = Ground(trail.world)
+        ground = ExploredWorld(trail.world)
         schedule: Schedule
         chooser = Follow(trail.events, lambda: schedule.walk.told)
         schedule = Schedule(ground, chooser)

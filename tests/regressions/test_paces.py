@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from xpmem_emu.fabric.pace import Pace
+from xpmem_emu.inject.throttle import Throttle
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.sim.injections import SimInjections
 
 
 def test_the_end_of_a_throttle_takes_what_it_put_off_before_anything_else() -> None:
     """Seed 2290: an unpoison overtook its poison."""
-    pace = Pace()
+    pace = Throttle()
     taken: list[int] = []
     pace.throttle(10)
     assert [pace.defer(0, partial(taken.append, each)) for each in range(4)] == [0, 10, 20, 30]
@@ -24,7 +24,7 @@ def test_the_end_of_a_throttle_takes_what_it_put_off_before_anything_else() -> N
 
 
 def test_a_stall_keeps_what_a_throttle_put_off() -> None:
-    pace = Pace()
+    pace = Throttle()
     taken: list[int] = []
     pace.throttle(10)
     for each in range(3):
@@ -41,7 +41,7 @@ def test_a_stopped_partition_takes_no_step_when_its_clock_changes_or_a_put_off_e
 ) -> None:
     """Seed 9927: a stopped kernel moved pages under a store that it was stopped in."""
     cluster.run_until_active()
-    faults = SimFaults(cluster, 0, lambda record: None)
+    faults = SimInjections(cluster, 0, lambda record: None)
     faults.board.add("clock p0 skew 0.1 --name wrong")
     faults.board.add("throttle p0 5ms --name slow")
     cluster.run_for(50_000_000)

@@ -5,8 +5,8 @@ import pytest
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.plan import Knobs
-from xpmem_emu.sim.watch import Watch
 from xpmem_emu.xpc.events import Refused
 
 
@@ -15,7 +15,7 @@ def test_a_request_that_found_no_thread_may_come_again(refusals: int) -> None:
     """Seed 258: no event told that the first copy had been dropped, so the second one looked like
     a request that is carried out twice."""
     image = Knobs().image()
-    watch = Watch(image)
+    watch = Monitor(image)
     cluster = SimCluster(2, image, observer=watch)
     watch.scene.cluster = cluster
     cluster.run_until_active()

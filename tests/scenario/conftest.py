@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import home  # noqa: F401 - the fixture
-from xpmem_emu.scenario.ground_sim import SimGround
+from xpmem_emu.scenario.backend_sim import SimBackend
 from xpmem_emu.scenario.story import Story, read_story
 from xpmem_emu.scenario.verdict import Ran, run_story
 
@@ -39,7 +39,7 @@ def silent(text: str) -> None:
 
 
 def on_sim(story: Story, seed: int = 0) -> Ran:
-    return run_story(story, SimGround(story, seed), seed, silent)
+    return run_story(story, SimBackend(story, seed), seed, silent)
 
 
 @pytest.fixture

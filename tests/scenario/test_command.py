@@ -13,9 +13,9 @@ import pytest
 
 from tests.live.conftest import Home
 from tests.scenario.conftest import SHARED, written
-from xpmem_emu.cli.main import run
-from xpmem_emu.cli.session import Session
-from xpmem_emu.scenario import ground_live
+from xpmem_emu.cli.main import run_command
+from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.scenario import backend_live
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml, shipped_names
 
@@ -34,7 +34,7 @@ def typed(
 
     def run_line(*arguments: str) -> Said:
         capsys.readouterr()
-        code = run(["run", *arguments], Session())
+        code = run_command(["run", *arguments], CommandSession())
         return code, *capsys.readouterr()
 
     return run_line
@@ -105,14 +105,14 @@ def test_what_cannot_be_run_is_a_usage_error(
 
 
 def test_the_simulator_sends_a_story_here(typed: Typed, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["sim", "run", "sharing", "--seed", "1"], Session()) == 64
+    assert run_command(["sim", "run", "sharing", "--seed", "1"], CommandSession()) == 64
     assert "try: xpmem-emu run sharing" in capsys.readouterr().err
 
 
 def test_a_ground_that_fails_is_a_harness_error(
     typed: Typed, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground_live.LiveGround, "_specs", lambda self: ())
+    monkeypatch.setattr(backend_live.LiveBackend, "_specs", lambda self: ())
     code, _, err = typed("sharing", "--on", "live")
     assert code == 3
     assert err.splitlines()[-1].startswith("error: run")

@@ -10,7 +10,7 @@ import pytest
 from xpmem_emu.scenario.bundle import drawn
 from xpmem_emu.scenario.story import shipped_stories
 from xpmem_emu.scenario.verdict import Ran
-from xpmem_emu.sim.diagram import LETTER, Mark, draw_diagram
+from xpmem_emu.sim.diagram import LETTER, Mark, message_diagram
 
 from .conftest import on_sim
 
@@ -106,7 +106,7 @@ def test_what_a_story_does_to_a_partition_is_drawn_with_times_of_the_story(
 
 def test_what_was_done_from_outside_stands_in_the_order_of_time() -> None:
     marks = [Mark(2_000_000, 1, "crash"), Mark(1_000_000, 0, "hang")]
-    assert [box.text for box in labels(draw_diagram([], 2, marks, 1_000_000))] == [
+    assert [box.text for box in labels(message_diagram([], 2, marks, 1_000_000))] == [
         "p0",
         "p1",
         "0.000 ms",

@@ -6,8 +6,8 @@ import pytest
 
 from tests.scenario.conftest import SHARED, Tell
 from xpmem_emu.scenario import load
-from xpmem_emu.scenario.ground import Unanswered
-from xpmem_emu.scenario.ground_sim import SimGround
+from xpmem_emu.scenario.backend import Unanswered
+from xpmem_emu.scenario.backend_sim import SimBackend
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Verdict
 
@@ -122,7 +122,7 @@ def test_a_leak_is_found_though_no_step_looks_for_it(tell: Tell) -> None:
 
 def test_a_partition_that_does_not_answer_makes_the_verdict_unknown(tell: Tell) -> None:
     silence = Unanswered("p0 does not answer")
-    with patch.object(SimGround, "ask", side_effect=silence):
+    with patch.object(SimBackend, "ask", side_effect=silence):
         judgement = tell(setup=SHARED).judgement
     assert (judgement.verdict, judgement.findings) == (Verdict.UNKNOWN, ["p0 does not answer"])
 

@@ -10,8 +10,8 @@ from tests.scenario.conftest import on_sim, silent
 from xpmem_emu.kernel.interface import Failed, Outcome
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskTable
-from xpmem_emu.scenario.ground_live import LiveGround
-from xpmem_emu.scenario.ground_sim import SimGround
+from xpmem_emu.scenario.backend_live import LiveBackend
+from xpmem_emu.scenario.backend_sim import SimBackend
 from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
 from xpmem_emu.sim.mutants import mutated
@@ -79,7 +79,7 @@ def test_a_scenario_holds_on_the_simulator(story: Story, seed: int) -> None:
     assert judgement.verdict is Verdict.VALID
 
 
-class SlowGround(SimGround):
+class SlowGround(SimBackend):
     """Every partition takes a hundred times as long for each thing that it does."""
 
     def up(self) -> None:
@@ -98,7 +98,7 @@ def test_a_scenario_holds_on_a_machine_with_other_work_to_do(story: Story) -> No
 @pytest.mark.usefixtures("home")
 @every_story
 def test_a_scenario_holds_on_real_processes(story: Story, home: Home) -> None:
-    judgement = run_story(story, LiveGround(story, 0), 0, silent).judgement
+    judgement = run_story(story, LiveBackend(story, 0), 0, silent).judgement
     assert judgement.findings == []
     assert judgement.verdict is Verdict.VALID
     assert home.leftovers() == []

@@ -7,7 +7,7 @@ import pytest
 from tests.scenario.conftest import SHARED, on_sim, written
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image, read_image
-from xpmem_emu.scenario.story import Swarm, image_text, read_story
+from xpmem_emu.scenario.story import IsSwarm, image_text, read_story
 from xpmem_emu.shipped import find_toml
 
 PATIENT = read_image(find_toml("images", "patient").read_text())
@@ -96,7 +96,7 @@ def test_a_broken_step_is_refused_with_its_line(tmp_path: Path, line: str, says:
 
 
 def test_a_swarm_is_told_apart() -> None:
-    with pytest.raises(Swarm) as refused:
+    with pytest.raises(IsSwarm) as refused:
         read_story(find_toml("scenarios", "chaos"))
     assert "xpmem-emu sim run" in refused.value.remedy
 

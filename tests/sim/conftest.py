@@ -6,7 +6,7 @@ import pytest
 
 from xpmem_emu.sim.plan import Plan
 from xpmem_emu.sim.swarm import Swarm, read_swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 CHAOS = Path(__file__).parents[2] / "partitions" / "scenarios" / "chaos.toml"
 
@@ -20,4 +20,4 @@ def swarm() -> Swarm:
 @pytest.fixture
 def plan(swarm: Swarm) -> Plan:
     """A plan with faults and several hundred operations."""
-    return draw(swarm, 97)
+    return draw_plan(swarm, 97)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from xpmem_emu.image import Image
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.task import SimTask
-from xpmem_emu.sim.watch import Watch
 from xpmem_emu.units import PAGE_SIZE
 
 
@@ -14,8 +14,8 @@ class World(NamedTuple):
     """A cluster, its faults and who watches."""
 
     cluster: SimCluster
-    faults: SimFaults
-    watch: Watch
+    faults: SimInjections
+    watch: Monitor
 
     @property
     def invariants(self) -> set[str]:
@@ -41,10 +41,10 @@ class Shared(NamedTuple):
 def judged(partitions: int = 2, image: Image | None = None) -> World:
     """Partitions that are all ACTIVE with each other."""
     image = image or Image()
-    watch = Watch(image)
+    watch = Monitor(image)
     cluster = SimCluster(partitions, image, observer=watch)
     watch.follow(cluster)
-    world = World(cluster, SimFaults(cluster, 0, watch.take), watch)
+    world = World(cluster, SimInjections(cluster, 0, watch.take), watch)
     cluster.run_until_active()
     cluster.run_for(50_000_000)
     return world

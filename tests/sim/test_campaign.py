@@ -4,16 +4,24 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from xpmem_emu.fabric.faults import ClockTrouble, PaceTrouble, PointFault
-from xpmem_emu.fabric.grammar import parse_fault, stem
-from xpmem_emu.fabric.rules import SIGNATURES, Membership
 from xpmem_emu.failpoints import POINTS
-from xpmem_emu.sim.campaign import HarnessError, Tally, results
-from xpmem_emu.sim.gate import differing
-from xpmem_emu.sim.plan import Fault, Op, Operation, Plan, Trouble, decode_plan, encode_plan
+from xpmem_emu.inject.grammar import parse_injection, stem
+from xpmem_emu.inject.injections import ClockEffect, PaceEffect, PointInjection
+from xpmem_emu.inject.rules import SIGNATURES, Membership
+from xpmem_emu.sim.campaign import CampaignTally, HarnessError, results
+from xpmem_emu.sim.determinism import differing
+from xpmem_emu.sim.plan import (
+    InjectionKind,
+    Op,
+    Operation,
+    Plan,
+    PlannedInjection,
+    decode_plan,
+    encode_plan,
+)
 from xpmem_emu.sim.run import Verdict, run_plan
 from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 from xpmem_emu.units import MILLISECOND
 
 from .conftest import CHAOS
@@ -25,7 +33,7 @@ WORLDS = 50
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("first", range(0, 4 * WORLDS, WORLDS))
 def test_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) -> None:
-    tally = Tally(swarm)
+    tally = CampaignTally(swarm)
     for result in results(CHAOS, range(first, first + WORLDS), jobs=1):
         tally.add(result)
     told = [f"seed {each.seed}: {each.violations[:1]}" for each in tally.failed]
@@ -37,25 +45,25 @@ def test_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) -> None:
 def test_a_partition_that_shuts_down_when_all_is_healed_boots_again(swarm: Swarm) -> None:
     """Chaos-extremes, seed 253: a crashed peer held the shutdown up until after the healing, and
     nobody booted that partition any more."""
-    plan = draw(swarm, 9)
+    plan = draw_plan(swarm, 9)
     late = 400 * MILLISECOND
     last = [Operation(0, Op.SPAWN, made=1), Operation(late, Op.CALL, task=1, detail="shutdown")]
-    crash = Fault("crash-0", late - MILLISECOND, late * 2, Trouble.CRASH, partid=1)
+    crash = PlannedInjection("crash-0", late - MILLISECOND, late * 2, InjectionKind.CRASH, partid=1)
     result = run_plan(replace(plan, operations=last, faults=[crash], load_ns=late))
     assert result.outcomes == {"spawn ok": 1, "xpmem_open ok": 1, "shutdown ok": 1}
     assert result.verdict is Verdict.VALID, result.violations
 
 
 def test_the_same_plan_gives_the_same_stream_and_another_seed_another(swarm: Swarm) -> None:
-    first, again = run_plan(draw(swarm, 8)), run_plan(draw(swarm, 8))
+    first, again = run_plan(draw_plan(swarm, 8)), run_plan(draw_plan(swarm, 8))
     assert first.digest == again.digest
-    assert first.digest != run_plan(draw(swarm, 9)).digest
+    assert first.digest != run_plan(draw_plan(swarm, 9)).digest
 
 
 def test_a_fault_of_probability_0_changes_no_event_of_a_run(swarm: Swarm) -> None:
-    plan = draw(swarm, 9)
+    plan = draw_plan(swarm, 9)
     idle = [
-        Fault(f"idle-{number}", at_ns, plan.load_ns, text=f"{text} --prob 0")
+        PlannedInjection(f"idle-{number}", at_ns, plan.load_ns, text=f"{text} --prob 0")
         for number, text in enumerate(
             [
                 "drop",
@@ -88,7 +96,7 @@ def test_a_drawn_plan_says_what_was_drawn(plan: Plan) -> None:
 
 
 def test_a_situation_never_reached_fails_a_campaign_of_enough_seeds(swarm: Swarm) -> None:
-    tally = Tally(swarm, runs=swarm.sometimes_after)
+    tally = CampaignTally(swarm, runs=swarm.sometimes_after)
     tally.reached.update(dict.fromkeys(swarm.situations[1:], 1))
     assert tally.missing == [swarm.situations[0]]
     assert tally.verdict is Verdict.INVALID
@@ -97,7 +105,7 @@ def test_a_situation_never_reached_fails_a_campaign_of_enough_seeds(swarm: Swarm
 
 
 def test_a_simulator_that_fails_is_not_a_verdict(swarm: Swarm) -> None:
-    tally = Tally(swarm)
+    tally = CampaignTally(swarm)
     tally.add(HarnessError(3, "Traceback"))
     assert (tally.runs, tally.errors[0].seed) == (0, 3)
 
@@ -108,12 +116,12 @@ def test_a_plan_of_another_version_is_refused(plan: Plan) -> None:
 
 
 def test_the_swarm_draws_every_kind_of_fault_and_what_it_draws_can_be_read(swarm: Swarm) -> None:
-    faults = [fault for seed in range(400) for fault in draw(swarm, seed).faults]
-    known = [parse_fault(fault.text) for fault in faults if fault.text]
+    faults = [fault for seed in range(400) for fault in draw_plan(swarm, seed).faults]
+    known = [parse_injection(fault.text) for fault in faults if fault.text]
     kinds = {stem(fault) for fault in known} | {str(fault.trouble) for fault in faults}
     wanted = {
-        each.value for kind in (SIGNATURES, Membership, ClockTrouble, PaceTrouble) for each in kind
+        each.value for kind in (SIGNATURES, Membership, ClockEffect, PaceEffect) for each in kind
     }
     assert wanted | {"failpoint", "strain", "poison", "crash", "hang"} <= kinds
-    points = {fault.point for fault in known if isinstance(fault, PointFault)}
+    points = {fault.point for fault in known if isinstance(fault, PointInjection)}
     assert points == set(POINTS)

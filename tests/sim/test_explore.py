@@ -6,7 +6,7 @@ import pytest
 
 from xpmem_emu.kernel.interface import Done, Failed
 from xpmem_emu.sim.explore.choices import Deviation, Replay, format_line, parse_line
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.schedule import Schedule
 from xpmem_emu.sim.explore.search import Explored, explore, retell, run_once
 from xpmem_emu.sim.explore.tree import Branch, States, run_tree
@@ -114,7 +114,7 @@ def test_what_is_cut_leads_to_nothing_new(world: World, depth: int) -> None:
 
 
 def outcomes(world: World, line: str) -> dict[str, object]:
-    ground = Ground(world)
+    ground = ExploredWorld(world)
     schedule = Schedule(ground, Replay(parse_line(line)))
     schedule.run()
     ends = {text: type(ticket.outcome) for text, ticket in ground.tickets.items()}

@@ -10,7 +10,7 @@ from tests.xpmem.world import PAGE, PAGES, World
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.watch import Watch
+from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.units import SECOND
 from xpmem_emu.xpmem.fence import Fence
 
@@ -30,7 +30,7 @@ def test_a_call_that_returns_before_its_fence_is_seen(
 
     if hasty:
         monkeypatch.setattr(Fence, "passed", at_once)
-    watch = Watch(SMALL)
+    watch = Monitor(SMALL)
     watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
     cluster.run_until_active()
     world = World(cluster)
@@ -44,7 +44,7 @@ def test_a_call_that_returns_before_its_fence_is_seen(
 def test_the_number_of_a_swap_slot_is_no_frame() -> None:
     """Chaos-private, seed 291: a forked task shared swap slots with its child, and one had the
     number of a frame that a lost importer had in hand."""
-    watch = Watch(SMALL)
+    watch = Monitor(SMALL)
     watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
     cluster.run_until_active()
     world = World(cluster)

@@ -3,13 +3,13 @@
 from random import Random
 
 from xpmem_emu.sim.forging import draw_forgeries, references
-from xpmem_emu.sim.plan import Forgery, Knobs, Link, Op, Operation, Plan
+from xpmem_emu.sim.plan import Forgery, Knobs, LinkLatency, Op, Operation, Plan
 from xpmem_emu.sim.run import Run, Verdict
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpc.messages import MESSAGE_NAMES
 
-_LINKS = [Link(src, dst, 20_000) for src in range(3) for dst in range(3) if src != dst]
+_LINKS = [LinkLatency(src, dst, 20_000) for src in range(3) for dst in range(3) if src != dst]
 MADE = [Operation(0, Op.MAKE, made=9), Operation(0, Op.GET, made=10)]
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from xpmem_emu.errors import KernelError, Signalled
-from xpmem_emu.image import Image, Limits
+from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointResume, FailpointSet
 from xpmem_emu.sim.mutants import mutated
@@ -19,7 +19,7 @@ from xpmem_emu.xpmem.blocks import blocks_of
 from .judged import World, judged, share
 
 Story = Callable[[World], None]
-FEW = Image(limits=Limits(threads=64))
+FEW = Image(limits=LimitsSection(threads=64))
 _POINT = "kernel.call.before_answer"
 
 
@@ -57,7 +57,7 @@ def word_of_a_removed_segment(world: World) -> None:
     there = importer.xpmem_attach(importer.xpmem_get(segid), 0, PAGE_SIZE)
     exporter.xpmem_remove(segid)
     with suppress(KernelError, Signalled):
-        world.cluster.call(1, calls.Amo(importer.pid, there, "add", 1))
+        world.cluster.call(1, calls.AtomicOp(importer.pid, there, "add", 1))
 
 
 STORIES: list[tuple[str, Story, str]] = [

@@ -9,7 +9,7 @@ from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.sim.shadow.world import File, Kind, Page, doubt
+from xpmem_emu.sim.shadow.world import Backing, File, ShadowPage, doubt
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
 
@@ -93,10 +93,10 @@ def readonly_permit(world: World) -> None:
 def word_of_cached_memory(world: World) -> None:
     task = world.cluster.spawn(0)
     address = task.mmap(PAGE_SIZE)
-    ok(lambda: world.cluster.call(0, calls.Amo(task.pid, address, "add", 1)))
+    ok(lambda: world.cluster.call(0, calls.AtomicOp(task.pid, address, "add", 1)))
     uncached = task.mmap(PAGE_SIZE, flags=0x22 | calls.MAP_UNCACHED)
     for _ in range(3):
-        world.cluster.call(0, calls.Amo(task.pid, uncached, "add", 1))
+        world.cluster.call(0, calls.AtomicOp(task.pid, uncached, "add", 1))
     assert task.load(uncached, 8) == (3).to_bytes(8, "little")
 
 
@@ -255,6 +255,6 @@ def test_memory_is_read_raw_when_all_is_quiet() -> None:
 
 def test_what_a_lost_page_may_be_is_only_what_the_model_can_follow() -> None:
     """Chaos-files, seed 244: a mapping of a file that the model knows nothing of."""
-    unknown, known = Page(Kind.SHARED), Page(Kind.SHARED, file=File(PAGE_SIZE))
-    assert doubt(unknown, Page(Kind.PRIVATE), None).perhaps == ()
+    unknown, known = ShadowPage(Backing.SHARED), ShadowPage(Backing.SHARED, file=File(PAGE_SIZE))
+    assert doubt(unknown, ShadowPage(Backing.PRIVATE), None).perhaps == ()
     assert doubt(doubt(unknown, known), known).perhaps == (known,)

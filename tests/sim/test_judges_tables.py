@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from xpmem_emu.image import Image, Xpc
+from xpmem_emu.image import Image, XpcSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet, Strain
 from xpmem_emu.sim.mutants import mutated
@@ -75,7 +75,7 @@ STORIES: list[tuple[str, Story, str]] = [
     ("recalls_queue_with_faults", recall_behind_faults, "L5"),
     ("slot_not_passed_on", more_faults_than_slots, "L5"),
 ]
-FEW = Image(xpc=Xpc(slots=2))
+FEW = Image(xpc=XpcSection(slots=2))
 
 
 @pytest.mark.parametrize(("mutant", "story", "invariant"), STORIES)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from xpmem_emu.image import Image, Limits
+from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.mutants import mutated
@@ -100,7 +100,7 @@ STORIES: list[tuple[str, Story, str]] = [
     ("any_home_recalls", recalled_by_a_stranger, "S4"),
     ("remove_does_not_wait_for_fence", removed_from_a_lost_importer, "S7"),
 ]
-FEW = Image(limits=Limits(inflight_faults=1))
+FEW = Image(limits=LimitsSection(inflight_faults=1))
 
 
 @pytest.mark.parametrize(("mutant", "story", "invariant"), STORIES)

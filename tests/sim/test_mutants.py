@@ -6,8 +6,8 @@ from xpmem_emu.kernel import calls_memory
 from xpmem_emu.mm.access import store
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.explore.worlds import WORLDS
-from xpmem_emu.sim.killing import hunt, shortest
 from xpmem_emu.sim.mutants import MUTANTS, mutated
+from xpmem_emu.sim.mutation_score import hunt, shortest
 from xpmem_emu.sim.swarm import Swarm, read_swarm
 
 LIMIT = 20

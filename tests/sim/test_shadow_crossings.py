@@ -9,15 +9,16 @@ from typing import NamedTuple
 
 import pytest
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.kernel.interface import Buffer, Done, Reply, Request
+from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.sim.checkers.base import Scene
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
-from xpmem_emu.xpmem.ids import Ident
+from xpmem_emu.xpmem.ids import IdParts
 
 from .judged import World, judged
 
@@ -231,7 +232,7 @@ def test_a_hole_may_be_in_the_file_that_was_mapped_meanwhile() -> None:
 
 def test_the_rest_of_a_far_store_may_go_to_what_is_mapped_there_next() -> None:
     told = Told()
-    segid, apid = Ident(0, 1, 2, 1).pack(), Ident(0, 1, 1, 1).pack()
+    segid, apid = IdParts(0, 1, 2, 1).pack(), IdParts(0, 1, 1, 1).pack()
     told("make", calls.XpmemMake(2, THERE, PAGE_SIZE, permit_value=0o666), segid)
     told("get", calls.XpmemGet(1, segid), apid)
     told("attach", calls.XpmemAttach(1, apid, 0, PAGE_SIZE, HERE), HERE)

@@ -5,21 +5,21 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from xpmem_emu.cli.main import run as command
-from xpmem_emu.cli.session import Session
-from xpmem_emu.sim.bundle import write_bundle
-from xpmem_emu.sim.diagram import draw_diagram
+from xpmem_emu.cli.main import run_command as command
+from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.sim.bundle import write_run_bundle
+from xpmem_emu.sim.diagram import message_diagram
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.perfetto import perfetto_trace
-from xpmem_emu.sim.plan import Fault, decode_plan
+from xpmem_emu.sim.plan import PlannedInjection, decode_plan
 from xpmem_emu.sim.run import Run, run_plan
 from xpmem_emu.sim.shrink import shrink
 from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 
 def test_shrinking_keeps_the_failure_and_little_else(swarm: Swarm) -> None:
-    plan = draw(swarm, 0)
+    plan = draw_plan(swarm, 0)
     with mutated("free_before_ack"):
         wanted = set(run_plan(plan).invariants)
         small = shrink(plan)
@@ -29,14 +29,14 @@ def test_shrinking_keeps_the_failure_and_little_else(swarm: Swarm) -> None:
 
 
 def test_a_run_that_does_not_fail_is_not_shrunk(swarm: Swarm) -> None:
-    plan = draw(swarm, 3)
+    plan = draw_plan(swarm, 3)
     assert shrink(plan) is plan
 
 
 def test_a_bundle_holds_the_run_and_how_to_do_it_again(swarm: Swarm, tmp_path: Path) -> None:
-    run = Run(draw(swarm, 0))
+    run = Run(draw_plan(swarm, 0))
     result = run.result()
-    folder = write_bundle(run, result, tmp_path, "xpmem-emu sim replay chaos --seed 0")
+    folder = write_run_bundle(run, result, tmp_path, "xpmem-emu sim replay chaos --seed 0")
     latest = tmp_path / "chaos" / "latest"
     assert latest.resolve() == folder
     assert run_plan(decode_plan((latest / "plan.json").read_bytes())).digest == result.digest
@@ -49,11 +49,11 @@ def test_a_bundle_holds_the_run_and_how_to_do_it_again(swarm: Swarm, tmp_path: P
 
 
 def test_the_diagram_shows_the_faults_and_the_messages_that_they_hit(swarm: Swarm) -> None:
-    plan = draw(swarm, 0)
-    drop = Fault("lost", 0, plan.load_ns, text="drop --match type=GET --times 1")
+    plan = draw_plan(swarm, 0)
+    drop = PlannedInjection("lost", 0, plan.load_ns, text="drop --match type=GET --times 1")
     run = Run(replace(plan, faults=[drop]))
     assert run.result().injected["drop"] > 0
-    svg = draw_diagram(run.cluster.trace, plan.knobs.partitions)
+    svg = message_diagram(run.cluster.trace, plan.knobs.partitions)
     assert "lost: drop --match type=GET --times 1 --name lost" in svg
     assert "drop GET" in svg
     assert "OPEN_REQUEST" not in svg
@@ -64,9 +64,9 @@ def test_the_diagram_shows_the_faults_and_the_messages_that_they_hit(swarm: Swar
 
 def test_the_command_answers_with_the_verdict(tmp_path: Path) -> None:
     runs = ["--runs", str(tmp_path)]
-    assert command(["sim", "run", "chaos", "--seed", "0", *runs], Session()) == 0
+    assert command(["sim", "run", "chaos", "--seed", "0", *runs], CommandSession()) == 0
     broken = ["sim", "run", "chaos", "--seed", "0", "--mutant", "canary", *runs]
-    assert command(broken, Session()) == 1
+    assert command(broken, CommandSession()) == 1
     plan = str(tmp_path / "chaos" / "latest" / "plan.json")
-    assert command(["sim", "replay", plan, "--mutant", "canary", *runs], Session()) == 1
-    assert command(["sim", "run", "chaos", *runs], Session()) == 64
+    assert command(["sim", "replay", plan, "--mutant", "canary", *runs], CommandSession()) == 1
+    assert command(["sim", "run", "chaos", *runs], CommandSession()) == 64

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.history import ABSENT, Verb
-from xpmem_emu.sim.plan import Kind, Op, Operation
-from xpmem_emu.sim.stage import Stage
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
 Do = Callable[..., None]
 
 
-def staged() -> tuple[SimCluster, Stage, Do]:
+def staged() -> tuple[SimCluster, Executor, Do]:
     """A stage on two partitions, and a way to do one operation to its end."""
     cluster = SimCluster(2)
     cluster.run_until_active()
-    stage = Stage(cluster, Fatal(cluster, lambda partid, thread: None).arm)
+    stage = Executor(cluster, Fatal(cluster, lambda partid, thread: None).arm)
 
     def do(op: Op, **fields: object) -> None:
         stage.perform(Operation(cluster.now_ns, op, **fields))  # type: ignore[arg-type]
@@ -28,7 +28,7 @@ def staged() -> tuple[SimCluster, Stage, Do]:
 def shared(do: Do, number: int, slot: int) -> None:
     """Task `number` of p0 exports a page, which task 1 of p1 attaches at `slot` of place 90."""
     do(Op.SPAWN, made=number, partid=0)
-    do(Op.MMAP, task=number, made=number + 1, pages=1, detail=Kind.PRIVATE)
+    do(Op.MMAP, task=number, made=number + 1, pages=1, detail=RegionKind.PRIVATE)
     do(Op.MAKE, task=number, made=number + 2, region=number + 1, pages=1)
     do(Op.GET, task=1, made=number + 3, segment=number + 2)
     do(Op.ATTACH, task=1, made=number + 4, permit=number + 3, pages=1, beside=90, slot=slot)
@@ -56,7 +56,7 @@ def test_what_may_have_been_replaced_is_not_said_of_an_attachment() -> None:
     shared(do, 10, slot=0)
     do(Op.LOAD, task=1, attachment=14)
     do(Op.DETACH, task=1, attachment=14)
-    do(Op.MMAP, task=1, made=30, pages=1, detail=Kind.PRIVATE, beside=90)
+    do(Op.MMAP, task=1, made=30, pages=1, detail=RegionKind.PRIVATE, beside=90)
     do(Op.LOAD, task=1, attachment=14)
     assert len(stage.history.accesses) == 1
     assert stage.outcomes["mmap ok"] == 2
@@ -86,9 +86,9 @@ def test_two_shared_mappings_of_a_file_and_calls_have_the_same_words() -> None:
     _, stage, do = staged()
     for task in (1, 2):
         do(Op.SPAWN, made=task, partid=0)
-    do(Op.MMAP, task=1, made=3, pages=1, detail=Kind.FILE)
-    do(Op.MMAP, task=2, made=4, region=3, pages=1, detail=Kind.FILE)
-    do(Op.MMAP, task=2, made=5, region=3, pages=1, detail=Kind.COPY)
+    do(Op.MMAP, task=1, made=3, pages=1, detail=RegionKind.FILE)
+    do(Op.MMAP, task=2, made=4, region=3, pages=1, detail=RegionKind.FILE)
+    do(Op.MMAP, task=2, made=5, region=3, pages=1, detail=RegionKind.COPY)
     do(Op.PWRITE, task=1, region=3, word=1)
     do(Op.LOAD, task=2, region=4, word=1)
     do(Op.PREAD, task=2, region=3, word=1)

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.image import Image
+from xpmem_emu.inject.events import StoodStill
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
-from xpmem_emu.sim.merging import Merge, by_partition, read
+from xpmem_emu.sim.merging import Merge, by_partition, read_records
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Run
-from xpmem_emu.sim.streams import Ending, Judgement, judge
+from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd, judge_stream_files
 from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 from xpmem_emu.trace import Event, Record
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.events import Received, Sent
@@ -47,9 +47,9 @@ def write(folder: Path, records: list[Record]) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
-def judged(swarm: Swarm, seed: int, folder: Path) -> Judgement:
+def judged(swarm: Swarm, seed: int, folder: Path) -> StreamJudgement:
     """The streams of a simulated run, which says itself when a partition stood still."""
-    run = Run(draw(swarm, seed))
+    run = Run(draw_plan(swarm, seed))
     tell = run.cluster.resumed
 
     def resumed(partid: int, stopped_ns: int) -> None:
@@ -60,7 +60,7 @@ def judged(swarm: Swarm, seed: int, folder: Path) -> Judgement:
     run.cluster.resumed = resumed
     run.result()
     files = write(folder, run.cluster.trace)
-    return judge(files, run.plan.knobs.image(), slack_ns=MILLISECOND)
+    return judge_stream_files(files, run.plan.knobs.image(), slack_ns=MILLISECOND)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -116,13 +116,13 @@ def test_the_torn_end_of_a_killed_boot_is_no_damage(tmp_path: Path) -> None:
     whole = path.read_bytes()
     again = b"".join(msgspec.json.encode(r.flat()) + b"\n" for r in stream(0, boot=2))
     path.write_bytes(whole[:-20] + b"\n" + again + whole[:7])
-    assert [type(record and record.event) for record in read(path)] == [
+    assert [type(record and record.event) for record in read_records(path)] == [
         KernelBoot,
         type(None),
         KernelBoot,
         type(None),
     ]
-    assert judge([path], Image()).boots == 2
+    assert judge_stream_files([path], Image()).boots == 2
 
 
 @pytest.mark.parametrize("cut", [(1, 2), (0, 1)], ids=["a gap", "no boot"])
@@ -131,7 +131,7 @@ def test_any_other_damage_is_refused_with_its_place(cut: tuple[int, int], tmp_pa
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: cut[0]] + lines[cut[1] :]))
     with pytest.raises(KernelError, match="line") as caught:
-        judge([path], Image())
+        judge_stream_files([path], Image())
     assert caught.value.errno == errno.EBADMSG
 
 
@@ -140,7 +140,7 @@ def test_garbage_inside_of_a_boot_is_refused(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"{}\n" + b"".join(lines[1:]))
     with pytest.raises(KernelError, match="line 2"):
-        judge([path], Image())
+        judge_stream_files([path], Image())
 
 
 def test_time_in_which_a_partition_stood_still_does_not_count(tmp_path: Path) -> None:
@@ -148,16 +148,20 @@ def test_time_in_which_a_partition_stood_still_does_not_count(tmp_path: Path) ->
     begun = FaultBegin(**fault, touched=0, page=0, count=1)
     ended = FaultEnd(**fault, pages=0, outcome="too late")
     slow = stream(1, (10, begun), (99_000, ended))
-    assert [v.invariant for v in judge(write(tmp_path, slow), Image()).violations] == ["L1"]
+    assert [v.invariant for v in judge_stream_files(write(tmp_path, slow), Image()).violations] == [
+        "L1"
+    ]
     still = Record(0, 98_000 * MILLISECOND, 1, "fabric", StoodStill(late_ns=97_000 * MILLISECOND))
-    assert judge(write(tmp_path, [*slow[:2], still, *slow[2:]]), Image()).violations == []
+    assert (
+        judge_stream_files(write(tmp_path, [*slow[:2], still, *slow[2:]]), Image()).violations == []
+    )
 
 
 def test_what_was_not_judged_is_said_and_a_rest_is_judged_as_one(tmp_path: Path) -> None:
     files = write(tmp_path, stream(0) + stream(1, (1, KernelPanic(reason="why", place="there"))))
-    cut = judge(files, Image())
+    cut = judge_stream_files(files, Image())
     assert [each.invariant for each in cut.violations] == ["S11"]
     assert {"S1", "S8", "L4"} <= cut.unjudged.keys()
     assert not cut.judged.keys() & cut.unjudged.keys()
-    rest = judge(files, Image(), Ending.AT_REST)
+    rest = judge_stream_files(files, Image(), StreamsEnd.AT_REST)
     assert [each.invariant for each in rest.violations] == ["S11", "L4", "L4"]

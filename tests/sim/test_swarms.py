@@ -7,11 +7,11 @@ import pytest
 from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml, shipped_names
-from xpmem_emu.sim.campaign import Tally, results
+from xpmem_emu.sim.campaign import CampaignTally, results
 from xpmem_emu.sim.run import run_plan
 from xpmem_emu.sim.swarm import Sizes, Swarm, read_swarm
 from xpmem_emu.sim.workloads import WORKLOADS
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 SWARMS = [name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))]
 SEEDS = range(8)
@@ -21,7 +21,7 @@ SEEDS = range(8)
 @pytest.mark.parametrize("name", [name for name in SWARMS if name != "chaos"])
 def test_a_few_worlds_of_every_swarm_break_no_invariant(name: str) -> None:
     path = find_toml("scenarios", name)
-    tally = Tally(read_swarm(path))
+    tally = CampaignTally(read_swarm(path))
     for result in results(path, SEEDS, jobs=1):
         tally.add(result)
     told = [f"seed {each.seed}: {each.violations[:1]}" for each in tally.failed]
@@ -41,7 +41,7 @@ def test_a_program_that_holds_something_reaches_what_it_is_for(
     program: str, situation: str
 ) -> None:
     swarm = Swarm(program, Sizes(threads=(24, 24)), workloads={program: 1})
-    worlds = (run_plan(draw(swarm, seed)) for seed in SEEDS)
+    worlds = (run_plan(draw_plan(swarm, seed)) for seed in SEEDS)
     assert any(situation in world.reached for world in worlds)
 
 

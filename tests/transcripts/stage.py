@@ -19,12 +19,12 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from xpmem_emu.errors import errno_name
-from xpmem_emu.image import Bytes, Image, Memory
+from xpmem_emu.image import Bytes, Image, MemorySection
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import (
     Done,
-    Event,
     Failed,
+    KernelEvent,
     Outcome,
     Raised,
     Receive,
@@ -37,7 +37,7 @@ from xpmem_emu.sim.memory import SimMemory
 from xpmem_emu.trace import Record
 
 PAGE = 4096
-IMAGE = Image(memory=Memory(size=Bytes(1 << 20), swap=Bytes(1 << 16), files=Bytes(1 << 20)))
+IMAGE = Image(memory=MemorySection(size=Bytes(1 << 20), swap=Bytes(1 << 16), files=Bytes(1 << 20)))
 SHOWN = re.compile(
     r"xpmem:(fault|recall|invalidate|sequence|install|import|fence|unpin"
     r"|remove|access|copy)|mm:frames"
@@ -130,7 +130,7 @@ class Stage:
             return self.names[base] + int(pages or 0) * PAGE
         return int(word, 0) if word[0].isdigit() else word
 
-    def _step(self, partid: int, event: Event) -> None:
+    def _step(self, partid: int, event: KernelEvent) -> None:
         effects = self.kernels[partid].step(self.now_ns, event)
         assert effects.stopped is None, effects.stopped
         for record in effects.trace:

@@ -7,8 +7,8 @@ from xpmem_emu.tables import IllegalTransition
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ACTIVATION, ActEvent, ActState, replaces
 from xpmem_emu.xpc.discovery import check_page
-from xpmem_emu.xpc.events import PartitionState
-from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.events import PartitionChange
+from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import (
     ActivateReq,
     DeactivateReq,
@@ -28,7 +28,7 @@ PAGE = RsvdPage(3, 0, 1, 9, 256, "A", "none", 16)
 
 def states(node: Node) -> list[str]:
     events = [record.event for record in node.names("xpc:partition")]
-    return [event.state for event in events if isinstance(event, PartitionState)]
+    return [event.state for event in events if isinstance(event, PartitionChange)]
 
 
 def test_two_partitions_that_boot_together_become_active_in_a_few_exchanges() -> None:
@@ -165,7 +165,7 @@ class Puppet:
     def say(self, epoch: int, message: Message, dst: int | None = None) -> ActState:
         """p0's state after it heard `message` of that epoch, addressed to it unless `dst` is."""
         dst = self.partition.mine if dst is None else dst
-        self.node.xpc.receive([encode(Header(1, 9 << 16 | epoch, dst, 2, 0), message)])
+        self.node.xpc.receive([encode_frame(Header(1, 9 << 16 | epoch, dst, 2, 0), message)])
         self.world.run(MILLISECOND)
         return self.partition.state
 
@@ -228,11 +228,11 @@ def test_frames_of_an_old_session_change_nothing_however_late_they_come() -> Non
     header = Header(1, mine, world[0].xpc.partitions[1].mine, 2, 0)
     data = Header(1, mine, world[0].xpc.partitions[1].mine, 0, 4)
     old = [
-        encode(header, DeactivateReq(Reason.SYSTEM_HALT)),
-        encode(header, SyncActState(ActState.INACTIVE)),
-        encode(header, Heartbeat(1 << 40, True, ActState.INACTIVE, False)),
-        encode(data, FindName("old")),
-        encode(data, FindNameReply(1)),
+        encode_frame(header, DeactivateReq(Reason.SYSTEM_HALT)),
+        encode_frame(header, SyncActState(ActState.INACTIVE)),
+        encode_frame(header, Heartbeat(1 << 40, True, ActState.INACTIVE, False)),
+        encode_frame(data, FindName("old")),
+        encode_frame(data, FindNameReply(1)),
     ]
     world[0].xpc.deactivate(1, Reason.TIMEOUT, "test")
     world.connect()
@@ -251,9 +251,9 @@ def test_only_discovery_may_come_without_our_incarnation() -> None:
     world.connect()
     unaddressed = Header(1, world[1].xpc.partitions[0].mine, 0, 2, 0)
     stale = world[0].xpc.counters["stale_frames"]
-    world[0].xpc.receive([encode(unaddressed, RsvdPageRead())])
+    world[0].xpc.receive([encode_frame(unaddressed, RsvdPageRead())])
     assert world[0].xpc.counters["stale_frames"] == stale
-    world[0].xpc.receive([encode(unaddressed, DeactivateReq(Reason.TIMEOUT))])
+    world[0].xpc.receive([encode_frame(unaddressed, DeactivateReq(Reason.TIMEOUT))])
     assert world[0].xpc.counters["stale_frames"] == stale + 1
     assert world[0].state(1) is ActState.ACTIVE
     world.shut_down()
@@ -265,7 +265,7 @@ def test_a_frame_from_an_older_incarnation_is_dropped_even_if_it_names_ours() ->
     partition = world[0].xpc.partitions[1]
     header = Header(1, partition.remote.seen - 1, partition.mine, 2, 0)
     stale = world[0].xpc.counters["stale_frames"]
-    world[0].xpc.receive([encode(header, DeactivateReq(Reason.TIMEOUT))])
+    world[0].xpc.receive([encode_frame(header, DeactivateReq(Reason.TIMEOUT))])
     assert world[0].xpc.counters["stale_frames"] == stale + 1
     assert partition.state is ActState.ACTIVE
     world.shut_down()

@@ -7,7 +7,7 @@ import pytest
 from tests.xpc.world import Echo, World, image
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.channel import CHANNEL, ChannelEvent, ChannelState
-from xpmem_emu.xpc.frame import ChannelNumber, Header, encode
+from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import (
     CloseReply,
     FindName,
@@ -182,7 +182,7 @@ def test_a_peer_that_only_says_pending_to_channel_control_is_given_up() -> None:
     node, partition = world[0], world[0].xpc.partitions[1]
     for _ in range(30):
         header = Header(1, partition.remote.seen, partition.mine, 2, 0)
-        node.xpc.receive([encode(header, Pending())])
+        node.xpc.receive([encode_frame(header, Pending())])
         world.run(100 * MILLISECOND)
     places = [getattr(record.event, "place", "") for record in node.names("xpc:partition")]
     assert "xpc/slots:overdue" in places
@@ -195,7 +195,7 @@ def test_a_reply_that_grants_other_slots_than_were_agreed_ends_the_session() -> 
     world.run(MILLISECOND)
     node, partition = world[0], world[0].xpc.partitions[1]
     header = Header(1, partition.remote.seen, partition.mine, 2, 1)
-    node.xpc.receive([encode(header, OpenReply(0, 4096, 4096))])
+    node.xpc.receive([encode_frame(header, OpenReply(0, 4096, 4096))])
     assert partition.reason is Reason.OPEN_CLOSE_ERROR
 
 

@@ -18,12 +18,12 @@ from xpmem_emu.xpc.discovery import make_page
 from xpmem_emu.xpc.frame import (
     FIRST_ADMIN_CODE,
     FIRST_DATA_CODE,
+    FRAME_VERSION,
     SEAL_SIZE,
-    VERSION,
     ChannelNumber,
     Header,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
     seal,
 )
 from xpmem_emu.xpc.messages import (
@@ -67,7 +67,7 @@ def by_hand(header: Header, message: Message) -> bytes:
     return seal(
         msgpack.packb(
             [
-                VERSION,
+                FRAME_VERSION,
                 message.code,
                 header.src,
                 header.src_incarnation,
@@ -85,14 +85,14 @@ def by_hand(header: Header, message: Message) -> bytes:
 def test_every_message_comes_back_as_it_was(kind: type[Message], data: st.DataObject) -> None:
     header = data.draw(headers(kind))
     message = data.draw(structs(kind))
-    assert decode([encode(header, message)]) == (header, message, b"")
+    assert decode_frame([encode_frame(header, message)]) == (header, message, b"")
 
 
 @pytest.mark.parametrize(("message", "wire"), GOLDEN, ids=lambda each: type(each).__name__)
 def test_the_bytes_of_every_message_never_change(message: Message, wire: str) -> None:
     header = HEADERS[type(message)]
-    assert encode(header, message) == seal(bytes.fromhex(wire))
-    assert decode([seal(bytes.fromhex(wire))]) == (header, message, b"")
+    assert encode_frame(header, message) == seal(bytes.fromhex(wire))
+    assert decode_frame([seal(bytes.fromhex(wire))]) == (header, message, b"")
 
 
 def test_there_is_a_golden_vector_for_every_message() -> None:
@@ -110,10 +110,10 @@ def test_a_mutated_frame_is_a_message_or_a_bad_message_and_nothing_else(
     cut = data.draw(st.integers(0, len(frame)))
     for candidate in (seal(bytes(frame)), seal(bytes(frame[:cut]))):
         try:
-            header, message, _ = decode([candidate])
+            header, message, _ = decode_frame([candidate])
         except BadMessage:
             continue
-        assert decode([encode(header, message)]) == (header, message, b"")
+        assert decode_frame([encode_frame(header, message)]) == (header, message, b"")
 
 
 @given(st.data())
@@ -122,18 +122,18 @@ def test_damage_on_the_way_is_always_noticed(data: st.DataObject) -> None:
     frame = bytearray(seal(bytes.fromhex(wire)))
     frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(BadMessage):
-        decode([bytes(frame)])
+        decode_frame([bytes(frame)])
 
 
 @given(st.lists(st.binary(max_size=64), max_size=4))
 def test_random_frames_never_raise_anything_but_bad_message(frames: list[bytes]) -> None:
     with pytest.raises(BadMessage):
-        decode(frames)
+        decode_frame(frames)
 
 
 def raw(**changes: object) -> bytes:
     fields: dict[str, object] = {
-        "version": VERSION,
+        "version": FRAME_VERSION,
         "type": Fault.code,
         "src": 1,
         "src_incarnation": 2,
@@ -148,7 +148,7 @@ def raw(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": VERSION + 16},
+        {"version": FRAME_VERSION + 16},
         {"version": "3"},
         {"type": 7},
         {"type": 255},
@@ -179,36 +179,36 @@ def raw(**changes: object) -> bytes:
     ids=str,
 )
 def test_a_field_out_of_its_type_or_range_is_refused(changes: dict[str, object]) -> None:
-    assert decode([raw()])[1] == Fault(5, 6, 7, 8)
+    assert decode_frame([raw()])[1] == Fault(5, 6, 7, 8)
     with pytest.raises(BadMessage):
-        decode([raw(**changes)])
+        decode_frame([raw(**changes)])
 
 
 def test_trailing_bytes_and_wrong_numbers_of_frames_are_refused() -> None:
     longer = seal(raw()[:-SEAL_SIZE] + b"\x00")
     for frames in ([], [longer], [raw() + b"\x00"], [raw(), b"x", b"y"], [raw()[:-1]], [b""]):
         with pytest.raises(BadMessage):
-            decode(frames)
+            decode_frame(frames)
 
 
 def test_bulk_travels_uncopied_and_only_with_types_that_have_it() -> None:
     data = memoryview(bytearray(4096))
     header = Header(1, 2, 3, 0, 4)
-    frame = encode(header, Copy(5, 0, 4096, True))
-    bulk = decode([frame, data], 4096)[2]
+    frame = encode_frame(header, Copy(5, 0, 4096, True))
+    bulk = decode_frame([frame, data], 4096)[2]
     data[0] = 7
     assert bulk[0] == 7
     for frames, most in (([frame, data], 4095), ([frame, b""], 4096), ([raw(), b"x"], 4096)):
         with pytest.raises(BadMessage):
-            decode(frames, most)
+            decode_frame(frames, most)
 
 
 def test_a_list_longer_than_its_type_allows_is_refused() -> None:
     header = Header(1, 2, 3, 0, 4)
     get = Get(1, 2, 0, 3, [0] * 64, False)
-    assert decode([encode(header, get)])[1] == get
+    assert decode_frame([encode_frame(header, get)])[1] == get
     with pytest.raises(BadMessage):
-        decode([by_hand(header, Get(1, 2, 0, 3, [0] * 65, False))])
+        decode_frame([by_hand(header, Get(1, 2, 0, 3, [0] * 65, False))])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_list_longer_than_its_type_allows_is_refused() -> None:
 def test_what_its_own_receiver_would_drop_is_the_senders_bug(message: Message) -> None:
     """It would be sent again and again, and the silence taken for a dead peer."""
     with pytest.raises(KernelBug, match="no receiver would accept"):
-        encode(Header(1, 2, 3, 0, 4), message)
+        encode_frame(Header(1, 2, 3, 0, 4), message)
 
 
 @pytest.mark.parametrize(("boot", "arena"), [(1, "a" * 241), (1 << 47, "a")])

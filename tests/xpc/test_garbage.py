@@ -12,7 +12,7 @@ from tests.xpc.world import Node, World, hold, image
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc import channel
 from xpmem_emu.xpc.admin import BACKLOG_MAX
-from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE, FIRST_DATA_CODE, Header, encode
+from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE, FIRST_DATA_CODE, Header, encode_frame
 from xpmem_emu.xpc.messages import (
     MESSAGES,
     Ack,
@@ -72,7 +72,7 @@ def test_valid_messages_of_a_peer_that_has_lost_its_mind_never_raise(data: st.Da
         )
         if kind.reply_code and channel == 0:
             continue
-        node.xpc.receive([encode(header, data.draw(structs(kind)))])
+        node.xpc.receive([encode_frame(header, data.draw(structs(kind)))])
     world.run(5 * SECOND)
     node.xpc.check()
     # Sane again, it is taken back, unless it claimed an incarnation that it has not reached yet.
@@ -86,7 +86,7 @@ def test_a_frame_from_nobody_we_know_is_a_bad_frame() -> None:
     world.connect()
     for src in (0, 9):
         header = Header(src, 1 << 16, world[0].xpc.partitions[1].mine, 0, 1)
-        world[0].xpc.receive([encode(header, FindName("x"))])
+        world[0].xpc.receive([encode_frame(header, FindName("x"))])
     assert world[0].xpc.counters["bad_frames"] == 2
     assert world[0].echo.served == []
     world.shut_down()
@@ -101,7 +101,7 @@ def test_an_answer_of_the_wrong_type_or_to_nothing_is_not_given_to_anybody() -> 
     partition = world[0].xpc.partitions[1]
     for number, message in ((0, InvalidateAck()), (1, FindNameReply(9))):
         header = Header(1, partition.remote.seen, partition.mine, 0, number)
-        world[0].xpc.receive([encode(header, message)])
+        world[0].xpc.receive([encode_frame(header, message)])
     world.run(0)
     assert not task.done
     assert world[0].xpc.counters["bad_frames"] == 1
@@ -119,7 +119,7 @@ def test_a_new_number_in_a_slot_that_is_still_busy_is_a_bad_frame() -> None:
     slots = 2 * world.config.xpc.slots
     for number in (0, slots):
         header = Header(1, partition.remote.seen, partition.mine, 0, number)
-        world[0].xpc.receive([encode(header, FindName(f"{number}"))])
+        world[0].xpc.receive([encode_frame(header, FindName(f"{number}"))])
     world.run(0)
     assert [message.name for message in world[0].echo.served] == ["0"]
     assert world[0].xpc.counters["bad_frames"] == 1
@@ -142,7 +142,7 @@ def test_no_table_outgrows_the_image_whatever_a_peer_sends(seed: int) -> None:
         header = Header(
             1, partition.remote.seen, partition.mine, number, draw.choice([step, step % 16, 1])
         )
-        node.xpc.receive([encode(header, message)])
+        node.xpc.receive([encode_frame(header, message)])
         if not step % 7:
             world.run(50 * MILLISECOND)
         audit = node.xpc.audit()

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.xpc.world import World, image
-from xpmem_emu.image import Xpc
+from xpmem_emu.image import XpcSection
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
-from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.remote import Remote
@@ -136,7 +136,7 @@ def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(off
     partition = world[0].xpc.partitions[1]
     header = Header(1, partition.remote.seen, partition.mine, 2, 0)
     beat = Heartbeat((1 << 63) - 1, offline, ActState.ACTIVE, True)
-    world[0].xpc.receive([encode(header, beat)])
+    world[0].xpc.receive([encode_frame(header, beat)])
     world[1].xpc.deactivate(0, Reason.TIMEOUT, "test") if offline else world.run(SECOND)
     assert world.run_until(lambda: partition.counters.activations == 2 and world.all_active())
     world.run(10 * SECOND)
@@ -146,7 +146,10 @@ def test_a_heartbeat_from_the_end_of_time_costs_its_session_and_no_later_one(off
 
 
 def test_a_partition_sends_no_more_heartbeats_a_second_the_more_peers_it_has() -> None:
-    few, many = Xpc(heartbeat_peers=3).heartbeats(3), Xpc(heartbeat_peers=3).heartbeats(15)
+    few, many = (
+        XpcSection(heartbeat_peers=3).heartbeats(3),
+        XpcSection(heartbeat_peers=3).heartbeats(15),
+    )
     assert few == (100 * MILLISECOND, 400 * MILLISECOND)
     assert many == (500 * MILLISECOND, 2 * SECOND)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tests.xpc.world import World, answer, connected, ending, hold, image, reason
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
-from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Evict, FindName, FindNameReply, Invalidate, Message
 from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
-from xpmem_emu.xpc.slots import Outcome
+from xpmem_emu.xpc.slots import RequestOutcome
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet
 
 STUBBORN = Patience(100 * MILLISECOND, 1000, 60 * SECOND)
@@ -178,7 +178,7 @@ def test_an_answer_whose_session_ended_before_the_caller_ran_is_not_returned() -
     task = world.ask(0, 1)
     world.run(0)
     header = Header(1, partition.remote.seen, partition.mine, 0, 0)
-    node.xpc.receive([encode(header, FindNameReply(3))])
+    node.xpc.receive([encode_frame(header, FindNameReply(3))])
     node.xpc.deactivate(1, Reason.NO_HEARTBEAT, "test")
     world.run(0)
     assert reason(task) is Reason.NO_HEARTBEAT
@@ -186,7 +186,7 @@ def test_an_answer_whose_session_ended_before_the_caller_ran_is_not_returned() -
 
 def test_post_tells_its_outcome_exactly_once_or_refuses_at_once() -> None:
     world = connected(slots=2)
-    node, outcomes = world[0], list[Outcome]()
+    node, outcomes = world[0], list[RequestOutcome]()
     let_go = hold(world, 1)
     for name in ("a", "b"):
         node.xpc.post(1, 0, FindName(name), outcomes.append, patience=STUBBORN)

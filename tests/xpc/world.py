@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
-from xpmem_emu.image import Xpc as XpcImage
+from xpmem_emu.image import XpcSection as XpcImage
 from xpmem_emu.sched import LockDep, Scheduler
 from xpmem_emu.trace import Record, Tracer
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.activation import ActState
-from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import (
     Ack,
     FindName,

@@ -9,7 +9,7 @@ from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED, PROT_NONE, PROT_READ
 from xpmem_emu.units import TASK_SIZE
-from xpmem_emu.xpmem.ids import UNIQ_MAX, Ident
+from xpmem_emu.xpmem.ids import UNIQ_MAX, IdParts
 
 MAXADDR = (1 << 64) - 1
 SIZE = PAGES * PAGE
@@ -98,7 +98,7 @@ REMOVE: list[Row] = [
     ("segid -1", "EINVAL", lambda w: remove(w, -1)),
     ("a made-up id", "ENOENT", lambda w: remove(w, 12345)),
     ("more than 56 bits", "ENOENT", lambda w: remove(w, 1 << 60)),
-    ("owner without tg", "ENOENT", lambda w: remove(w, Ident(0, 1, 999, 1).pack())),
+    ("owner without tg", "ENOENT", lambda w: remove(w, IdParts(0, 1, 999, 1).pack())),
     ("another task's", "EACCES", lambda w: remove_by(w, 0)),
     ("another partition's", "EACCES", lambda w: remove_by(w, 1)),
     ("an unknown uniq", "ENOENT", lambda w: remove(w, w.segid + 1)),
@@ -140,7 +140,7 @@ GET: list[Row] = [
     ("permit_value not NULL", "EINVAL", lambda w: get(w, w.segid, value=0o600)),
     ("unknown segid and bad flags: flags first", "EINVAL", lambda w: get(w, 12345, flags=8)),
     ("a made-up id", "ENOENT", lambda w: get(w, 12345)),
-    ("a partition that is not there", "ENOENT", lambda w: get(w, Ident(9, 0, 1, 1).pack())),
+    ("a partition that is not there", "ENOENT", lambda w: get(w, IdParts(9, 0, 1, 1).pack())),
     ("more than 56 bits", "ENOENT", lambda w: get(w, 1 << 60)),
     ("an unknown uniq", "ENOENT", lambda w: get(w, w.segid + 1)),
     ("an earlier boot's", "ENOENT", lambda w: get(w, w.segid ^ 1 << 40)),
@@ -265,12 +265,12 @@ DETACH_RELEASE: list[Row] = [
     ("detach by an address in the middle", "ok", lambda w: detach(w, w.attached() + 3 * PAGE + 5)),
     ("release 0", "EINVAL", lambda w: release(w, 0)),
     ("release -1", "EINVAL", lambda w: release(w, -1)),
-    ("release: tg unknown", "ENOENT", lambda w: release(w, Ident(1, 1, 999, 1).pack())),
+    ("release: tg unknown", "ENOENT", lambda w: release(w, IdParts(1, 1, 999, 1).pack())),
     ("release: another task's", "EACCES", lambda w: release(w, foreign_permit(w))),
     (
         "release: unknown uniq",
         "ENOENT",
-        lambda w: release(w, Ident(1, 1, w.importer.pid, 9).pack()),
+        lambda w: release(w, IdParts(1, 1, w.importer.pid, 9).pack()),
     ),
     ("release twice", "ENOENT", lambda w: release(w, released(w))),
     ("release after remove", "ok", lambda w: release(w, removed_permit(w))),

@@ -13,7 +13,7 @@ from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MILLISECOND, TASK_SIZE
 from xpmem_emu.xpc.messages import Fault, FaultReply
 from xpmem_emu.xpc.requester import Requester
-from xpmem_emu.xpmem import exporter, faults, recall
+from xpmem_emu.xpmem import exporter, fault, recall
 
 SIZE = PAGES * PAGE
 EDGES = [
@@ -65,7 +65,7 @@ def extreme(draw: random.Random, pid: int, apid: int, at: int, ids: list[int]) -
             lambda: calls.XpmemCopy(pid, apid, signed(), apid, signed(), draw.choice(EDGES[:5])),
             lambda: calls.XpmemDetach(pid, edge()),
             lambda: calls.XpmemRemove(pid, ident()),
-            lambda: calls.Amo(pid, inside, "add", edge(), edge()),
+            lambda: calls.AtomicOp(pid, inside, "add", edge(), edge()),
             lambda: calls.Setuid(pid, draw.choice([0, 1000, (1 << 32) - 2, edge()]), [edge()]),
             lambda: calls.Load(pid, draw.choice([inside, edge()]), 8),
         ]
@@ -112,7 +112,7 @@ def test_a_detach_of_more_ranges_than_a_message_carries_is_told_in_several(
     cluster: SimCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second page is shown by another attachment as well."""
-    monkeypatch.setattr(faults, "RANGES_MAX", 3)
+    monkeypatch.setattr(fault, "RANGES_MAX", 3)
     world = World(cluster)
     at = world.attached()
     world.importer.load(at, SIZE)

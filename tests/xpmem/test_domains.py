@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
-from xpmem_emu.image import Bytes, Extensions, Xpc
+from xpmem_emu.image import Bytes, ExtensionSection, XpcSection
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
@@ -91,7 +91,7 @@ def test_accesses_straddle_pages_and_areas_and_have_any_size(world: World) -> No
 def test_a_bulk_access_goes_in_blocks_of_the_payload_several_at_a_time(
     make_cluster: Callable[..., SimCluster], slots: int
 ) -> None:
-    image = replace(SMALL, xpc=Xpc(payload=Bytes(8192), slots=slots))
+    image = replace(SMALL, xpc=XpcSection(payload=Bytes(8192), slots=slots))
     world = World(make_cluster(image=image, domains="AB"))
     at = world.attached()
     world.importer.load(at, 8)
@@ -132,11 +132,13 @@ def test_atomic_operations_are_carried_out_at_home_once_each(world: World) -> No
     word = world.exporter.mmap(PAGE, flags=UNCACHED)
     segid = world.exporter.xpmem_make(word, PAGE, 0o666)
     at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
-    tickets = [world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1)) for _ in range(40)]
+    tickets = [
+        world.importer.begin(calls.AtomicOp(world.importer.pid, at, "add", 1)) for _ in range(40)
+    ]
     world.cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
     assert sorted(ticket.answer().value for ticket in tickets) == list(range(40))
     assert world.importer.load(at, 8) == (40).to_bytes(8, "little")
-    cached = calls.Amo(world.importer.pid, world.attached(), "add", 1)
+    cached = calls.AtomicOp(world.importer.pid, world.attached(), "add", 1)
     assert outcome_of(lambda: world.cluster.call(1, cached)) == "EINVAL"
 
 
@@ -338,7 +340,7 @@ def test_a_transfer_works_when_caller_source_and_target_are_of_three_domains(
 
 
 def test_a_read_only_permit_reads_and_never_stores(make_cluster: Callable[..., SimCluster]) -> None:
-    image = replace(SMALL, extensions=Extensions(readonly_attach=True))
+    image = replace(SMALL, extensions=ExtensionSection(readonly_attach=True))
     world = World(make_cluster(image=image, domains="AB"))
     at = world.importer.xpmem_attach(world.permit(1), 0, SIZE)
     assert world.importer.load(at, 8) == b"exporter"

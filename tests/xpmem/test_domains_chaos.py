@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from xpmem_emu.sim import run
 from xpmem_emu.sim.swarm import read_swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 CHAOS = Path(__file__).parents[2] / "partitions" / "scenarios" / "chaos.toml"
 SEEDS = range(7000, 7024)
@@ -17,7 +17,7 @@ SEEDS = range(7000, 7024)
 def test_words_stay_linearizable_and_nothing_leaks_across_domains() -> None:
     names: Counter[str] = Counter()
     for seed in SEEDS:
-        plan = draw(read_swarm(CHAOS), seed)
+        plan = draw_plan(read_swarm(CHAOS), seed)
         domains = "".join(Random(f"domains/{seed}").choices("AAB", k=plan.knobs.partitions))
         world = run.Run(replace(plan, knobs=replace(plan.knobs, domains=domains)))
         result = world.result()

@@ -8,17 +8,17 @@ from msgspec.structs import replace
 
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import SignalInfo, Signalled
-from xpmem_emu.fabric.rules import Match, Rule, Verdict
-from xpmem_emu.image import Bytes, Deadlines, Xpc
+from xpmem_emu.image import Bytes, DeadlineSection, XpcSection
+from xpmem_emu.inject.rules import Fate, Match, Rule
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Send
 from xpmem_emu.sim.cluster import SimCluster, Ticket
 from xpmem_emu.units import MILLISECOND, SECOND
-from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpmem.serving import Serving
+from xpmem_emu.xpmem.access_server import AccessServer
 
 SIZE = PAGES * PAGE
 UNCACHED = calls.MAP_SHARED | calls.MAP_ANONYMOUS | calls.MAP_UNCACHED
@@ -81,11 +81,11 @@ def test_a_store_that_is_never_answered_is_a_machine_check(world: World, what: s
     word = world.exporter.mmap(PAGE, flags=UNCACHED)
     apid = world.importer.xpmem_get(world.exporter.xpmem_make(word, PAGE, 0o666))
     at = world.importer.xpmem_attach(apid, 0, PAGE)
-    world.cluster.interconnect.add(Rule("mute", Verdict.DROP, Match(src=0)))
+    world.cluster.interconnect.add(Rule("mute", Fate.DROP, Match(src=0)))
     if what == "store":
         ticket = begin_store(world, at, b"whatever")
     else:
-        ticket = world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1))
+        ticket = world.importer.begin(calls.AtomicOp(world.importer.pid, at, "add", 1))
     world.cluster.run_until(lambda: ticket.ended)
     info = signal_of(ticket)
     assert (info.signal.name, info.forced) == ("SIGBUS", True)
@@ -116,10 +116,10 @@ def test_a_killed_task_waits_for_no_home(world: World) -> None:
 def test_a_task_killed_in_the_middle_of_a_bulk_access_is_gone_at_once(
     make_cluster: Callable[..., SimCluster],
 ) -> None:
-    image = replace(SMALL, xpc=Xpc(payload=Bytes(4096)))
+    image = replace(SMALL, xpc=XpcSection(payload=Bytes(4096)))
     world = World(make_cluster(image=image, domains="AB"))
     at = world.attached()
-    world.cluster.interconnect.add(Rule("slow", Verdict.HOLD, Match(kind="COPY_REPLY")))
+    world.cluster.interconnect.add(Rule("slow", Fate.HOLD, Match(kind="COPY_REPLY")))
     ticket = begin_load(world, at, SIZE)
     world.cluster.run_for(MILLISECOND)
     before = world.cluster.now_ns
@@ -161,7 +161,7 @@ def test_a_store_of_an_expelled_session_that_arrives_late_changes_nothing(world:
             kept.append([bytes(frame) for frame in message.frames])
 
     world.cluster.tap = tap
-    world.cluster.interconnect.add(Rule("late", Verdict.DROP, Match(kind="COPY")))
+    world.cluster.interconnect.add(Rule("late", Fate.DROP, Match(kind="COPY")))
     begin_store(world, at, b"too late")
     world.cluster.run_for(MILLISECOND)
     assert len(kept) == 1
@@ -240,14 +240,14 @@ def test_lost_and_repeated_messages_give_every_access_its_effect_once(
     print(f"seed {seed}")
     draws = random.Random(seed)
     world = World(
-        make_cluster(image=replace(SMALL, deadlines=Deadlines(fault_tries=20)), domains="AB")
+        make_cluster(image=replace(SMALL, deadlines=DeadlineSection(fault_tries=20)), domains="AB")
     )
     word = world.exporter.mmap(PAGE, flags=UNCACHED)
     segid = world.exporter.xpmem_make(word, PAGE, 0o666)
     count_at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
     at = world.attached()
     for kind in ("COPY", "COPY_REPLY", "AMO", "AMO_REPLY"):
-        for verdict in (Verdict.DROP, Verdict.DUPLICATE):
+        for verdict in (Fate.DROP, Fate.DUPLICATE):
             rule = Rule(f"{verdict.value}-{kind}", verdict, Match(kind=kind), probability=0.2)
             world.cluster.interconnect.add(rule)
     model = bytearray(b"exporter" * (SIZE // 8))
@@ -257,7 +257,7 @@ def test_lost_and_repeated_messages_give_every_access_its_effect_once(
         world.importer.store(at + place, data)
         model[place : place + len(data)] = data
         assert world.importer.load(at + place, len(data)) == data
-        amo = calls.Amo(world.importer.pid, count_at, "add", 1)
+        amo = calls.AtomicOp(world.importer.pid, count_at, "add", 1)
         assert world.cluster.call(1, amo).value == step
     world.cluster.heal()
     assert world.exporter.load(world.base, SIZE) == bytes(model)
@@ -267,15 +267,15 @@ def test_a_home_that_answers_nonsense_is_given_up_and_nothing_panics(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = world.attached()
-    honest = Serving.copy
+    honest = AccessServer.copy
 
     async def lie(
-        self: Serving, importer: int, request: Copy, data: Buffer
+        self: AccessServer, importer: int, request: Copy, data: Buffer
     ) -> tuple[CopyReply, Buffer]:
         reply, found = await honest(self, importer, request, data)
         return reply, bytes(found) + b"more"
 
-    monkeypatch.setattr(Serving, "copy", lie)
+    monkeypatch.setattr(AccessServer, "copy", lie)
     assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
     assert [kernel.stopped for kernel in world.cluster.kernels.values()] == [None, None]
     world.cluster.run_for(SECOND)

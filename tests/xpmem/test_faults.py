@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.clusters import LARGE, SMALL
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
-from xpmem_emu.image import Faults, Limits
+from xpmem_emu.image import FaultSection, LimitsSection
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
@@ -42,7 +42,10 @@ def test_a_place_goes_on_when_who_is_woken_needs_none_any_more(
 ) -> None:
     """Chaos-windows, seed 3118: two of those that wait for the only place want the same page."""
     cluster = make_cluster(
-        2, replace(SMALL, limits=Limits(inflight_faults=1), faults=Faults(after=0, before=0))
+        2,
+        replace(
+            SMALL, limits=LimitsSection(inflight_faults=1), faults=FaultSection(after=0, before=0)
+        ),
     )
     world = World(cluster)
     group = [world.spawn(1) for _ in range(4)]
@@ -233,7 +236,7 @@ def test_an_invalidation_that_crosses_an_answer_spoils_its_own_pages_only(
 
 
 def test_what_was_read_ahead_for_a_page_that_is_not_there_stays_pinned_for_nobody() -> None:
-    image = replace(LARGE, faults=Faults(after=3, before=0, collisions=0))
+    image = replace(LARGE, faults=FaultSection(after=3, before=0, collisions=0))
     cluster = SimCluster(2, image)
     cluster.run_until_active()
     exporter, importer = cluster.spawn(0), cluster.spawn(1)

@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from tests.clusters import SMALL
 from tests.xpmem.world import PAGE, PAGES, World
-from xpmem_emu.image import Bytes, Image, Xpc
+from xpmem_emu.image import Bytes, Image, XpcSection
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MILLISECOND
-from xpmem_emu.xpc.frame import Header, encode
+from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Amo, AmoReply, Copy, CopyReply, Fault, FaultReply, Message
-from xpmem_emu.xpc.slots import Outcome
-from xpmem_emu.xpmem.firewall import GRAVES
-from xpmem_emu.xpmem.ids import Ident, unpack
+from xpmem_emu.xpc.slots import RequestOutcome
+from xpmem_emu.xpmem.firewall import GRANT_GRAVES
+from xpmem_emu.xpmem.ids import IdParts, unpack_id
 
 SIZE = PAGES * PAGE
 
@@ -29,7 +29,7 @@ def ask(world: World, request: Message, bulk: bytes = b"", src: int = 1) -> Mess
     """The home's answer to a request that a partition puts on the wire behind its own back."""
     xpc = world.cluster.kernels[src].xpc
     patience = world.cluster.kernels[src].xpmem.far._services.fault_patience
-    outcomes: list[Outcome] = []
+    outcomes: list[RequestOutcome] = []
     xpc.post(0, 0, request, outcomes.append, patience=patience, bulk=bulk)
     world.cluster.poke(src)
     world.cluster.run_until(lambda: bool(outcomes))
@@ -57,8 +57,8 @@ def test_a_permit_of_another_partition_opens_nothing(world: World) -> None:
 
 
 def test_a_permit_that_was_never_granted_opens_nothing(world: World) -> None:
-    ident = unpack(world.permit())
-    made_up = Ident(ident.partid, ident.boot, ident.tgid + 1, 7).pack()
+    ident = unpack_id(world.permit())
+    made_up = IdParts(ident.partid, ident.boot, ident.tgid + 1, 7).pack()
     number, cause = refusal(world, write(made_up), b"attacker")
     assert (number, "never granted" in cause) == (errno.ENOENT, True)
 
@@ -112,7 +112,9 @@ def test_a_store_that_brings_another_number_of_bytes_stores_none(world: World, b
 def test_more_than_a_message_carries_is_refused_and_panics_nobody(
     make_cluster: Callable[..., SimCluster],
 ) -> None:
-    world = World(make_cluster(image=replace(SMALL, xpc=Xpc(payload=Bytes(PAGE))), domains="AB"))
+    world = World(
+        make_cluster(image=replace(SMALL, xpc=XpcSection(payload=Bytes(PAGE))), domains="AB")
+    )
     number, cause = refusal(world, Copy(world.permit(), 0, 2 * PAGE, False))
     assert (number, cause) == (errno.EMSGSIZE, "8192 bytes are more than a message of 4096")
     assert world.cluster.kernels[0].stopped is None
@@ -131,7 +133,7 @@ def test_a_store_from_or_for_another_incarnation_is_dropped(world: World, which:
     mine, seen = home.partitions[1].mine, home.partitions[1].remote.seen
     header = Header(1, seen - (which == "src"), mine - (which == "dst"), 0, 0)
     before = home.counters["stale_frames"]
-    world.cluster.arrive(0, [encode(header, write(apid)), b"attacker"])
+    world.cluster.arrive(0, [encode_frame(header, write(apid)), b"attacker"])
     world.cluster.run_for(MILLISECOND)
     assert home.counters["stale_frames"] == before + 1
     assert [r for r in world.cluster.trace if r.name == "xpc:stale"]
@@ -141,7 +143,7 @@ def test_a_store_from_or_for_another_incarnation_is_dropped(world: World, which:
 def test_only_so_many_ended_permits_are_remembered(world: World) -> None:
     first = world.permit()
     world.importer.xpmem_release(first)
-    for _ in range(GRAVES):
+    for _ in range(GRANT_GRAVES):
         world.importer.xpmem_release(world.permit())
     assert "long ago" in refusal(world, write(first), b"attacker")[1]
 

@@ -3,7 +3,7 @@
 from tests.clusters import SMALL
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.faults import SimFaults
+from xpmem_emu.sim.injections import SimInjections
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
 
@@ -17,7 +17,7 @@ def test_pages_of_an_answer_that_comes_after_its_permit_are_given_back() -> None
     segid = exporter.xpmem_make(address, 4 * PAGE_SIZE, 0o666)
     second.xpmem_get(segid)
     there = first.xpmem_attach(first.xpmem_get(segid), 0, 4 * PAGE_SIZE)
-    faults = SimFaults(cluster)
+    faults = SimInjections(cluster)
     faults.add("link p1->p0 delay 20ms --match type=FAULT")
     faults.add("link p1->p0 delay 60ms --match type=RELEASE")
     load = first.begin(calls.Load(first.pid, there, 8))

@@ -10,7 +10,7 @@ from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.messages import Attach, Get, Message
-from xpmem_emu.xpmem.ids import Ident
+from xpmem_emu.xpmem.ids import IdParts
 
 SIZE = PAGES * PAGE
 Make = Callable[..., SimCluster]
@@ -79,13 +79,13 @@ def test_a_peer_cannot_make_the_exporters_tables_grow_past_its_image(make_cluste
     world = World(cluster)
 
     def get(tgid: int, uniq: int, partid: int = 1) -> Get:
-        return Get(world.segid, Ident(partid, 1, tgid, uniq).pack(), 2, 0, [], True)
+        return Get(world.segid, IdParts(partid, 1, tgid, uniq).pack(), 2, 0, [], True)
 
     of_a_task = flood(cluster, *(get(70, uniq) for uniq in range(1, 9)))
     assert [reply.errno for reply in of_a_task] == [0] * 5 + [12] * 3
     of_tasks = flood(cluster, *(get(tgid, 1) for tgid in range(71, 79)))
     assert [reply.errno for reply in of_tasks] == [0] * 4 + [12] * 4
-    apid = Ident(1, 1, 70, 1).pack()
+    apid = IdParts(1, 1, 70, 1).pack()
     attached = flood(cluster, *(Attach(apid, number, 0, PAGE) for number in range(1, 9)))
     assert [reply.errno for reply in attached] == [0] * 5 + [12] * 3
     (foreign,) = flood(cluster, get(70, 9, partid=0))
@@ -104,7 +104,7 @@ def test_after_a_remove_a_load_and_an_atomic_operation_get_the_same_signal(
         word = world.exporter.mmap(PAGE, flags=flags)
         segid = world.exporter.xpmem_make(word, PAGE, 0o666)
         at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
-        amo = calls.Amo(world.importer.pid, at, "add", 1)
+        amo = calls.AtomicOp(world.importer.pid, at, "add", 1)
         if touched:
             world.importer.load(at, 8)
         world.exporter.xpmem_remove(segid)
@@ -118,7 +118,7 @@ def test_an_atomic_operation_waits_for_the_end_of_a_fork(cluster: SimCluster) ->
     segid = world.exporter.xpmem_make(word, PAGE, 0o666)
     at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
     world.do(world.exporter, calls.XpmemForkBegin(world.exporter.pid))
-    ticket = world.importer.begin(calls.Amo(world.importer.pid, at, "add", 1))
+    ticket = world.importer.begin(calls.AtomicOp(world.importer.pid, at, "add", 1))
     cluster.run_for(10 * MILLISECOND)
     assert not ticket.ended
     world.do(world.exporter, calls.XpmemForkEnd(world.exporter.pid))

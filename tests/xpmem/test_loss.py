@@ -225,12 +225,12 @@ def test_atomic_operations_are_carried_out_by_the_home_partition(cluster: SimClu
     for task, at in spots:
         task.load(at, 8)
     tickets = [
-        task.begin(calls.Amo(task.pid, at, "add", 1)) for _ in range(50) for task, at in spots
+        task.begin(calls.AtomicOp(task.pid, at, "add", 1)) for _ in range(50) for task, at in spots
     ]
     cluster.run_until(lambda: all(ticket.outcome for ticket in tickets))
     assert sorted(ticket.answer().value for ticket in tickets) == list(range(100))
     assert exporter.load(base, 8) == (100).to_bytes(8, "little")
-    swap = calls.Amo(one.pid, spots[0][1], "compare_swap", operand=7, compare=100)
+    swap = calls.AtomicOp(one.pid, spots[0][1], "compare_swap", operand=7, compare=100)
     assert cluster.call(1, swap).value == 100
     assert exporter.load(base, 8) == (7).to_bytes(8, "little")
 
@@ -240,7 +240,7 @@ def test_atomic_operations_on_cached_memory_are_refused(cluster: SimCluster) -> 
     at = world.attached()
     world.importer.load(at, 8)
     for task, address in ((world.importer, at), (world.exporter, world.base)):
-        amo = calls.Amo(task.pid, address, "add", 1)
+        amo = calls.AtomicOp(task.pid, address, "add", 1)
         assert outcome_of(lambda t=task, a=amo: t.cluster.call(t.partid, a)) == "EINVAL"
 
 

@@ -16,7 +16,7 @@ from xpmem_emu.kernel.breaking import FailpointClear, FailpointResume, Failpoint
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MICROSECOND, MILLISECOND, SECOND
-from xpmem_emu.xpc.frame import decode
+from xpmem_emu.xpc.frame import decode_frame
 from xpmem_emu.xpc.messages import Copy
 
 SIZE = PAGES * PAGE
@@ -147,7 +147,7 @@ def test_a_transfer_whose_time_is_over_leaves_its_peer_alone(cluster: SimCluster
     deliver, lost = cluster._deliver, [0]
 
     def without_copies(time_ns: int, dst: int, frames: list[bytes]) -> None:
-        if isinstance(decode(frames)[1], Copy):
+        if isinstance(decode_frame(frames)[1], Copy):
             lost[0] += 1
         else:
             deliver(time_ns, dst, frames)

@@ -108,7 +108,7 @@ def test_atomic_operations_and_transfers_are_refused_there_as_stores_are(
     at = importer.xpmem_attach(apid, 0, PAGE)
     world.exporter.mprotect(word, PAGE, PROT_READ)
     assert importer.load(at, 8) == bytes(8)
-    amo = calls.Amo(importer.pid, at, "add", 1)
+    amo = calls.AtomicOp(importer.pid, at, "add", 1)
     assert outcome_of(lambda: cluster.call(1, amo)) != "ok"
     copy = calls.XpmemCopy(importer.pid, apid, 8, apid, 0, 8)
     assert outcome_of(lambda: cluster.call(1, copy)) == "EFAULT"

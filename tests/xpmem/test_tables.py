@@ -18,7 +18,7 @@ from xpmem_emu.xpmem.extents import (
     overlaps,
     subtract,
 )
-from xpmem_emu.xpmem.ids import ID_MAX, Ident, unpack
+from xpmem_emu.xpmem.ids import ID_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.pfn_table import PfnTable
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=6)
@@ -51,10 +51,10 @@ def test_ranges_are_sets_of_pages(one: list[tuple[int, int]], other: list[tuple[
 def test_ids_are_positive_short_and_tell_their_parts(
     partid: int, boot: int, tgid: int, uniq: int
 ) -> None:
-    ident = Ident(partid, boot, tgid, uniq).pack()
+    ident = IdParts(partid, boot, tgid, uniq).pack()
     assert 0 < ident <= ID_MAX
     assert len(f"{ident:x}") <= 14
-    assert unpack(ident) == (partid, boot & 0xFF, tgid, uniq)
+    assert unpack_id(ident) == (partid, boot & 0xFF, tgid, uniq)
 
 
 @given(
@@ -64,7 +64,7 @@ def test_ids_are_positive_short_and_tell_their_parts(
     )
 )
 def test_different_parts_give_different_ids(parts: list[tuple[int, int, int, int]]) -> None:
-    assert len({Ident(*part).pack() for part in parts}) == len(parts)
+    assert len({IdParts(*part).pack() for part in parts}) == len(parts)
 
 
 STEPS = st.lists(

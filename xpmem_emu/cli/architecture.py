@@ -23,7 +23,7 @@ _CAPTIONS = {
     "xpmem": "segments, permits, attachments, faults, recalls, fencing",
     "mm": "frames, page tables, areas, reverse map, notifiers",
     "xpc": "activation, heartbeats, channels, numbered requests",
-    "fabric": "the interconnect and its fault rules",
+    "inject": "the interconnect and its fault rules",
     "failpoints": "named places where something can be made to happen",
     "sched": "threads, timers, locks that know who may sleep",
 }

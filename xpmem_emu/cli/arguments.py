@@ -9,10 +9,13 @@ import click
 from xpmem_emu.cli import completion, parameters
 from xpmem_emu.live.paths import KEYS_VARIABLE
 
-F = TypeVar("F", bound=Callable[..., object])
+_F = TypeVar("_F", bound=Callable[..., object])
 
 PARTITION = click.argument(
-    "where", type=parameters.partition, metavar="P", shell_complete=completion.partitions
+    "where",
+    type=parameters.parse_partition,
+    metavar="P",
+    shell_complete=completion.complete_partitions,
 )
 HANDLE = click.argument(
     "handle",
@@ -26,8 +29,11 @@ MEMORY = click.argument(
     metavar="HANDLE|SEGID[+OFFSET]",
     shell_complete=completion.objects("handles", "segids"),
 )
-TASK = click.argument(
-    "ref", type=parameters.task, metavar="P:BOOT:PID", shell_complete=completion.objects("tasks")
+TASK_PARAM = click.argument(
+    "ref",
+    type=parameters.parse_task,
+    metavar="P:BOOT:PID",
+    shell_complete=completion.objects("tasks"),
 )
 SIZE = click.argument("size", type=parameters.size, metavar="SIZE")
 FILE = click.argument("file", metavar="FILE", shell_complete=completion.objects("files"))
@@ -37,7 +43,7 @@ SEGID = click.argument(
 ON_SEVERAL = click.option(
     "--on",
     "where",
-    type=parameters.partitions,
+    type=parameters.parse_partitions,
     default=None,
     metavar="P,...",
     shell_complete=completion.several,
@@ -70,14 +76,14 @@ INSECURE = click.option(
 )
 
 
-def on(text: str, *, required: bool = False) -> Callable[[F], F]:
+def on(text: str, *, required: bool = False) -> Callable[[_F], _F]:
     """The option --on for one partition, with its help."""
     return click.option(
         "--on",
         "where",
-        type=parameters.partition,
+        type=parameters.parse_partition,
         metavar="P",
         required=required,
-        shell_complete=completion.partitions,
+        shell_complete=completion.complete_partitions,
         help=text,
     )

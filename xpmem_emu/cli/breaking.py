@@ -13,22 +13,29 @@ from xpmem_emu.cli import completion, faulting, parameters
 from xpmem_emu.cli.arguments import ON_SEVERAL
 from xpmem_emu.cli.commands import Command, Group
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.fault_words import fault_text, held_text
+from xpmem_emu.cli.fault_words import complete_injection, held_text
 from xpmem_emu.cli.look import show_kind
-from xpmem_emu.cli.output import Format, Listing, Row, list_options, output_option, show_record
-from xpmem_emu.cli.session import Session, pass_session
-from xpmem_emu.fabric.rules import Membership
+from xpmem_emu.cli.output import (
+    Format,
+    Listing,
+    OutputRow,
+    list_options,
+    output_option,
+    show_record,
+)
+from xpmem_emu.cli.session import CommandSession, pass_session
+from xpmem_emu.inject.rules import Membership
 
 _PASS_ON = {"ignore_unknown_options": True}
 _SEED = click.option(
     "--seed",
-    type=parameters.number,
+    type=parameters.parse_number,
     default=None,
     metavar="N",
     help="Of its random draws.  [default: drawn]",
 )
 _WHO = click.argument(
-    "where", type=parameters.partitions, metavar="P,...", shell_complete=completion.several
+    "where", type=parameters.parse_partitions, metavar="P,...", shell_complete=completion.several
 )
 _WORDS = click.argument(
     "words",
@@ -36,7 +43,7 @@ _WORDS = click.argument(
     required=True,
     type=click.UNPROCESSED,
     metavar="FAULT...",
-    shell_complete=fault_text,
+    shell_complete=complete_injection,
 )
 
 
@@ -53,7 +60,7 @@ def fault() -> None:
 @_SEED
 @output_option
 @pass_session
-def add(session: Session, words: tuple[str, ...], seed: int | None, output: Format) -> None:
+def add(session: CommandSession, words: tuple[str, ...], seed: int | None, output: Format) -> None:
     """Put up a fault, such as: link p0->p1 delay 20ms --jitter 5ms --for 30s; prints its name."""
     _put_up(session, " ".join(words), seed, output)
 
@@ -62,7 +69,7 @@ def add(session: Session, words: tuple[str, ...], seed: int | None, output: Form
 @ON_SEVERAL
 @list_options
 @pass_session
-def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None:
+def ls(session: CommandSession, where: tuple[str, ...] | None, output: Listing) -> None:
     """List the faults in force, with how often each hit and what it holds back."""
     show_kind(session, "faults", where, output)
 
@@ -72,14 +79,14 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.objects("faults")
 )
 @pass_session
-def rm(session: Session, names: tuple[str, ...]) -> None:
+def rm(session: CommandSession, names: tuple[str, ...]) -> None:
     """Heal faults by name; what they held back goes on its way."""
-    session.say(f"healed {', '.join(faulting.heal(session, names))}")
+    session.say(f"healed {', '.join(faulting.heal_everywhere(session, names))}")
 
 
 @fault.command()
 @pass_session
-def reset(session: Session) -> None:
+def reset(session: CommandSession) -> None:
     """Heal every fault and clear every failpoint."""
     healed: dict[str, None] = {}
     for _, partition in session.survey():
@@ -88,8 +95,8 @@ def reset(session: Session) -> None:
     session.say(f"healed {', '.join(healed) or 'nothing: there was no fault'}")
 
 
-def _put_up(session: Session, text: str, seed: int | None, output: Format) -> None:
-    row = faulting.put_up(session, faulting.read(session, text), seed)
+def _put_up(session: CommandSession, text: str, seed: int | None, output: Format) -> None:
+    row = faulting.put_up(session, faulting.read_injection(session, text), seed)
     click.echo(row["name"] if output.for_people else show_record("fault", row, output))
     session.say(f"in force: {row['fault']} (seed {row['seed']})")
 
@@ -111,7 +118,11 @@ def _put_up(session: Session, text: str, seed: int | None, output: Format) -> No
 @output_option
 @pass_session
 def partition(
-    session: Session, sides: tuple[str, ...], mode: str | None, duration: str | None, output: Format
+    session: CommandSession,
+    sides: tuple[str, ...],
+    mode: str | None,
+    duration: str | None,
+    output: Format,
 ) -> None:
     """Cut the cluster into sides that do not reach each other, as in: partition p0,p1 p2."""
     chosen = mode or ("split" if len(sides) > 1 or "|" in sides[0] else "isolate")
@@ -121,11 +132,11 @@ def partition(
 
 @click.command(cls=Command)
 @pass_session
-def heal(session: Session) -> None:
+def heal(session: CommandSession) -> None:
     """Undo every `partition`: everybody reaches everybody again, other faults stay."""
     kinds = {each.value for each in Membership}
     names = [str(row["name"]) for row in faulting.in_force(session) if row["kind"] in kinds]
-    healed = faulting.heal(session, names)
+    healed = faulting.heal_everywhere(session, names)
     session.say(f"healed {', '.join(healed) or 'nothing: the cluster is whole'}")
 
 
@@ -139,7 +150,7 @@ def heal(session: Session) -> None:
 )
 @output_option
 @pass_session
-def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
+def hold(session: CommandSession, words: tuple[str, ...], output: Format) -> None:
     """Hold messages back until `release-held`, as in: hold p0->p1 --match type=FAULT_REPLY."""
     link = ["link", words[0]] if words and not words[0].startswith("-") else []
     rest = words[1:] if link else words
@@ -150,7 +161,7 @@ def hold(session: Session, words: tuple[str, ...], output: Format) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=completion.objects("faults"))
 @click.option("--keep", is_flag=True, help="Go on holding what comes from now on.")
 @pass_session
-def release_held(session: Session, names: tuple[str, ...], keep: bool) -> None:
+def release_held(session: CommandSession, names: tuple[str, ...], keep: bool) -> None:
     """Let held messages go, of the named faults or of every hold, and end holding."""
     rows = faulting.in_force(session)
     chosen = list(names) or [str(row["name"]) for row in rows if row["kind"] == "hold"]
@@ -160,11 +171,11 @@ def release_held(session: Session, names: tuple[str, ...], keep: bool) -> None:
     if keep:
         _release(session, chosen)
     else:
-        faulting.heal(session, chosen)
+        faulting.heal_everywhere(session, chosen)
     session.say(f"released {held} messages of {', '.join(chosen)}")
 
 
-def _release(session: Session, names: list[str]) -> None:
+def _release(session: CommandSession, names: list[str]) -> None:
     for _, each in session.survey():
         for row in each.fault_list():
             if row["name"] in names:
@@ -177,7 +188,7 @@ def _release(session: Session, names: list[str]) -> None:
 @click.command(cls=Command)
 @_WHO
 @pass_session
-def crash(session: Session, where: tuple[str, ...]) -> None:
+def crash(session: CommandSession, where: tuple[str, ...]) -> None:
     """Kill partitions without a word (SIGKILL); nobody is told."""
     launcher = session.launcher()
     for name in session.partitions(where):
@@ -188,7 +199,7 @@ def crash(session: Session, where: tuple[str, ...]) -> None:
 @click.command(cls=Command)
 @_WHO
 @pass_session
-def hang(session: Session, where: tuple[str, ...]) -> None:
+def hang(session: CommandSession, where: tuple[str, ...]) -> None:
     """Stop partitions where they are (SIGSTOP), maybe inside a store."""
     launcher = session.launcher()
     for name in session.partitions(where):
@@ -199,7 +210,7 @@ def hang(session: Session, where: tuple[str, ...]) -> None:
 @click.command(cls=Command)
 @_WHO
 @pass_session
-def resume(session: Session, where: tuple[str, ...]) -> None:
+def resume(session: CommandSession, where: tuple[str, ...]) -> None:
     """Let stopped partitions go on as if nothing had been (SIGCONT)."""
     launcher = session.launcher()
     for name in session.partitions(where):
@@ -210,7 +221,7 @@ def resume(session: Session, where: tuple[str, ...]) -> None:
 @click.command(cls=Command)
 @_WHO
 @pass_session
-def reboot(session: Session, where: tuple[str, ...]) -> None:
+def reboot(session: CommandSession, where: tuple[str, ...]) -> None:
     """Shut partitions down in order, if they run, and boot them again; their faults are healed."""
     launcher = session.launcher()
     for name in session.partitions(where):
@@ -222,7 +233,7 @@ def reboot(session: Session, where: tuple[str, ...]) -> None:
 @_WHO
 @click.option("--reason", default="xpmem-emu panic", metavar="TEXT", help="What its log will say.")
 @pass_session
-def panic(session: Session, where: tuple[str, ...], reason: str) -> None:
+def panic(session: CommandSession, where: tuple[str, ...], reason: str) -> None:
     """Let kernels panic: they tell their peers, answer every call and stop."""
     for name in session.partitions(where):
         try:
@@ -247,14 +258,14 @@ def _place(text: str) -> tuple[tuple[str, ...], str]:
     where, colon, point = text.partition(":")
     if not colon:
         raise click.UsageError(f"{text!r} names no partition; write it like p1:{text}")
-    return parameters.partitions(where), point
+    return parameters.parse_partitions(where), point
 
 
 @failpoint.command("set")
 @click.argument("text", metavar="P,...:POINT=TERMS", shell_complete=completion.points)
 @_SEED
 @pass_session
-def set_(session: Session, text: str, seed: int | None) -> None:
+def set_(session: CommandSession, text: str, seed: int | None) -> None:
     """Let a failpoint act, as in: p1:xpmem.fault.before_reply=2%3*return(ENOMEM)->pause."""
     place, equals, terms = text.partition("=")
     if not equals:
@@ -274,10 +285,10 @@ def set_(session: Session, text: str, seed: int | None) -> None:
 @list_options
 @pass_session
 def ls_failpoints(
-    session: Session, where: tuple[str, ...] | None, only_set: bool, output: Listing
+    session: CommandSession, where: tuple[str, ...] | None, only_set: bool, output: Listing
 ) -> None:
     """List the failpoints there are: what each is for, what it can return, what it is set to."""
-    rows: list[Row] = [
+    rows: list[OutputRow] = [
         {"partition": name, **row}
         for name, each in session.survey(session.partitions(where or ()))
         for row in each.failpoints()
@@ -293,7 +304,7 @@ def ls_failpoints(
 @click.argument("places", nargs=-1, metavar="P,...:POINT...", shell_complete=completion.points)
 @click.option("--all", "everything", is_flag=True, help="Every failpoint of every partition.")
 @pass_session
-def rm_failpoint(session: Session, places: tuple[str, ...], everything: bool) -> None:
+def rm_failpoint(session: CommandSession, places: tuple[str, ...], everything: bool) -> None:
     """Let failpoints do nothing, and let go whoever is paused there."""
     if bool(places) == everything:
         raise click.UsageError("Give failpoints like p1:mm.gup.pin, or --all.")
@@ -310,7 +321,7 @@ def rm_failpoint(session: Session, places: tuple[str, ...], everything: bool) ->
 @failpoint.command("resume")
 @click.argument("place", metavar="P,...:POINT", shell_complete=completion.points)
 @pass_session
-def resume_failpoint(session: Session, place: str) -> None:
+def resume_failpoint(session: CommandSession, place: str) -> None:
     """Let go the threads that are paused at a failpoint; prints how many."""
     where, point = _place(place)
     count = 0

@@ -16,14 +16,14 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.progress import tracked
 from xpmem_emu.cli.verdicts import CODES, unwritten
-from xpmem_emu.sim.bundle import write_bundle
-from xpmem_emu.sim.campaign import Tally, results
-from xpmem_emu.sim.gate import compared
+from xpmem_emu.sim.bundle import write_run_bundle
+from xpmem_emu.sim.campaign import CampaignTally, results
+from xpmem_emu.sim.determinism import compared
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, Run, Verdict
 from xpmem_emu.sim.sometimes import MEANINGS
 from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 _SHOWN = 10
 """Failed runs that are told one by one, with a bundle each."""
@@ -33,7 +33,7 @@ _SHOWN = 10
 class Campaign:
     """What a campaign came to. `replay`: the command that does a seed again."""
 
-    tally: Tally
+    tally: CampaignTally
     seeds: range
     mutant: str
     runs: Path
@@ -68,10 +68,10 @@ class Campaign:
         """Runs a seed that failed again, for its bundle."""
         try:
             with mutated(self.mutant):
-                under_way = Run(draw(self.tally.swarm, failed.seed))
+                under_way = Run(draw_plan(self.tally.swarm, failed.seed))
                 result = under_way.result()
             again = self.replay(failed.seed)
-            self.bundles[failed.seed] = write_bundle(under_way, result, self.runs, again)
+            self.bundles[failed.seed] = write_run_bundle(under_way, result, self.runs, again)
         except OSError as error:
             self.lost = error
 
@@ -88,7 +88,7 @@ def run_campaign(
 ) -> ExitCode:
     """Runs all seeds and tells what came of them; Ctrl-C ends it early. Raises CommandFailed when
     a bundle could not be written, after everything else was told."""
-    campaign = Campaign(Tally(swarm), seeds, mutant, runs, replay)
+    campaign = Campaign(CampaignTally(swarm), seeds, mutant, runs, replay)
     begun = time.monotonic()
     try:
         with terminated_like_interrupted() as check:

@@ -19,8 +19,8 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.names import Names
-from xpmem_emu.cli.output import Format, Listing, Row, list_options
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.output import Format, Listing, OutputRow, list_options
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.descriptors import open_files
 from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note, run_root
@@ -50,7 +50,7 @@ def clusters() -> list[str]:
     return sorted(names | {file.name.partition("/")[0] for file in open_files(arenas)})
 
 
-def _cluster_row(name: str) -> Row:
+def _cluster_row(name: str) -> OutputRow:
     from xpmem_emu.live.cluster import ps as processes
 
     try:
@@ -111,7 +111,7 @@ def _cluster_row(name: str) -> Row:
 @INSECURE
 @pass_session
 def up(
-    session: Session,
+    session: CommandSession,
     count: int | None,
     topology: str | None,
     image: str | None,
@@ -123,11 +123,11 @@ def up(
     insecure: bool,
 ) -> None:
     """Start a cluster; returns when all its partitions are active with each other."""
-    from xpmem_emu.live.topology import ClusterSpec, numbered, read_topology
+    from xpmem_emu.live.topology import ClusterSpec, numbered_partitions, read_topology
 
     if topology and count:
         raise click.UsageError("Give either -n or --topology.")
-    partitions = read_topology(topology) if topology else numbered(count or 3)
+    partitions = read_topology(topology) if topology else numbered_partitions(count or 3)
     spec = ClusterSpec(
         session.cluster,
         partitions,
@@ -148,7 +148,7 @@ def up(
             _stay(session)
 
 
-def _image_for(session: Session, count: int) -> str:
+def _image_for(session: CommandSession, count: int) -> str:
     """The image that so many partitions boot when nobody says which: in a crowd each waits longer
     for a processor than the silence after which laptop gives somebody up."""
     processors = len(os.sched_getaffinity(0))
@@ -158,7 +158,7 @@ def _image_for(session: Session, count: int) -> str:
     return "patient"
 
 
-def _guard(session: Session, keys: Path | None, insecure: bool) -> str:
+def _guard(session: CommandSession, keys: Path | None, insecure: bool) -> str:
     """The folder of keys, absolute; says loudly when there is none to be."""
     if insecure and keys:
         raise click.UsageError(f"--insecure has no use for --keys (or {KEYS_VARIABLE}).")
@@ -171,7 +171,7 @@ def _guard(session: Session, keys: Path | None, insecure: bool) -> str:
     return str(keys.absolute()) if keys else ""
 
 
-def _stay(session: Session) -> None:
+def _stay(session: CommandSession) -> None:
     """Until interrupted, or until no partition runs any more; then the cluster is ended."""
     from xpmem_emu.live import cluster
 
@@ -187,7 +187,7 @@ def _stay(session: Session) -> None:
 
 @click.command(cls=Command)
 @pass_session
-def down(session: Session) -> None:
+def down(session: CommandSession) -> None:
     """End a cluster: exactly the processes that `up` started, and all that they left."""
     try:
         with session.steps(f"ending {session.cluster}") as progress:
@@ -202,7 +202,7 @@ def down(session: Session) -> None:
 
 @click.command(cls=Command)
 @pass_session
-def clean(session: Session) -> None:
+def clean(session: CommandSession) -> None:
     """Remove what the partitions of a cluster left on this host, once none of them lives here."""
     alive = session.launcher().clean(session.cluster)
     session.say(
@@ -216,7 +216,7 @@ def clean(session: Session) -> None:
 @click.option("--all", "every", is_flag=True, help="List this user's clusters here instead.")
 @list_options
 @pass_session
-def ps(session: Session, every: bool, output: Listing) -> None:
+def ps(session: CommandSession, every: bool, output: Listing) -> None:
     """List the processes of a cluster, or all clusters."""
     if every:
         rows = [_cluster_row(name) for name in clusters()]
@@ -235,7 +235,7 @@ def ps(session: Session, every: bool, output: Listing) -> None:
 @click.command(cls=Command)
 @list_options
 @pass_session
-def status(session: Session, output: Listing) -> ExitCode:
+def status(session: CommandSession, output: Listing) -> ExitCode:
     """Tell how each partition is and whom it knows; exit code 1 when one is not well."""
     from xpmem_emu.live import cluster
 
@@ -248,7 +248,7 @@ def status(session: Session, output: Listing) -> ExitCode:
     return exit_code(ok)
 
 
-def _status_row(name: str, answer: dict[str, object]) -> Row:
+def _status_row(name: str, answer: dict[str, object]) -> OutputRow:
     """What a partition said, with its peers by state and one word on how it is."""
     if "error" in answer:
         return {"partition": name, "state": "no answer", "error": answer["error"]}
@@ -259,7 +259,7 @@ def _status_row(name: str, answer: dict[str, object]) -> Row:
     return {"partition": name, "state": state} | answer | {"peers": states}
 
 
-def _briefly(row: Row) -> Row:
+def _briefly(row: OutputRow) -> OutputRow:
     """A row whose peers fit into a line, however many there are: those that are not active."""
     peers = row.get("peers", {})
     assert isinstance(peers, dict)
@@ -298,7 +298,7 @@ def _briefly(row: Row) -> Row:
 @INSECURE
 @pass_session
 def boot(
-    session: Session,
+    session: CommandSession,
     where: str,
     topology: str,
     image: str,

@@ -12,13 +12,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live.paths import CLUSTER_VARIABLE, run_root
 
 
 def _stores(attribute: str) -> Callable[[click.Context, click.Parameter, object], None]:
     def store(context: click.Context, _option: click.Parameter, value: object) -> None:
-        session = context.find_object(Session)
+        session = context.find_object(CommandSession)
         if session is not None and value not in (None, 0, False):
             setattr(session, attribute, value)
 
@@ -78,7 +78,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> object:
         """Runs the command under its full name."""
-        session = ctx.find_object(Session)
+        session = ctx.find_object(CommandSession)
         if session is not None:
             session.command = ctx.command_path.partition(" ")[2]
         return super().invoke(ctx)
@@ -101,7 +101,7 @@ class Group(click.Group):
             formatter.write_dl([(name, gist_of(self.commands[name])) for name in self.commands])
 
 
-class Imported(dict[str, click.Command]):
+class LazyCommands(dict[str, click.Command]):
     """Commands by name, each imported when it is looked at."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class Root(Group):
         super().__init__(*args, **settings)  # type: ignore[arg-type]
         self.params += _common_options(environment=CLUSTER_VARIABLE)
         self.sections = {}
-        self.commands: Imported = Imported()
+        self.commands: LazyCommands = LazyCommands()
 
     def add_section(self, heading: str, commands: Mapping[str, tuple[str, str]]) -> None:
         """Adds commands under a heading of the help: by name where each is, and its gist."""

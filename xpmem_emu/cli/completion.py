@@ -19,7 +19,7 @@ from click.shell_completion import (
 
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.paths import KEYS_VARIABLE
 from xpmem_emu.shipped import shipped_folder, shipped_names
@@ -87,17 +87,17 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-Words = Iterable[str | tuple[str, str]]
+_Words = Iterable[str | tuple[str, str]]
 """Words, or words and what each of them is."""
 
 
-def completer(known: Callable[[Session, click.Context, str], Words]) -> Completer:
+def completer(known: Callable[[CommandSession, click.Context, str], _Words]) -> Completer:
     """Completes one of the words that `known` gives; none when it fails, without a word."""
 
     def complete(
         context: click.Context, _parameter: click.Parameter, begun: str
     ) -> list[CompletionItem]:
-        session = context.find_object(Session)
+        session = context.find_object(CommandSession)
         assert session is not None
         found: list[CompletionItem] = []
         with suppress(OSError, KernelError, CommandFailed), redirect_stderr(io.StringIO()):
@@ -126,7 +126,7 @@ def with_files(complete: Completer) -> Completer:
     return both
 
 
-files = with_files(words(()))
+complete_files = with_files(words(()))
 
 
 # -- what ships --------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ swarms = with_files(completer(lambda _session, _context, _begun: _scenarios(told
 # -- what a running cluster has ----------------------------------------------------------------
 
 
-def _rows(session: Session, kind: str, field: str) -> Iterator[tuple[str, str]]:
+def _rows(session: CommandSession, kind: str, field: str) -> Iterator[tuple[str, str]]:
     from xpmem_emu.cli.look import rows_of
 
     for row in rows_of(session, kind, None):
@@ -177,21 +177,21 @@ _OBJECTS = {
 def objects(*kinds: str) -> Completer:
     """Completes names of objects of these kinds, one of _OBJECTS each."""
 
-    def known(session: Session, _context: click.Context, _begun: str) -> Words:
+    def known(session: CommandSession, _context: click.Context, _begun: str) -> _Words:
         for kind in kinds:
             yield from _rows(session, *_OBJECTS[kind])
 
     return completer(known)
 
 
-partitions = completer(lambda session, _context, _begun: session.names.partids)
+complete_partitions = completer(lambda session, _context, _begun: session.names.partids)
 segids = objects("segids")
-segments = objects("segids", "segment names")
+complete_segments = objects("segids", "segment names")
 handles_or_files = with_files(objects("handles"))
 memory_or_files = with_files(objects("handles", "segids"))
 
 
-def _listed(session: Session, _context: click.Context, begun: str) -> Words:
+def _listed(session: CommandSession, _context: click.Context, begun: str) -> _Words:
     before = begun.rpartition(",")[0]
     chosen = before.split(",") if before else []
     left = [each for each in session.names.partids if each not in chosen]
@@ -207,10 +207,10 @@ def anything(
     context: click.Context, parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:
     """Partitions, and objects of every kind that has a name."""
-    return partitions(context, parameter, begun) + _named(context, parameter, begun)
+    return complete_partitions(context, parameter, begun) + _named(context, parameter, begun)
 
 
-def _points(session: Session, _context: click.Context, begun: str) -> Words:
+def _points(session: CommandSession, _context: click.Context, begun: str) -> _Words:
     where, colon, _ = begun.partition(":")
     if not colon:
         return [f"{each}:" for each in session.names.partids]

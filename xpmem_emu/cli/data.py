@@ -24,8 +24,8 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.memory import PIECE, download, extent, reached, room, upload
 from xpmem_emu.cli.output import Format, output_option, show_record
-from xpmem_emu.cli.parameters import Memory
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.parameters import MemoryRef
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.units import SIZE_LIMIT
 
 _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
@@ -46,7 +46,7 @@ _DOCUMENT_MAX = 16 << 20
     help="How many bytes.  [default: to the end of what was exported]",
 )
 @pass_session
-def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None:
+def cat(session: CommandSession, memory: MemoryRef, offset: int, size: int | None) -> None:
     """Write the bytes of an attachment or a segment to stdout."""
     _save(session, memory.further(offset), _STREAM, size)
 
@@ -61,7 +61,7 @@ def cat(session: Session, memory: Memory, offset: int, size: int | None) -> None
     help="At most so many bytes.  [default: all of FROM]",
 )
 @pass_session
-def cp(session: Session, source: str, target: str, size: int | None) -> None:
+def cp(session: CommandSession, source: str, target: str, size: int | None) -> None:
     """Copy between memory and a file here, either way; - is stdin or stdout."""
     reading = parameters.looks_like_memory(source)
     if reading == parameters.looks_like_memory(target):
@@ -73,7 +73,7 @@ def cp(session: Session, source: str, target: str, size: int | None) -> None:
     session.say(f"copied {count} bytes from {source} to {target}")
 
 
-def _save(session: Session, memory: Memory, target: str, size: int | None) -> int:
+def _save(session: CommandSession, memory: MemoryRef, target: str, size: int | None) -> int:
     with reached(session, memory) as (task, place):
         length = extent(session, task, place) if size is None else size
         pieces = download(task, place, length)
@@ -98,7 +98,7 @@ def _written(target: str) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _restore(session: Session, source: str, memory: Memory, size: int | None) -> int:
+def _restore(session: CommandSession, source: str, memory: MemoryRef, size: int | None) -> int:
     wanted = SIZE_LIMIT if size is None else size
     with (
         _opened(source) as given,
@@ -147,7 +147,7 @@ def _limited(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 @contextmanager
 def _counted(
-    session: Session, label: str, total: int, hidden: bool = False
+    session: CommandSession, label: str, total: int, hidden: bool = False
 ) -> Iterator[Callable[[int], None]]:
     """Progress of a copy; what breaks it off is told with how far it came."""
     done = 0
@@ -174,7 +174,7 @@ def _counted(
 @click.option("--int", "style", flag_value="int", help="As one little-endian number.")
 @output_option
 @pass_session
-def load(session: Session, memory: Memory, size: int, style: str, output: Format) -> None:
+def load(session: CommandSession, memory: MemoryRef, size: int, style: str, output: Format) -> None:
     """Read SIZE bytes and print them."""
     whole = style == "int" or not output.for_people
     most = _NUMBER_MAX if style == "int" else _DOCUMENT_MAX
@@ -206,7 +206,7 @@ def _texts(pieces: Iterable[bytes], style: str) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def _print(session: Session, memory: Memory, size: int, texts: Iterator[str]) -> None:
+def _print(session: CommandSession, memory: MemoryRef, size: int, texts: Iterator[str]) -> None:
     """Piece by piece, so that a large region takes no memory here."""
     first = next(texts, "")
     with _counted(session, f"{memory}", size, sys.stdout.isatty()) as advance:
@@ -221,7 +221,7 @@ def _print(session: Session, memory: Memory, size: int, texts: Iterator[str]) ->
 @click.argument("text", required=False, metavar="[DATA]")
 @click.option("--hex", "digits", metavar="HEX", help="The bytes as hex digits rather than text.")
 @pass_session
-def store(session: Session, memory: Memory, text: str | None, digits: str | None) -> None:
+def store(session: CommandSession, memory: MemoryRef, text: str | None, digits: str | None) -> None:
     """Write bytes: DATA as UTF-8 text, or --hex."""
     if (text is None) == (digits is None):
         raise click.UsageError("Give the bytes once: as DATA, or as --hex HEX.")
@@ -241,15 +241,18 @@ def _unhex(digits: str) -> bytes:
 @click.command(cls=Command)
 @MEMORY
 @click.argument("operation", type=click.Choice(_OPERATIONS))
-@click.argument("operand", type=parameters.number, required=False)
+@click.argument("operand", type=parameters.parse_number, required=False)
 @click.option(
-    "--compare", type=parameters.number, metavar="WORD", help="What compare_swap expects to find."
+    "--compare",
+    type=parameters.parse_number,
+    metavar="WORD",
+    help="What compare_swap expects to find.",
 )
 @output_option
 @pass_session
 def amo(
-    session: Session,
-    memory: Memory,
+    session: CommandSession,
+    memory: MemoryRef,
     operation: str,
     operand: int | None,
     compare: int | None,

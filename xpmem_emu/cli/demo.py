@@ -17,13 +17,13 @@ import click
 
 from xpmem_emu.cli import completion
 from xpmem_emu.cli.commands import Command
-from xpmem_emu.cli.demo_diagram import Arrow, Note, arrows, draw
-from xpmem_emu.cli.demo_stage import Script, Stage, staged, wait_until
+from xpmem_emu.cli.demo_diagram import DrawnMessage, Note, draw_demo_diagram, drawn_messages
+from xpmem_emu.cli.demo_stage import DemoScript, DemoStage, staged, wait_until
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.memory import PIECE, download, upload
-from xpmem_emu.cli.output import Format, Row, grid, output_option, show_record, whole
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.output import Format, OutputRow, grid, output_option, show_record, whole
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.units import PAGE_SIZE, format_time, page_align_up
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _RECALL_KINDS = ("INVALIDATE", "INVALIDATE_ACK")
 
 
 @dataclass(slots=True)
-class Sharing:
+class DemoMemory:
     """What is shared in the demo. `cut` is the offset from which p0 will unmap it."""
 
     path: Path
@@ -57,15 +57,15 @@ class Sharing:
 
 
 @click.command(cls=Command)
-@click.argument("file", required=False, metavar="[FILE]", shell_complete=completion.files)
+@click.argument("file", required=False, metavar="[FILE]", shell_complete=completion.complete_files)
 @output_option
 @pass_session
-def demo(session: Session, file: str | None, output: Format) -> ExitCode:
+def demo(session: CommandSession, file: str | None, output: Format) -> ExitCode:
     """Watch memory being shared, recalled and survived; ends with a verdict.
 
     FILE is what is shared; without it, 32 MiB of random bytes.
     """
-    script = Script(aside=not output.for_people)
+    script = DemoScript(aside=not output.for_people)
     with terminated_like_interrupted(), _file(file) as path:
         memory = page_align_up(path.stat().st_size) + _SPARE_MEMORY
         with staged(session.emulator, script, 3, memory) as stage:
@@ -73,7 +73,7 @@ def demo(session: Session, file: str | None, output: Format) -> ExitCode:
     return _verdict(script, output)
 
 
-def _verdict(script: Script, output: Format) -> ExitCode:
+def _verdict(script: DemoScript, output: Format) -> ExitCode:
     wrong = [claim for claim in script.claims if not claim.holds]
     verdict = "invalid" if wrong else "valid"
     if not output.for_people:
@@ -110,7 +110,7 @@ def _file(given: str | None) -> Iterator[Path]:
         yield Path(made.name)
 
 
-def _tell_story(stage: Stage, path: Path) -> None:
+def _tell_story(stage: DemoStage, path: Path) -> None:
     """From the first byte to the last partition. A refusal or a signal where none belongs ends
     the story, and is a claim that failed."""
     from xpmem_emu.live.client import TaskSignalled, XpmemError
@@ -130,7 +130,7 @@ def _tell_story(stage: Stage, path: Path) -> None:
     stage.script.show(_diagram(stage, *recall))
 
 
-def _share(stage: Stage, path: Path) -> Sharing:
+def _share(stage: DemoStage, path: Path) -> DemoMemory:
     """p0 exports the file; p1 and p2 attach, each at an address of its own."""
     size = path.stat().st_size
     length = max(page_align_up(size), 2 * PAGE_SIZE)
@@ -151,10 +151,10 @@ def _share(stage: Stage, path: Path) -> Sharing:
         len(set(places)) == 3,
         ", ".join(f"p{i} {place:#x}" for i, place in enumerate(places)),
     )
-    return Sharing(path, size, length, exporter, address, segid, attachments)
+    return DemoMemory(path, size, length, exporter, address, segid, attachments)
 
 
-def _read(stage: Stage, sharing: Sharing) -> None:
+def _read(stage: DemoStage, sharing: DemoMemory) -> None:
     """Both importers read all of it; the digests must be that of the real file."""
     with sharing.path.open("rb") as file:
         real = hashlib.file_digest(file, "sha256").hexdigest()
@@ -173,7 +173,7 @@ def _read(stage: Stage, sharing: Sharing) -> None:
         )
 
 
-def _faults(stage: Stage, name: str) -> tuple[int, int]:
+def _faults(stage: DemoStage, name: str) -> tuple[int, int]:
     """Faults of a partition that brought pages, and how many they brought."""
     ends = [
         event
@@ -183,7 +183,7 @@ def _faults(stage: Stage, name: str) -> tuple[int, int]:
     return len(ends), sum(whole(event, "pages") for event in ends)
 
 
-def _write(stage: Stage, sharing: Sharing) -> None:
+def _write(stage: DemoStage, sharing: DemoMemory) -> None:
     """p2 stores; the others see it at once, through the same frames."""
     task, place = sharing.attachments["p2"]
     task.store(place, _GREETING)
@@ -198,7 +198,7 @@ def _write(stage: Stage, sharing: Sharing) -> None:
         )
 
 
-def _recall(stage: Stage, sharing: Sharing) -> tuple[int, int]:
+def _recall(stage: DemoStage, sharing: DemoMemory) -> tuple[int, int]:
     """p0 unmaps the second half: the importers lose exactly that. Result: from when to when."""
     pages = (sharing.length - sharing.cut) // PAGE_SIZE
     recorder = stage.recorder
@@ -222,13 +222,13 @@ def _recall(stage: Stage, sharing: Sharing) -> tuple[int, int]:
     return begun_ns, ended_ns
 
 
-def _holders(recall: Row) -> list[int]:
+def _holders(recall: OutputRow) -> list[int]:
     holders = recall["holders"]
     assert isinstance(holders, list)
     return [int(holder) for holder in holders]
 
 
-def _touch_what_is_gone(stage: Stage, sharing: Sharing, name: str) -> None:
+def _touch_what_is_gone(stage: DemoStage, sharing: DemoMemory, name: str) -> None:
     from xpmem_emu.live.client import SigBus
 
     task, place = sharing.attachments[name]
@@ -248,7 +248,7 @@ def _touch_what_is_gone(stage: Stage, sharing: Sharing, name: str) -> None:
     )
 
 
-def _lose_p1(stage: Stage, sharing: Sharing) -> None:
+def _lose_p1(stage: DemoStage, sharing: DemoMemory) -> None:
     """kill -9 of p1's process: p0 takes its pages back, p2 does not notice."""
     from xpmem_emu.live import cluster
 
@@ -272,14 +272,14 @@ def _lose_p1(stage: Stage, sharing: Sharing) -> None:
     )
 
 
-def _held_by_p1(stage: Stage) -> int:
+def _held_by_p1(stage: DemoStage) -> int:
     """Pages of p0 that p1 holds, and frames that p0 keeps back because p1 may still write."""
     p0 = stage["p0"]
     held = sum(int(row["holders"].get("p1", 0)) for row in p0.look("segments"))
     return held + int(p0.status()["quarantined_frames"])
 
 
-def _summary(stage: Stage) -> str:
+def _summary(stage: DemoStage) -> str:
     """What it took, from the event streams and from the partitions that live."""
     rows = []
     for name, partition in stage.partitions.items():
@@ -297,11 +297,11 @@ def _summary(stage: Stage) -> str:
     return grid(rows, list(rows[0]))
 
 
-def _diagram(stage: Stage, begun_ns: int, ended_ns: int) -> str:
+def _diagram(stage: DemoStage, begun_ns: int, ended_ns: int) -> str:
     """The messages of the recall, with what each importer dropped."""
-    things: list[Arrow | Note] = [
+    things: list[DrawnMessage | Note] = [
         arrow
-        for arrow in arrows(stage.recorder.events, _RECALL_KINDS)
+        for arrow in drawn_messages(stage.recorder.events, _RECALL_KINDS)
         if begun_ns <= arrow.sent_ns <= ended_ns
     ]
     things += [
@@ -310,4 +310,4 @@ def _diagram(stage: Stage, begun_ns: int, ended_ns: int) -> str:
         if whole(drop, "time_ns") <= ended_ns
     ]
     things += [Note(begun_ns, 0, "munmap: recall begins"), Note(ended_ns, 0, "frees the pages")]
-    return draw(list(stage.partitions), things)
+    return draw_demo_diagram(list(stage.partitions), things)

@@ -12,7 +12,7 @@ received ends in an x.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xpmem_emu.cli.output import Row, whole
+from xpmem_emu.cli.output import OutputRow, whole
 from xpmem_emu.units import format_time
 
 LANE = 30
@@ -21,7 +21,7 @@ _MARGIN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Arrow:
+class DrawnMessage:
     """A message. `received_ns` None: it never arrived."""
 
     sent_ns: int
@@ -45,9 +45,9 @@ class Note:
     text: str
 
 
-def arrows(events: Iterable[Row], kinds: Sequence[str]) -> list[Arrow]:
+def drawn_messages(events: Iterable[OutputRow], kinds: Sequence[str]) -> list[DrawnMessage]:
     """The messages of these kinds, in the order of sending."""
-    sent: dict[tuple[object, ...], Row] = {}
+    sent: dict[tuple[object, ...], OutputRow] = {}
     received: dict[tuple[object, ...], int] = {}
     for event in events:
         if event["event"] == "xpc:send" and event["kind"] in kinds:
@@ -56,7 +56,7 @@ def arrows(events: Iterable[Row], kinds: Sequence[str]) -> list[Arrow]:
             key = _key(event, event["peer"], event["partid"])
             received.setdefault(key, whole(event, "time_ns"))
     found = [
-        Arrow(
+        DrawnMessage(
             whole(event, "time_ns"),
             whole(event, "partid"),
             whole(event, "peer"),
@@ -68,21 +68,21 @@ def arrows(events: Iterable[Row], kinds: Sequence[str]) -> list[Arrow]:
     return sorted(found, key=lambda arrow: arrow.sent_ns)
 
 
-def _key(event: Row, source: object, target: object) -> tuple[object, ...]:
+def _key(event: OutputRow, source: object, target: object) -> tuple[object, ...]:
     return source, target, event["kind"], event["number"]
 
 
-def draw(names: Sequence[str], things: Iterable[Arrow | Note]) -> str:
+def draw_demo_diagram(names: Sequence[str], things: Iterable[DrawnMessage | Note]) -> str:
     """The diagram of `things` between partitions 0, 1, ... called `names`."""
     # What a partition did comes before what it then sent at the same instant.
-    ordered = sorted(things, key=lambda thing: (thing.when_ns, isinstance(thing, Arrow)))
+    ordered = sorted(things, key=lambda thing: (thing.when_ns, isinstance(thing, DrawnMessage)))
     head = " " * _MARGIN + "".join(name.ljust(LANE) for name in names)
     lines = [head.rstrip()]
     for thing in ordered:
         since = format_time(thing.when_ns - ordered[0].when_ns)
         lanes = [*("|".ljust(LANE) * len(names)).rstrip()]
         lanes += " " * LANE
-        body = _arrow(lanes, thing) if isinstance(thing, Arrow) else _note(lanes, thing)
+        body = _arrow(lanes, thing) if isinstance(thing, DrawnMessage) else _note(lanes, thing)
         lines.append(f"{since:>{_MARGIN - 2}}  {body}".rstrip())
     return "\n".join(lines)
 
@@ -94,7 +94,7 @@ def _note(lanes: list[str], note: Note) -> str:
     return "".join(lanes)
 
 
-def _arrow(lanes: list[str], arrow: Arrow) -> str:
+def _arrow(lanes: list[str], arrow: DrawnMessage) -> str:
     left, right = sorted((arrow.source * LANE, arrow.target * LANE))
     forward = arrow.target > arrow.source
     lanes[left : right + 1] = "-" * (right + 1 - left)

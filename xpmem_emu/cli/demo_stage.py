@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from xpmem_emu.cli.cluster import arena_room
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.output import Row, whole
+from xpmem_emu.cli.output import OutputRow, whole
 from xpmem_emu.cli.session import Emulator
 from xpmem_emu.live.paths import arena_folder, arena_note, run_folder
 from xpmem_emu.units import SECOND, format_size
@@ -39,12 +39,12 @@ class Claim:
     found: str
 
 
-class Recorder:
+class StreamRecorder:
     """The event streams of some partitions, complete from their boot on: read from the files that
     the partitions write them to."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.events: list[Row] = []
+        self.events: list[OutputRow] = []
         self._files = {name: (folder / f"{name}.events.jsonl").open("rb") for name in names}
         self._partial = dict.fromkeys(names, b"")
 
@@ -54,7 +54,7 @@ class Recorder:
             *lines, self._partial[name] = (self._partial[name] + file.read()).split(b"\n")
             self.events += [{"partition": name} | msgspec.json.decode(line) for line in lines]
 
-    def named(self, name: str, partition: str = "", after_ns: int = 0) -> list[Row]:
+    def named(self, name: str, partition: str = "", after_ns: int = 0) -> list[OutputRow]:
         """The events of one name, of one partition or of all, since a time."""
         self.catch_up()
         return [
@@ -89,7 +89,7 @@ class Screen(Console):
         raise BrokenPipeError
 
 
-class Script:
+class DemoScript:
     """What is told and claimed, printed as it happens."""
 
     def __init__(self, *, aside: bool = False) -> None:
@@ -121,13 +121,13 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoStage:
     """A running cluster for the story."""
 
-    script: Script
+    script: DemoScript
     cluster: str
     partitions: dict[str, "Partition"]
-    recorder: Recorder
+    recorder: StreamRecorder
 
     def tell(self, text: str) -> None:
         """See Script."""
@@ -153,26 +153,26 @@ class Stage:
 
 
 @contextmanager
-def staged(emulator: Emulator, script: Script, count: int, memory: int) -> Iterator[Stage]:
+def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> Iterator[DemoStage]:
     """`count` partitions with `memory` bytes each, recorded from their boot on; ended whatever
     happens. Raises CommandFailed when there is no room for them."""
     from xpmem_emu.live import cluster
-    from xpmem_emu.live.topology import ClusterSpec, numbered
+    from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
     name = f"demo-{os.getpid()}"
     if note := arena_note():
         script.tell(note)
     _require_room(name, count * memory)
     # Nothing here is about being quick to give somebody up, and the machine may be busy.
-    spec = ClusterSpec(name, numbered(count), "patient", memory, event_log=True)
+    spec = ClusterSpec(name, numbered_partitions(count), "patient", memory, event_log=True)
     names = [one.name for one in spec.partitions]
     try:
         cluster.up(spec, lambda _done, _all, what: script.tell(what))
         with ExitStack() as stack:
             partitions = {each: stack.enter_context(emulator.connect(each, name)) for each in names}
-            recorder = Recorder(run_folder(name), names)
+            recorder = StreamRecorder(run_folder(name), names)
             stack.callback(recorder.close)
-            yield Stage(script, name, partitions, recorder)
+            yield DemoStage(script, name, partitions, recorder)
     finally:
         if run_folder(name).is_dir():
             cluster.down(name)

@@ -15,7 +15,7 @@ from xpmem_emu.cli.cluster import arena_room, clusters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Listing, list_options
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
 from xpmem_emu.live.keys import KeyFolder
@@ -27,7 +27,7 @@ _LONGEST_SOCKET = "p255.console"
 _DEFAULT_PARTITIONS = 3
 
 
-class Health(StrEnum):
+class CheckResult(StrEnum):
     """How a check came out."""
 
     GOOD = "good"
@@ -36,26 +36,26 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorCheck:
     """One check. `remedy` is empty where nothing is to be done."""
 
     check: str
-    health: Health
+    health: CheckResult
     detail: str
     remedy: str = ""
 
 
-def _judged(check: str, ok: bool, detail: str, remedy: str) -> Finding:
-    health = Health.GOOD if ok else Health.BAD
-    return Finding(check, health, detail, "" if ok else remedy)
+def _judged(check: str, ok: bool, detail: str, remedy: str) -> DoctorCheck:
+    health = CheckResult.GOOD if ok else CheckResult.BAD
+    return DoctorCheck(check, health, detail, "" if ok else remedy)
 
 
-def _python(_session: Session) -> Iterator[Finding]:
+def _python(_session: CommandSession) -> Iterator[DoctorCheck]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield _judged("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")
 
 
-def _zeromq(_session: Session) -> Iterator[Finding]:
+def _zeromq(_session: CommandSession) -> Iterator[DoctorCheck]:
     yield _judged(
         "zeromq",
         zmq.has("ipc"),
@@ -64,25 +64,27 @@ def _zeromq(_session: Session) -> Iterator[Finding]:
     )
 
 
-def _keys(_session: Session) -> Iterator[Finding]:
+def _keys(_session: CommandSession) -> Iterator[DoctorCheck]:
     """Whether keys can be used, and whether those of `$XPMEM_EMU_KEYS` are ours alone."""
     remedy = "install a libzmq with CURVE: pip install --force pyzmq"
     if not zmq.has("curve"):
-        yield Finding("keys", Health.BAD, "libzmq is built without CURVE", remedy)
+        yield DoctorCheck("keys", CheckResult.BAD, "libzmq is built without CURVE", remedy)
     elif folder := os.environ.get(KEYS_VARIABLE):
         keys = KeyFolder(folder)
         try:
             count = len(keys.read().keys)
             here = [keys.pair(name) for name in keys.private_names()]
         except KernelError as error:
-            yield Finding("keys", Health.BAD, str(error), error.remedy)
+            yield DoctorCheck("keys", CheckResult.BAD, str(error), error.remedy)
         else:
-            yield Finding("keys", Health.GOOD, f"{folder}: {count} keys, {len(here)} private here")
+            yield DoctorCheck(
+                "keys", CheckResult.GOOD, f"{folder}: {count} keys, {len(here)} private here"
+            )
     else:
-        yield Finding("keys", Health.GOOD, f"CURVE is there; {KEYS_VARIABLE} is not set")
+        yield DoctorCheck("keys", CheckResult.GOOD, f"CURVE is there; {KEYS_VARIABLE} is not set")
 
 
-def _arenas(session: Session) -> Iterator[Finding]:
+def _arenas(session: CommandSession) -> Iterator[DoctorCheck]:
     folder, free = arena_room(session.cluster)
     writable = os.access(folder, os.W_OK)
     yield _judged(
@@ -110,7 +112,7 @@ def _mebibytes(count: int) -> str:
     return format_size(count >> 20 << 20)
 
 
-def _socket_paths(session: Session) -> Iterator[Finding]:
+def _socket_paths(session: CommandSession) -> Iterator[DoctorCheck]:
     length = len(os.fsencode(run_folder(session.cluster) / _LONGEST_SOCKET))
     yield _judged(
         "socket paths",
@@ -120,7 +122,7 @@ def _socket_paths(session: Session) -> Iterator[Finding]:
     )
 
 
-def _leftovers(session: Session) -> Iterator[Finding]:
+def _leftovers(session: CommandSession) -> Iterator[DoctorCheck]:
     """Partitions that live though no cluster's state names them, and clusters that are dead."""
     from xpmem_emu.live.cluster import ps
 
@@ -131,15 +133,15 @@ def _leftovers(session: Session) -> Iterator[Finding]:
             alive = False
         strays = strays_of(name)
         if strays or not alive:
-            yield Finding(
+            yield DoctorCheck(
                 "leftovers",
-                Health.NOTE,
+                CheckResult.NOTE,
                 f"cluster {name} is not running whole; stray processes: {listed(strays) or 'none'}",
                 f"xpmem-emu down --cluster {name}",
             )
 
 
-def _names(session: Session) -> Iterator[Finding]:
+def _names(session: CommandSession) -> Iterator[DoctorCheck]:
     """Files that a cleaner took the names of while partitions live."""
     missing = missing_files(session.cluster)
     detail = (
@@ -155,7 +157,7 @@ def _names(session: Session) -> Iterator[Finding]:
     )
 
 
-def _memory(_session: Session) -> Iterator[Finding]:
+def _memory(_session: CommandSession) -> Iterator[DoctorCheck]:
     free = psutil.virtual_memory().available
     yield _judged(
         "memory",
@@ -165,14 +167,17 @@ def _memory(_session: Session) -> Iterator[Finding]:
     )
 
 
-def _partitions(session: Session) -> Iterator[Finding]:
+def _partitions(session: CommandSession) -> Iterator[DoctorCheck]:
     from xpmem_emu.live.cluster import status
 
     try:
         answers = status(session.cluster)
     except KernelError:
-        yield Finding(
-            "partitions", Health.NOTE, f"cluster {session.cluster} is not running", "xpmem-emu up"
+        yield DoctorCheck(
+            "partitions",
+            CheckResult.NOTE,
+            f"cluster {session.cluster} is not running",
+            "xpmem-emu up",
         )
         return
     for name, answer in answers.items():
@@ -182,7 +187,7 @@ def _partitions(session: Session) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[CommandSession], Iterator[DoctorCheck]], ...] = (
     _python,
     _zeromq,
     _keys,
@@ -198,8 +203,8 @@ CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
 @click.command(cls=Command)
 @list_options
 @pass_session
-def doctor(session: Session, output: Listing) -> ExitCode:
+def doctor(session: CommandSession, output: Listing) -> ExitCode:
     """Check this machine and the cluster, with a remedy for what is wrong; exit code 1 if so."""
     findings = [finding for check in CHECKS for finding in check(session)]
     session.show("doctor", [asdict(each) for each in findings], output)
-    return exit_code(all(each.health is not Health.BAD for each in findings))
+    return exit_code(all(each.health is not CheckResult.BAD for each in findings))

@@ -18,7 +18,7 @@ from xpmem_emu.cli.arguments import ON_SEVERAL
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.output import (
     Format,
-    Row,
+    OutputRow,
     cell,
     json_line,
     output_option,
@@ -26,7 +26,7 @@ from xpmem_emu.cli.output import (
     show_rows,
     whole,
 )
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.text import visible
 
 _PLACE = ("record", "time_ns", "partid", "thread", "event", "partition")
@@ -36,16 +36,16 @@ _NOWHERE: dict[str, object] = {"time_ns": 0, "thread": ""}
 """For what the harness puts into a stream: it comes without place and time."""
 
 
-def merged(session: Session, where: Sequence[str]) -> Iterator[Row]:
+def merged(session: CommandSession, where: Sequence[str]) -> Iterator[OutputRow]:
     """The events of these partitions, each with its `partition`, by time: one is held for as long
     as an earlier one of another partition may be on its way. Ends when every partition's stream
     ended; one that ends early is warned about."""
-    arrivals: queue.SimpleQueue[Row | str] = queue.SimpleQueue()
+    arrivals: queue.SimpleQueue[OutputRow | str] = queue.SimpleQueue()
     for name in where:
         threading.Thread(
             target=_listen, args=(session, name, arrivals), daemon=True, name=f"events-{name}"
         ).start()
-    waiting: list[tuple[int, int, float, Row]] = []
+    waiting: list[tuple[int, int, float, OutputRow]] = []
     numbers, running = itertools.count(), len(where)
     while running or waiting:
         now_s = time.monotonic()
@@ -65,7 +65,9 @@ def merged(session: Session, where: Sequence[str]) -> Iterator[Row]:
             heapq.heappush(waiting, (*place, due_s, arrival))
 
 
-def _listen(session: Session, name: str, arrivals: "queue.SimpleQueue[Row | str]") -> None:
+def _listen(
+    session: CommandSession, name: str, arrivals: "queue.SimpleQueue[OutputRow | str]"
+) -> None:
     why = "it halted"
     try:
         with session.connect(name) as partition:
@@ -76,7 +78,7 @@ def _listen(session: Session, name: str, arrivals: "queue.SimpleQueue[Row | str]
     arrivals.put(f"{name} sends no more events: {why}")
 
 
-def line(event: Row) -> str:
+def line(event: OutputRow) -> str:
     """One event for people: when, where, what."""
     time_s = whole(event, "time_ns") / 1e9
     fields = " ".join(f"{k}={cell(k, v)}" for k, v in event.items() if k not in _PLACE)
@@ -84,16 +86,16 @@ def line(event: Row) -> str:
     return visible(f"{time_s:14.6f} {place} {event['event']!s:<24} {fields}".rstrip())
 
 
-def matching(events: Iterable[Row], patterns: Sequence[str]) -> Iterator[Row]:
+def matching(events: Iterable[OutputRow], patterns: Sequence[str]) -> Iterator[OutputRow]:
     """The events whose name fits one of the patterns; all where there is none."""
     for event in events:
         if not patterns or any(fnmatchcase(str(event["event"]), each) for each in patterns):
             yield event
 
 
-def recent(session: Session, where: Sequence[str]) -> list[Row]:
+def recent(session: CommandSession, where: Sequence[str]) -> list[OutputRow]:
     """What the partitions remember of their streams, by time; the clock is that of the host."""
-    found: list[Row] = []
+    found: list[OutputRow] = []
     for name, partition in session.survey(where):
         found += [{"partition": name} | event for event in partition.recent_events()]
     return sorted(found, key=lambda event: whole(event, "time_ns"))
@@ -112,7 +114,7 @@ def recent(session: Session, where: Sequence[str]) -> list[Row]:
 @output_option
 @pass_session
 def events(
-    session: Session,
+    session: CommandSession,
     follow: bool,
     where: tuple[str, ...] | None,
     patterns: tuple[str, ...],

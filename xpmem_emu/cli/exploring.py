@@ -21,7 +21,7 @@ from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.lines import of_pieces, on_terminal
 from xpmem_emu.cli.output import Format, output_option, show_record
-from xpmem_emu.cli.progress import say
+from xpmem_emu.cli.progress import announce
 from xpmem_emu.sim.explore.search import Explored, Retold, explore, retell
 from xpmem_emu.sim.explore.tree import DEPTH_MAX, Found
 from xpmem_emu.sim.explore.world import World
@@ -32,7 +32,7 @@ _ALL = "all"
 
 
 @dataclass
-class Report:
+class WorldReport:
     """What exploring one world came to."""
 
     world: World
@@ -104,7 +104,7 @@ def explore_worlds(
     """
     if replay is not None:
         return _replay(story, replay, mutant, output)
-    reports: list[Report] = []
+    reports: list[WorldReport] = []
     for name in WORLDS if story == _ALL else [story]:
         report = _explore(WORLDS[name], deviations, jobs, mutant, limit)
         reports.append(report)
@@ -126,9 +126,9 @@ def explore_worlds(
 
 def _explore(
     world: World, deviations: int, jobs: int, mutant: str, limit_s: float | None
-) -> Report:
+) -> WorldReport:
     begun = time.monotonic()
-    report = Report(world, Explored.nothing(world.name), 0.0)
+    report = WorldReport(world, Explored.nothing(world.name), 0.0)
     try:
         with (
             terminated_like_interrupted() as check,
@@ -152,7 +152,7 @@ def _explore(
 
 def _watched(name: str, steps: Iterable[tuple[Explored, int, int]]) -> Iterator[Explored]:
     """With a progress bar, or lines: of the first deviations, how many were gone into."""
-    tell = of_pieces(say)
+    tell = of_pieces(announce)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -189,7 +189,7 @@ def _worst(codes: list[ExitCode]) -> ExitCode:
 # -- what people read ------------------------------------------------------------------------
 
 
-def _tell(report: Report, mutant: str) -> None:
+def _tell(report: WorldReport, mutant: str) -> None:
     explored, tally = report.explored, report.explored.tally
     click.echo(f"{report.world.name}: {report.world.gist}")
     for depth in range(explored.deviations + 1):
@@ -221,11 +221,11 @@ def _command(world: str, line: str, mutant: str) -> str:
     return shlex.join([*words, *(["--mutant", mutant] if mutant else []), "--replay", line])
 
 
-def _record(reports: list[Report], mutant: str) -> dict[str, object]:
+def _record(reports: list[WorldReport], mutant: str) -> dict[str, object]:
     return {"mutant": mutant, "worlds": [_row(report) for report in reports]}
 
 
-def _row(report: Report) -> dict[str, object]:
+def _row(report: WorldReport) -> dict[str, object]:
     explored, tally = report.explored, report.explored.tally
     depths = explored.deviations + 1
     return {

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-from xpmem_emu.cli.completion import Completer, Words, completer
-from xpmem_emu.cli.session import Session
-from xpmem_emu.fabric.faults import Bound, ClockTrouble
-from xpmem_emu.fabric.grammar_values import FIELDS
-from xpmem_emu.fabric.rules import MEMBERSHIPS, SIGNATURES, Distribution, Verdict
+from xpmem_emu.cli.completion import Completer, _Words, completer
+from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.inject.grammar_values import FIELDS
+from xpmem_emu.inject.injections import Bound, ClockEffect
+from xpmem_emu.inject.rules import MEMBERSHIPS, SIGNATURES, Distribution, Fate
 from xpmem_emu.xpc.messages import MESSAGE_NAMES
 
 _OF_PARTITIONS = ("clock", "throttle", "stall", "poison", "strain")
@@ -29,10 +29,10 @@ _VALUES = {
     ],
     "--distribution": [each.value for each in Distribution],
 }
-_THIRD = {"clock": [each.value for each in ClockTrouble], "strain": [each.value for each in Bound]}
+_THIRD = {"clock": [each.value for each in ClockEffect], "strain": [each.value for each in Bound]}
 
 
-def next_words(done: Sequence[str], partitions: Iterable[str]) -> Words:
+def next_words(done: Sequence[str], partitions: Iterable[str]) -> _Words:
     """What may follow the words `done` of a fault."""
     if done and done[-1].startswith("--"):
         return _VALUES.get(done[-1], ())
@@ -57,7 +57,7 @@ def _options(verdict: str) -> Iterator[str]:
     if verdict in _VERDICTS or verdict in _MEMBERSHIPS:
         yield from ("--match", "--prob", "--times", "--after")
     if verdict in _VERDICTS:
-        yield from (f"--{FIELDS[name].option}" for name in SIGNATURES[Verdict(verdict)].options)
+        yield from (f"--{FIELDS[name].option}" for name in SIGNATURES[Fate(verdict)].options)
 
 
 def _without_options(words: Sequence[str]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _texts(before: Sequence[str]) -> Completer:
     """Completes the next word of a fault that begins with the words `before`: one quoted text, or
     a word for each word."""
 
-    def known(session: Session, context: click.Context, begun: str) -> Words:
+    def known(session: CommandSession, context: click.Context, begun: str) -> _Words:
         head, blank, _ = begun.rpartition(" ")
         done = [*before, *(context.params.get("words") or ()), *head.split()]
         for word in next_words(done, list(session.names.partids)):
@@ -87,5 +87,5 @@ def _texts(before: Sequence[str]) -> Completer:
     return completer(known)
 
 
-fault_text = _texts(())
+complete_injection = _texts(())
 held_text = _texts(["hold"])

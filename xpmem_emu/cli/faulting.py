@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 import click
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.output import Row, whole
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.output import OutputRow, whole
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.errors import errno_name
-from xpmem_emu.fabric.faults import Fault, concerns
-from xpmem_emu.fabric.grammar import format_fault, parse_fault, renamed, stem
+from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
+from xpmem_emu.inject.injections import Injection, concerns
 
 if TYPE_CHECKING:
     from xpmem_emu.live.client import Partition
 
 
-def read(session: Session, text: str) -> Fault:
+def read_injection(session: CommandSession, text: str) -> Injection:
     """The fault that was typed. Raises click's UsageError, CommandFailed for a partition that the
     cluster has not."""
     try:
-        return parse_fault(text, session.names.several)
+        return parse_injection(text, session.names.several)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 
-def put_up(session: Session, fault: Fault, seed: int | None) -> Row:
+def put_up(session: CommandSession, fault: Injection, seed: int | None) -> OutputRow:
     """Puts `fault` up at every partition concerned; what it is called, as a row. Raises
     CommandFailed and what a partition refuses."""
     chosen = drawn_seed() if seed is None else seed
     with ExitStack() as stack:
         partitions = dict(_reached(session, fault, stack))
         fault = renamed(fault, _free_name(fault, partitions))
-        text, done = format_fault(fault), list["Partition"]()
+        text, done = format_injection(fault), list["Partition"]()
         try:
             for partition in partitions.values():
                 partition.fault_add(text, chosen)
@@ -50,13 +50,15 @@ def put_up(session: Session, fault: Fault, seed: int | None) -> Row:
             raise
     return {
         "name": fault.name,
-        "fault": format_fault(fault, session.names.called),
+        "fault": format_injection(fault, session.names.called),
         "on": list(partitions),
         "seed": chosen,
     }
 
 
-def _reached(session: Session, fault: Fault, stack: ExitStack) -> Iterator[tuple[str, "Partition"]]:
+def _reached(
+    session: CommandSession, fault: Injection, stack: ExitStack
+) -> Iterator[tuple[str, "Partition"]]:
     """The partitions that must know of `fault`, connected: those that it names, or all that
     answer. Raises OSError for one named and silent."""
     wanted = concerns(fault)
@@ -69,7 +71,7 @@ def _reached(session: Session, fault: Fault, stack: ExitStack) -> Iterator[tuple
         yield name, stack.enter_context(session.connect(name))
 
 
-def in_force(session: Session, chosen: Sequence[str] = ()) -> list[dict[str, object]]:
+def in_force(session: CommandSession, chosen: Sequence[str] = ()) -> list[dict[str, object]]:
     """The faults of all partitions that answer, one row each: hits and held messages summed."""
     merged: dict[str, dict[str, object]] = {}
     for where, partition in session.survey(chosen):
@@ -79,13 +81,13 @@ def in_force(session: Session, chosen: Sequence[str] = ()) -> list[dict[str, obj
                 known[key] = _whole(known[key]) + _whole(row[key])
             known["on"] = [*_names(known["on"]), where]
     for row in merged.values():
-        row["fault"] = format_fault(parse_fault(str(row["fault"])), session.names.called)
+        row["fault"] = format_injection(parse_injection(str(row["fault"])), session.names.called)
         if row["left_ns"] == -1:
             row["left_ns"] = None
     return list(merged.values())
 
 
-def heal(session: Session, names: Sequence[str]) -> list[str]:
+def heal_everywhere(session: CommandSession, names: Sequence[str]) -> list[str]:
     """Heals these faults wherever they are. Raises CommandFailed for one that is nowhere."""
     healed: list[str] = []
     for _, partition in session.survey():
@@ -104,7 +106,7 @@ def drawn_seed() -> int:
     return randbits(32)
 
 
-def one_per_point(rows: Sequence[Row]) -> list[Row]:
+def one_per_point(rows: Sequence[OutputRow]) -> list[OutputRow]:
     """The failpoints that there are, whoever has them, with the name of their errno."""
     points = {row["point"]: row for row in rows}
     return [
@@ -113,7 +115,7 @@ def one_per_point(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _free_name(fault: Fault, partitions: Mapping[str, "Partition"]) -> str:
+def _free_name(fault: Injection, partitions: Mapping[str, "Partition"]) -> str:
     """The name that was given, or the first free one of its kind."""
     if fault.name:
         return fault.name

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from xpmem_emu.cli.markdown import refill, table
 from xpmem_emu.errors import errno_name
-from xpmem_emu.fabric.faults import OTHER_GISTS
-from xpmem_emu.fabric.grammar_values import FIELDS
-from xpmem_emu.fabric.rules import MEMBERSHIPS, SIGNATURES
 from xpmem_emu.failpoints import POINTS
+from xpmem_emu.inject.grammar_values import FIELDS
+from xpmem_emu.inject.injections import OTHER_GISTS
+from xpmem_emu.inject.rules import MEMBERSHIPS, SIGNATURES
 
 
 def fill(page: str) -> str:

@@ -13,7 +13,7 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.live.topology import load_image
-from xpmem_emu.sim.streams import Ending, judge
+from xpmem_emu.sim.streams import StreamsEnd, judge_stream_files
 
 
 @click.command("judge", cls=Command)
@@ -37,7 +37,9 @@ from xpmem_emu.sim.streams import Ending, judge
 @output_option
 def judge_streams(files: tuple[Path, ...], image: str, at_rest: bool, output: Format) -> ExitCode:
     """Judge the event streams that partitions wrote to files."""
-    verdict = judge(files, load_image(image), Ending.AT_REST if at_rest else Ending.CUT)
+    verdict = judge_stream_files(
+        files, load_image(image), StreamsEnd.AT_REST if at_rest else StreamsEnd.CUT
+    )
     valid = not verdict.violations
     word = "valid" if valid else "invalid"
     if not output.for_people:

@@ -12,8 +12,8 @@ import click
 from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import KEYS
 from xpmem_emu.cli.commands import Group
-from xpmem_emu.cli.output import Listing, Row, list_options
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.output import Listing, OutputRow, list_options
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.live.keys import Capability, Client, Key, KeyFolder, Peer
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def keys() -> None:
 @list_options
 @pass_session
 def init(
-    session: Session,
+    session: CommandSession,
     folder: Path,
     topology: str,
     clients: tuple[str, ...],
@@ -123,7 +123,7 @@ def _wanted(
 @list_options
 @pass_session
 def new(
-    session: Session,
+    session: CommandSession,
     name: str,
     folder: Path,
     partid: int | None,
@@ -144,7 +144,7 @@ def new(
 @KEYS
 @list_options
 @pass_session
-def ls(session: Session, folder: Path, output: Listing) -> None:
+def ls(session: CommandSession, folder: Path, output: Listing) -> None:
     """List all keys of a folder, the revoked ones too."""
     _show(session, KeyFolder(folder), output)
 
@@ -153,20 +153,20 @@ def ls(session: Session, folder: Path, output: Listing) -> None:
 @click.argument("name", shell_complete=completion.key_names)
 @KEYS
 @pass_session
-def revoke(session: Session, name: str, folder: Path) -> None:
+def revoke(session: CommandSession, name: str, folder: Path) -> None:
     """Let a key in no more; partitions that run notice within two seconds."""
     KeyFolder(folder).revoke(name)
     session.say(f"the key of {name} is revoked")
 
 
-def _show(session: Session, folder: KeyFolder, output: Listing) -> None:
+def _show(session: CommandSession, folder: KeyFolder, output: Listing) -> None:
     allow, here = folder.read(), folder.private_names()
     rows = [_row(key, "live", key.name in here) for key in allow.keys]
     rows += [_row(key, "revoked", here=False) for key in allow.revoked]
     session.show("keys", rows, output, _NARROW)
 
 
-def _row(key: Key, state: str, here: bool) -> Row:
+def _row(key: Key, state: str, here: bool) -> OutputRow:
     private = "here" if here else "-"
     row: dict[str, object] = {
         "name": key.name,

@@ -16,8 +16,8 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.cli.progress import tracked
 from xpmem_emu.cli.verdicts import scenario_file
-from xpmem_emu.sim.killing import Kill, kill_all
 from xpmem_emu.sim.mutants import MUTANTS
+from xpmem_emu.sim.mutation_score import MutationScore, score_all
 
 
 @click.command("mutants", cls=Command)
@@ -64,10 +64,10 @@ def kill_mutants(
     if scenario:
         scenario_file(scenario)
     names = list(only) or list(MUTANTS)
-    kills: list[Kill] = []
+    kills: list[MutationScore] = []
     if output.for_people:
         click.echo(f"{'mutant':<29}{'median':>7}{'max':>6}{'deviations':>12}  caught by")
-    hunts = kill_all(scenario, names, starts, limit, deviations, jobs)
+    hunts = score_all(scenario, names, starts, limit, deviations, jobs)
     interrupted = False
     try:
         with terminated_like_interrupted() as check:
@@ -100,7 +100,7 @@ def kill_mutants(
     return ExitCode.INTERRUPTED if interrupted else ExitCode.DONE
 
 
-def _tell(kill: Kill, limit: int) -> None:
+def _tell(kill: MutationScore, limit: int) -> None:
     caught = ", ".join(kill.invariants) + f"  ({kill.swarm})"
     if not all(kill.seeds):
         caught = f"{'' if kill.killed else 'SURVIVED: '}not by {limit} seeds of {kill.swarm}"
@@ -110,7 +110,7 @@ def _tell(kill: Kill, limit: int) -> None:
         click.echo(f"    replay: {line}")
 
 
-def _tell_sum(kills: list[Kill], survivors: list[str]) -> None:
+def _tell_sum(kills: list[MutationScore], survivors: list[str]) -> None:
     depths = [kill.schedule.deviations for kill in kills if kill.schedule is not None]
     highest = max(kills, key=lambda kill: kill.median)
     most = max(kills, key=lambda kill: max(kill.seeds))
@@ -131,7 +131,7 @@ def _tell_sum(kills: list[Kill], survivors: list[str]) -> None:
         click.echo(f"survived: {', '.join(survivors)}")
 
 
-def _replays(kill: Kill) -> list[str]:
+def _replays(kill: MutationScore) -> list[str]:
     lines = []
     if kill.seed >= 0:
         lines.append(["xpmem-emu", "sim", "replay", kill.swarm, "--seed", str(kill.seed)])
@@ -152,7 +152,7 @@ def _replays(kill: Kill) -> list[str]:
     return [shlex.join([*line, "--mutant", kill.mutant]) for line in lines]
 
 
-def _row(kill: Kill) -> dict[str, object]:
+def _row(kill: MutationScore) -> dict[str, object]:
     schedule = kill.schedule
     return {
         "mutant": kill.mutant,

@@ -18,7 +18,7 @@ import click
 from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.output import Format, cell, output_option, refuse_document
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.text import visible
 from xpmem_emu.units import SECOND
 
@@ -86,7 +86,7 @@ class _Log:
 @click.command(cls=Command)
 @click.argument(
     "where",
-    type=parameters.partitions,
+    type=parameters.parse_partitions,
     required=False,
     metavar="[P,...]",
     shell_complete=completion.several,
@@ -104,7 +104,7 @@ class _Log:
 @output_option
 @pass_session
 def logs(
-    session: Session,
+    session: CommandSession,
     where: tuple[str, ...] | None,
     follow: bool,
     tail: int | None,
@@ -113,7 +113,7 @@ def logs(
 ) -> None:
     """Print the logs of all partitions, or of some, by time; -o jsonl as they were written."""
     from xpmem_emu.live import compose
-    from xpmem_emu.live.places import Home, home_of
+    from xpmem_emu.live.locator import Home, home_of
     from xpmem_emu.live.state import read_state
 
     refuse_document(output, "a log")

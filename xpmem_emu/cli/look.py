@@ -16,7 +16,7 @@ from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import (
     Format,
     Listing,
-    Row,
+    OutputRow,
     list_options,
     output_option,
     show_record,
@@ -24,7 +24,7 @@ from xpmem_emu.cli.output import (
     whole,
 )
 from xpmem_emu.cli.parameters import Handle, TaskRef
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -74,21 +74,21 @@ _SCHEMAS = {"faults": "faults-in-force"}
 _MEMORY = {"attachments": "address", "segments": "vaddr"}
 
 
-def rows_of(session: Session, kind: str, where: Sequence[str] | None) -> list[Row]:
+def rows_of(session: CommandSession, kind: str, where: Sequence[str] | None) -> list[OutputRow]:
     """The rows of `kind` of the partitions `where`, or of all. Faults are those that were put up;
     what a kernel calls its faults, those of pages, are `pagefaults` here."""
     if kind == "faults":
         from xpmem_emu.cli import faulting
 
         return list(faulting.in_force(session, where or ()))
-    rows: list[Row] = []
+    rows: list[OutputRow] = []
     for name, partition in session.survey(where or ()):
         for row in partition.look("faults" if kind == "pagefaults" else kind):
             rows.append({"partition": name} | row | _named(name, partition.facts.boot, kind, row))
     return rows
 
 
-def _named(where: str, boot: int, kind: str, row: Row) -> dict[str, object]:
+def _named(where: str, boot: int, kind: str, row: OutputRow) -> dict[str, object]:
     """The name that commands take for what the row is about, where it has one."""
     if kind == "tasks":
         return {"task": str(TaskRef(where, boot, whole(row, "pid")))}
@@ -98,7 +98,9 @@ def _named(where: str, boot: int, kind: str, row: Row) -> dict[str, object]:
     return {"handle": str(Handle(task, whole(row, _MEMORY[kind])))}
 
 
-def show_kind(session: Session, kind: str, where: Sequence[str] | None, output: Listing) -> None:
+def show_kind(
+    session: CommandSession, kind: str, where: Sequence[str] | None, output: Listing
+) -> None:
     """Prints the rows of `kind` once."""
     rows = session.in_names(rows_of(session, kind, where), output)
     session.show(_SCHEMAS.get(kind, kind), rows, output, TABLES[kind], f"no {kind}")
@@ -121,7 +123,7 @@ def _kind(text: str) -> str:
 @list_options
 @pass_session
 def get(
-    session: Session,
+    session: CommandSession,
     kind: str,
     where: tuple[str, ...] | None,
     again: bool,
@@ -149,24 +151,24 @@ def get(
 @click.argument("what", metavar="SEGID|APID|TASK|HANDLE|P", shell_complete=completion.anything)
 @output_option
 @pass_session
-def describe(session: Session, what: str, output: Format) -> None:
+def describe(session: CommandSession, what: str, output: Format) -> None:
     """Tell all that is known of one object, its last failure included."""
     if parameters.looks_like_handle(what):
         found = _describe_memory(session, parameters.handle(what))
     elif ":" in what:
-        ref = parameters.task(what)
+        ref = parameters.parse_task(what)
         with session.task(ref) as task:
             name = session.names.named(ref.partition)
             found = {"partition": name} | task.partition.describe(str(ref.pid))
     elif what[:1].isalpha():
-        found = _describe_partition(session, parameters.partition(what))
+        found = _describe_partition(session, parameters.parse_partition(what))
     else:
         found = _describe_ident(session, parameters.ident(what))
     (shown,) = session.in_names([found], output)
     click.echo(show_record("description", shown, output))
 
 
-def _describe_ident(session: Session, ident: int) -> Row:
+def _describe_ident(session: CommandSession, ident: int) -> OutputRow:
     """A segment is known at home and a permit at its holder's; both are asked for alike."""
     for name, partition in session.survey():
         with suppress(FileNotFoundError):
@@ -176,7 +178,7 @@ def _describe_ident(session: Session, ident: int) -> Row:
     )
 
 
-def _describe_memory(session: Session, handle: Handle) -> Row:
+def _describe_memory(session: CommandSession, handle: Handle) -> OutputRow:
     """The attachment or segment that the handle points into."""
     with session.task(handle.task) as task:
         for kind, start in _MEMORY.items():
@@ -188,7 +190,7 @@ def _describe_memory(session: Session, handle: Handle) -> Row:
     raise CommandFailed(f"{handle} is in no attachment or segment", "xpmem-emu get attachments")
 
 
-def _describe_partition(session: Session, name: str) -> Row:
+def _describe_partition(session: CommandSession, name: str) -> OutputRow:
     """What it says of itself, if it answers, and how the others see it."""
     name = session.names.named(name)
     partid = session.names.partids[name]
@@ -205,7 +207,7 @@ def _describe_partition(session: Session, name: str) -> Row:
 @HANDLE
 @output_option
 @pass_session
-def pagetable(session: Session, handle: Handle, output: Format) -> None:
+def pagetable(session: CommandSession, handle: Handle, output: Format) -> None:
     """Walk a task's page table for one address, level by level."""
     with session.task(handle.task) as task:
         walk = task.partition.pagetable(task.pid, handle.place)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import xpmem_emu
-from xpmem_emu.tables import Machine
+from xpmem_emu.tables import StateMachine
 
 _HEAD = """# State machines
 
@@ -26,7 +26,7 @@ def diagrams() -> dict[str, str]:
     for module in pkgutil.walk_packages(xpmem_emu.__path__, "xpmem_emu."):
         if module.name.split(".")[1] in _KERNEL_SIDE:
             for value in vars(importlib.import_module(module.name)).values():
-                if isinstance(value, Machine):
+                if isinstance(value, StateMachine):
                     found[value.name] = value.mermaid()
     return dict(sorted(found.items()))
 

@@ -10,7 +10,7 @@ from xpmem_emu import __version__
 from xpmem_emu.cli.commands import Root
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE, PROGRAM
 from xpmem_emu.cli.failure import ExitCode, guard
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 
 _COMMANDS = {
     "Cluster": {
@@ -120,7 +120,7 @@ for _section, _commands in _COMMANDS.items():
     cli.add_section(_section, _commands)
 
 
-def _invoke(arguments: Sequence[str], session: Session) -> object:
+def _invoke(arguments: Sequence[str], session: CommandSession) -> object:
     if COMPLETION_VARIABLE in os.environ:
         return cli.main(list(arguments), prog_name=PROGRAM, obj=session)
     # Not `cli.main`: it answers a closed pipe and Ctrl-C in its own way.
@@ -128,7 +128,7 @@ def _invoke(arguments: Sequence[str], session: Session) -> object:
         return cli.invoke(context)
 
 
-def run(arguments: Sequence[str], session: Session) -> int:
+def run_command(arguments: Sequence[str], session: CommandSession) -> int:
     """Runs one command line; the exit code is what `failure` lists."""
     code = guard(
         lambda: _invoke(arguments, session),
@@ -142,7 +142,7 @@ def run(arguments: Sequence[str], session: Session) -> int:
 
 def main() -> int:
     """Entry point of the installed command."""
-    return run(sys.argv[1:], Session())
+    return run_command(sys.argv[1:], CommandSession())
 
 
 if __name__ == "__main__":

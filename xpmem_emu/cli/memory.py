@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.parameters import Handle, Memory
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.parameters import Handle, MemoryRef
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.units import page_align_up
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def download(task: "Task", address: int, size: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def reached(session: Session, memory: Memory) -> Iterator[tuple["Task", int]]:
+def reached(session: CommandSession, memory: MemoryRef) -> Iterator[tuple["Task", int]]:
     """The task whose memory is meant, and the address. Raises CommandFailed for a segment that is
     not there."""
     if isinstance(memory, Handle):
@@ -68,7 +68,7 @@ def export_name(length: int) -> str:
     return f"export.{length}"
 
 
-def extent(session: Session, task: "Task", place: int) -> int:
+def extent(session: CommandSession, task: "Task", place: int) -> int:
     """Bytes from a place to the end of what was exported there, or of the part of it that is
     attached. Raises CommandFailed when the place is in neither."""
     for kind, key in (("attachments", "address"), ("segments", "vaddr")):
@@ -83,7 +83,7 @@ def extent(session: Session, task: "Task", place: int) -> int:
     )
 
 
-def _exported(session: Session, segid: int) -> int:
+def _exported(session: CommandSession, segid: int) -> int:
     """Bytes of a segment that mean something: all, unless `export` made it of fewer."""
     with session.owner(segid) as owner:
         look = owner.partition.look

@@ -14,7 +14,7 @@ from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.text import numbered
 
 if TYPE_CHECKING:
-    from xpmem_emu.fabric.rules import Partids
+    from xpmem_emu.inject.rules import Partids
 
 _NUMBER = re.compile(r"p?(\d{1,3})")
 _SPAN = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")

@@ -23,8 +23,8 @@ import click
 from xpmem_emu.text import UNSEEN, visible
 from xpmem_emu.units import format_size, format_span
 
-Row = Mapping[str, object]
-F = TypeVar("F", bound=Callable[..., object])
+OutputRow = Mapping[str, object]
+_F = TypeVar("_F", bound=Callable[..., object])
 
 HEX_KEYS = frozenset(
     {
@@ -42,7 +42,7 @@ _PARTIDS = frozenset({"home", "peer"})
 _SIZES = frozenset({"size", "length", "memory"})
 
 
-def whole(row: Row, key: str) -> int:
+def whole(row: OutputRow, key: str) -> int:
     """The number in a field that holds one."""
     value = row[key]
     assert isinstance(value, int)
@@ -119,7 +119,7 @@ def list_options(command: Callable[..., object]) -> Callable[..., object]:
     return with_listing
 
 
-def output_option(command: F) -> F:
+def output_option(command: _F) -> _F:
     """Gives a command `-o FORMAT`, passed on as `output`."""
     return click.option(
         "-o",
@@ -172,14 +172,14 @@ def _yaml(tree: object) -> str:
     return document.rstrip()
 
 
-def _document(kind: str, body: Row, output: Format) -> str:
+def _document(kind: str, body: OutputRow, output: Format) -> str:
     tree = {"schema": f"xpmem-emu/{kind}/v1"} | {k: plain(v, k) for k, v in body.items()}
     if output is Format.YAML:
         return _yaml(tree)
     return _json(tree, indent=2)
 
 
-def json_line(row: Row) -> str:
+def json_line(row: OutputRow) -> str:
     """One row of a jsonl stream."""
     return _json(plain(row), separators=(",", ":"))
 
@@ -225,7 +225,7 @@ def title(key: str) -> str:
 
 
 def grid(
-    rows: Sequence[Row], keys: Sequence[str], headers: bool = True, width: int | None = None
+    rows: Sequence[OutputRow], keys: Sequence[str], headers: bool = True, width: int | None = None
 ) -> str:
     """Aligned columns under titles, numbers to the right. Columns beyond `width` follow on lines
     of their own, indented."""
@@ -270,7 +270,7 @@ def _counts(key: str, value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and not named
 
 
-def outline(record: Row, indent: int = 0) -> str:
+def outline(record: OutputRow, indent: int = 0) -> str:
     """A record as `key: value` lines, nested mappings indented, lists of mappings as tables."""
     width = max((len(_label(key)) for key in record), default=0) + 2
     lines: list[str] = []
@@ -299,7 +299,7 @@ def _table_of(value: object, indent: int) -> str:
 
 
 def show_rows(
-    kind: str, rows: Sequence[Row], output: Format | Listing, narrow: Sequence[str] = ()
+    kind: str, rows: Sequence[OutputRow], output: Format | Listing, narrow: Sequence[str] = ()
 ) -> str:
     """A list of objects. `narrow` are the fields of a table, all of them where it is empty; in
     wide they come first. Raises UsageError for a field to sort by that is none."""
@@ -330,7 +330,7 @@ def _terminal_width() -> int | None:
     return known or os.get_terminal_size(sys.stdout.fileno()).columns or _UNKNOWN_WIDTH
 
 
-def _sorted(rows: Sequence[Row], by: str) -> Sequence[Row]:
+def _sorted(rows: Sequence[OutputRow], by: str) -> Sequence[OutputRow]:
     if not by or not rows:
         return rows
     wanted = _plainly(by.removeprefix("-"))
@@ -340,7 +340,7 @@ def _sorted(rows: Sequence[Row], by: str) -> Sequence[Row]:
         raise click.UsageError(f"there is no field {by!r} to sort by; one of {known}")
     key = keys[wanted]
 
-    def rank(row: Row) -> tuple[bool, float, str]:
+    def rank(row: OutputRow) -> tuple[bool, float, str]:
         value = row.get(key)
         number = value if isinstance(value, int | float) else 0
         return value is None, number, cell(key, value)
@@ -352,7 +352,7 @@ def _plainly(name: str) -> str:
     return name.lower().replace(" ", "_").replace("-", "_")
 
 
-def show_record(kind: str, record: Row, output: Format) -> str:
+def show_record(kind: str, record: OutputRow, output: Format) -> str:
     """One object. An outline, where it is for people."""
     if output is Format.JSONL:
         return json_line(record)

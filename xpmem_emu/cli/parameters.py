@@ -22,7 +22,7 @@ from xpmem_emu.errors import Signal
 from xpmem_emu.fields import PAGES_MAX, UID_END
 from xpmem_emu.kernel import calls
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
 _RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
@@ -39,11 +39,11 @@ PROTECTIONS = {
 }
 
 
-def parameter(read: Callable[[str], T]) -> Callable[[str], T]:
+def parameter(read: Callable[[str], _T]) -> Callable[[str], _T]:
     """Turns the ValueError of a reader into click's usage error, text and all."""
 
     @wraps(read)
-    def convert(text: str) -> T:
+    def convert(text: str) -> _T:
         try:
             return read(text)
         except ValueError as error:
@@ -115,7 +115,7 @@ def duration(text: str) -> int:
 
 
 @parameter
-def number(text: str) -> int:
+def parse_number(text: str) -> int:
     """A natural number below 2^64, decimal or hex."""
     value = _integer(text)
     if not 0 <= value < _ADDRESS_END:
@@ -161,7 +161,7 @@ def segment(text: str) -> int | str:
 
 
 @parameter
-def partition(text: str) -> str:
+def parse_partition(text: str) -> str:
     """One partition by its name; 3 is short for p3."""
     if _PARTITION.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a partition; write it like p0")
@@ -178,13 +178,13 @@ def partid(text: str) -> int:
 
 
 @parameter
-def partitions(text: str) -> tuple[str, ...]:
+def parse_partitions(text: str) -> tuple[str, ...]:
     """Several partitions, in the order written and without repeats: p0-3,p5."""
     found: dict[str, None] = {}
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
-            found[partition(part.strip())] = None
+            found[parse_partition(part.strip())] = None
             continue
         first, last = int(match[1]), int(match[2])
         if last < first:
@@ -194,12 +194,12 @@ def partitions(text: str) -> tuple[str, ...]:
 
 
 @parameter
-def task(text: str) -> TaskRef:
+def parse_task(text: str) -> TaskRef:
     """A task: p0:178364521345:12."""
     match = _TASK.fullmatch(text)
     if match is None:
         raise ValueError(_misread(text, "task", "P:BOOT:PID, as `xpmem-emu task ls` prints it"))
-    return TaskRef(partition(match[1]), int(match[2]), int(match[3]))
+    return TaskRef(parse_partition(match[1]), int(match[2]), int(match[3]))
 
 
 @parameter
@@ -209,7 +209,7 @@ def handle(text: str) -> Handle:
     if match is None:
         raise ValueError(_misread(text, "handle", "P:BOOT:PID:0xADDR, as `attach` prints it"))
     offset = size(match[6]) if match[6] else 0
-    return Handle(task(match[1]), int(match[5], 0), offset)
+    return Handle(parse_task(match[1]), int(match[5], 0), offset)
 
 
 def _misread(text: str, kind: str, form: str) -> str:
@@ -234,11 +234,11 @@ class SegmentMemory:
         return f"{self.segid:#x}{plus}"
 
 
-Memory = Handle | SegmentMemory
+MemoryRef = Handle | SegmentMemory
 
 
 @parameter
-def memory(text: str) -> Memory:
+def memory(text: str) -> MemoryRef:
     """Memory by its handle, or by the segid that it is exported as: 0xab0000100001+4K."""
     match = _SEGMENT.fullmatch(text)
     if match is None:

@@ -17,9 +17,9 @@ from rich.progress import (
 from rich.text import Text
 
 from xpmem_emu.cli.lines import of_pieces, on_terminal
-from xpmem_emu.cli.session import Session
+from xpmem_emu.cli.session import CommandSession
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Speed(ProgressColumn):
@@ -34,7 +34,7 @@ class Speed(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}/s")
 
 
-def tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+def tracked(items: Iterable[_T], total: int, unit: str) -> Iterator[_T]:
     """The items, with a bar that counts them in `unit`."""
     if not on_terminal():
         yield from _told(items, total, unit)
@@ -50,16 +50,16 @@ def tracked(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
         yield from progress.track(items, total=total)
 
 
-def _told(items: Iterable[T], total: int, unit: str) -> Iterator[T]:
-    tell = of_pieces(say)
+def _told(items: Iterable[_T], total: int, unit: str) -> Iterator[_T]:
+    tell = of_pieces(announce)
     for done, item in enumerate(items, start=1):
         tell(f"{done} of {total} {unit}")
         yield item
 
 
-def say(text: str) -> None:
+def announce(text: str) -> None:
     """Tells people on stderr, unless they asked for quiet."""
     context = click.get_current_context(silent=True)
-    session = context and context.find_object(Session)
+    session = context and context.find_object(CommandSession)
     if session:
         session.say(text)

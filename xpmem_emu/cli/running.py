@@ -15,11 +15,11 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Listing, list_options, show_record
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.errors import KernelError
 
 if TYPE_CHECKING:
-    from xpmem_emu.scenario.ground import Ground
+    from xpmem_emu.scenario.backend import Backend
     from xpmem_emu.scenario.story import Story
     from xpmem_emu.scenario.verdict import Judgement, Ran
 
@@ -38,7 +38,7 @@ GROUNDS = ("sim", "live", "compose")
 )
 @click.option(
     "--seed",
-    type=parameters.number,
+    type=parameters.parse_number,
     default="0",
     show_default=True,
     metavar="N",
@@ -55,7 +55,7 @@ GROUNDS = ("sim", "live", "compose")
 @list_options
 @pass_session
 def run(
-    session: Session,
+    session: CommandSession,
     scenario: str,
     where: str,
     seed: int,
@@ -70,14 +70,14 @@ def run(
     if not scenario:
         raise click.UsageError("which scenario? `xpmem-emu run --list` has them")
     from xpmem_emu.cli.verdicts import CODES, command_line, with_bundle
-    from xpmem_emu.scenario.bundle import write_bundle
+    from xpmem_emu.scenario.bundle import write_story_bundle
 
     story = _read(scenario)
     with terminated_like_interrupted():
         ran = _ran(session, story, where, seed)
     replay = command_line("run", scenario, "--on", where, "--seed", seed)
     with_bundle(
-        lambda: write_bundle(story, ran, runs, replay),
+        lambda: write_story_bundle(story, ran, runs, replay),
         lambda folder: _tell(ran.judgement, folder, replay, output),
     )
     return CODES[ran.judgement.verdict]
@@ -121,7 +121,7 @@ def _read(scenario: str) -> "Story":
         raise CommandFailed(error.cause, error.remedy, ExitCode.USAGE, error.errno) from error
 
 
-def _ran(session: Session, story: "Story", where: str, seed: int) -> "Ran":
+def _ran(session: CommandSession, story: "Story", where: str, seed: int) -> "Ran":
     from xpmem_emu.scenario.verdict import run_story
 
     session.say(f"{story.name}: {story.title}")
@@ -134,19 +134,19 @@ def _ran(session: Session, story: "Story", where: str, seed: int) -> "Ran":
         raise CommandFailed(why, remedy, ExitCode.HARNESS, error.errno or 0) from error
 
 
-def _ground(where: str, story: "Story", seed: int) -> "Ground":
+def _ground(where: str, story: "Story", seed: int) -> "Backend":
     # Imported when wanted: each drags its half of the emulator in.
     if where == "live":
-        from xpmem_emu.scenario.ground_live import LiveGround
+        from xpmem_emu.scenario.backend_live import LiveBackend
 
-        return LiveGround(story, seed)
+        return LiveBackend(story, seed)
     if where == "compose":
-        from xpmem_emu.scenario.ground_compose import ComposeGround
+        from xpmem_emu.scenario.backend_compose import ComposeBackend
 
-        return ComposeGround(story, seed)
-    from xpmem_emu.scenario.ground_sim import SimGround
+        return ComposeBackend(story, seed)
+    from xpmem_emu.scenario.backend_sim import SimBackend
 
-    return SimGround(story, seed)
+    return SimBackend(story, seed)
 
 
 def _rows() -> list[dict[str, str]]:

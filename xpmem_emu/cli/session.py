@@ -23,7 +23,7 @@ from xpmem_emu.live.paths import DEFAULT_CLUSTER
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from xpmem_emu.cli.output import Format, Listing, Row
+    from xpmem_emu.cli.output import Format, Listing, OutputRow
     from xpmem_emu.cli.parameters import TaskRef
     from xpmem_emu.live.client import Partition, Task
     from xpmem_emu.live.launcher import Launcher
@@ -64,14 +64,14 @@ class LiveEmulator:
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
         """See Emulator."""
-        from xpmem_emu.live.places import places
+        from xpmem_emu.live.locator import locations
 
-        return {one.name: one.partid for one in places(cluster).values()}
+        return {one.name: one.partid for one in locations(cluster).values()}
 
     def standing_still(self, cluster: str) -> Collection[str]:
         """See Emulator."""
-        from xpmem_emu.live.life import is_stopped
-        from xpmem_emu.live.places import Home, home_of
+        from xpmem_emu.live.liveness import is_stopped
+        from xpmem_emu.live.locator import Home, home_of
         from xpmem_emu.live.state import read_state
 
         if home_of(cluster) is not Home.HERE:
@@ -81,7 +81,7 @@ class LiveEmulator:
 
 
 @dataclass(slots=True)
-class Session:
+class CommandSession:
     """State of one run. `verbosity` -1: only errors; 0: what was done; 1: each step of it."""
 
     emulator: Emulator = field(default_factory=LiveEmulator)
@@ -146,7 +146,7 @@ class Session:
         when it is of another boot: an id has only a byte of the boot's number."""
         from xpmem_emu.xpmem import ids
 
-        parts = ids.unpack(ident)
+        parts = ids.unpack_id(ident)
         with self.connect(name := self.names.called(parts.partid)) as partition:
             if parts.boot != partition.facts.boot & 0xFF:
                 raise CommandFailed(
@@ -178,7 +178,7 @@ class Session:
     def show(
         self,
         kind: str,
-        rows: "Sequence[Row]",
+        rows: "Sequence[OutputRow]",
         output: "Listing",
         narrow: Sequence[str] = (),
         nothing: str = "",
@@ -191,7 +191,9 @@ class Session:
         else:
             self.say(nothing or f"no {kind}")
 
-    def in_names(self, rows: "Iterable[Row]", output: "Format | Listing") -> "list[Row]":
+    def in_names(
+        self, rows: "Iterable[OutputRow]", output: "Format | Listing"
+    ) -> "list[OutputRow]":
         """What kernels said, as it is shown: partitions by their names."""
         return [self.names.shown(row, for_people=output.for_people) for row in rows]
 
@@ -274,4 +276,4 @@ class Session:
             yield advance
 
 
-pass_session = click.make_pass_decorator(Session)
+pass_session = click.make_pass_decorator(CommandSession)

@@ -21,9 +21,9 @@ from xpmem_emu.cli.arguments import HANDLE, SEGID, on
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.memory import PIECE, export_name, upload
-from xpmem_emu.cli.output import Format, Row, output_option, show_record
+from xpmem_emu.cli.output import Format, OutputRow, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.units import PAGE_SIZE, format_size, page_align_up
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def fresh_task(partition: "Partition", name: str) -> Iterator["Task"]:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ShareTerms:
     """On what terms memory is shared: permission bits, and a name or none."""
 
     mode: int
@@ -87,7 +87,7 @@ class Terms:
 @output_option
 @pass_session
 def export(
-    session: Session,
+    session: CommandSession,
     source: str | None,
     where: str | None,
     size: int | None,
@@ -103,7 +103,7 @@ def export(
     xpmem-emu export --size 8M --on p0
     xpmem-emu export "$handle" --size 1M
     """
-    terms = Terms(mode, name)
+    terms = ShareTerms(mode, name)
     if source and parameters.looks_like_handle(source):
         result = _export_memory(session, parameters.handle(source), size, terms)
     elif where is None:
@@ -120,14 +120,16 @@ def export(
     session.say(f"exported {result['handle']}; next: xpmem-emu attach {segid} --on P")
 
 
-def _export_memory(session: Session, memory: Handle, size: int | None, terms: Terms) -> Row:
+def _export_memory(
+    session: CommandSession, memory: Handle, size: int | None, terms: ShareTerms
+) -> OutputRow:
     if not size:
         raise click.UsageError("To export memory of a task, give its handle and --size.")
     with session.task(memory.task) as task:
         return terms.make(task, memory, size)
 
 
-def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
+def _export_file(session: CommandSession, where: str, path: Path, terms: ShareTerms) -> OutputRow:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CommandFailed(f"{path} is not a regular file", "copy it to one first")
     with path.open("rb") as file:
@@ -142,7 +144,11 @@ def _export_file(session: Session, where: str, path: Path, terms: Terms) -> Row:
 
 
 def _export_fresh(
-    session: Session, where: str, size: int, pieces: Iterator[bytes] | None, terms: Terms
+    session: CommandSession,
+    where: str,
+    size: int,
+    pieces: Iterator[bytes] | None,
+    terms: ShareTerms,
 ) -> dict[str, object]:
     where, name = session.names.named(where), export_name(size)
     with session.connect(where) as partition, fresh_task(partition, name) as task:
@@ -175,13 +181,16 @@ def _random(size: int) -> Iterator[bytes]:
 
 @click.command(cls=Command)
 @click.argument(
-    "segment", type=parameters.segment, metavar="SEGID|NAME", shell_complete=completion.segments
+    "segment",
+    type=parameters.segment,
+    metavar="SEGID|NAME",
+    shell_complete=completion.complete_segments,
 )
 @on("The importing partition; a new task is made there.")
 @click.option(
     "--task",
     "owner",
-    type=parameters.task,
+    type=parameters.parse_task,
     metavar="P:BOOT:PID",
     shell_complete=completion.objects("tasks"),
     help="Attach in this task rather than in a new one.",
@@ -201,7 +210,7 @@ def _random(size: int) -> Iterator[bytes]:
 )
 @click.option(
     "--at",
-    type=parameters.number,
+    type=parameters.parse_number,
     default="0",
     metavar="ADDR",
     help="The address to attach at.  [default: the kernel chooses]",
@@ -214,7 +223,7 @@ def _random(size: int) -> Iterator[bytes]:
 @output_option
 @pass_session
 def attach(
-    session: Session,
+    session: CommandSession,
     segment: int | str,
     where: str | None,
     owner: TaskRef | None,
@@ -275,7 +284,7 @@ def _rest(partition: "Partition", apid: int, offset: int) -> int:
 @click.command(cls=Command)
 @HANDLE
 @pass_session
-def detach(session: Session, handle: Handle) -> None:
+def detach(session: CommandSession, handle: Handle) -> None:
     """Unmap an attachment; its permit and its task stay."""
     with session.task(handle.task) as task:
         task.xpmem_detach(handle.address)
@@ -287,7 +296,7 @@ def detach(session: Session, handle: Handle) -> None:
     "apid", type=parameters.ident, metavar="APID", shell_complete=completion.objects("apids")
 )
 @pass_session
-def release(session: Session, apid: int) -> None:
+def release(session: CommandSession, apid: int) -> None:
     """Give up a permit, and with it all its attachments."""
     with session.owner(apid) as task:
         task.xpmem_release(apid)
@@ -297,7 +306,7 @@ def release(session: Session, apid: int) -> None:
 @click.command(cls=Command)
 @SEGID
 @pass_session
-def remove(session: Session, segid: int) -> None:
+def remove(session: CommandSession, segid: int) -> None:
     """Take a segment back: importers are recalled and get SIGBUS from now on."""
     with session.owner(segid) as task:
         task.xpmem_remove(segid)

@@ -23,17 +23,17 @@ from xpmem_emu.cli.verdicts import CODES, command_line, scenario_file, swarm_of,
 from xpmem_emu.fields import misfit_named
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.sim.audits import want_audits
-from xpmem_emu.sim.bundle import write_bundle
+from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.plan import Plan, decode_plan, encode_plan
 from xpmem_emu.sim.run import Result, Run, Verdict
 from xpmem_emu.sim.shrink import shrink as shrink_plan
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 _SEEDS = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
 _scenario = click.argument("scenario", shell_complete=completion.swarms)
-_seed = click.option("--seed", type=parameters.number, metavar="N", help="One seed.")
+_seed = click.option("--seed", type=parameters.parse_number, metavar="N", help="One seed.")
 _mutant = click.option(
     "--mutant",
     default="",
@@ -97,7 +97,7 @@ def run(
         raise click.UsageError("give either --seed or --seeds")
     swarm = swarm_of(path)
     if seed is not None:
-        return _one(draw(swarm, seed), mutant, runs, _replay(scenario, seed, mutant), output)
+        return _one(draw_plan(swarm, seed), mutant, runs, _replay(scenario, seed, mutant), output)
     return run_campaign(
         path,
         swarm,
@@ -203,7 +203,7 @@ def _plan(scenario: str, seed: int | None) -> Plan:
             raise CommandFailed(why, "the plan.json of a bundle", ExitCode.USAGE) from None
     if seed is None:
         raise click.UsageError("give --seed, or the plan.json of a bundle")
-    return draw(swarm_of(scenario_file(scenario)), seed)
+    return draw_plan(swarm_of(scenario_file(scenario)), seed)
 
 
 def _one(plan: Plan, mutant: str, runs: Path, again: str, output: Format) -> ExitCode:
@@ -213,7 +213,7 @@ def _one(plan: Plan, mutant: str, runs: Path, again: str, output: Format) -> Exi
         under_way = Run(plan)
         result = under_way.result()
     with_bundle(
-        lambda: write_bundle(under_way, result, runs, again),
+        lambda: write_run_bundle(under_way, result, runs, again),
         lambda folder: _tell(result, again, folder, output),
     )
     return CODES[result.verdict]

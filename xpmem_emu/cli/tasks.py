@@ -9,12 +9,12 @@ from dataclasses import replace
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import FILE, HANDLE, ON_SEVERAL, PARTITION, SIZE, TASK, on
+from xpmem_emu.cli.arguments import FILE, HANDLE, ON_SEVERAL, PARTITION, SIZE, TASK_PARAM, on
 from xpmem_emu.cli.commands import Group
 from xpmem_emu.cli.look import show_kind
 from xpmem_emu.cli.output import Format, Listing, list_options, output_option, show_record
 from xpmem_emu.cli.parameters import Handle, TaskRef
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 
@@ -35,7 +35,7 @@ def vm() -> None:
     """What a partition's kernel does by itself, and its files."""
 
 
-def _print_task(session: Session, ref: TaskRef, output: Format, done: str) -> None:
+def _print_task(session: CommandSession, ref: TaskRef, output: Format, done: str) -> None:
     result = {"task": str(ref), "partition": ref.partition, "pid": ref.pid}
     click.echo(ref if output.for_people else show_record("task", result, output))
     session.say(f"{done} task {ref}")
@@ -64,7 +64,7 @@ def _print_memory(handle: Handle, size: int, output: Format) -> None:
 @output_option
 @pass_session
 def spawn(
-    session: Session, where: str, name: str, uid: int, gids: tuple[int, ...], output: Format
+    session: CommandSession, where: str, name: str, uid: int, gids: tuple[int, ...], output: Format
 ) -> None:
     """Start a task that outlives this command; prints its name."""
     where = session.names.named(where)
@@ -75,7 +75,7 @@ def spawn(
 
 
 @task.command()
-@TASK
+@TASK_PARAM
 @click.option(
     "--signal",
     type=parameters.signal,
@@ -85,7 +85,7 @@ def spawn(
     shell_complete=completion.words(each.name for each in Signal),
 )
 @pass_session
-def kill(session: Session, ref: TaskRef, signal: int) -> None:
+def kill(session: CommandSession, ref: TaskRef, signal: int) -> None:
     """Send a signal; returns when a killed task is gone."""
     with session.task(ref) as task:
         task.kill(signal, "xpmem-emu task kill")
@@ -93,10 +93,10 @@ def kill(session: Session, ref: TaskRef, signal: int) -> None:
 
 
 @task.command("exit")
-@TASK
+@TASK_PARAM
 @click.option("--status", type=click.IntRange(0, 255), default=0, help="Its exit status.")
 @pass_session
-def exit_(session: Session, ref: TaskRef, status: int) -> None:
+def exit_(session: CommandSession, ref: TaskRef, status: int) -> None:
     """Let a task end by itself; returns when its address space is gone."""
     with session.task(ref) as task:
         task.exit(status)
@@ -104,10 +104,10 @@ def exit_(session: Session, ref: TaskRef, status: int) -> None:
 
 
 @task.command()
-@TASK
+@TASK_PARAM
 @output_option
 @pass_session
-def fork(session: Session, ref: TaskRef, output: Format) -> None:
+def fork(session: CommandSession, ref: TaskRef, output: Format) -> None:
     """Fork a task (copy on write: importers are recalled); prints the child's name."""
     with session.task(ref) as task:
         child = task.fork()
@@ -118,7 +118,7 @@ def fork(session: Session, ref: TaskRef, output: Format) -> None:
 @ON_SEVERAL
 @list_options
 @pass_session
-def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None:
+def ls(session: CommandSession, where: tuple[str, ...] | None, output: Listing) -> None:
     """List the tasks."""
     show_kind(session, "tasks", where, output)
 
@@ -127,7 +127,7 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 
 
 @task.command()
-@TASK
+@TASK_PARAM
 @SIZE
 @click.option(
     "--prot",
@@ -148,7 +148,7 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 @click.option("--uncached", is_flag=True, help="Fetch-and-op memory, for amo.")
 @click.option(
     "--at",
-    type=parameters.number,
+    type=parameters.parse_number,
     default="0",
     metavar="ADDR",
     help="Map exactly here, over what is there.",
@@ -156,7 +156,7 @@ def ls(session: Session, where: tuple[str, ...] | None, output: Listing) -> None
 @output_option
 @pass_session
 def mmap(
-    session: Session,
+    session: CommandSession,
     ref: TaskRef,
     size: int,
     prot: int,
@@ -179,7 +179,7 @@ def mmap(
 @HANDLE
 @SIZE
 @pass_session
-def munmap(session: Session, handle: Handle, size: int) -> None:
+def munmap(session: CommandSession, handle: Handle, size: int) -> None:
     """Unmap SIZE bytes; importers of these pages are recalled first."""
     with session.task(handle.task) as task:
         task.munmap(handle.place, size)
@@ -196,7 +196,7 @@ def munmap(session: Session, handle: Handle, size: int) -> None:
     shell_complete=completion.words(parameters.PROTECTIONS),
 )
 @pass_session
-def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
+def mprotect(session: CommandSession, handle: Handle, size: int, prot: int) -> None:
     """Change the protection of SIZE bytes."""
     with session.task(handle.task) as task:
         task.mprotect(handle.place, size, prot)
@@ -208,7 +208,7 @@ def mprotect(session: Session, handle: Handle, size: int, prot: int) -> None:
 @SIZE
 @click.argument("advice", type=click.Choice(list(_ADVICE)))
 @pass_session
-def madvise(session: Session, handle: Handle, size: int, advice: str) -> None:
+def madvise(session: CommandSession, handle: Handle, size: int, advice: str) -> None:
     """Advise about SIZE bytes: drop them, punch them out of their file, or page them out."""
     with session.task(handle.task) as task:
         task.madvise(handle.place, size, _ADVICE[advice])
@@ -222,7 +222,7 @@ def madvise(session: Session, handle: Handle, size: int, advice: str) -> None:
 @click.option(
     "--to",
     "target",
-    type=parameters.number,
+    type=parameters.parse_number,
     default="0",
     metavar="ADDR",
     help="Move it exactly here.",
@@ -230,7 +230,12 @@ def madvise(session: Session, handle: Handle, size: int, advice: str) -> None:
 @output_option
 @pass_session
 def mremap(
-    session: Session, handle: Handle, old_size: int, new_size: int, target: int, output: Format
+    session: CommandSession,
+    handle: Handle,
+    old_size: int,
+    new_size: int,
+    target: int,
+    output: Format,
 ) -> None:
     """Resize or move a mapping; prints its new handle."""
     flags = calls.MREMAP_MAYMOVE | (calls.MREMAP_FIXED if target else 0)
@@ -262,7 +267,9 @@ def mremap(
 )
 @click.option("--size", type=parameters.size, default="0", metavar="SIZE", help="See --of.")
 @pass_session
-def reclaim(session: Session, where: str, pages: int, handle: Handle | None, size: int) -> None:
+def reclaim(
+    session: CommandSession, where: str, pages: int, handle: Handle | None, size: int
+) -> None:
     """Free frames by swapping out or dropping pages (try_to_unmap); prints how many."""
     named = session.names.named
     if handle and (named(handle.task.partition) != named(where) or not size):
@@ -276,7 +283,7 @@ def reclaim(session: Session, where: str, pages: int, handle: Handle | None, siz
 @HANDLE
 @SIZE
 @pass_session
-def migrate(session: Session, handle: Handle, size: int) -> None:
+def migrate(session: CommandSession, handle: Handle, size: int) -> None:
     """Move the pages of SIZE bytes to other frames; prints how many moved."""
     with session.task(handle.task) as task:
         click.echo(task.migrate(handle.place, size))
@@ -287,7 +294,7 @@ def migrate(session: Session, handle: Handle, size: int) -> None:
 @FILE
 @SIZE
 @pass_session
-def creat(session: Session, where: str, file: str, size: int) -> None:
+def creat(session: CommandSession, where: str, file: str, size: int) -> None:
     """Make a file of SIZE zero bytes in a partition, to be mapped."""
     with session.connect(where) as partition:
         partition.creat(file, size)
@@ -299,7 +306,7 @@ def creat(session: Session, where: str, file: str, size: int) -> None:
 @FILE
 @SIZE
 @pass_session
-def truncate(session: Session, where: str, file: str, size: int) -> None:
+def truncate(session: CommandSession, where: str, file: str, size: int) -> None:
     """Cut or extend a file; mappings beyond its end are torn down, importers recalled."""
     with session.connect(where) as partition:
         partition.truncate(file, size)
@@ -310,7 +317,7 @@ def truncate(session: Session, where: str, file: str, size: int) -> None:
 @PARTITION
 @FILE
 @pass_session
-def writeback(session: Session, where: str, file: str) -> None:
+def writeback(session: CommandSession, where: str, file: str) -> None:
     """Write the dirty pages of a file back (page_mkclean); prints how many."""
     with session.connect(where) as partition:
         click.echo(partition.writeback(file))
@@ -320,7 +327,7 @@ def writeback(session: Session, where: str, file: str) -> None:
 @PARTITION
 @FILE
 @pass_session
-def unlink(session: Session, where: str, file: str) -> None:
+def unlink(session: CommandSession, where: str, file: str) -> None:
     """Take the name of a file away; its pages live until the last mapping is gone."""
     with session.connect(where) as partition:
         partition.unlink(file)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import click
 
 from xpmem_emu.cli.commands import Command
-from xpmem_emu.cli.output import Listing, Row, list_options, show_rows, whole
-from xpmem_emu.cli.session import Session, pass_session
+from xpmem_emu.cli.output import Listing, OutputRow, list_options, show_rows, whole
+from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.cli.watching import INTERVAL, watch
 
 _RATES = {"events": "trace_events", "pins": "pinned_total", "unpins": "unpinned_total"}
@@ -19,9 +19,9 @@ _RATES = {"events": "trace_events", "pins": "pinned_total", "unpins": "unpinned_
 class Rates:
     """What running totals grew by per second, since the last time they were seen."""
 
-    _seen: dict[str, tuple[float, Row]] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, OutputRow]] = field(default_factory=dict)
 
-    def of(self, name: str, now_s: float, totals: Row) -> dict[str, object]:
+    def of(self, name: str, now_s: float, totals: OutputRow) -> dict[str, object]:
         """Rates of partition `name`; none at its first time."""
         before_s, before = self._seen.get(name, (now_s, totals))
         self._seen[name] = now_s, totals
@@ -33,13 +33,13 @@ class Rates:
         }
 
 
-def _grown(before: Row, after: Row, key: str) -> int:
+def _grown(before: OutputRow, after: OutputRow, key: str) -> int:
     return max(0, whole(after, key) - whole(before, key))
 
 
-def rows(session: Session, rates: Rates) -> list[Row]:
+def rows(session: CommandSession, rates: Rates) -> list[OutputRow]:
     """One row per partition that answers."""
-    found: list[Row] = []
+    found: list[OutputRow] = []
     for name, partition in session.survey():
         status = partition.status()
         peers = status["peers"]
@@ -64,7 +64,7 @@ def rows(session: Session, rates: Rates) -> list[Row]:
 @INTERVAL
 @list_options
 @pass_session
-def top(session: Session, interval: int, output: Listing) -> None:
+def top(session: CommandSession, interval: int, output: Listing) -> None:
     """Show how busy the partitions are, again and again until Ctrl-C."""
     rates = Rates()
     watch(lambda: show_rows("top", rows(session, rates), output), interval, output)

@@ -16,11 +16,11 @@ from xpmem_emu.failpoints import events
 from xpmem_emu.failpoints.nth import FailNth
 from xpmem_emu.failpoints.points import POINTS, Context, Point, find_point
 from xpmem_emu.failpoints.stream import Stream
-from xpmem_emu.failpoints.terms import CERTAIN, Action, Chain, Term, format_chain, parse_chain
+from xpmem_emu.failpoints.terms import CERTAIN, Chain, Term, TermAction, format_chain, parse_chain
 from xpmem_emu.sched import Scheduler, WaitQueue
 from xpmem_emu.trace import Tracer
 
-Row = dict[str, int | str]
+PointRow = dict[str, int | str]
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +42,7 @@ class _Armed:
         return sum(
             used
             for term, used in zip(self.chain, self.used, strict=True)
-            if term.action is not Action.OFF
+            if term.action is not TermAction.OFF
         )
 
     def draw(self) -> Term | None:
@@ -79,7 +79,7 @@ class Failpoints:
         self.clear(name)
         self._set[name] = _Armed(chain, Stream(seed), WaitQueue(self._scheduler))
         self.armed = True
-        self._tracer.emit(events.FailpointSet(point=name, terms=format_chain(chain)))
+        self._tracer.emit(events.PointSet(point=name, terms=format_chain(chain)))
 
     def clear(self, name: str) -> None:
         """Let point `name` do nothing, and let go who is paused there. Raises KernelError."""
@@ -88,7 +88,7 @@ class Failpoints:
         self._judge_armed()
         if gone is not None:
             gone.paused.wake_all()
-            self._tracer.emit(events.FailpointClear(point=name, hits=gone.hits))
+            self._tracer.emit(events.PointCleared(point=name, hits=gone.hits))
 
     def reset(self) -> None:
         """Clear every point."""
@@ -110,11 +110,11 @@ class Failpoints:
         self._nth = nth
         self._judge_armed()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[PointRow]:
         """Every point there is, with what it is set to."""
         return [self._row(point) for point in POINTS.values()]
 
-    def _row(self, point: Point) -> Row:
+    def _row(self, point: Point) -> PointRow:
         armed = self._set.get(point.name)
         return {
             "point": point.name,
@@ -150,12 +150,12 @@ class Failpoints:
         if term is None:
             return 0
         match term.action:
-            case Action.DELAY:
+            case TermAction.DELAY:
                 until_ns = self._scheduler.now_ns + term.argument
                 await self._scheduler.sleep_until_killable(until_ns)
-            case Action.YIELD:
+            case TermAction.YIELD:
                 await self._scheduler.reschedule()
-            case Action.PAUSE:
+            case TermAction.PAUSE:
                 await self._set[point.name].paused.wait_killable()
         return _result(point, term)
 
@@ -167,15 +167,15 @@ class Failpoints:
 
     def _acting(self, point: Point) -> Term | None:
         if self._nth is not None and self._nth.fails(point, self._scheduler.thread_name()):
-            return self._told(point, Term(Action.RETURN))
+            return self._told(point, Term(TermAction.RETURN))
         armed = self._set.get(point.name)
         term = armed.draw() if armed is not None else None
-        if term is None or term.action is Action.OFF:
+        if term is None or term.action is TermAction.OFF:
             return None
         return self._told(point, term)
 
     def _told(self, point: Point, term: Term) -> Term:
-        self._tracer.emit(events.FailpointHit(point=point.name, action=str(term)))
+        self._tracer.emit(events.PointHit(point=point.name, action=str(term)))
         return term
 
 
@@ -185,9 +185,9 @@ def said_so(point: Point, number: int) -> KernelError:
 
 
 def _result(point: Point, term: Term) -> int:
-    if term.action is Action.PANIC:
+    if term.action is TermAction.PANIC:
         raise KernelBug(f"failpoint {point.name} panics")
-    if term.action is Action.RETURN:
+    if term.action is TermAction.RETURN:
         return term.argument or point.errno
     return 0
 
@@ -212,7 +212,7 @@ def _refuse_impossible(point: Point, chain: Chain) -> None:
                 f"{term.action.value} sleeps, and {point.name} is atomic",
                 "return, panic, print or off",
             )
-        if term.action is Action.RETURN and not point.errno:
+        if term.action is TermAction.RETURN and not point.errno:
             raise KernelError(
                 errno.EINVAL,
                 f"nothing can fail at {point.name}, so nothing can be returned",

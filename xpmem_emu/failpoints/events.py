@@ -3,21 +3,21 @@
 from xpmem_emu.trace import Event
 
 
-class FailpointSet(Event, frozen=True, tag="failpoint:set"):
+class PointSet(Event, frozen=True, tag="failpoint:set"):
     """From now on the point does this."""
 
     point: str
     terms: str
 
 
-class FailpointClear(Event, frozen=True, tag="failpoint:clear"):
+class PointCleared(Event, frozen=True, tag="failpoint:clear"):
     """The point does nothing any more. `hits` counts what it did."""
 
     point: str
     hits: int
 
 
-class FailpointHit(Event, frozen=True, tag="failpoint:hit"):
+class PointHit(Event, frozen=True, tag="failpoint:hit"):
     """A term of the point acted."""
 
     point: str

@@ -182,31 +182,31 @@ XPC_BEAT = _atomic(
 
 MAKE_SEGMENT = _atomic(
     "xpmem.make.segment",
-    "xpmem/making.py",
+    "xpmem/make.py",
     errno.ENOMEM,
     "a segment is about to exist; failing: the task has as many as it may",
 )
 GET_PERMIT = _atomic(
     "xpmem.get.permit",
-    "xpmem/getting.py",
+    "xpmem/get.py",
     errno.ENOMEM,
     "a permit is about to be asked for; failing: the task has as many as it may",
 )
 GET_ADOPT = _sleeps(
     "xpmem.get.before_adopt",
-    "xpmem/getting.py",
+    "xpmem/get.py",
     0,
     "the exporter granted a permit that the importer has not noted yet",
 )
 ATTACH_MAP = _sleeps(
     "xpmem.attach.before_map",
-    "xpmem/getting.py",
+    "xpmem/get.py",
     errno.ENOMEM,
     "the exporter registered an attachment that is not mapped yet; failing: it cannot be",
 )
 FAULT_SEND = _sleeps(
     "xpmem.fault.before_send",
-    "xpmem/faults.py",
+    "xpmem/fault.py",
     errno.EIO,
     "a fault is in flight, its FAULT is not sent; failing: SIGBUS",
 )
@@ -224,19 +224,19 @@ FAULT_REPLY = _sleeps(
 )
 FAULT_INSTALL = _sleeps(
     "xpmem.fault.before_install",
-    "xpmem/faults.py",
+    "xpmem/fault.py",
     0,
     "a FAULT_REPLY arrived and was not looked at: an invalidation may overtake it (sources T16)",
 )
 FAR_SEND = _sleeps(
     "xpmem.far.before_send",
-    "xpmem/far.py",
+    "xpmem/remote_access.py",
     errno.EIO,
     "a block of an access to another domain is about to be sent; failing: SIGBUS",
 )
 SERVE_ACCESS = _sleeps(
     "xpmem.serve.before_access",
-    "xpmem/serving.py",
+    "xpmem/access_server.py",
     errno.EAGAIN,
     "a COPY or AMO passed the firewall, no page was looked at; failing: the home refuses it",
 )
@@ -266,7 +266,7 @@ INVALIDATE_ACK = _sleeps(
 )
 EVICT_TELL = _sleeps(
     "xpmem.evict.before_tell",
-    "xpmem/home.py",
+    "xpmem/rpc.py",
     0,
     "pages were given back here, the exporter does not know yet",
 )

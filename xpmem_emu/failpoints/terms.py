@@ -29,7 +29,7 @@ _TERM = re.compile(
 )
 
 
-class Action(Enum):
+class TermAction(Enum):
     """What a term does."""
 
     OFF = "off"
@@ -43,14 +43,14 @@ class Action(Enum):
     @property
     def sleeps(self) -> bool:
         """Whether only a point that may sleep can do it."""
-        return self in (Action.DELAY, Action.YIELD, Action.PAUSE)
+        return self in (TermAction.DELAY, TermAction.YIELD, TermAction.PAUSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
     """One term. `argument`: nanoseconds of a delay; errno of a return, 0 for the point's own."""
 
-    action: Action
+    action: TermAction
     argument: int = 0
     chance: int = CERTAIN
     times: int | None = None
@@ -61,7 +61,7 @@ class Term:
         return f"{percent}{times}{self.action.value}{self._argument()}"
 
     def _argument(self) -> str:
-        if self.action is Action.DELAY:
+        if self.action is TermAction.DELAY:
             return f"({exact_time(self.argument)})"
         return f"({errno_name(self.argument)})" if self.argument else ""
 
@@ -90,9 +90,9 @@ def _parse_term(text: str) -> Term:
     if match is None:
         raise ValueError(f"{text!r} is not a term; write it like off, 2%3*return(ENOMEM) or pause")
     try:
-        action = Action(match["action"])
+        action = TermAction(match["action"])
     except ValueError:
-        known = ", ".join(each.value for each in Action)
+        known = ", ".join(each.value for each in TermAction)
         raise ValueError(f"no action is called {match['action']!r}; one of {known}") from None
     chance = CERTAIN if match["percent"] is None else round(float(match["percent"]) * 1000)
     if chance > CERTAIN:
@@ -101,14 +101,14 @@ def _parse_term(text: str) -> Term:
     return Term(action, _parse_argument(action, match["argument"]), chance, times)
 
 
-def _parse_argument(action: Action, text: str | None) -> int:
-    if action is Action.DELAY:
+def _parse_argument(action: TermAction, text: str | None) -> int:
+    if action is TermAction.DELAY:
         if text is None:
             raise ValueError("delay needs a time, as in delay(20ms)")
         return parse_time(text)
     if text is None:
         return 0
-    if action is Action.RETURN:
+    if action is TermAction.RETURN:
         return errno_number(text)
     raise ValueError(f"{action.value} takes no argument")
 

@@ -17,7 +17,7 @@ from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Audit, Call, Describe, Kill, Look, Pagetable, Shutdown, Status
 from xpmem_emu.sched import Scheduler
 
-KEPT = 16
+CALLS_RESERVED = 16
 
 
 class Purpose(Enum):
@@ -52,7 +52,7 @@ class Admission:
         """Whether one more call would be one too many."""
         if purpose is Purpose.BREAKING or len(self._scheduler.threads) < self.limit:
             return False
-        return purpose is Purpose.WORK or self._under_way[purpose] >= KEPT
+        return purpose is Purpose.WORK or self._under_way[purpose] >= CALLS_RESERVED
 
     def enter(self, purpose: Purpose) -> None:
         """A call begins."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel.tasks import Task, TaskState
-from xpmem_emu.xpmem.audit import check as check_xpmem
+from xpmem_emu.xpmem.audit import check_xpmem
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.kernel import Kernel
 
 
-def check(kernel: "Kernel") -> None:
+def check_kernel(kernel: "Kernel") -> None:
     """Raises KernelBug with the first difference."""
     kernel.memory.audit()
     check_xpmem(kernel.xpmem, kernel.services)
@@ -28,7 +28,7 @@ def check(kernel: "Kernel") -> None:
     _check_threads(kernel)
 
 
-def audit(kernel: "Kernel") -> dict[str, int]:
+def audit_kernel(kernel: "Kernel") -> dict[str, int]:
     """The counts. Raises KernelBug when any of them disagree."""
     check_xpmem(kernel.xpmem, kernel.services)
     kernel.xpc.check()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from xpmem_emu.fields import U64, Partid, Reason, Terms, Word
+from xpmem_emu.fields import U64, InjectionText, Partid, ReasonText, ShortText
 from xpmem_emu.kernel.calls import Call
 
 LocalFrame = Annotated[int, Meta(ge=1, lt=1 << 38)]
@@ -23,24 +23,24 @@ class FailpointSet(Breaking, frozen=True):
     """Lets a failpoint do `terms` from now on; `seed` is of its random stream. Result: None.
     ENOENT for an unknown point, EINVAL for terms that it cannot do."""
 
-    point: Word
-    terms: Terms
+    point: ShortText
+    terms: InjectionText
     seed: U64 = 0
 
 
 class FailpointClear(Breaking, frozen=True):
     """Lets a failpoint, or with an empty name every one, do nothing. Result: None."""
 
-    point: Word = ""
+    point: ShortText = ""
 
 
 class FailpointResume(Breaking, frozen=True):
     """Lets go the threads paused at a failpoint. Result: how many there were."""
 
-    point: Word
+    point: ShortText
 
 
-class Failpoints(Breaking, frozen=True):
+class ListFailpoints(Breaking, frozen=True, tag="failpoints"):
     """Result: a row for every failpoint there is, with what it is set to."""
 
 
@@ -64,21 +64,21 @@ class Strain(Breaking, frozen=True):
     for importers, 0 lifts it. `sequence`, `number`: these counters go on from `value` if they are
     below it. Result: None. EINVAL for another bound."""
 
-    bound: Word
+    bound: ShortText
     value: Annotated[int, Meta(ge=0, lt=STRAIN_END)]
 
 
 class CrashKernel(Breaking, frozen=True, tag="panic"):
     """The kernel finds itself broken and panics. Never answered but by the panic."""
 
-    reason: Reason = "asked to"
+    reason: ReasonText = "asked to"
 
 
 BreakingCall = (
     FailpointSet
     | FailpointClear
     | FailpointResume
-    | Failpoints
+    | ListFailpoints
     | Poison
     | Unpoison
     | Strain

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, Reason, Uid, Word
+from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, ReasonText, ShortText, Uid
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
@@ -70,7 +70,7 @@ class Kill(Call, frozen=True):
 
     pid: Pid
     signal: int = 9
-    reason: Reason = "kill"
+    reason: ReasonText = "kill"
 
 
 class Setuid(Call, frozen=True):
@@ -148,7 +148,7 @@ class Store(Call, frozen=True):
     address: U64
 
 
-class Amo(Call, frozen=True):
+class AtomicOp(Call, frozen=True, tag="amo"):
     """Atomic operation on an aligned 64-bit word of an uncached mapping.
 
     `operation`: `fetch`, `add`, `swap`, `compare_swap` or `store`. Result: the word before it.
@@ -156,7 +156,7 @@ class Amo(Call, frozen=True):
 
     pid: Pid
     address: U64
-    operation: Word
+    operation: ShortText
     operand: U64 = 0
     compare: U64 = 0
 
@@ -336,7 +336,7 @@ class XpmemFind(Call, frozen=True):
 class XpmemTunable(Call, frozen=True):
     """Sets faults_after or faults_before (sources 1.10). Result: the old value."""
 
-    name: Word
+    name: ShortText
     value: S64
 
 
@@ -347,7 +347,7 @@ class Look(Call, frozen=True):
     """A table of objects. `kind`: segments, attachments, permits, faults, partitions, channels,
     pins, tasks, files. Result: list of mappings, one row each, same keys in each row."""
 
-    kind: Word
+    kind: ShortText
 
 
 class Describe(Call, frozen=True):
@@ -356,7 +356,7 @@ class Describe(Call, frozen=True):
     `what`: a segid, apid, pid (as text, decimal or hex) or `p3`. Result: mapping; ENOENT.
     """
 
-    what: Word
+    what: ShortText
 
 
 class Pagetable(Call, frozen=True):
@@ -377,12 +377,12 @@ class Audit(Call, frozen=True):
 class Shutdown(Call, frozen=True):
     """Deactivates all peers with xpUnloading, kills all tasks, then halts. Result: None."""
 
-    reason: Reason = "shutdown"
+    reason: ReasonText = "shutdown"
 
 
 AnyCall = (
     Spawn | Fork | Exec | Exit | Kill | Setuid
-    | Mmap | Munmap | Mprotect | Madvise | Mremap | Load | Store | Amo | ZapPageRange
+    | Mmap | Munmap | Mprotect | Madvise | Mremap | Load | Store | AtomicOp | ZapPageRange
     | Creat | Unlink | Pwrite | Pread | Truncate | Writeback | Reclaim | Migrate
     | XpmemVersion | XpmemOpen | XpmemClose | XpmemMake | XpmemRemove | XpmemGet | XpmemRelease
     | XpmemAttach | XpmemDetach | XpmemCopy | XpmemForkBegin | XpmemForkEnd | XpmemFind

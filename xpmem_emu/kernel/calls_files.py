@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Creat, Pread, Pwrite, Reclaim, Truncate, Unlink, Writeback
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.mm.reclaim import reclaim, reclaim_range
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.calls import Call
-    from xpmem_emu.kernel.dispatch import Answer, Handler
+    from xpmem_emu.kernel.dispatch import Handler, Returned
     from xpmem_emu.kernel.kernel import Kernel
 
 
@@ -31,29 +31,29 @@ class FileCalls:
             Reclaim: self._reclaim,
         }
 
-    async def _creat(self, call: Creat, task: None, bulk: Buffer) -> "Answer":
+    async def _creat(self, call: Creat, task: None, bulk: Buffer) -> "Returned":
         self._memory.files.create(call.file, call.size)
         return None, b""
 
-    async def _unlink(self, call: Unlink, task: None, bulk: Buffer) -> "Answer":
+    async def _unlink(self, call: Unlink, task: None, bulk: Buffer) -> "Returned":
         await self._memory.files.unlink(call.file)
         return None, b""
 
-    async def _pread(self, call: Pread, task: None, bulk: Buffer) -> "Answer":
+    async def _pread(self, call: Pread, task: None, bulk: Buffer) -> "Returned":
         return None, await self._memory.files.lookup(call.file).pread(call.offset, call.size)
 
-    async def _pwrite(self, call: Pwrite, task: None, bulk: Buffer) -> "Answer":
+    async def _pwrite(self, call: Pwrite, task: None, bulk: Buffer) -> "Returned":
         await self._memory.files.lookup(call.file).pwrite(call.offset, bulk)
         return None, b""
 
-    async def _truncate(self, call: Truncate, task: None, bulk: Buffer) -> "Answer":
+    async def _truncate(self, call: Truncate, task: None, bulk: Buffer) -> "Returned":
         await self._memory.files.lookup(call.file).truncate(call.size)
         return None, b""
 
-    async def _writeback(self, call: Writeback, task: None, bulk: Buffer) -> "Answer":
+    async def _writeback(self, call: Writeback, task: None, bulk: Buffer) -> "Returned":
         return await self._memory.files.lookup(call.file).writeback(), b""
 
-    async def _reclaim(self, call: Reclaim, task: None, bulk: Buffer) -> "Answer":
+    async def _reclaim(self, call: Reclaim, task: None, bulk: Buffer) -> "Returned":
         if not call.pid:
             return await reclaim(self._memory, call.pages), b""
         mm = self._kernel.tasks.find(call.pid).mm

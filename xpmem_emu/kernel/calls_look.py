@@ -8,29 +8,29 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import rows
-from xpmem_emu.kernel.audit import audit
+from xpmem_emu.kernel.audit import audit_kernel
 from xpmem_emu.kernel.calls import Audit, Describe, Look, Pagetable, Status
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.kernel.rows import Row
 from xpmem_emu.kernel.tasks import Task
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.calls import Call
-    from xpmem_emu.kernel.dispatch import Answer, Handler
+    from xpmem_emu.kernel.dispatch import Handler, Returned
     from xpmem_emu.kernel.kernel import Kernel
 
 _TABLES: "dict[str, Callable[[Kernel], list[Row]]]" = {
-    "segments": rows.segments,
+    "segments": rows.segment_rows,
     "attachments": rows.attachments,
     "permits": rows.permits,
     "faults": rows.faults,
-    "partitions": rows.partitions,
+    "partitions": rows.partition_rows,
     "channels": rows.channels,
     "pins": rows.pins,
     "tasks": rows.tasks,
-    "files": rows.files,
+    "files": rows.file_rows,
 }
 
 
@@ -50,15 +50,15 @@ class LookCalls:
             Audit: self._audit,
         }
 
-    async def _look(self, call: Look, task: None, bulk: Buffer) -> "Answer":
+    async def _look(self, call: Look, task: None, bulk: Buffer) -> "Returned":
         table = _TABLES.get(call.kind)
         if table is None:
             raise KernelError(errno.EINVAL, f"no table {call.kind!r}", ", ".join(_TABLES))
         return table(self._kernel), b""
 
-    async def _describe(self, call: Describe, task: None, bulk: Buffer) -> "Answer":
+    async def _describe(self, call: Describe, task: None, bulk: Buffer) -> "Returned":
         if call.what.startswith("p") and call.what[1:].isdigit():
-            found = _with(rows.partitions(self._kernel), "peer", int(call.what[1:]))
+            found = _with(rows.partition_rows(self._kernel), "peer", int(call.what[1:]))
             return self._one("partition", call.what, found), b""
         try:
             number = int(call.what, 0)
@@ -87,14 +87,14 @@ class LookCalls:
             raise KernelError(errno.ENOENT, f"no {kind} {name} on p{self._kernel.partid}")
         return {"kind": kind.removesuffix("s"), **found[0]}
 
-    async def _pagetable(self, call: Pagetable, task: Task, bulk: Buffer) -> "Answer":
+    async def _pagetable(self, call: Pagetable, task: Task, bulk: Buffer) -> "Returned":
         return rows.walk(task, call.address), b""
 
-    async def _status(self, call: Status, task: None, bulk: Buffer) -> "Answer":
-        return rows.status(self._kernel), b""
+    async def _status(self, call: Status, task: None, bulk: Buffer) -> "Returned":
+        return rows.status_row(self._kernel), b""
 
-    async def _audit(self, call: Audit, task: None, bulk: Buffer) -> "Answer":
-        return audit(self._kernel), b""
+    async def _audit(self, call: Audit, task: None, bulk: Buffer) -> "Returned":
+        return audit_kernel(self._kernel), b""
 
 
 def _with(table: list[Row], key: str, value: int) -> list[Row]:

@@ -3,6 +3,7 @@
 import errno
 from typing import TYPE_CHECKING
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import (
     MAP_ANONYMOUS,
@@ -10,7 +11,7 @@ from xpmem_emu.kernel.calls import (
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_UNCACHED,
-    Amo,
+    AtomicOp,
     Load,
     Madvise,
     Migrate,
@@ -21,7 +22,6 @@ from xpmem_emu.kernel.calls import (
     Store,
     ZapPageRange,
 )
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm.access import load, store
 from xpmem_emu.mm.atomic import AmoOperation, atomic
@@ -32,7 +32,7 @@ from xpmem_emu.mm.vma import Prot, VmaFlags
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.calls import Call
-    from xpmem_emu.kernel.dispatch import Answer, Handler
+    from xpmem_emu.kernel.dispatch import Handler, Returned
     from xpmem_emu.kernel.kernel import Kernel
 
 
@@ -52,12 +52,12 @@ class MemoryCalls:
             Mremap: self._mremap,
             Load: self._load,
             Store: self._store,
-            Amo: self._amo,
+            AtomicOp: self._amo,
             ZapPageRange: self._zap,
             Migrate: self._migrate,
         }
 
-    async def _mmap(self, call: Mmap, task: Task, bulk: Buffer) -> "Answer":
+    async def _mmap(self, call: Mmap, task: Task, bulk: Buffer) -> "Returned":
         known = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_UNCACHED
         sharing = call.flags & (MAP_SHARED | MAP_PRIVATE)
         if call.flags & ~known or sharing not in (MAP_SHARED, MAP_PRIVATE):
@@ -82,32 +82,32 @@ class MemoryCalls:
         )
         return await task.mm.mmap(request), b""
 
-    async def _munmap(self, call: Munmap, task: Task, bulk: Buffer) -> "Answer":
+    async def _munmap(self, call: Munmap, task: Task, bulk: Buffer) -> "Returned":
         await task.mm.munmap(call.address, call.length)
         return None, b""
 
-    async def _mprotect(self, call: Mprotect, task: Task, bulk: Buffer) -> "Answer":
+    async def _mprotect(self, call: Mprotect, task: Task, bulk: Buffer) -> "Returned":
         await task.mm.mprotect(call.address, call.length, _prot(call.prot))
         return None, b""
 
-    async def _madvise(self, call: Madvise, task: Task, bulk: Buffer) -> "Answer":
+    async def _madvise(self, call: Madvise, task: Task, bulk: Buffer) -> "Returned":
         await task.mm.madvise(call.address, call.length, call.advice)
         return None, b""
 
-    async def _mremap(self, call: Mremap, task: Task, bulk: Buffer) -> "Answer":
+    async def _mremap(self, call: Mremap, task: Task, bulk: Buffer) -> "Returned":
         address = await task.mm.mremap(
             call.address, call.old_length, call.new_length, Remap(call.flags), call.new_address
         )
         return address, b""
 
-    async def _load(self, call: Load, task: Task, bulk: Buffer) -> "Answer":
+    async def _load(self, call: Load, task: Task, bulk: Buffer) -> "Returned":
         return None, await load(task.mm, call.address, call.size)
 
-    async def _store(self, call: Store, task: Task, bulk: Buffer) -> "Answer":
+    async def _store(self, call: Store, task: Task, bulk: Buffer) -> "Returned":
         await store(task.mm, call.address, bulk)
         return None, b""
 
-    async def _amo(self, call: Amo, task: Task, bulk: Buffer) -> "Answer":
+    async def _amo(self, call: AtomicOp, task: Task, bulk: Buffer) -> "Returned":
         try:
             operation = AmoOperation[call.operation.upper()]
         except KeyError:
@@ -123,11 +123,11 @@ class MemoryCalls:
         )
         return before, b""
 
-    async def _zap(self, call: ZapPageRange, task: Task, bulk: Buffer) -> "Answer":
+    async def _zap(self, call: ZapPageRange, task: Task, bulk: Buffer) -> "Returned":
         await task.mm.zap_page_range(call.address, call.length)
         return None, b""
 
-    async def _migrate(self, call: Migrate, task: Task, bulk: Buffer) -> "Answer":
+    async def _migrate(self, call: Migrate, task: Task, bulk: Buffer) -> "Returned":
         return await migrate_range(task.mm, call.address, call.length), b""
 
 

@@ -3,15 +3,15 @@
 import errno
 from typing import TYPE_CHECKING
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.kernel.calls import Exec, Exit, Fork, Kill, Setuid, Shutdown, Spawn
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.kernel.tasks import Task, TaskState
 from xpmem_emu.xpc.reasons import Reason
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.calls import Call
-    from xpmem_emu.kernel.dispatch import Answer, Handler
+    from xpmem_emu.kernel.dispatch import Handler, Returned
     from xpmem_emu.kernel.kernel import Kernel
 
 
@@ -33,26 +33,26 @@ class TaskCalls:
             Shutdown: self._shutdown,
         }
 
-    async def _spawn(self, call: Spawn, task: None, bulk: Buffer) -> "Answer":
+    async def _spawn(self, call: Spawn, task: None, bulk: Buffer) -> "Returned":
         capable = call.uid == 0 if call.cap_ipc_owner is None else call.cap_ipc_owner
         spawned = self._kernel.tasks.spawn(call.name, call.uid, call.gids, capable, call.handled)
         return spawned.pid, b""
 
-    async def _fork(self, call: Fork, task: Task, bulk: Buffer) -> "Answer":
+    async def _fork(self, call: Fork, task: Task, bulk: Buffer) -> "Returned":
         child = await self._kernel.tasks.fork(task)
         return child.pid, b""
 
-    async def _exec(self, call: Exec, task: Task, bulk: Buffer) -> "Answer":
+    async def _exec(self, call: Exec, task: Task, bulk: Buffer) -> "Returned":
         await self._kernel.tasks.exec(task)
         return None, b""
 
-    async def _exit(self, call: Exit, task: None, bulk: Buffer) -> "Answer":
+    async def _exit(self, call: Exit, task: None, bulk: Buffer) -> "Returned":
         ending = self._kernel.tasks.find(call.pid)
         self._kernel.tasks.end(ending, None, f"exited with status {call.status}")
         await ending.gone.wait()
         return None, b""
 
-    async def _kill(self, call: Kill, task: None, bulk: Buffer) -> "Answer":
+    async def _kill(self, call: Kill, task: None, bulk: Buffer) -> "Returned":
         try:
             signal = Signal(call.signal)
         except ValueError:
@@ -66,11 +66,11 @@ class TaskCalls:
             await target.gone.wait()
         return None, b""
 
-    async def _setuid(self, call: Setuid, task: Task, bulk: Buffer) -> "Answer":
+    async def _setuid(self, call: Setuid, task: Task, bulk: Buffer) -> "Returned":
         task.become(call.uid, call.gids)
         return None, b""
 
-    async def _shutdown(self, call: Shutdown, task: None, bulk: Buffer) -> "Answer":
+    async def _shutdown(self, call: Shutdown, task: None, bulk: Buffer) -> "Returned":
         self._kernel.stopping = True
         ending = list(self._kernel.tasks)
         for each in ending:

@@ -8,6 +8,7 @@ import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Kill, Reclaim, Value
 from xpmem_emu.kernel.calls_breaking import BreakingCalls
@@ -16,14 +17,13 @@ from xpmem_emu.kernel.calls_look import LookCalls
 from xpmem_emu.kernel.calls_memory import MemoryCalls
 from xpmem_emu.kernel.calls_tasks import TaskCalls
 from xpmem_emu.kernel.calls_xpmem import XpmemCalls
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.kernel.tasks import Task
 
 if TYPE_CHECKING:
     from xpmem_emu.kernel.kernel import Kernel
 
-Answer = tuple[Value, Buffer]
-Handler = Callable[[Any, Any, Buffer], Awaitable[Answer]]
+Returned = tuple[Value, Buffer]
+Handler = Callable[[Any, Any, Buffer], Awaitable[Returned]]
 """(call, its task or None, bulk) -> (value, bulk)."""
 
 
@@ -48,7 +48,7 @@ class Dispatcher:
             raise KernelError(errno.EINTR, task.ending(), "wait for the answer of the exec")
         return task
 
-    async def run(self, call: Call, task: Task | None, bulk: Buffer) -> Answer:
+    async def run(self, call: Call, task: Task | None, bulk: Buffer) -> Returned:
         """Carry out `call`. Raises KernelError and Signalled."""
         handler = self._handlers.get(type(call))
         if handler is None:

@@ -6,11 +6,10 @@ live harness and the simulator are two readers of this page; no third way in exi
 
 import msgspec
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.trace import Record
-
-Buffer = bytes | bytearray | memoryview
 
 # -- events -----------------------------------------------------------------------------------
 
@@ -51,7 +50,7 @@ class Forged(msgspec.Struct, frozen=True):
     claimed: int
 
 
-Event = Receive | Request | Tick | ProcessGone | Forged
+KernelEvent = Receive | Request | Tick | ProcessGone | Forged
 
 # -- effects ----------------------------------------------------------------------------------
 

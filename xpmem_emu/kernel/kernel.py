@@ -16,23 +16,23 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from xpmem_emu import codec
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled, errno_name
 from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.kernel.admission import Admission, Purpose
-from xpmem_emu.kernel.audit import check
+from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.calls import Call, Shutdown
 from xpmem_emu.kernel.dispatch import Dispatcher
 from xpmem_emu.kernel.interface import (
-    Buffer,
     Done,
     Effects,
-    Event,
     Failed,
     Forged,
     Halt,
+    KernelEvent,
     LinkDown,
     Outcome,
     Panic,
@@ -137,7 +137,7 @@ class Kernel:
         self.tracer.emit(events.KernelBoot(boot=boot, image=image.name, frames=image.memory.frames))
         self.xpc.start()
 
-    def step(self, now_ns: int, event: Event) -> Effects:
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
         """Take one event at time `now_ns` (monotonic nanoseconds), run until all threads sleep,
         and say what came of it. Never raises."""
         if self.booted_ns is None:
@@ -149,7 +149,7 @@ class Kernel:
                 self.scheduler.run(now_ns)
                 if self._audited not in (None, self.tracer.count):
                     self._audited = self.tracer.count
-                    check(self)
+                    check_kernel(self)
             except _Halted as halted:
                 self._halt(str(halted))
             except Exception as error:
@@ -175,7 +175,7 @@ class Kernel:
 
     # -- events ------------------------------------------------------------------------------
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: KernelEvent) -> None:
         match event:
             case Receive(frames=frames):
                 self.xpc.receive(frames)

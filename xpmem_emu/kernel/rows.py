@@ -16,11 +16,11 @@ from xpmem_emu.xpc.reasons import Reason
 if TYPE_CHECKING:
     from xpmem_emu.kernel.kernel import Kernel
 
-Cell = int | str | bool | list[str] | dict[str, int] | list[dict[str, int | str]]
-Row = dict[str, Cell | list["Row"] | dict[str, "Row"]]
+RowCell = int | str | bool | list[str] | dict[str, int] | list[dict[str, int | str]]
+Row = dict[str, RowCell | list["Row"] | dict[str, "Row"]]
 
 
-def segments(kernel: "Kernel") -> list[Row]:
+def segment_rows(kernel: "Kernel") -> list[Row]:
     """Segments made here: who holds how much of them."""
     return [
         {
@@ -102,7 +102,7 @@ def faults(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def partitions(kernel: "Kernel") -> list[Row]:
+def partition_rows(kernel: "Kernel") -> list[Row]:
     """The peers, as this partition sees them."""
     return [
         {
@@ -183,7 +183,7 @@ def tasks(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def files(kernel: "Kernel") -> list[Row]:
+def file_rows(kernel: "Kernel") -> list[Row]:
     """The files of this partition's simulated disk."""
     return [
         {
@@ -198,7 +198,7 @@ def files(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def status(kernel: "Kernel") -> Row:
+def status_row(kernel: "Kernel") -> Row:
     """The partition in one mapping."""
     frames = kernel.memory.frames
     return {
@@ -209,7 +209,7 @@ def status(kernel: "Kernel") -> Row:
         "uptime_ns": kernel.scheduler.now_ns - (kernel.booted_ns or 0),
         "peers": {
             str(row["peer"]): {"state": row["state"], "reason": row["reason"]}
-            for row in partitions(kernel)
+            for row in partition_rows(kernel)
         },
         "tasks": len(kernel.tasks),
         "frames_total": frames.total,
@@ -241,5 +241,5 @@ def walk(task: Task, address: int) -> Row:
         ],
         "pte_index": vpn & 511,
         "pte": entry,
-        "entry": "none: every access is a message" if far else pte.describe(entry),
+        "entry": "none: every access is a message" if far else pte.pte_text(entry),
     }

@@ -25,12 +25,12 @@ from xpmem_emu.kernel import events
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.manager import MemoryManager
 from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake
-from xpmem_emu.tables import Machine
+from xpmem_emu.tables import StateMachine
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpmem.ids import LastUniq
 
 PID_MAX = (1 << 20) - 1
-GRAVES = 256
+TASK_GRAVES = 256
 """How many ended tasks are remembered, so that a late call is told why its task is gone."""
 
 
@@ -49,7 +49,7 @@ class TaskEvent(Enum):
     REAPED = "reaped"
 
 
-TASK: Machine[TaskState, TaskEvent] = Machine(
+TASK_STATES: StateMachine[TaskState, TaskEvent] = StateMachine(
     "task",
     TaskState.RUNNING,
     {
@@ -74,7 +74,7 @@ class Task:
     mm: AddressSpace
     idle: WaitQueue
     gone: Completion[str]
-    state: TaskState = TASK.initial
+    state: TaskState = TASK_STATES.initial
     threads: dict[Thread, None] = field(default_factory=dict)
     """In the order in which they began: they are killed in this order (D1)."""
     executing: Thread | None = None
@@ -86,7 +86,7 @@ class Task:
 
     def apply(self, event: TaskEvent) -> None:
         """Move along the task table."""
-        self.state = TASK.next(self.state, event)
+        self.state = TASK_STATES.next(self.state, event)
 
     def ending(self) -> str:
         """Why a thread of this task was killed, when no signal says it."""
@@ -241,7 +241,7 @@ class TaskTable:
         task.apply(TaskEvent.REAPED)
         del self._tasks[task.pid]
         self._graves[task.pid] = why
-        if len(self._graves) > GRAVES:
+        if len(self._graves) > TASK_GRAVES:
             self._graves.popitem(last=False)
         self._tracer.emit(events.TaskExit(pid=task.pid, reason=why))
         task.gone.complete(why)

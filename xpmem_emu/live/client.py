@@ -21,13 +21,14 @@ from typing import TypeVar
 
 import msgspec
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.console_wire import Ask, BootFacts, Hello
+from xpmem_emu.live.connection import Connection
+from xpmem_emu.live.console.wire import Ask, BootFacts, Hello
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import (
-    Process,
+    OwnProcess,
     SigBus,
     SigKill,
     SigSegv,
@@ -35,16 +36,15 @@ from xpmem_emu.live.failures import (
     XpmemError,
     xpmem_error,
 )
-from xpmem_emu.live.line import Line
-from xpmem_emu.live.operations import Answer, Blocking, Request, Steps
-from xpmem_emu.live.partition_operations import PartitionOperations, Row
+from xpmem_emu.live.locator import location_of
+from xpmem_emu.live.operations import Blocking, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.live.partition_operations import PartitionOperations, TableRow
 from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
-from xpmem_emu.live.places import place
 from xpmem_emu.live.task_operations import TaskOperations
 from xpmem_emu.text import visible
 
 __all__ = [
-    "Answer",
+    "OperationAnswer",
     "Partition",
     "SigBus",
     "SigKill",
@@ -55,7 +55,7 @@ __all__ = [
     "connect",
 ]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 CALL_TIMEOUT_S = 300.0
 """Longer than any call may take under the slowest shipped image."""
@@ -73,7 +73,7 @@ def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
         return name if at else endpoint, endpoint, keys
     name = cluster or os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER
     try:
-        found = place(name, partition)
+        found = location_of(name, partition)
         console, keys = found.console, keys or found.keys
     except KernelError as error:
         raise xpmem_error(error.errno, error.cause, error.remedy) from None
@@ -127,12 +127,12 @@ class Partition(PartitionOperations["Task"], Blocking):
         self.timeout = timeout
         hello = new_hello(boot)
         self._lock = threading.Lock()
-        self._idle: list[Line] = []
+        self._idle: list[Connection] = []
         self._lines = threading.BoundedSemaphore(_LINES_MAX)
         self._closed = threading.Event()
-        self.process = Process()
+        self.process = OwnProcess()
         self._credentials = credentials(name, endpoint, keys)
-        line = Line(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
+        line = Connection(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
         self.facts: BootFacts = line.facts
         # From now on that boot is meant, by every further line too.
         self._hello = msgspec.structs.replace(hello, boot=line.facts.boot)
@@ -156,11 +156,11 @@ class Partition(PartitionOperations["Task"], Blocking):
         """The task `pid`, which exists already."""
         return Task(self, pid)
 
-    def call(self, call: Call, bulk: Buffer = b"", timeout: float | None = None) -> Answer:
+    def call(self, call: Call, bulk: Buffer = b"", timeout: float | None = None) -> OperationAnswer:
         """Any call of `kernel.calls`. Raises XpmemError or TaskSignalled."""
-        return self._exchange([Request(call, bulk)], timeout)[0]
+        return self._exchange([OperationRequest(call, bulk)], timeout)[0]
 
-    def run(self, steps: Steps[T]) -> T:
+    def run(self, steps: Steps[_T]) -> _T:
         """See Blocking."""
         try:
             requests = next(steps)
@@ -172,7 +172,7 @@ class Partition(PartitionOperations["Task"], Blocking):
                 else:
                     requests = steps.send(answers)
         except StopIteration as end:
-            result: T = end.value
+            result: _T = end.value
             return result
 
     def events(self) -> EventStream:
@@ -186,7 +186,7 @@ class Partition(PartitionOperations["Task"], Blocking):
         if self._closed.is_set():
             return
         with suppress(XpmemError):
-            self._exchange([Request(None, kind=Ask.BYE)], _BYE_TIMEOUT_S)
+            self._exchange([OperationRequest(None, kind=Ask.BYE)], _BYE_TIMEOUT_S)
         self._closed.set()
         self._heart.join(_BYE_TIMEOUT_S)
         with self._lock:
@@ -196,12 +196,14 @@ class Partition(PartitionOperations["Task"], Blocking):
 
     # -- lines -----------------------------------------------------------------------------
 
-    def _exchange(self, requests: Sequence[Request], timeout: float | None) -> list[Answer]:
+    def _exchange(
+        self, requests: Sequence[OperationRequest], timeout: float | None
+    ) -> list[OperationAnswer]:
         with self.borrowed_line() as line:
             return line.exchange(requests, self.timeout if timeout is None else timeout)
 
     @contextmanager
-    def borrowed_line(self) -> Iterator[Line]:
+    def borrowed_line(self) -> Iterator[Connection]:
         """A line for the exclusive use of the calling thread. Raises XpmemError."""
         # Before any lock, which in a child may be held by a thread that it does not have.
         self.process.require()
@@ -218,11 +220,11 @@ class Partition(PartitionOperations["Task"], Blocking):
                     else:
                         self._idle.append(line)
 
-    def _new_line(self) -> Line:
+    def _new_line(self) -> Connection:
         """Raises XpmemError ESTALE when the partition has rebooted."""
         if self._closed.is_set():
             raise xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
-        return Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
+        return Connection(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
 
     def _beat(self) -> None:
         """Keep the lease, until closed, or until the partition or the session is gone."""
@@ -234,7 +236,7 @@ class Partition(PartitionOperations["Task"], Blocking):
             while not self._closed.wait(pause_s):
                 # A partition that stands still answers late; that is no reason to give it up.
                 with suppress(TimeoutError):
-                    line.exchange([Request(None, kind=Ask.PING)], pause_s)
+                    line.exchange([OperationRequest(None, kind=Ask.PING)], pause_s)
 
 
 class EventStream:
@@ -248,12 +250,12 @@ class EventStream:
         self._line = self._stack.enter_context(partition.borrowed_line())
         self._subscription = self._line.subscribe(partition.timeout)
         self._stack.callback(self._unsubscribe, CONNECT_TIMEOUT_S)
-        self._queue: deque[Row] = deque()
+        self._queue: deque[TableRow] = deque()
 
     def __iter__(self) -> EventStream:
         return self
 
-    def __next__(self) -> Row:
+    def __next__(self) -> TableRow:
         while not self._queue:
             batch = self._line.next_events(self._subscription)
             if batch.dropped:
@@ -274,7 +276,7 @@ class EventStream:
         self._stack.close()
 
     def _unsubscribe(self, timeout: float) -> None:
-        request = Request(self._subscription, kind=Ask.UNSUBSCRIBE)
+        request = OperationRequest(self._subscription, kind=Ask.UNSUBSCRIBE)
         with suppress(XpmemError):
             self._line.exchange([request], timeout)
 
@@ -293,6 +295,6 @@ class Task(TaskOperations["Task"], Blocking):
         """See TaskOperations."""
         return self.partition.task(pid)
 
-    def run(self, steps: Steps[T]) -> T:
+    def run(self, steps: Steps[_T]) -> _T:
         """See Blocking."""
         return self.partition.run(steps)

@@ -16,20 +16,19 @@ from typing import TypeVar
 
 import zmq
 
-from xpmem_emu.codec import convert
+from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, new_hello, whereabouts
-from xpmem_emu.live.console_wire import Ask, BootFacts, EventBatch, Say
+from xpmem_emu.live.connection import read_answer, read_message, request_frames
+from xpmem_emu.live.console.wire import Ask, BootFacts, EventBatch, Say
 from xpmem_emu.live.dial import Dial, credentials
-from xpmem_emu.live.failures import Process, TaskSignalled, XpmemError, xpmem_error
-from xpmem_emu.live.line import read_answer, read_message, request_frames
+from xpmem_emu.live.failures import OwnProcess, TaskSignalled, XpmemError, xpmem_error
 from xpmem_emu.live.loop import Inbox, send_now
-from xpmem_emu.live.operations import Answer, Awaited, Request, Steps
-from xpmem_emu.live.partition_operations import PartitionOperations, Row
+from xpmem_emu.live.operations import Awaited, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.live.partition_operations import PartitionOperations, TableRow
 from xpmem_emu.live.task_operations import TaskOperations
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 IN_FLIGHT_MAX = 64
 _BYE_TIMEOUT_S = 2.0
@@ -60,9 +59,9 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self.name = name
         self.endpoint = endpoint
         self.timeout = timeout
-        self._process = Process()
+        self._process = OwnProcess()
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, asyncio.Future[OperationAnswer]] = {}
         self._streams: dict[int, _Inflow] = {}
         self._turn = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._dial = Dial(endpoint, credentials(name, endpoint, keys))
@@ -81,11 +80,13 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         """The task `pid`, which exists already."""
         return AsyncTask(self, pid)
 
-    async def call(self, call: Call, bulk: Buffer = b"", timeout: float | None = None) -> Answer:
+    async def call(
+        self, call: Call, bulk: Buffer = b"", timeout: float | None = None
+    ) -> OperationAnswer:
         """Any call of `kernel.calls`. Raises XpmemError or TaskSignalled."""
-        return await self._ask(Request(call, bulk), timeout)
+        return await self._ask(OperationRequest(call, bulk), timeout)
 
-    async def run(self, steps: Steps[T]) -> T:
+    async def run(self, steps: Steps[_T]) -> _T:
         """See Awaited."""
         try:
             requests = next(steps)
@@ -97,16 +98,16 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
                 else:
                     requests = steps.send(answers)
         except StopIteration as end:
-            result: T = end.value
+            result: _T = end.value
             return result
 
-    async def events(self) -> AsyncIterator[Row]:
+    async def events(self) -> AsyncIterator[TableRow]:
         """The events from the first iteration on, as flat mappings, without end. Lost ones show
         as `{"event": "harness:dropped", "count": n}`."""
         ident = next(self._ids)
         inflow = self._streams[ident] = _Inflow()
         try:
-            await self._ask(Request(None, kind=Ask.SUBSCRIBE), None, ident)
+            await self._ask(OperationRequest(None, kind=Ask.SUBSCRIBE), None, ident)
             while True:
                 batch = await inflow.queue.get()
                 if batch.dropped:
@@ -116,7 +117,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         finally:
             del self._streams[ident]
             with suppress(XpmemError):
-                await self._ask(Request(ident, kind=Ask.UNSUBSCRIBE), CONNECT_TIMEOUT_S)
+                await self._ask(OperationRequest(ident, kind=Ask.UNSUBSCRIBE), CONNECT_TIMEOUT_S)
 
     async def open(self, boot: int) -> None:
         """Say hello to that boot, 0: to whichever runs. Raises XpmemError when nobody answers in
@@ -126,7 +127,9 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
             if asyncio.get_running_loop().time() > deadline:
                 raise self._dial.unanswered()
             await asyncio.sleep(_CONNECT_POLL_S)
-        answer = await self._ask(Request(new_hello(boot), kind=Ask.HELLO), CONNECT_TIMEOUT_S)
+        answer = await self._ask(
+            OperationRequest(new_hello(boot), kind=Ask.HELLO), CONNECT_TIMEOUT_S
+        )
         self.facts = convert(answer.value, BootFacts)
         self._heart = asyncio.create_task(self._beat())
 
@@ -137,7 +140,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         if self._socket.closed:
             return
         with suppress(XpmemError):
-            await self._ask(Request(None, kind=Ask.BYE), _BYE_TIMEOUT_S)
+            await self._ask(OperationRequest(None, kind=Ask.BYE), _BYE_TIMEOUT_S)
         self.abandon()
 
     def abandon(self) -> None:
@@ -150,12 +153,12 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
 
     # -- the connection --------------------------------------------------------------------
 
-    async def _exchange(self, requests: Sequence[Request]) -> list[Answer]:
+    async def _exchange(self, requests: Sequence[OperationRequest]) -> list[OperationAnswer]:
         """All answers, or the first failure, once every request was answered."""
         # Before anything is scheduled: a forked child has no loop that would run it.
         self._process.require()
         asked = (self._ask(request, None) for request in requests)
-        answers: list[Answer] = []
+        answers: list[OperationAnswer] = []
         for outcome in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -163,8 +166,8 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         return answers
 
     async def _ask(
-        self, request: Request, timeout: float | None, ident: int | None = None
-    ) -> Answer:
+        self, request: OperationRequest, timeout: float | None, ident: int | None = None
+    ) -> OperationAnswer:
         self._process.require()
         seconds = self.timeout if timeout is None else timeout
         async with self._turn:
@@ -206,7 +209,7 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
                 self._fail_all(self._reset())
                 return
             # Outside of the window, and nobody waits for the answer: calls notice by themselves.
-            send_now(self._socket, request_frames(0, Request(None, kind=Ask.PING)))
+            send_now(self._socket, request_frames(0, OperationRequest(None, kind=Ask.PING)))
 
     def _connected(self) -> bool:
         return bool(self._socket.poll(0, zmq.POLLOUT))
@@ -250,6 +253,6 @@ class AsyncTask(TaskOperations["AsyncTask"], Awaited):
         """See TaskOperations."""
         return self.partition.task(pid)
 
-    async def run(self, steps: Steps[T]) -> T:
+    async def run(self, steps: Steps[_T]) -> _T:
         """See Awaited."""
         return await self.partition.run(steps)

@@ -24,9 +24,9 @@ from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.life import living, require_dead
+from xpmem_emu.live.liveness import living, require_dead
+from xpmem_emu.live.locator import locations
 from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder
-from xpmem_emu.live.places import places
 from xpmem_emu.live.processes import (
     PartitionProcess,
     cont,
@@ -34,7 +34,7 @@ from xpmem_emu.live.processes import (
     end_now,
     log_tail,
     process_row,
-    require_alive,
+    require_running,
     stop,
 )
 from xpmem_emu.live.starting import (
@@ -49,7 +49,7 @@ from xpmem_emu.live.starting import (
 from xpmem_emu.live.state import (
     STATE_FILE,
     ClusterState,
-    PartitionState,
+    PartitionRecord,
     locked,
     process_of,
     read_state,
@@ -132,7 +132,7 @@ def _wait_active(state: ClusterState, progress: Progress, deadline: float) -> No
 
 
 def _wait_active_with(
-    state: ClusterState, partition: PartitionState, peers: set[int], deadline: float
+    state: ClusterState, partition: PartitionRecord, peers: set[int], deadline: float
 ) -> None:
     """Raises KernelError ECHILD when any partition died, ETIMEDOUT at `deadline`."""
     why = "it does not answer"
@@ -164,7 +164,7 @@ def _wait_active_with(
 def _require_all_alive(state: ClusterState) -> None:
     """Raises KernelError ECHILD: one that died is why the others do not become active."""
     for one in state.partitions:
-        require_alive(one)
+        require_running(one)
 
 
 def _active_peers(status: dict[str, Any]) -> set[int]:
@@ -249,7 +249,7 @@ def status(cluster: str) -> dict[str, dict[str, Any]]:
     """What each partition's kernel says of itself, by name; a partition that does not answer has
     one key, `error`. Raises KernelError ENOENT."""
     answers: dict[str, dict[str, Any]] = {}
-    for name in places(cluster):
+    for name in locations(cluster):
         try:
             with connect(name, cluster, timeout=_STATUS_TIMEOUT_S) as client:
                 answers[name] = client.status()
@@ -261,7 +261,7 @@ def status(cluster: str) -> dict[str, dict[str, Any]]:
 # -- single partitions ------------------------------------------------------------------------
 
 
-def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionState:
+def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionRecord:
     """Start the process of a partition that has none; returns when it answers. Raises
     KernelError: EEXIST when it runs, ENOENT, ECHILD, ETIMEDOUT."""
     with locked(cluster):
@@ -280,7 +280,7 @@ def boot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionS
         return new
 
 
-def reboot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionState:
+def reboot(cluster: str, name: str, timeout_s: float = UP_TIMEOUT_S) -> PartitionRecord:
     """Shut a partition down in order, then boot it. Raises KernelError as `boot` does."""
     end([read_state(cluster).partition(name)], lambda _pid: None)
     return boot(cluster, name, timeout_s)
@@ -333,4 +333,4 @@ def boot_one(spec: ClusterSpec, name: str, boot_kernel: "KernelFactory") -> int:
         write_state(msgspec.structs.replace(state.including(here), keys=spec.keys))
     from xpmem_emu.live import partition
 
-    return partition.run(config, boot_kernel)
+    return partition.run_partition(config, boot_kernel)

@@ -26,7 +26,7 @@ from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.processes import PartitionProcess
 from xpmem_emu.live.topology import load_image
 
-FABRIC = "fabric"
+FABRIC_NETWORK = "fabric"
 _RUNNING = "running"
 _PAUSED = "paused"
 _BOOT_TIMEOUT_S = 60.0
@@ -131,7 +131,7 @@ def _unpause(one: PartitionContainer) -> None:
 
 
 def _fabric(one: PartitionContainer) -> str:
-    return f"{one.project}_{FABRIC}"
+    return f"{one.project}_{FABRIC_NETWORK}"
 
 
 def _answers(one: PartitionContainer) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.console_wire import MESSAGE_MAX
+from xpmem_emu.live.console.wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.loop import Socket, monitored, new_socket, wait_for
 from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp

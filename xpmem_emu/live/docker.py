@@ -26,7 +26,7 @@ from xpmem_emu.live.paths import KEYS_VARIABLE
 from xpmem_emu.live.temporary import temporary_keys
 from xpmem_emu.live.topology import PartitionSpec, read_topology
 
-CLUSTER = "compose"
+COMPOSE_CLUSTER = "compose"
 """The cluster of the one project that runs; `compose-NAME` is that of project NAME."""
 TOPOLOGY_LABEL = "xpmem-emu.topology"
 KEYS_LABEL = "xpmem-emu.keys"
@@ -80,20 +80,20 @@ class PartitionContainer(Struct, frozen=True):
 
 def is_containers(cluster: str) -> bool:
     """Whether a cluster of this name is one of containers."""
-    return cluster == CLUSTER or cluster.startswith(f"{CLUSTER}-")
+    return cluster == COMPOSE_CLUSTER or cluster.startswith(f"{COMPOSE_CLUSTER}-")
 
 
 def containers(cluster: str) -> list[PartitionContainer]:
     """The partitions of `cluster` in the order of their partids, alive or not. Raises KernelError
     ENOENT when there are none, EEXIST when it could be one of several projects."""
-    project = cluster.removeprefix(CLUSTER).removeprefix("-")
+    project = cluster.removeprefix(COMPOSE_CLUSTER).removeprefix("-")
     filters = [TOPOLOGY_LABEL] + ([f"{_PROJECT_LABEL}={project}"] if project else [])
     found = _inspected([word for each in filters for word in ("--filter", f"label={each}")])
     if not found:
         raise KernelError(errno.ENOENT, f"cluster {cluster} has no containers here", START_REMEDY)
     projects = sorted({one.project for one in found})
     if len(projects) > 1:
-        names = [f"{CLUSTER}-{project}" for project in projects]
+        names = [f"{COMPOSE_CLUSTER}-{project}" for project in projects]
         raise KernelError(
             errno.EEXIST, f"{cluster} may be {', '.join(names)}", f"--cluster {names[0]}"
         )

@@ -16,15 +16,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xpmem_emu.fabric.clock import Clock
+from xpmem_emu.codec import Buffer
+from xpmem_emu.inject.clock import Clock
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import (
-    Buffer,
     Effects,
-    Event,
     Failed,
     Forged,
     Halt,
+    KernelEvent,
     LinkDown,
     Outcome,
     Panic,
@@ -37,7 +37,7 @@ from xpmem_emu.kernel.interface import (
 )
 from xpmem_emu.trace import Record
 
-Answer = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], None]
 LATE_NS = 20_000_000
 """A step that comes so much later than the kernel wanted is told to the event stream."""
 
@@ -45,14 +45,14 @@ LATE_NS = 20_000_000
 class SteppedKernel(Protocol):
     """What the driver needs of a kernel."""
 
-    def step(self, now_ns: int, event: Event) -> Effects:
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
         """See kernel.interface."""
 
     def discard(self) -> None:
         """Nobody will step it any more."""
 
 
-class Outside(Protocol):
+class EffectSink(Protocol):
     """Where the effects of a kernel go."""
 
     def send(self, now_ns: int, message: Send) -> None:
@@ -81,18 +81,18 @@ class Driver:
     """The only caller of one kernel."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel, outside: Outside
+        self, loop: asyncio.AbstractEventLoop, kernel: SteppedKernel, outside: EffectSink
     ) -> None:
         self.steps = 0
         self.clock = Clock()
         """What the kernel's time is made with, of this host's monotonic clock."""
-        self.gate: Callable[[Event], bool] | None = None
+        self.gate: Callable[[KernelEvent], bool] | None = None
         """Says whether somebody else takes care that an event is taken later."""
         self._loop = loop
         self._kernel = kernel
         self._outside = outside
         self._calls = 0
-        self._waiting: dict[int, Answer] = {}
+        self._waiting: dict[int, OnOutcome] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns = 0
         self._due_ns: int | None = None
@@ -115,7 +115,7 @@ class Driver:
         """A peer spoke in the name of another."""
         self._step(Forged(partid, claimed))
 
-    def call(self, call: Call, bulk: Buffer, answer: Answer) -> None:
+    def call(self, call: Call, bulk: Buffer, answer: OnOutcome) -> None:
         """Ask the kernel; `answer` gets the outcome exactly once, perhaps before this returns."""
         if self._end is not None:
             answer(_refusal(self._end))
@@ -129,11 +129,11 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: KernelEvent) -> None:
         if self.gate is None or not self.gate(event):
             self.take(event)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: KernelEvent) -> None:
         """Step the kernel now, past the gate."""
         if self._end is not None:
             return

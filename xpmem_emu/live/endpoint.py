@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import zmq
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.connections import Connections, Refusals
-from xpmem_emu.live.door import Door, Side
+from xpmem_emu.live.console.connections import Connections, Refusals
+from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.loop import Inbox, Socket, new_socket, send_now
 from xpmem_emu.live.paths import is_tcp
 from xpmem_emu.xpc.frame import claimed_source
@@ -54,7 +54,7 @@ class XpcEndpoint:
         queue: int,
         message_max: int,
         deliver: Callable[[list[Buffer]], None],
-        door: Door | None,
+        door: CurveAuth | None,
         connections_max: int,
         refusals: Refusals,
         forged: Callable[[int, int], None],

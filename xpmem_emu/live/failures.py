@@ -79,7 +79,7 @@ def failure_of(outcome: Failed | Raised) -> XpmemError | TaskSignalled:
     return xpmem_error(outcome.errno, visible(outcome.cause), visible(outcome.remedy))
 
 
-class Process:
+class OwnProcess:
     """The process that a connection was made in. A forked child has its memory, and nothing that
     moves its messages: there it is of no use, and the parent's session goes on."""
 

@@ -19,7 +19,7 @@ _WAITING_MAX = 16
 _QUESTION_MAX = 16
 
 
-class Health:
+class HealthServer:
     """Answers probes until closed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: Path, driver: Driver) -> None:

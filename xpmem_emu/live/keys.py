@@ -352,7 +352,7 @@ def _require_free(before: AllowList, name: str, role: Peer | Client) -> None:
     if same is not None:
         raise KernelError(
             errno.EEXIST,
-            f"there is a key of {describe(same)} already",
+            f"there is a key of {key_text(same)} already",
             f"another name, or `xpmem-emu keys revoke {same.name}` first",
         )
 
@@ -362,7 +362,7 @@ def _same_owner(one: Peer | Client, other: Peer | Client) -> bool:
     return one == other if isinstance(one, Peer) else isinstance(other, Client)
 
 
-def describe(key: Key) -> str:
+def key_text(key: Key) -> str:
     """Who that is, for people."""
     if isinstance(key.role, Peer):
         return f"{key.name} (partition {key.role.partid})"

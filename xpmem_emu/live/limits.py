@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import zmq
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 QUEUED_MAX = 256
 """Requests that wait for their turn."""
@@ -24,7 +24,7 @@ BULK_MAX = 1 << 22
 """Bytes of bulk in one request, or asked for with one: longer transfers come in pieces."""
 UNREAD_MAX = 1 << 26
 """Bytes of bulk in answers that the client has not taken yet."""
-BATCH = 8
+REQUEST_BATCH = 8
 """Requests that are read before some are served; libzmq takes one of each connection in turn."""
 TURN_NS = 200_000
 """How long requests are served before everything else of the partition has its turn."""
@@ -33,12 +33,12 @@ _ACCOUNTS_MAX = 4096
 debts."""
 
 
-class Turns(Generic[T]):
+class Turns(Generic[_T]):
     """Requests in the order in which they are served: of the client first that was served for the
     shortest time, where those that had nothing to ask have saved nothing up."""
 
     def __init__(self) -> None:
-        self._queues: dict[object, deque[T]] = {}
+        self._queues: dict[object, deque[_T]] = {}
         self._order: list[tuple[int, int, object]] = []
         """(time served, number of the turn, client), a heap with an entry for each queue."""
         self._served_ns: dict[object, int] = {}
@@ -49,7 +49,7 @@ class Turns(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def put(self, client: object, request: T) -> bool:
+    def put(self, client: object, request: _T) -> bool:
         """Queue a request; False: its client has too many waiting."""
         queue = self._queues.get(client)
         if queue is None:
@@ -60,7 +60,7 @@ class Turns(Generic[T]):
         queue.append(request)
         return True
 
-    def take(self) -> T | None:
+    def take(self) -> _T | None:
         """The next request, None when none waits."""
         if not self._order:
             return None

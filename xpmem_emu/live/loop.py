@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from xpmem_emu.kernel.interface import Buffer
+from xpmem_emu.codec import Buffer
 
 if TYPE_CHECKING:
     import asyncio
 
 Socket = zmq.Socket[bytes]
 
-BATCH = 128
+RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
 _COPY_BELOW = 4096
 """Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
@@ -127,7 +127,7 @@ def _mutable(frame: Buffer) -> bool:
     return not isinstance(owner, bytes)
 
 
-Receive = Callable[[Socket], list[Buffer]]
+ReceiveFrom = Callable[[Socket], list[Buffer]]
 
 
 class Inbox:
@@ -138,9 +138,9 @@ class Inbox:
         loop: asyncio.AbstractEventLoop,
         socket: Socket,
         deliver: Callable[[list[Buffer]], None],
-        receive: Receive = receive_now,
+        receive: ReceiveFrom = receive_now,
         delivered: Callable[[], None] = lambda: None,
-        batch: int = BATCH,
+        batch: int = RECEIVE_BATCH,
     ) -> None:
         """`deliver` gets each message; `delivered` is called after at most `batch` were."""
         self._loop = loop

@@ -14,20 +14,19 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from xpmem_emu.codec import convert
+from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel.calls import Call, Value
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.console_wire import Ask
+from xpmem_emu.live.console.wire import Ask
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 CHUNK = 1 << 20
 """Bytes of memory that one request moves; longer transfers are split and pipelined."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OperationRequest:
     """One request to a partition."""
 
     body: Call | object
@@ -36,14 +35,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OperationAnswer:
     """What a call that succeeded gave back."""
 
     value: Value
     bulk: Buffer = b""
 
 
-Steps = Generator[Sequence[Request], Sequence[Answer], T]
+Steps = Generator[Sequence[OperationRequest], Sequence[OperationAnswer], _T]
 """An operation in progress: requests out, as many answers in, T at the end."""
 
 
@@ -51,7 +50,7 @@ class Blocking(ABC):
     """An owner whose methods return results."""
 
     @abstractmethod
-    def run(self, steps: Steps[T]) -> T:
+    def run(self, steps: Steps[_T]) -> _T:
         """Carry out an operation."""
 
 
@@ -59,23 +58,23 @@ class Awaited(ABC):
     """An owner whose methods return awaitables."""
 
     @abstractmethod
-    async def run(self, steps: Steps[T]) -> T:
+    async def run(self, steps: Steps[_T]) -> _T:
         """Carry out an operation."""
 
 
-class operation(Generic[P, T]):  # noqa: N801 - a decorator
+class operation(Generic[_P, _T]):  # noqa: N801 - a decorator
     """Makes a method of a generator function."""
 
-    def __init__(self, build: Callable[Concatenate[Any, P], Steps[T]]) -> None:
+    def __init__(self, build: Callable[Concatenate[Any, _P], Steps[_T]]) -> None:
         self._build = build
         functools.update_wrapper(self, build)  # type: ignore[arg-type]
 
     @overload
-    def __get__(self, owner: None, kind: type) -> operation[P, T]: ...
+    def __get__(self, owner: None, kind: type) -> operation[_P, _T]: ...
     @overload
-    def __get__(self, owner: Blocking, kind: type) -> Callable[P, T]: ...
+    def __get__(self, owner: Blocking, kind: type) -> Callable[_P, _T]: ...
     @overload
-    def __get__(self, owner: Awaited, kind: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, owner: Awaited, kind: type) -> Callable[_P, Awaitable[_T]]: ...
 
     def __get__(self, owner: Any, kind: type) -> object:
         if owner is None:
@@ -83,28 +82,28 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator
         build = self._build
 
         @functools.wraps(build)
-        def method(*args: P.args, **kwargs: P.kwargs) -> T | Awaitable[T]:
-            result: T | Awaitable[T] = owner.run(build(owner, *args, **kwargs))
+        def method(*args: _P.args, **kwargs: _P.kwargs) -> _T | Awaitable[_T]:
+            result: _T | Awaitable[_T] = owner.run(build(owner, *args, **kwargs))
             return result
 
         return method
 
 
-def ask(call: Call, bulk: Buffer = b"") -> Steps[Answer]:
+def call_once(call: Call, bulk: Buffer = b"") -> Steps[OperationAnswer]:
     """One call, one answer."""
-    (answer,) = yield [Request(call, bulk)]
+    (answer,) = yield [OperationRequest(call, bulk)]
     return answer
 
 
-def ask_for(kind: type[T], call: Call) -> Steps[T]:
+def ask_for(kind: type[_T], call: Call) -> Steps[_T]:
     """One call whose value is a `kind`."""
-    answer = yield from ask(call)
+    answer = yield from call_once(call)
     return convert(answer.value, kind)
 
 
 def do(call: Call, bulk: Buffer = b"") -> Steps[None]:
     """One call whose value does not matter."""
-    yield from ask(call, bulk)
+    yield from call_once(call, bulk)
 
 
 def chunks(start: int, size: int) -> list[tuple[int, int]]:

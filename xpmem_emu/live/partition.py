@@ -23,28 +23,29 @@ import zmq
 
 from xpmem_emu import __version__, codec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fabric.events import StoodStill
 from xpmem_emu.image import Image
+from xpmem_emu.inject.events import StoodStill
 from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
-from xpmem_emu.live import console_wire, log
+from xpmem_emu.live import log
 from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.config import PartitionConfig, require_guarded
-from xpmem_emu.live.connections import Connections, Refusals
-from xpmem_emu.live.console import Console
-from xpmem_emu.live.door import Door, Side
+from xpmem_emu.live.console import wire
+from xpmem_emu.live.console.connections import Connections, Refusals
+from xpmem_emu.live.console.curve_auth import CurveAuth, Side
+from xpmem_emu.live.console.server import Console
 from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
-from xpmem_emu.live.faults import LiveFaults
-from xpmem_emu.live.health import Health
+from xpmem_emu.live.health import HealthServer
+from xpmem_emu.live.injections import LiveInjections
 from xpmem_emu.live.keys import KeyFolder
-from xpmem_emu.live.life import Life, LifeLock, LifeWatch
 from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.liveness import LifeLock, LifeRecord, LifeWatch
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
-from xpmem_emu.live.stream import Stream
+from xpmem_emu.live.stream import StreamServer
 from xpmem_emu.live.topology import load_image
 from xpmem_emu.live.zygote import fork_each
 from xpmem_emu.trace import Record
@@ -111,7 +112,7 @@ class Harness:
         stack.callback(kernel.discard)
         self._driver = Driver(self._loop, kernel, self)
         stack.callback(self._driver.close)
-        self._stream = Stream(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
+        self._stream = StreamServer(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.term)
         self._door = self._open_door(context)
@@ -123,13 +124,13 @@ class Harness:
         stack.callback(self._endpoint.close)
         self._pulse = Pulse(image.xpc, len(config.peers), self._endpoint.send)
         stack.callback(self._pulse.close)
-        self._faults = LiveFaults(
+        self._faults = LiveInjections(
             self._loop, config.partid, self._driver, self._endpoint.send, self.publish
         )
         self._console = self._open_console(context)
         stack.callback(self._console.close)
         if config.health:
-            stack.callback(Health(self._loop, Path(config.health), self._driver).close)
+            stack.callback(HealthServer(self._loop, Path(config.health), self._driver).close)
 
     def serve(self) -> int:
         """Run until the kernel stops. Result: the exit code."""
@@ -186,7 +187,7 @@ class Harness:
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _process_gone(self, partid: int, life: Life) -> None:
+    def _process_gone(self, partid: int, life: LifeRecord) -> None:
         log.info("process gone", peer=partid, boot=life.boot, pid=life.pid, started=life.started)
         self._peer_memory.gone(partid, life.boot)
         self._driver.gone(partid, life.boot, life.pid)
@@ -194,7 +195,7 @@ class Harness:
     def _shut_down(self, reason: str) -> None:
         self._driver.call(Shutdown(reason=reason), b"", lambda _outcome: None)
 
-    def _open_door(self, context: zmq.Context[zmq.Socket[bytes]]) -> Door | None:
+    def _open_door(self, context: zmq.Context[zmq.Socket[bytes]]) -> CurveAuth | None:
         for endpoint in require_guarded(self._config):
             log.warning(
                 "INSECURE: whoever reaches this endpoint can do everything with this partition",
@@ -203,7 +204,7 @@ class Harness:
         if not self._config.keys:
             return None
         folder = KeyFolder(Path(self._config.keys))
-        return Door(
+        return CurveAuth(
             self._loop, context, folder, self._config.partid, self._refusals, self._keys_changed
         )
 
@@ -259,10 +260,10 @@ class Harness:
     def _console_listen(self) -> str:
         return self._config.console_listen or self._config.console
 
-    def _facts(self) -> console_wire.BootFacts:
+    def _facts(self) -> wire.BootFacts:
         config, counters = self._config, self._console.counters
         traffic = self._endpoint.traffic
-        return console_wire.BootFacts(
+        return wire.BootFacts(
             cluster=config.cluster,
             name=config.name,
             partid=config.partid,
@@ -309,7 +310,7 @@ def _event_log(config: PartitionConfig, stack: ExitStack) -> BinaryIO | None:
     return log
 
 
-def run(config: PartitionConfig, boot_kernel: KernelFactory) -> int:
+def run_partition(config: PartitionConfig, boot_kernel: KernelFactory) -> int:
     """Be that partition until it stops. Result: the exit code."""
     log.begin({"partition": config.name, "pid": os.getpid()}, config.log_level)
     try:
@@ -334,7 +335,9 @@ def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
     config = configs[0] if len(configs) == 1 else fork_each(configs)
     if config is None:
         return 0
-    return run(msgspec.json.decode(config.read_bytes(), type=PartitionConfig), boot_kernel)
+    return run_partition(
+        msgspec.json.decode(config.read_bytes(), type=PartitionConfig), boot_kernel
+    )
 
 
 if __name__ == "__main__":

@@ -9,21 +9,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from xpmem_emu.codec import convert
+from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel import breaking, calls
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.live.console_wire import Ask, BootFacts
-from xpmem_emu.live.operations import Answer, Request, Steps, ask_for, chunks, do, operation
+from xpmem_emu.live.console.wire import Ask, BootFacts
+from xpmem_emu.live.operations import (
+    OperationAnswer,
+    OperationRequest,
+    Steps,
+    ask_for,
+    chunks,
+    do,
+    operation,
+)
 
-K = TypeVar("K")
-Row = dict[str, Any]
+_K = TypeVar("_K")
+TableRow = dict[str, Any]
 
 
-class PartitionOperations(ABC, Generic[K]):
+class PartitionOperations(ABC, Generic[_K]):
     """Methods of a connected partition; `K` is what stands for a task."""
 
     @abstractmethod
-    def task(self, pid: int) -> K:
+    def task(self, pid: int) -> _K:
         """The task `pid`, which exists already."""
 
     @operation
@@ -36,7 +43,7 @@ class PartitionOperations(ABC, Generic[K]):
         detached: bool = False,
         handled: Sequence[int] = (7, 11),
         cap_ipc_owner: bool | None = None,
-    ) -> Steps[K]:
+    ) -> Steps[_K]:
         """A new task with an empty address space. It is killed when this client goes away,
         unless `detached`. `handled`: signals that it survives. `cap_ipc_owner`: None means that
         uid 0 has it."""
@@ -44,48 +51,48 @@ class PartitionOperations(ABC, Generic[K]):
             name=name, uid=uid, gids=list(gids), handled=list(handled), cap_ipc_owner=cap_ipc_owner
         )
         kind = Ask.CALL_DETACHED if detached else Ask.CALL
-        (answer,) = yield [Request(call, kind=kind)]
+        (answer,) = yield [OperationRequest(call, kind=kind)]
         return self.task(convert(answer.value, int))
 
     @operation
     def boot_facts(self) -> Steps[BootFacts]:
         """Which partition this is, and which boot of it."""
-        (answer,) = yield [Request(None, kind=Ask.BOOT)]
+        (answer,) = yield [OperationRequest(None, kind=Ask.BOOT)]
         return convert(answer.value, BootFacts)
 
     @operation
-    def recent_events(self) -> Steps[list[Row]]:
+    def recent_events(self) -> Steps[list[TableRow]]:
         """The last events of the partition, oldest first."""
-        (answer,) = yield [Request(None, kind=Ask.RECENT)]
-        return convert(answer.value, list[Row])
+        (answer,) = yield [OperationRequest(None, kind=Ask.RECENT)]
+        return convert(answer.value, list[TableRow])
 
     # -- looking ---------------------------------------------------------------------------
 
     @operation
-    def look(self, kind: str) -> Steps[list[Row]]:
+    def look(self, kind: str) -> Steps[list[TableRow]]:
         """A table of objects: segments, attachments, permits, faults, partitions, channels,
         pins, tasks, files."""
-        return (yield from ask_for(list[Row], calls.Look(kind=kind)))
+        return (yield from ask_for(list[TableRow], calls.Look(kind=kind)))
 
     @operation
-    def describe(self, what: str) -> Steps[Row]:
+    def describe(self, what: str) -> Steps[TableRow]:
         """One object - segid, apid, pid or partition - with its last failure."""
-        return (yield from ask_for(Row, calls.Describe(what=what)))
+        return (yield from ask_for(TableRow, calls.Describe(what=what)))
 
     @operation
-    def pagetable(self, pid: int, address: int) -> Steps[Row]:
+    def pagetable(self, pid: int, address: int) -> Steps[TableRow]:
         """The page-table walk of a task for an address."""
-        return (yield from ask_for(Row, calls.Pagetable(pid=pid, address=address)))
+        return (yield from ask_for(TableRow, calls.Pagetable(pid=pid, address=address)))
 
     @operation
-    def status(self) -> Steps[Row]:
+    def status(self) -> Steps[TableRow]:
         """State of the partition, its peers and its counters."""
-        return (yield from ask_for(Row, calls.Status()))
+        return (yield from ask_for(TableRow, calls.Status()))
 
     @operation
-    def audit(self) -> Steps[Row]:
+    def audit(self) -> Steps[TableRow]:
         """What is in use, and whether the counts agree."""
-        return (yield from ask_for(Row, calls.Audit()))
+        return (yield from ask_for(TableRow, calls.Audit()))
 
     @operation
     def shutdown(self, reason: str = "shutdown") -> Steps[None]:
@@ -101,10 +108,10 @@ class PartitionOperations(ABC, Generic[K]):
         return convert(answer.value, str)
 
     @operation
-    def fault_list(self) -> Steps[list[Row]]:
+    def fault_list(self) -> Steps[list[TableRow]]:
         """The faults in force at this partition."""
         (answer,) = yield [_faults({"do": "list"})]
-        return convert(answer.value, list[Row])
+        return convert(answer.value, list[TableRow])
 
     @operation
     def fault_remove(self, name: str) -> Steps[None]:
@@ -124,9 +131,9 @@ class PartitionOperations(ABC, Generic[K]):
         return convert(answer.value, int)
 
     @operation
-    def failpoints(self) -> Steps[list[Row]]:
+    def failpoints(self) -> Steps[list[TableRow]]:
         """Every failpoint of the kernel, with what it is set to."""
-        return (yield from ask_for(list[Row], breaking.Failpoints()))
+        return (yield from ask_for(list[TableRow], breaking.ListFailpoints()))
 
     @operation
     def failpoint_set(self, point: str, terms: str, seed: int = 0) -> Steps[None]:
@@ -166,13 +173,17 @@ class PartitionOperations(ABC, Generic[K]):
         view = memoryview(data).cast("B")
         # One after the other: a piece past the end extends the file, so order matters.
         for done, part in chunks(0, len(view)):
-            yield [Request(calls.Pwrite(file=file, offset=offset + done), view[done : done + part])]
+            yield [
+                OperationRequest(
+                    calls.Pwrite(file=file, offset=offset + done), view[done : done + part]
+                )
+            ]
 
     @operation
     def pread(self, file: str, size: int, offset: int = 0) -> Steps[bytes]:
         """Read from a file; short at its end."""
-        answers: Sequence[Answer] = yield [
-            Request(calls.Pread(file=file, offset=start, size=part))
+        answers: Sequence[OperationAnswer] = yield [
+            OperationRequest(calls.Pread(file=file, offset=start, size=part))
             for start, part in chunks(offset, size)
         ]
         return b"".join(answer.bulk for answer in answers)
@@ -211,5 +222,5 @@ class PartitionOperations(ABC, Generic[K]):
         return (yield from ask_for(int, calls.XpmemTunable(name=name, value=value)))
 
 
-def _faults(body: dict[str, str | int]) -> Request:
-    return Request(body, kind=Ask.FAULTS)
+def _faults(body: dict[str, str | int]) -> OperationRequest:
+    return OperationRequest(body, kind=Ask.FAULTS)

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.life import Life
-from xpmem_emu.live.state import PartitionState, is_zombie, process_of
+from xpmem_emu.live.liveness import LifeRecord
+from xpmem_emu.live.state import PartitionRecord, is_zombie, process_of
 
 END_PATIENCE_S = 8.0
 _LOG_TAIL_LINES = 12
 _LOOK_AGAIN_S = 0.002
 
 
-def spawn(command: Sequence[str], log: Path) -> int:
+def start_process(command: Sequence[str], log: Path) -> int:
     """A process of a session of its own, so that our terminal's signals do not reach it."""
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -32,7 +32,7 @@ def spawn(command: Sequence[str], log: Path) -> int:
         ).pid
 
 
-def end(partitions: Sequence[PartitionState | Life], ended: Callable[[int], None]) -> None:
+def end(partitions: Sequence[PartitionRecord | LifeRecord], ended: Callable[[int], None]) -> None:
     """SIGTERM, patience, SIGKILL; `ended` hears of each pid. A stopped process is continued: it
     could not hear otherwise."""
     found = [process_of(one.pid, one.started) for one in partitions]
@@ -112,7 +112,7 @@ def _await(process: psutil.Process, condition: Callable[[], bool]) -> None:
         return
 
 
-def require_alive(partition: PartitionState) -> None:
+def require_running(partition: PartitionRecord) -> None:
     """Raises KernelError ECHILD, with the end of its log, when the process is gone."""
     if process_of(partition.pid, partition.started) is None:
         tail = log_tail(partition)
@@ -123,7 +123,7 @@ def require_alive(partition: PartitionState) -> None:
         )
 
 
-def log_tail(partition: PartitionState) -> str:
+def log_tail(partition: PartitionRecord) -> str:
     """The last lines of a partition's log."""
     try:
         lines = Path(partition.log).read_text(errors="replace").splitlines()
@@ -148,7 +148,7 @@ class PartitionProcess:
     log: str
 
 
-def process_row(one: PartitionState) -> PartitionProcess:
+def process_row(one: PartitionRecord) -> PartitionProcess:
     """How that process is."""
     state, resident, cpu_s = "dead", 0, 0.0
     process = process_of(one.pid, one.started)

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from xpmem_emu.image import Xpc
-from xpmem_emu.kernel.interface import Buffer, Send
-from xpmem_emu.xpc.frame import KIND, decode, encode
+from xpmem_emu.codec import Buffer
+from xpmem_emu.image import XpcSection
+from xpmem_emu.kernel.interface import Send
+from xpmem_emu.xpc.frame import KIND, decode_frame, encode_frame
 from xpmem_emu.xpc.heartbeat import FREE_VALUES
 from xpmem_emu.xpc.messages import Heartbeat
 
@@ -40,7 +41,9 @@ class Pulse:
     """`send` puts frames on the link to a peer; it is called by the pulse's thread only between
     `begin` and `end`, so whoever calls those may use the same link at any other time."""
 
-    def __init__(self, xpc: Xpc, peers: int, send: Callable[[int, list[Buffer]], None]) -> None:
+    def __init__(
+        self, xpc: XpcSection, peers: int, send: Callable[[int, list[Buffer]], None]
+    ) -> None:
         interval_ns, check_ns = xpc.heartbeats(peers)
         self.repeated = 0
         """Heartbeats said in the kernel's place."""
@@ -93,9 +96,9 @@ class Pulse:
 
 
 def _repeated(last: _Last) -> list[Buffer]:
-    header, message, _ = decode(last.frames)
+    header, message, _ = decode_frame(last.frames)
     assert isinstance(message, Heartbeat)
-    return [encode(header, replace(message, value=message.value + last.repeated))]
+    return [encode_frame(header, replace(message, value=message.value + last.repeated))]
 
 
 _HEARTBEAT = KIND[Heartbeat]

@@ -11,7 +11,7 @@ import resource
 from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.connections import LEAD
+from xpmem_emu.live.console.connections import LEAD
 
 CLIENTS_MAX = 4096
 """Connections of clients, however many descriptors there are."""

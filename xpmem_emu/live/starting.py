@@ -11,10 +11,10 @@ import msgspec
 
 from xpmem_emu import health
 from xpmem_emu.live.config import PartitionConfig
-from xpmem_emu.live.life import start_ticks
+from xpmem_emu.live.liveness import start_ticks
 from xpmem_emu.live.paths import arena_folder, socket_endpoint
-from xpmem_emu.live.processes import spawn
-from xpmem_emu.live.state import ClusterState, PartitionState, write_state
+from xpmem_emu.live.processes import start_process
+from xpmem_emu.live.state import ClusterState, PartitionRecord, write_state
 from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, load_image
 from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
 
@@ -101,10 +101,10 @@ def start_all(
     return state
 
 
-def start(state: ClusterState, config: PartitionConfig) -> PartitionState:
+def start(state: ClusterState, config: PartitionConfig) -> PartitionRecord:
     """Start one. The state does not name it yet."""
     path = _write_config(state, config)
-    pid = spawn([*state.command, "--config", str(path)], log_of(path))
+    pid = start_process([*state.command, "--config", str(path)], log_of(path))
     return described(config, pid, path, log_of(path))
 
 
@@ -114,9 +114,9 @@ def _write_config(state: ClusterState, config: PartitionConfig) -> Path:
     return path
 
 
-def described(config: PartitionConfig, pid: int, path: Path, log: Path) -> PartitionState:
+def described(config: PartitionConfig, pid: int, path: Path, log: Path) -> PartitionRecord:
     """What the state says of the process `pid`, which is that partition."""
-    return PartitionState(
+    return PartitionRecord(
         name=config.name,
         partid=config.partid,
         image=config.image,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.life import start_ticks
+from xpmem_emu.live.liveness import start_ticks
 from xpmem_emu.live.paths import make_own_folder, run_folder
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ STATE_FILE = "cluster.json"
 _LOCK_PATIENCE_S = 10.0
 
 
-class PartitionState(Struct, frozen=True):
+class PartitionRecord(Struct, frozen=True):
     """One partition process. `started` as in `life.start_ticks`; `config`, `log` are paths."""
 
     name: str
@@ -50,11 +50,11 @@ class ClusterState(Struct, frozen=True):
     run_folder: str
     arena_folder: str
     command: list[str]
-    partitions: list[PartitionState]
+    partitions: list[PartitionRecord]
     keys: str = ""
     """The folder of the keys that guard tcp endpoints."""
 
-    def partition(self, name: str) -> PartitionState:
+    def partition(self, name: str) -> PartitionRecord:
         """The partition called `name`. Raises KernelError ENOENT, which lists those there are."""
         for partition in self.partitions:
             if partition.name == name:
@@ -64,7 +64,7 @@ class ClusterState(Struct, frozen=True):
             errno.ENOENT, f"cluster {self.name} has no partition {name}", f"one of {names}"
         )
 
-    def including(self, changed: PartitionState) -> "ClusterState":
+    def including(self, changed: PartitionRecord) -> "ClusterState":
         """This state with one partition's process added, or replaced."""
         partitions = {one.name: one for one in self.partitions} | {changed.name: changed}
         return msgspec.structs.replace(self, partitions=list(partitions.values()))

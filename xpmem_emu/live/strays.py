@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.arena import arena_name
-from xpmem_emu.live.life import Holder, holders, life_path
+from xpmem_emu.live.liveness import Holder, holders, life_path
 from xpmem_emu.live.paths import arena_folder
 from xpmem_emu.live.state import read_state
 

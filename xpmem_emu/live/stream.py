@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from xpmem_emu.live import log
-from xpmem_emu.live.console_wire import EventBatch
+from xpmem_emu.live.console.wire import EventBatch
 from xpmem_emu.trace import Record
 
 _BATCH = 512
@@ -62,7 +62,7 @@ class Subscription:
         return True
 
 
-class Stream:
+class StreamServer:
     """All readers. `remember` and `queue_max` are numbers of events."""
 
     def __init__(self, remember: int, queue_max: int, log: BinaryIO | None) -> None:

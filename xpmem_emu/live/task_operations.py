@@ -11,29 +11,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
-from xpmem_emu.kernel.interface import Buffer
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.operations import Answer, Request, Steps, ask, ask_for, chunks, do, operation
+from xpmem_emu.live.operations import (
+    OperationAnswer,
+    OperationRequest,
+    Steps,
+    ask_for,
+    call_once,
+    chunks,
+    do,
+    operation,
+)
 
-K = TypeVar("K")
+_K = TypeVar("_K")
 
 
-class TaskOperations(ABC, Generic[K]):
+class TaskOperations(ABC, Generic[_K]):
     """Methods of a task; `K` is what stands for a task, this class's own subclass."""
 
     pid: int
 
     @abstractmethod
-    def sibling(self, pid: int) -> K:
+    def sibling(self, pid: int) -> _K:
         """Another task of the same partition."""
 
     # -- the task itself -------------------------------------------------------------------
 
     @operation
-    def fork(self) -> Steps[K]:
+    def fork(self) -> Steps[_K]:
         """A child with a copy-on-write copy of the address space."""
         return self.sibling((yield from ask_for(int, calls.Fork(pid=self.pid))))
 
@@ -138,8 +147,8 @@ class TaskOperations(ABC, Generic[K]):
     @operation
     def load(self, address: int, size: int) -> Steps[bytes]:
         """Read memory as the task would."""
-        answers: Sequence[Answer] = yield [
-            Request(calls.Load(pid=self.pid, address=start, size=part))
+        answers: Sequence[OperationAnswer] = yield [
+            OperationRequest(calls.Load(pid=self.pid, address=start, size=part))
             for start, part in chunks(address, size)
         ]
         return b"".join(answer.bulk for answer in answers)
@@ -149,7 +158,9 @@ class TaskOperations(ABC, Generic[K]):
         """Write memory as the task would."""
         view = memoryview(data).cast("B")
         yield [
-            Request(calls.Store(pid=self.pid, address=address + done), view[done : done + part])
+            OperationRequest(
+                calls.Store(pid=self.pid, address=address + done), view[done : done + part]
+            )
             for done, part in chunks(0, len(view))
         ]
 
@@ -160,7 +171,7 @@ class TaskOperations(ABC, Generic[K]):
         return (
             yield from ask_for(
                 int,
-                calls.Amo(
+                calls.AtomicOp(
                     pid=self.pid,
                     address=address,
                     operation=operation,
@@ -264,12 +275,12 @@ class TaskOperations(ABC, Generic[K]):
         """Let importers fault again."""
         yield from self._xpmem(calls.XpmemForkEnd(pid=self.pid))
 
-    def _xpmem(self, call: Call) -> Steps[Answer]:
+    def _xpmem(self, call: Call) -> Steps[OperationAnswer]:
         """As libxpmem does: a task without xpmem state opens the device, then tries once more."""
         try:
-            return (yield from ask(call))
+            return (yield from call_once(call))
         except XpmemError as error:
             if error.errno != XPMEM_ERRNO_NOPROC:
                 raise
-        yield from ask(calls.XpmemOpen(pid=self.pid))
-        return (yield from ask(call))
+        yield from call_once(calls.XpmemOpen(pid=self.pid))
+        return (yield from call_once(call))

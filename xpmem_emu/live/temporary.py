@@ -13,7 +13,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from xpmem_emu.live.life import start_ticks
+from xpmem_emu.live.liveness import start_ticks
 from xpmem_emu.live.paths import make_own_folder, run_root
 
 

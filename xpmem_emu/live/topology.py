@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import Partid, Word, misfit_named
+from xpmem_emu.fields import Partid, ShortText, misfit_named
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
@@ -30,7 +30,7 @@ class PartitionSpec(Struct, frozen=True, forbid_unknown_fields=True):
     partid: Partid
     image: str = ""
     """A shipped image, or the path of a `.toml` file."""
-    domain: Word = ""
+    domain: ShortText = ""
     """Coherence domain; empty: the image's."""
     endpoint: Endpoint = ""
     """Where its peers reach it; empty: a unix socket in the run folder."""
@@ -66,7 +66,7 @@ class ClusterSpec:
     """Whether its tcp endpoints may be without keys."""
 
 
-def numbered(count: int) -> tuple[PartitionSpec, ...]:
+def numbered_partitions(count: int) -> tuple[PartitionSpec, ...]:
     """Partitions p0, p1, ... of one domain. Raises KernelError when `count` is not 1..256."""
     if not 1 <= count <= 256:
         raise KernelError(errno.EINVAL, f"{count} partitions: it takes 1 to 256", "-n 3")
@@ -78,7 +78,7 @@ def read_topology(name: str) -> tuple[PartitionSpec, ...]:
     the key that is wrong."""
     path = find_toml("topologies", name)
     try:
-        partitions = msgspec.convert(toml.parse(toml.read(path)), _Topology).partition
+        partitions = msgspec.convert(toml.parse(toml.read_text(path)), _Topology).partition
     except toml.TomlError as error:
         raise _refused(path, str(error)) from None
     except msgspec.ValidationError as error:
@@ -91,7 +91,7 @@ def load_image(name: str, *, domain: str = "", memory: int | None = None) -> Ima
     """The image called `name`, with the overrides of a partition. Raises KernelError."""
     path = find_toml("images", name)
     try:
-        image = read_image(toml.read(path))
+        image = read_image(toml.read_text(path))
         if domain:
             image = msgspec.structs.replace(image, domain=domain)
     except ImageError as error:

@@ -27,7 +27,7 @@ from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
 if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
 
-FAULTS_MAX = 64
+FRUITLESS_FAULTS_MAX = 64
 _WINDOW = 1024
 """Most pages walked at once."""
 
@@ -109,7 +109,7 @@ async def _reach(
     need = np.uint64(PRESENT | WRITE if write else PRESENT)
     first = address >> PAGE_SHIFT
     count = min(((address + size - 1) >> PAGE_SHIFT) - first + 1, _WINDOW)
-    for _ in range(FAULTS_MAX):
+    for _ in range(FRUITLESS_FAULTS_MAX):
         ptes = mm.page_table.read_range(first, count)
         ready = (ptes & need) == need
         if ready[0]:
@@ -118,7 +118,7 @@ async def _reach(
         if far is not None:
             return far
     raise Signalled(
-        SignalInfo(Signal.SIGBUS, f"the page was taken away {FAULTS_MAX} times", address)
+        SignalInfo(Signal.SIGBUS, f"the page was taken away {FRUITLESS_FAULTS_MAX} times", address)
     )
 
 

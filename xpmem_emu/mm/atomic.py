@@ -13,7 +13,7 @@ from xpmem_emu.mm.access import walk_word
 from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.mm.vma import VmaFlags
 
-WORD = 8
+AMO_SIZE = 8
 _MASK = (1 << 64) - 1
 
 
@@ -29,8 +29,8 @@ class AmoOperation(IntEnum):
 
 def require_uncached(mm: AddressSpace, address: int) -> None:
     """Raise KernelError EINVAL unless `address` is an aligned word of uncached memory."""
-    if address % WORD:
-        raise KernelError(errno.EINVAL, f"{address:#x} is not aligned to {WORD} bytes")
+    if address % AMO_SIZE:
+        raise KernelError(errno.EINVAL, f"{address:#x} is not aligned to {AMO_SIZE} bytes")
     vma = mm.find_vma(address)
     if vma is not None and not vma.flags & VmaFlags.UNCACHED:
         raise KernelError(
@@ -57,5 +57,5 @@ async def atomic(
         AmoOperation.COMPARE_SWAP: operand if before == compare else before,
         AmoOperation.STORE: operand,
     }[operation]
-    word[:] = after.to_bytes(WORD, "little")
+    word[:] = after.to_bytes(AMO_SIZE, "little")
     return before

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xpmem_emu.mm.manager import MemoryManager
 
 
-def audit(manager: "MemoryManager") -> dict[str, int]:
+def audit_memory(manager: "MemoryManager") -> dict[str, int]:
     """Counts of what is in use. Raises KernelBug with the first difference."""
     frames, swap = manager.frames, manager.swap
     mapped = check_counts(manager)

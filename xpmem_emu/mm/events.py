@@ -13,7 +13,7 @@ class FramesFree(Event, frozen=True, tag="mm:frames_free"):
     extents: Extents
 
 
-class FaultEvent(Event, frozen=True, tag="mm:fault"):
+class PageFault(Event, frozen=True, tag="mm:fault"):
     """Entries were installed. `kind`: anonymous, file, private, swap_in or reuse."""
 
     pid: int
@@ -39,7 +39,7 @@ class Unmap(Event, frozen=True, tag="mm:unmap"):
     why: str
 
 
-class Fork(Event, frozen=True, tag="mm:fork"):
+class Forked(Event, frozen=True, tag="mm:fork"):
     """The address space of `pid` was copied for `child`; `pages` entries are shared."""
 
     pid: int
@@ -47,7 +47,7 @@ class Fork(Event, frozen=True, tag="mm:fork"):
     pages: int
 
 
-class Mprotect(Event, frozen=True, tag="mm:mprotect"):
+class Mprotected(Event, frozen=True, tag="mm:mprotect"):
     """The protection of [start, end) changed."""
 
     pid: int
@@ -62,14 +62,14 @@ class SwapOut(Event, frozen=True, tag="mm:swap_out"):
     pages: int
 
 
-class Reclaim(Event, frozen=True, tag="mm:reclaim"):
+class Reclaimed(Event, frozen=True, tag="mm:reclaim"):
     """try_to_unmap ran over `tried` frames; `freed` of them were given up."""
 
     tried: int
     freed: int
 
 
-class Migrate(Event, frozen=True, tag="mm:migrate"):
+class Migrated(Event, frozen=True, tag="mm:migrate"):
     """`moved` of `tried` pages have new frames."""
 
     tried: int
@@ -83,7 +83,7 @@ class Mkclean(Event, frozen=True, tag="mm:mkclean"):
     pages: int
 
 
-class Truncate(Event, frozen=True, tag="mm:truncate"):
+class Truncated(Event, frozen=True, tag="mm:truncate"):
     """A file has a new size, in bytes; `pages` cached pages were dropped."""
 
     file: str

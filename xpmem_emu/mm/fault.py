@@ -16,11 +16,11 @@ import numpy as np
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import FAULT_BEGIN
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Cow, FaultEvent
+from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.physical import MachineCheck
-from xpmem_emu.mm.transit import BATCH, Transit
+from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
 from xpmem_emu.mm.vma import FarOps, Prot, Vma, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
 
@@ -52,7 +52,7 @@ async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: boo
 async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
     """One pass over the leading run of like pages. With vma.mm.mmap_lock held for reading; the
     area allows the access. Raises Signalled SIGBUS, KernelError ENOMEM."""
-    count = min(count, BATCH, vma.first + vma.pages - first)
+    count = min(count, TRANSIT_BATCH, vma.first + vma.pages - first)
     ptes = vma.mm.page_table.read_range(first, count)
     head = int(ptes[0])
     if head & pte.BUSY:
@@ -67,7 +67,7 @@ async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
         rights = ptes & np.uint64(pte.PRESENT | pte.WRITE)
         await _write_protected(vma, first, ptes[: leading(rights == pte.PRESENT)])
     elif not head & pte.PRESENT:
-        raise KernelBug(f"entry {pte.describe(head)} in area {vma}")
+        raise KernelBug(f"entry {pte.pte_text(head)} in area {vma}")
 
 
 def _permitted(mm: "AddressSpace", address: int, write: bool) -> Vma:
@@ -233,5 +233,5 @@ def _unchanged(mm: "AddressSpace", first: int, expected: Ptes) -> tuple[Frames, 
 
 def _trace(mm: "AddressSpace", first: int, pages: int, kind: str) -> None:
     mm.manager.tracer.emit(
-        FaultEvent(pid=mm.pid, address=first << PAGE_SHIFT, pages=pages, kind=kind)
+        PageFault(pid=mm.pid, address=first << PAGE_SHIFT, pages=pages, kind=kind)
     )

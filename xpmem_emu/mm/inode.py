@@ -21,7 +21,7 @@ import numpy.typing as npt
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import FILE_READ
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Mkclean, Truncate
+from xpmem_emu.mm.events import Mkclean, Truncated
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers, paired_runs, runs
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.ranges import require_offset
@@ -200,7 +200,7 @@ class Inode:
                 self._blocks = self._blocks[: self.pages].copy()
                 self.frames, self.dirty = self.frames[: self.pages], self.dirty[: self.pages]
                 self._zero_tail()
-                self._manager.tracer.emit(Truncate(file=self.name, size=size, pages=dropped))
+                self._manager.tracer.emit(Truncated(file=self.name, size=size, pages=dropped))
 
     async def punch(self, index: int, count: int) -> None:
         """Make a hole: the pages read as zeros, their frames are given back. What somebody has

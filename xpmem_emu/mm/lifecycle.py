@@ -13,7 +13,7 @@ import numpy as np
 
 from xpmem_emu.failpoints.points import EXIT_UNMAP, FORK_COPY
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Fork
+from xpmem_emu.mm.events import Forked
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.ranges import require_alive
 from xpmem_emu.mm.vma import Vma, VmaFlags
@@ -37,7 +37,7 @@ async def fork(mm: "AddressSpace", pid: int) -> "AddressSpace":
             for vma in mm.vmas:
                 if not vma.flags & VmaFlags.DONTCOPY:
                     _copy_area(child, gather, vma)
-    mm.manager.tracer.emit(Fork(pid=mm.pid, child=pid, pages=child.rss))
+    mm.manager.tracer.emit(Forked(pid=mm.pid, child=pid, pages=child.rss))
     return child
 
 

@@ -10,13 +10,13 @@ from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import FRAMES_ALLOCATE
 from xpmem_emu.image import Image
 from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.audit import audit
+from xpmem_emu.mm.audit import audit_memory
 from xpmem_emu.mm.extents import Frames
 from xpmem_emu.mm.files import FileTable
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.physical import PhysicalMemory
 from xpmem_emu.mm.pte import PARTID_SHIFT
-from xpmem_emu.mm.reclaim import CLUSTER, by_inode, reclaim
+from xpmem_emu.mm.reclaim import SWAP_CLUSTER_MAX, by_inode, reclaim
 from xpmem_emu.mm.rmap import ReverseMap
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.sched import LockDep, Mutex, Scheduler, WaitQueue
@@ -64,7 +64,7 @@ class MemoryManager:
         """Faults that hold frames over an await, with nothing yet to show for them."""
         self._last_number = 0
 
-    audit = audit
+    audit = audit_memory
 
     def new_address_space(self, pid: int) -> AddressSpace:
         """An empty address space for task `pid`. Ended by its `exit_mmap`."""
@@ -112,7 +112,7 @@ class MemoryManager:
             # One at a time: what reclaims wakes who waits, so two that wait for a third would
             # wake each other for as long as it takes.
             async with self._direct_reclaim:
-                await self._until_free(min(wanted, CLUSTER))
+                await self._until_free(min(wanted, SWAP_CLUSTER_MAX))
                 return self.frames.allocate(min(wanted, self.frames.free))
         return self.frames.allocate(min(wanted, self.frames.free))
 

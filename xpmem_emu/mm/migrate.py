@@ -12,7 +12,7 @@ import numpy as np
 
 from xpmem_emu.failpoints.points import MIGRATE_COPY
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Migrate
+from xpmem_emu.mm.events import Migrated
 from xpmem_emu.mm.extents import Frames, Ptes, locate
 from xpmem_emu.mm.reclaim import by_inode, in_page_cache, resident_frames
 from xpmem_emu.mm.transit import Transit
@@ -38,7 +38,7 @@ async def migrate_frames(manager: "MemoryManager", frames: Frames) -> int:
         fresh = await manager.allocate_up_to(len(rest))
         batch, rest = rest[: len(fresh)], rest[len(fresh) :]
         moved += await _move(manager, batch, fresh)
-    manager.tracer.emit(Migrate(tried=len(frames), moved=moved))
+    manager.tracer.emit(Migrated(tried=len(frames), moved=moved))
     return moved
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Mprotect
+from xpmem_emu.mm.events import Mprotected
 from xpmem_emu.mm.extents import Ptes
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.ranges import aligned_range, require_alive, require_covered
@@ -43,7 +43,7 @@ async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) ->
             for vma in mm.vmas.intersecting(start, end):
                 vma.prot = prot
             mm.merge_areas(start, end)
-    mm.manager.tracer.emit(Mprotect(pid=mm.pid, start=start, end=end, prot=int(prot)))
+    mm.manager.tracer.emit(Mprotected(pid=mm.pid, start=start, end=end, prot=int(prot)))
 
 
 def _refuse_widening(mm: "AddressSpace", start: int, end: int, prot: Prot) -> None:

@@ -90,7 +90,7 @@ def settled(ptes: Ptes) -> Ptes:
     return np.where(has(plain, PROT_NONE), plain, plain | np.uint64(PRESENT))
 
 
-def describe(pte: int) -> str:
+def pte_text(pte: int) -> str:
     """One line for people: `frame 0x12 present write`, `slot 3 swap`, `absent`."""
     if pte == 0:
         return "absent"

@@ -16,19 +16,19 @@ LEAF_MASK = LEAF_SIZE - 1
 PAGE_NUMBER_BITS = 36
 _INTERIOR_SHIFTS = (27, 18, 9)
 
-L = TypeVar("L")
+_L = TypeVar("_L")
 _Node = dict[int, Any]
 """Children by slot: nodes above the lowest interior level, leaves at it."""
 
 
-class RadixTree(Generic[L]):
+class RadixTree(Generic[_L]):
     """Leaves by leaf number, which is the page number without its low 9 bits."""
 
-    def __init__(self, make_leaf: Callable[[], L]) -> None:
+    def __init__(self, make_leaf: Callable[[], _L]) -> None:
         self._make_leaf = make_leaf
         self._root: _Node = {}
 
-    def find(self, page: int) -> L | None:
+    def find(self, page: int) -> _L | None:
         """The leaf that covers `page`, None when there is none."""
         node = self._root.get(page >> 27)
         if node is None:
@@ -36,10 +36,10 @@ class RadixTree(Generic[L]):
         node = node.get(page >> 18 & LEAF_MASK)
         if node is None:
             return None
-        leaf: L | None = node.get(page >> 9 & LEAF_MASK)
+        leaf: _L | None = node.get(page >> 9 & LEAF_MASK)
         return leaf
 
-    def ensure(self, page: int) -> L:
+    def ensure(self, page: int) -> _L:
         """The leaf that covers `page`, made when there is none."""
         if page >> PAGE_NUMBER_BITS:
             raise KernelBug(f"page number {page:#x} has more than {PAGE_NUMBER_BITS} bits")
@@ -47,7 +47,7 @@ class RadixTree(Generic[L]):
         for shift in _INTERIOR_SHIFTS[:-1]:
             node = node.setdefault(page >> shift & LEAF_MASK, {})
         slot = page >> LEAF_SHIFT & LEAF_MASK
-        leaf: L | None = node.get(slot)
+        leaf: _L | None = node.get(slot)
         if leaf is None:
             leaf = node[slot] = self._make_leaf()
         return leaf
@@ -62,7 +62,7 @@ class RadixTree(Generic[L]):
             if node:
                 return
 
-    def leaves(self, first: int, count: int) -> Iterator[tuple[int, L, int, int]]:
+    def leaves(self, first: int, count: int) -> Iterator[tuple[int, _L, int, int]]:
         """(page of the leaf's entry 0, leaf, lo, hi) for each leaf that meets the range of
         pages, ascending; [lo, hi) are the entries inside the range."""
         end = first + count
@@ -88,7 +88,7 @@ class RadixTree(Generic[L]):
 
     def _walk(
         self, node: _Node, level: int, base: int, first: int, end: int
-    ) -> Iterator[tuple[int, L]]:
+    ) -> Iterator[tuple[int, _L]]:
         shift = _INTERIOR_SHIFTS[level]
         for slot in sorted(node):
             page = base + (slot << shift)

@@ -19,25 +19,25 @@ import numpy as np
 
 from xpmem_emu.failpoints.points import SWAP_ALLOCATE
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.events import Reclaim, SwapOut
+from xpmem_emu.mm.events import Reclaimed, SwapOut
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, groups, locate
 from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.ranges import aligned_range
-from xpmem_emu.mm.transit import BATCH, Transit
+from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
 from xpmem_emu.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
     from xpmem_emu.mm.manager import MemoryManager
 
-CLUSTER = 32
+SWAP_CLUSTER_MAX = 32
 """Least number of frames that direct reclaim goes for."""
 
 
 async def reclaim(manager: "MemoryManager", wanted: int) -> int:
     """Give up at least `wanted` frames if that can be done. Returns how many were given up."""
     candidates = _candidates(manager)
-    step = min(max(wanted, CLUSTER), BATCH)
+    step = min(max(wanted, SWAP_CLUSTER_MAX), TRANSIT_BATCH)
     freed = 0
     for at in range(0, len(candidates), step):
         if freed >= wanted:
@@ -121,5 +121,5 @@ async def evict(manager: "MemoryManager", frames: Frames) -> int:
     if len(swapped):
         manager.tracer.emit(SwapOut(pages=len(swapped)))
     freed = len(dropped) + len(swapped)
-    manager.tracer.emit(Reclaim(tried=len(frames), freed=freed))
+    manager.tracer.emit(Reclaimed(tried=len(frames), freed=freed))
     return freed

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from xpmem_emu.mm.address_space import AddressSpace
     from xpmem_emu.mm.manager import MemoryManager
 
-BATCH = 1024
+TRANSIT_BATCH = 1024
 """Most pages that one operation takes on at once: what is bounded is how long others wait."""
 
 Target = Callable[[Frames, Ptes], Ptes]

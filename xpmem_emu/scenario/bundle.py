@@ -13,17 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from xpmem_emu.scenario.steps import Outside
+from xpmem_emu.scenario.step_syntax import FromOutside
 from xpmem_emu.scenario.story import Story
 from xpmem_emu.scenario.verdict import Ran
 from xpmem_emu.sim.bundle import new_bundle
-from xpmem_emu.sim.diagram import Mark, draw_diagram
+from xpmem_emu.sim.diagram import Mark, message_diagram
 from xpmem_emu.sim.perfetto import perfetto_trace
 
 _json = msgspec.json.Encoder(enc_hook=str)
 
 
-def write_bundle(story: Story, ran: Ran, root: Path, replay: str) -> Path:
+def write_story_bundle(story: Story, ran: Ran, root: Path, replay: str) -> Path:
     """Write the bundle under `root`; its folder. Raises OSError."""
     with new_bundle(root, story.name) as folder:
         shutil.copyfile(story.path, folder / "scenario.toml")
@@ -44,9 +44,9 @@ def drawn(story: Story, ran: Ran) -> str:
     marks = [
         Mark(line.time_ns, numbers[step.partition], step.verb)
         for line in ran.lines
-        if isinstance(step := line.step.action, Outside)
+        if isinstance(step := line.step.action, FromOutside)
     ]
-    return draw_diagram(ran.records, len(story.partitions), marks, ran.begun_ns)
+    return message_diagram(ran.records, len(story.partitions), marks, ran.begun_ns)
 
 
 def _told(ran: Ran) -> str:

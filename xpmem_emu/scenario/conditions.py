@@ -20,19 +20,19 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from xpmem_emu.kernel import calls
-from xpmem_emu.scenario.expectation import describe
-from xpmem_emu.scenario.ground import Ground, Pending
-from xpmem_emu.scenario.stream import EVENTS
-from xpmem_emu.scenario.words import (
-    Actor,
-    Names,
-    Word,
-    Wrong,
+from xpmem_emu.scenario.backend import Backend, PendingCall
+from xpmem_emu.scenario.expectation import outcome_text
+from xpmem_emu.scenario.lexer import (
+    Bindings,
+    ScenarioError,
+    TaskName,
+    Token,
     near,
-    number,
     require_value,
+    to_number,
     used_names,
 )
+from xpmem_emu.scenario.stream import EVENTS
 from xpmem_emu.trace import Record
 from xpmem_emu.xpc.activation import ActState
 
@@ -58,14 +58,14 @@ class Stand(Protocol):
     """What a condition looks at."""
 
     @property
-    def ground(self) -> Ground:
+    def ground(self) -> Backend:
         """The partitions."""
 
     @property
-    def names(self) -> Names:
+    def names(self) -> Bindings:
         """What steps made."""
 
-    def calls_named(self, name: str) -> Sequence[Pending]:
+    def calls_named(self, name: str) -> Sequence[PendingCall]:
         """The calls that were begun under a name."""
 
     def new_records(self) -> Sequence[Record]:
@@ -97,9 +97,9 @@ class Measure:
     sign: str = ">="
     value: str = "1"
 
-    def seen(self, found: int, what: str, names: Names) -> Seen:
+    def seen(self, found: int, what: str, names: Bindings) -> Seen:
         """Whether `found` is as it should be."""
-        return Seen(_COMPARE[self.sign](found, number(self.value, names)), f"{what} is {found}")
+        return Seen(_COMPARE[self.sign](found, to_number(self.value, names)), f"{what} is {found}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Count(Condition):
         """See Condition."""
         audit: dict[str, int] = dict(stand.ground.ask(self.partition, calls.Audit()))
         if self.what not in audit:
-            raise Wrong(f"nothing counted is called {self.what}", near(self.what, audit))
+            raise ScenarioError(f"nothing counted is called {self.what}", near(self.what, audit))
         return self.measure.seen(audit[self.what], f"{self.what} on {self.partition}", stand.names)
 
     def names_used(self) -> Sequence[str]:
@@ -133,7 +133,7 @@ class Happened(Condition):
     kind: str
     partition: str
     measure: Measure
-    fields: Mapping[str, Word] = field(default_factory=dict)
+    fields: Mapping[str, Token] = field(default_factory=dict)
 
     def look(self, stand: Stand) -> Seen:
         """See Condition."""
@@ -144,7 +144,7 @@ class Happened(Condition):
         )
         return self.measure.seen(found, f"{self.kind} on {self.partition}", stand.names)
 
-    def _fits(self, record: Record, names: Names) -> bool:
+    def _fits(self, record: Record, names: Bindings) -> bool:
         for name, word in self.fields.items():
             value = getattr(record.event, name)
             if isinstance(value, str):
@@ -229,7 +229,7 @@ class Ended(Condition):
     def look(self, stand: Stand) -> Seen:
         """See Condition."""
         calls_ = stand.calls_named(self.call)
-        over = [describe(each.outcome) for each in calls_ if each.ended]
+        over = [outcome_text(each.outcome) for each in calls_ if each.ended]
         state = f"{self.call} still waits" if len(over) < len(calls_) else f"{self.call}: {over[0]}"
         return Seen((len(over) == len(calls_)) == self.wanted, state)
 
@@ -248,8 +248,8 @@ class Alive(Condition):
     def look(self, stand: Stand) -> Seen:
         """See Condition."""
         actor = stand.names[self.task]
-        if not isinstance(actor, Actor):
-            raise Wrong(f"{self.task} is no task")
+        if not isinstance(actor, TaskName):
+            raise ScenarioError(f"{self.task} is no task")
         rows = stand.ground.ask(actor.partition, calls.Look("tasks"))
         there = any(row["pid"] == actor.pid for row in rows)
         return Seen(there == self.wanted, f"{self.task} {'exists' if there else 'is gone'}")
@@ -259,7 +259,7 @@ class Alive(Condition):
         return [self.task]
 
 
-def peer_state(ground: Ground, partition: str, peer: str) -> str:
+def peer_state(ground: Backend, partition: str, peer: str) -> str:
     """The act_state of a partition towards a peer. Raises Unanswered."""
     status = ground.ask(partition, calls.Status())
     return str(status["peers"][str(ground.partitions[peer])]["state"])
@@ -268,7 +268,7 @@ def peer_state(ground: Ground, partition: str, peer: str) -> str:
 # -- reading ----------------------------------------------------------------------------------
 
 
-def read_condition(words: Sequence[Word]) -> Condition:
+def read_condition(words: Sequence[Token]) -> Condition:
     """The condition that these words are. Raises Wrong."""
     match [word.text for word in words]:
         case ["all", "active"]:
@@ -288,21 +288,21 @@ def read_condition(words: Sequence[Word]) -> Condition:
         case [what, "on", partition, *_]:
             return Count(what, partition, _measure(words[3:]))
     shown = " ".join(word.text for word in words)
-    raise Wrong(f"{shown!r} is no condition", _FORMS)
+    raise ScenarioError(f"{shown!r} is no condition", _FORMS)
 
 
-def _happened(kind: str, partition: str, words: Sequence[Word]) -> Happened:
+def _happened(kind: str, partition: str, words: Sequence[Token]) -> Happened:
     if kind not in EVENTS:
-        raise Wrong(f"no event is called {kind!r}", near(kind, EVENTS))
+        raise ScenarioError(f"no event is called {kind!r}", near(kind, EVENTS))
     fields = {each.name for each in msgspec.structs.fields(EVENTS[kind])}
     keyed = {word.key: word for word in words if word.key}
     for name in keyed:
         if name not in fields:
-            raise Wrong(f"{kind} has no {name}", near(name, fields))
+            raise ScenarioError(f"{kind} has no {name}", near(name, fields))
     return Happened(kind, partition, _measure([word for word in words if not word.key]), keyed)
 
 
-def _measure(words: Sequence[Word]) -> Measure:
+def _measure(words: Sequence[Token]) -> Measure:
     match [word.text for word in words]:
         case []:
             return Measure()
@@ -310,17 +310,17 @@ def _measure(words: Sequence[Word]) -> Measure:
             require_value(value)
             return Measure(sign, value)
     shown = " ".join(word.text for word in words)
-    raise Wrong(f"{shown!r} is no comparison", "== 8, or one of " + ", ".join(_COMPARE))
+    raise ScenarioError(f"{shown!r} is no comparison", "== 8, or one of " + ", ".join(_COMPARE))
 
 
 def _state(text: str) -> str:
     if text not in ActState.__members__:
-        raise Wrong(f"no state is called {text!r}", near(text, ActState.__members__))
+        raise ScenarioError(f"no state is called {text!r}", near(text, ActState.__members__))
     return text
 
 
-def _maybe(text: str, names: Names) -> int | None:
+def _maybe(text: str, names: Bindings) -> int | None:
     try:
-        return number(text, names)
-    except Wrong:
+        return to_number(text, names)
+    except ScenarioError:
         return None

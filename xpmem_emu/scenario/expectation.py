@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, Signal, errno_name
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
-from xpmem_emu.scenario.words import Names, Word, Wrong, data, is_name, near, number, require_value
+from xpmem_emu.scenario.lexer import (
+    Bindings,
+    ScenarioError,
+    Token,
+    data,
+    is_name,
+    near,
+    require_value,
+    to_number,
+)
 
 ERRNOS = {name: value for value, name in errno.errorcode.items()} | {"NOPROC": XPMEM_ERRNO_NOPROC}
 _PLAIN = ("ok", "zeros", "lost", "any")
@@ -25,9 +34,9 @@ class Expected:
     """One alternative: `what`, and the text or value that goes with it."""
 
     what: str
-    detail: Word | None = None
+    detail: Token | None = None
 
-    def met(self, outcome: Outcome | None, names: Names) -> bool:
+    def met(self, outcome: Outcome | None, names: Bindings) -> bool:
         """Whether `outcome` is this; None is the end of a call that was lost."""
         match outcome:
             case Done(value=value, bulk=bulk):
@@ -42,7 +51,7 @@ class Expected:
                 )
         return self.what in ("lost", "any")
 
-    def _done(self, value: object, bulk: bytes, names: Names) -> bool:
+    def _done(self, value: object, bulk: bytes, names: Bindings) -> bool:
         if self.what in ("ok", "any"):
             return True
         if self.what == "zeros":
@@ -52,8 +61,8 @@ class Expected:
         if self.what == "text":
             return bulk == data(self.detail, names)
         if self.what == "word":
-            return int.from_bytes(bulk, "little") == number(self.detail.text, names)
-        return self.what == "value" and value == number(self.detail.text, names)
+            return int.from_bytes(bulk, "little") == to_number(self.detail.text, names)
+        return self.what == "value" and value == to_number(self.detail.text, names)
 
     def _told(self, reason: str) -> bool:
         return self.detail is None or self.detail.text in reason
@@ -63,11 +72,11 @@ Expectation = tuple[Expected, ...]
 OK: Expectation = (Expected("ok"),)
 
 
-def read_expectation(words: Sequence[Word]) -> Expectation:
+def read_expectation(words: Sequence[Token]) -> Expectation:
     """The alternatives that these words are. Raises Wrong."""
     found: list[Expected] = []
-    group: list[Word] = []
-    for word in [*words, Word("or")]:
+    group: list[Token] = []
+    for word in [*words, Token("or")]:
         if word.text == "or" and not word.quoted:
             found.append(_alternative(group))
             group = []
@@ -76,31 +85,33 @@ def read_expectation(words: Sequence[Word]) -> Expectation:
     return tuple(found)
 
 
-def _alternative(words: Sequence[Word]) -> Expected:
+def _alternative(words: Sequence[Token]) -> Expected:
     match words:
-        case [Word(quoted=True, key="") as text]:
+        case [Token(quoted=True, key="") as text]:
             return Expected("text", text)
-        case [Word(text="word"), Word(quoted=False) as value]:
+        case [Token(text="word"), Token(quoted=False) as value]:
             require_value(value.text)
             return Expected("word", value)
-        case [Word(text=plain)] if plain in _PLAIN:
+        case [Token(text=plain)] if plain in _PLAIN:
             return Expected(plain)
-        case [Word(text=name)] if name in ERRNOS or name in Signal.__members__:
+        case [Token(text=name)] if name in ERRNOS or name in Signal.__members__:
             return Expected(name)
-        case [Word(text=name), Word(quoted=True) as reason] if (
+        case [Token(text=name), Token(quoted=True) as reason] if (
             name in ERRNOS or name in Signal.__members__
         ):
             return Expected(name, reason)
-        case [Word(text=value) as word] if not is_name(value) or not value.isupper():
+        case [Token(text=value) as word] if not is_name(value) or not value.isupper():
             require_value(value)
             return Expected("value", word)
         case []:
-            raise Wrong("nothing is expected", '=> ok, => "text", => ENOENT, => SIGBUS')
+            raise ScenarioError("nothing is expected", '=> ok, => "text", => ENOENT, => SIGBUS')
     shown = " ".join(word.text for word in words)
-    raise Wrong(f"{shown!r} is no outcome", near(words[0].text, [*ERRNOS, *Signal.__members__]))
+    raise ScenarioError(
+        f"{shown!r} is no outcome", near(words[0].text, [*ERRNOS, *Signal.__members__])
+    )
 
 
-def describe(outcome: Outcome | None) -> str:
+def outcome_text(outcome: Outcome | None) -> str:
     """An outcome for people, as a scenario would write it where it can."""
     match outcome:
         case Done(value=value, bulk=bulk) if len(bulk):

@@ -13,20 +13,20 @@ than it really took: what is found wrong is wrong, on a slow machine too.
 from collections.abc import Callable, Sequence
 from random import Random
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
-from xpmem_emu.kernel.interface import Buffer
-from xpmem_emu.scenario.ground import Finding, Ground, Pending
+from xpmem_emu.scenario.backend import Backend, Finding, PendingCall
 from xpmem_emu.sim.checkers import Scene
 from xpmem_emu.sim.checkers.memory import check_memory
+from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.plan import Knobs, Operation
-from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.workloads.script import SETTLE_NS, Script
 from xpmem_emu.trace import Record
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 
 AT_ONCE = 6
 """Calls under way at a time."""
@@ -35,12 +35,12 @@ AT_ONCE = 6
 class RandomLoad:
     """One workload under way. It is what its stage has for a cluster."""
 
-    def __init__(self, ground: Ground, workload: str, budget: int, seed: str) -> None:
+    def __init__(self, ground: Backend, workload: str, budget: int, seed: str) -> None:
         self._ground = ground
         self._names = {partid: name for name, partid in ground.partitions.items()}
         self._operations = _drawn(len(ground.partitions), workload, budget, seed)
         self._total = len(self._operations)
-        self._flying: list[tuple[Pending, Ticket]] = []
+        self._flying: list[tuple[PendingCall, Ticket]] = []
         self._last_ns = 0
         self.ended = 0
         """Calls that have come to their end."""
@@ -48,7 +48,7 @@ class RandomLoad:
         self._panicked: set[int] = set()
         self._heard = 0
         self._now = 0
-        self.stage = Stage(self)
+        self.stage = Executor(self)
 
     @property
     def over(self) -> bool:
@@ -78,7 +78,7 @@ class RandomLoad:
         """What memory did that it must not, and for how many words nobody can tell."""
         scene = Scene(image)
         for record in records:
-            if isinstance(record.event, PartitionState):
+            if isinstance(record.event, PartitionChange):
                 scene.sessions.changed(record.partid, record.event, record.time_ns)
             elif isinstance(record.event, KernelBoot):
                 scene.sessions.booted(record.partid, record.event, record.time_ns)

@@ -12,26 +12,26 @@ from functools import partial
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, XpmemOpen
 from xpmem_emu.kernel.interface import Done
+from xpmem_emu.scenario.backend import Backend, PendingCall, Unanswered
+from xpmem_emu.scenario.call_syntax import MAKERS, made_value
 from xpmem_emu.scenario.conditions import Condition, Seen
-from xpmem_emu.scenario.expectation import OK, Expectation, describe
-from xpmem_emu.scenario.ground import Ground, Pending, Unanswered
+from xpmem_emu.scenario.expectation import OK, Expectation, outcome_text
+from xpmem_emu.scenario.lexer import ScenarioError, TaskName
 from xpmem_emu.scenario.load import RandomLoad
-from xpmem_emu.scenario.steps import (
+from xpmem_emu.scenario.step_syntax import (
     AtRandom,
     Await,
     Check,
     Do,
+    FromOutside,
     Heal,
-    Outside,
     PutUp,
     ReleaseHeld,
     Step,
     Wait,
-    fault_text,
+    injection_text,
 )
 from xpmem_emu.scenario.story import Story
-from xpmem_emu.scenario.verbs import MAKERS, made_value
-from xpmem_emu.scenario.words import Actor, Wrong
 from xpmem_emu.trace import Record
 from xpmem_emu.units import format_time
 
@@ -55,7 +55,7 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ToldStep:
     """A step that was told: when it was over, and what came of it."""
 
     time_ns: int
@@ -73,14 +73,14 @@ class Telling:
     """A story under way. It is the Stand of its conditions."""
 
     story: Story
-    ground: Ground
+    ground: Backend
     seed: int
     tell: Callable[[str], None] = print
-    names: dict[str, int | Actor] = field(default_factory=dict)
-    lines: list[Line] = field(default_factory=list)
-    calls: dict[str, list[Pending]] = field(default_factory=dict)
+    names: dict[str, int | TaskName] = field(default_factory=dict)
+    lines: list[ToldStep] = field(default_factory=list)
+    calls: dict[str, list[PendingCall]] = field(default_factory=dict)
     loads: list[RandomLoad] = field(default_factory=list)
-    _opened: set[Actor] = field(default_factory=set)
+    _opened: set[TaskName] = field(default_factory=set)
     _since: int = 0
     """Events of the setup do not count in conditions."""
 
@@ -95,7 +95,7 @@ class Telling:
             if phases == ("setup",):
                 self._since = len(self.ground.records())
 
-    def calls_named(self, name: str) -> Sequence[Pending]:
+    def calls_named(self, name: str) -> Sequence[PendingCall]:
         """See Stand."""
         return self.calls.get(name, [])
 
@@ -135,11 +135,11 @@ class Telling:
         for step in steps:
             try:
                 came = yield from self._step(step)
-            except Wrong as wrong:
+            except ScenarioError as wrong:
                 raise Untrue(step, str(wrong)) from None
             except (KernelError, OSError) as refused:
                 raise Untrue(step, f"refused: {refused}") from None
-            self.lines.append(Line(self.ground.now_ns(), step, came))
+            self.lines.append(ToldStep(self.ground.now_ns(), step, came))
 
     def _step(self, step: Step) -> Told:
         match step.action:
@@ -162,14 +162,14 @@ class Telling:
                     raise Untrue(step, seen.state)
                 return seen.state
             case PutUp(text=text):
-                self.ground.put_up(fault_text(text, self.names))
+                self.ground.put_up(injection_text(text, self.names))
             case Heal(fault=fault):
                 self.ground.heal(fault)
             case AtRandom() as load:
                 return (yield from self._at_random(step, load))
             case ReleaseHeld(fault=fault):
                 self.ground.release_held(fault)
-            case Outside(verb=verb, partition=partition):
+            case FromOutside(verb=verb, partition=partition):
                 getattr(self.ground, verb)(partition)
         return "done"
 
@@ -177,9 +177,9 @@ class Telling:
 
     def _do(self, step: Step, do: Do) -> Told:
         subject = self.names.get(do.invocation.subject)
-        actor = subject if isinstance(subject, Actor) else None
+        actor = subject if isinstance(subject, TaskName) else None
         if actor is None and subject is not None:
-            raise Wrong(f"{do.invocation.subject} is no task")
+            raise ScenarioError(f"{do.invocation.subject} is no task")
         partition = do.invocation.subject if actor is None else actor.partition
         if actor is not None and do.invocation.needs_device and actor not in self._opened:
             opening = self.ground.begin(partition, XpmemOpen(actor.pid))
@@ -196,7 +196,7 @@ class Telling:
         return came
 
     def _note(
-        self, do: Do, partition: str, actor: Actor | None, call: Call, pending: Pending
+        self, do: Do, partition: str, actor: TaskName | None, call: Call, pending: PendingCall
     ) -> None:
         """What the call made, and what it closed."""
         if do.invocation.closes_device and actor is not None:
@@ -205,16 +205,20 @@ class Telling:
             return
         value = pending.outcome.value
         if isinstance(call, MAKERS):
-            task = self.names[do.name] = Actor(partition, int(value))
+            task = self.names[do.name] = TaskName(partition, int(value))
             self._opened.discard(task)
             return
         made = made_value(type(call), value)
         if made is None:
-            raise Wrong(f"{do.invocation.verb} gives nothing that could be {do.name}")
+            raise ScenarioError(f"{do.invocation.verb} gives nothing that could be {do.name}")
         self.names[do.name] = made
 
     def _end(
-        self, step: Step, calls: Sequence[Pending], expectation: Expectation, within_ns: int | None
+        self,
+        step: Step,
+        calls: Sequence[PendingCall],
+        expectation: Expectation,
+        within_ns: int | None,
     ) -> Told:
         """The end of calls. Raises Untrue when one is not as expected."""
 
@@ -225,8 +229,8 @@ class Telling:
         yield self._blocked(step, lambda: all(each.ended for each in calls), state, within_ns)
         for each in calls:
             if not any(one.met(each.outcome, self.names) for one in expectation):
-                raise Untrue(step, f"came {describe(each.outcome)}")
-        return describe(calls[0].outcome) if calls else "nothing"
+                raise Untrue(step, f"came {outcome_text(each.outcome)}")
+        return outcome_text(calls[0].outcome) if calls else "nothing"
 
     def _at_random(self, step: Step, load: AtRandom) -> Told:
         drawn = f"{self.seed}/{step.line}/{load.workload}"
@@ -247,7 +251,7 @@ class Telling:
     def _look(self, step: Step, condition: Condition) -> Seen:
         try:
             return condition.look(self)
-        except Wrong as wrong:
+        except ScenarioError as wrong:
             raise Untrue(step, str(wrong)) from None
         except (Unanswered, KernelError, OSError) as silence:
             return Seen(False, str(silence))

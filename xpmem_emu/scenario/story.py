@@ -17,15 +17,15 @@ from msgspec import Meta, Struct
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image, ImageError, convert_image
-from xpmem_emu.scenario.steps import Do, Step, names_used, partitions_used, read_action
-from xpmem_emu.scenario.words import Wrong, near
+from xpmem_emu.scenario.lexer import ScenarioError, near
+from xpmem_emu.scenario.step_syntax import Do, Step, names_used, partitions_used, read_action
 from xpmem_emu.shipped import find_toml, shipped_folder
 from xpmem_emu.text import LINE
 from xpmem_emu.units import parse_time
 
 PHASES = ("setup", "load", "faults", "heal", "final", "check")
 """In their order; `faults` go on beside `load`."""
-REFERENCE = "docs/scenarios.md has the format"
+SEE_FORMAT = "docs/scenarios.md has the format"
 _SWARM = "swarm"
 
 Tree = dict[str, Any]
@@ -80,7 +80,7 @@ class Story:
     phases: Mapping[str, Sequence[Step]]
 
 
-class Swarm(KernelError):
+class IsSwarm(KernelError):
     """The file describes worlds to be drawn by the simulator, not a story."""
 
 
@@ -88,7 +88,7 @@ def read_story(path: Path) -> Story:
     """The story in a file. Raises KernelError EINVAL, or Swarm."""
     tree = _tree(path)
     if _SWARM in tree:
-        raise Swarm(
+        raise IsSwarm(
             errno.EINVAL,
             f"{path}: this is a swarm: one seed draws each of its worlds",
             f"xpmem-emu sim run {path} --seed 0",
@@ -153,9 +153,9 @@ def image_text(image: Image) -> str:
 
 def _tree(path: Path) -> Tree:
     try:
-        return toml.parse(toml.read(path))
+        return toml.parse(toml.read_text(path))
     except toml.TomlError as error:
-        raise _refused(path, str(error), REFERENCE) from None
+        raise _refused(path, str(error), SEE_FORMAT) from None
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}", "the path of a file") from None
 
@@ -169,7 +169,7 @@ def _keyed(message: str) -> tuple[str, str]:
         unknown = text.rpartition("field `")[2].rstrip("`")
         known = [each.name for each in msgspec.structs.fields(kinds[key])]
         return f"{key + '.' if key else ''}{unknown}: no such key", near(unknown, known)
-    return (f"{key}: {text}" if key else text), REFERENCE
+    return (f"{key}: {text}" if key else text), SEE_FORMAT
 
 
 def _image(path: Path, cluster: ClusterPart) -> Image:
@@ -194,7 +194,7 @@ def _steps(path: Path, phase: str, text: str, partitions: Sequence[str]) -> list
             continue
         try:
             steps.append(Step(phase, number, said, read_action(said, partitions)))
-        except Wrong as wrong:
+        except ScenarioError as wrong:
             raise _refused(path, f"line {number}, {phase}: {wrong}", wrong.remedy) from None
     return steps
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-import xpmem_emu.fabric.events
 import xpmem_emu.failpoints.events
+import xpmem_emu.inject.events
 import xpmem_emu.kernel.events
 import xpmem_emu.mm.events
 import xpmem_emu.xpc.events

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import msgspec
 
 from xpmem_emu.kernel.calls import Audit, Call, Exit, Look, Unlink
+from xpmem_emu.scenario.backend import ASKED_TO_PANIC, Backend, Unanswered
 from xpmem_emu.scenario.conditions import AllActive
-from xpmem_emu.scenario.ground import ASKED_TO_PANIC, Ground, Unanswered
-from xpmem_emu.scenario.runner import Line, Telling, Untrue
+from xpmem_emu.scenario.lexer import TaskName
+from xpmem_emu.scenario.runner import Telling, ToldStep, Untrue
 from xpmem_emu.scenario.story import Story
-from xpmem_emu.scenario.words import Actor
 from xpmem_emu.sim.checkers.teardown import FIXED
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.run import Verdict
-from xpmem_emu.sim.streams import Ending
+from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.trace import Record
 from xpmem_emu.units import format_time
 
@@ -47,11 +47,11 @@ class Ran:
     judgement: Judgement
     begun_ns: int
     """When the partitions were up."""
-    lines: Sequence[Line]
+    lines: Sequence[ToldStep]
     records: Sequence[Record]
 
 
-def run_story(story: Story, ground: Ground, seed: int, tell: Callable[[str], None]) -> Ran:
+def run_story(story: Story, ground: Backend, seed: int, tell: Callable[[str], None]) -> Ran:
     """Tell the story on `ground` and judge it. Raises KernelError when the ground fails."""
     telling = Telling(story, ground, seed, tell)
     try:
@@ -79,9 +79,9 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
         findings = [str(untrue)]
     except Unanswered as silence:
         # Who panicked answers nobody either: that is a finding, no doubt.
-        found = _found(ground, Ending.CUT)
+        found = _found(ground, StreamsEnd.CUT)
         return (Verdict.INVALID if found else Verdict.UNKNOWN), [str(silence), *found]
-    findings += _found(ground, Ending.CUT if findings else Ending.AT_REST)
+    findings += _found(ground, StreamsEnd.CUT if findings else StreamsEnd.AT_REST)
     undecided = 0
     for load in telling.loads:
         wrong, unknown = load.judge(telling.story.image, ground.records())
@@ -92,7 +92,7 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
     return (Verdict.INVALID if findings else Verdict.VALID), findings
 
 
-def _found(ground: Ground, ending: Ending) -> list[str]:
+def _found(ground: Backend, ending: StreamsEnd) -> list[str]:
     """What the judges say, panics that the story asked for left out."""
     return [str(found) for found in ground.judge(ending) if ASKED_TO_PANIC not in found.text]
 
@@ -135,19 +135,19 @@ class _Ending:
         self._waited(lambda: all(one.ended for each in calls.values() for one in each))
         return [name for name, each in calls.items() if not all(one.ended for one in each)]
 
-    def _end_tasks(self, spared: frozenset[Actor]) -> None:
+    def _end_tasks(self, spared: frozenset[TaskName]) -> None:
         for name in self._ground.running:
             for pid in {int(row["pid"]) for row in self._ground.ask(name, Look("tasks"))}:
-                if Actor(name, pid) not in spared:
+                if TaskName(name, pid) not in spared:
                     self._do(name, Exit(pid))
             if not spared:
                 for row in self._ground.ask(name, Look("files")):
                     self._do(name, Unlink(str(row["name"])))
 
-    def _exporters(self) -> frozenset[Actor]:
+    def _exporters(self) -> frozenset[TaskName]:
         """Who goes last: what is pinned for their segments must have been given back before."""
         return frozenset(
-            Actor(name, int(row["pid"]))
+            TaskName(name, int(row["pid"]))
             for name in self._ground.running
             for row in self._ground.ask(name, Look("segments"))
         )

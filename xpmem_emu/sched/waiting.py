@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.sched.scheduler import Scheduler, Thread, Wake
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class WaitQueue:
@@ -47,15 +47,15 @@ class WaitQueue:
         return lambda: self._waiters.pop(thread, None) and None
 
 
-class Completion(Generic[T]):
+class Completion(Generic[_T]):
     """A value that becomes known once. Any number of threads may wait for it."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._queue = WaitQueue(scheduler)
-        self._value: T | None = None
+        self._value: _T | None = None
         self.done = False
 
-    def complete(self, value: T) -> None:
+    def complete(self, value: _T) -> None:
         """Set the value and wake all waiters. The first call wins; later ones are ignored."""
         if not self.done:
             self.done = True
@@ -63,7 +63,7 @@ class Completion(Generic[T]):
             self._queue.wake_all()
 
     @property
-    def value(self) -> T:
+    def value(self) -> _T:
         """The value. KernelBug when it is not known yet."""
         if not self.done:
             raise KernelBug("completion read before it was completed")
@@ -85,7 +85,7 @@ class Completion(Generic[T]):
         return Wake.WOKEN
 
 
-class RemoteAnswer(Completion[T]):
+class RemoteAnswer(Completion[_T]):
     """A completion that a peer must fill in. Every wait for it needs a deadline."""
 
     async def wait(self, until: int | None = None) -> Wake:

@@ -14,9 +14,9 @@ from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.sim.cast import UNTRACKED, WORD_OFFSETS, Actor, Cast, Region, View
-from xpmem_emu.sim.history import FOREVER, Access, History, Verb, Word
-from xpmem_emu.sim.plan import Kind, Op, Operation
+from xpmem_emu.sim.history import FOREVER, Access, History, TrackedWord, Verb
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
+from xpmem_emu.sim.registry import UNTRACKED, WORD_OFFSETS, Region, Registry, TaskKey, View
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
@@ -32,7 +32,7 @@ class Certainty(Enum):
     MAYBE = "maybe"
 
 
-class Extent(Enum):
+class Torn(Enum):
     """What of a store may be there when it fails."""
 
     WHOLE = "all or nothing"
@@ -49,7 +49,7 @@ class _Spot(NamedTuple):
 
 Landed = Callable[[], None]
 """To be called when a store lands."""
-Words = list[tuple[int, _Spot]]
+SpottedWords = list[tuple[int, _Spot]]
 """(offset in an access, word) of what it covers."""
 
 
@@ -57,7 +57,7 @@ class Accesses:
     """Makes accesses through `begin` and enters them in the history."""
 
     def __init__(
-        self, cast: Cast, history: History, begin: Begin, clock: Callable[[], int]
+        self, cast: Registry, history: History, begin: Begin, clock: Callable[[], int]
     ) -> None:
         """`clock` gives the number of the present step."""
         self._clock = clock
@@ -73,7 +73,7 @@ class Accesses:
         """A value that no other store of the run has."""
         return next(self._values)
 
-    def load(self, operation: Operation, actor: Actor) -> None:
+    def load(self, operation: Operation, actor: TaskKey) -> None:
         """Load a word, whole pages, or any bytes."""
         place = self._place(operation, actor)
         if place is None:
@@ -84,7 +84,7 @@ class Accesses:
         if words is not None:
             self._load(actor, call, words)
 
-    def store(self, operation: Operation, actor: Actor) -> None:
+    def store(self, operation: Operation, actor: TaskKey) -> None:
         """Store a word, whole pages of words that are all the same, or any bytes around words."""
         place = self._place(operation, actor)
         if place is None or self._is_of_parent(place, actor):
@@ -100,21 +100,21 @@ class Accesses:
             data[at : at + WORD_SIZE] = value.to_bytes(WORD_SIZE, "little")
         # A word is stored whole or, when the store fails, not at all; more pages may be partly.
         crosses = span.start // PAGE_SIZE != (span.stop - 1) // PAGE_SIZE
-        extent = Extent.PARTS if crosses else Extent.WHOLE
+        extent = Torn.PARTS if crosses else Torn.WHOLE
         call = calls.Store(actor.pid, place.address + span.start)
         self._store(actor, call, bytes(data), words, value, extent)
 
-    def read(self, actor: Actor, call: Call, region: Region, page: int, word: int) -> None:
+    def read(self, actor: TaskKey, call: Call, region: Region, page: int, word: int) -> None:
         """Make a call that reads one word of a region."""
         self._load(actor, call, [(0, _Spot(region, page, word))])
 
-    def write(self, actor: Actor, call: Call, region: Region, page: int, word: int) -> None:
+    def write(self, actor: TaskKey, call: Call, region: Region, page: int, word: int) -> None:
         """Make a call that writes one word of a region."""
         value = self.value()
         data = value.to_bytes(WORD_SIZE, "little")
-        self._store(actor, call, data, [(0, _Spot(region, page, word))], value, Extent.WHOLE)
+        self._store(actor, call, data, [(0, _Spot(region, page, word))], value, Torn.WHOLE)
 
-    def _load(self, actor: Actor, call: Call, words: Words) -> None:
+    def _load(self, actor: TaskKey, call: Call, words: SpottedWords) -> None:
         begin = self._clock() + 1
 
         def ended(ticket: Ticket) -> None:
@@ -128,13 +128,13 @@ class Accesses:
         self._begin(actor, call, b"", ended)
 
     def _store(
-        self, actor: Actor, call: Call, data: bytes, words: Words, value: int, extent: Extent
+        self, actor: TaskKey, call: Call, data: bytes, words: SpottedWords, value: int, extent: Torn
     ) -> None:
         begin = self._clock() + 1
 
         def ended(ticket: Ticket) -> None:
             sure = isinstance(ticket.outcome, Done)
-            if sure or ticket.lost or extent is Extent.PARTS or _unanswered(ticket):
+            if sure or ticket.lost or extent is Torn.PARTS or _unanswered(ticket):
                 for _, spot in words:
                     certain = sure and self._still(actor, spot)
                     self._note(
@@ -147,7 +147,7 @@ class Accesses:
 
         self._begin(actor, call, data, ended)
 
-    def amo(self, operation: Operation, actor: Actor) -> None:
+    def amo(self, operation: Operation, actor: TaskKey) -> None:
         """An atomic operation on a word; `add` adds 1."""
         place = self._place(operation, actor)
         if place is None:
@@ -171,7 +171,7 @@ class Accesses:
                 certainty = Certainty.MAYBE if seen is None else Certainty.SURE
                 self._note(spot, verb, begin, operand, compare, seen, certainty)
 
-        call = calls.Amo(actor.pid, address, operation.detail, operand, compare)
+        call = calls.AtomicOp(actor.pid, address, operation.detail, operand, compare)
         self._begin(actor, call, b"", ended)
 
     def begin_late(self, view: View, page: int, word: int) -> Landed:
@@ -183,28 +183,28 @@ class Accesses:
         """A store that a stopped partition had begun at step `begin` has just landed."""
         self._note(_Spot(view, page, word), Verb.STORE, begin, value)
 
-    def _place(self, operation: Operation, actor: Actor) -> Region | View | None:
+    def _place(self, operation: Operation, actor: TaskKey) -> Region | View | None:
         if operation.attachment:
             view = self._cast.views.get(operation.attachment)
             return view if view is not None and view.actor == actor else None
         return self._cast.regions.get(operation.region)
 
-    def _is_of_parent(self, place: Region | View, actor: Actor) -> bool:
+    def _is_of_parent(self, place: Region | View, actor: TaskKey) -> bool:
         """A child would store into what its parent may have unmapped meanwhile."""
         return (
             isinstance(place, Region)
             and place.actor != actor
-            and place.kind in (Kind.SHARED, Kind.FILE)
+            and place.kind in (RegionKind.SHARED, RegionKind.FILE)
         )
 
     def _words(
-        self, place: Region | View, operation: Operation, span: range, actor: Actor
-    ) -> Words | None:
+        self, place: Region | View, operation: Operation, span: range, actor: TaskKey
+    ) -> SpottedWords | None:
         """(where in the access, which) of the tracked words that `span` covers whole. None: it
         would end in what is not known to be there, or tear a word."""
         if isinstance(place, Region) and place.actor != actor:
             return []
-        words: Words = []
+        words: SpottedWords = []
         behind = self._cast.views.get(operation.behind)
         for page in range(span.start // PAGE_SIZE, (span.stop - 1) // PAGE_SIZE + 1):
             there: Region | View | None = place if page < place.pages else behind
@@ -219,7 +219,7 @@ class Accesses:
                     return None
         return words
 
-    def _still(self, actor: Actor, spot: _Spot) -> bool:
+    def _still(self, actor: TaskKey, spot: _Spot) -> bool:
         """Whether what is at the word's address can only be what was there."""
         address = spot.place.address + spot.page * PAGE_SIZE
         return self._cast.uncovered(actor, address, PAGE_SIZE)
@@ -247,7 +247,7 @@ class Accesses:
             return
         self._history.accesses.append(
             Access(
-                Word(name, page, spot.word),
+                TrackedWord(name, page, spot.word),
                 verb,
                 begin,
                 end,

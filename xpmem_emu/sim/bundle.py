@@ -17,15 +17,15 @@ from pathlib import Path
 
 import msgspec
 
-from xpmem_emu.sim.diagram import Mark, draw_diagram
+from xpmem_emu.sim.diagram import Mark, message_diagram
 from xpmem_emu.sim.perfetto import perfetto_trace
-from xpmem_emu.sim.plan import Plan, Trouble, encode_plan
+from xpmem_emu.sim.plan import InjectionKind, Plan, encode_plan
 from xpmem_emu.sim.run import Result, Run
 
 _json = msgspec.json.Encoder(enc_hook=str)
 
 
-def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
+def write_run_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
     """Write the bundle of a finished run under `root`; its folder. Raises OSError."""
     with new_bundle(root, run.plan.scenario) as folder:
         trace = run.cluster.trace
@@ -35,7 +35,7 @@ def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
         history = [*run.stage.history.accesses, *run.stage.history.wipes]
         (folder / "history.jsonl").write_bytes(_json.encode_lines(history))
         partitions = run.plan.knobs.partitions
-        (folder / "diagram.svg").write_text(draw_diagram(trace, partitions, _marks(run.plan)))
+        (folder / "diagram.svg").write_text(message_diagram(trace, partitions, _marks(run.plan)))
         (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(trace)))
         (folder / "replay").write_text(f"{replay}\n")
     return folder
@@ -44,7 +44,7 @@ def write_bundle(run: Run, result: Result, root: Path, replay: str) -> Path:
 def _marks(plan: Plan) -> Iterator[Mark]:
     """What the plan does to partitions; what it does to messages is in the events."""
     for fault in plan.faults:
-        if fault.trouble is not Trouble.FAULT:
+        if fault.trouble is not InjectionKind.FAULT:
             yield Mark(fault.at_ns, fault.partid, f"{fault.trouble}: {fault.name}")
             yield Mark(fault.until_ns, fault.partid, f"{fault.name} is over")
 

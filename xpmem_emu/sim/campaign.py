@@ -18,7 +18,7 @@ from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, Verdict, run_plan
 from xpmem_emu.sim.swarm import Swarm, read_swarm
 from xpmem_emu.sim.workers import workers
-from xpmem_emu.sim.world import draw
+from xpmem_emu.sim.world import draw_plan
 
 _CHUNK = 4
 
@@ -31,7 +31,7 @@ class HarnessError(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Tally:
+class CampaignTally:
     """Sums over the runs of a campaign."""
 
     swarm: Swarm
@@ -80,7 +80,7 @@ def run_seed(swarm: Swarm, mutant: str, seed: int) -> Result | HarnessError:
     """One run of a campaign. Never raises for what a run does."""
     try:
         with mutated(mutant):
-            return run_plan(draw(swarm, seed))
+            return run_plan(draw_plan(swarm, seed))
     except Exception:
         return HarnessError(seed, traceback.format_exc())
 

@@ -17,15 +17,15 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from xpmem_emu.fabric.clock import Clock
-from xpmem_emu.fabric.interconnect import Delivery, Interconnect
-from xpmem_emu.fabric.pace import Pace
+from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
+from xpmem_emu.inject.clock import Clock
+from xpmem_emu.inject.interconnect import Delivery, Interconnect
+from xpmem_emu.inject.throttle import Throttle
 from xpmem_emu.kernel.calls import Audit, Call, Spawn
 from xpmem_emu.kernel.interface import (
-    Buffer,
     Effects,
-    Event,
+    KernelEvent,
     LinkDown,
     Panic,
     ProcessGone,
@@ -40,7 +40,7 @@ from xpmem_emu.sim.audits import audits_wanted
 from xpmem_emu.sim.memory import SimMemory, zeroed
 from xpmem_emu.sim.observer import Observer, Unwatched
 from xpmem_emu.sim.task import SimTask
-from xpmem_emu.sim.ticket import Answer, Stuck, Ticket
+from xpmem_emu.sim.ticket import CallAnswer, Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 
@@ -83,11 +83,11 @@ class SimCluster:
         """By (partid, boot): stopped processes over which another one booted."""
         self.trace: list[Record] = []
         self.clocks: dict[int, Clock] = {}
-        self.paces: dict[int, Pace] = {}
+        self.paces: dict[int, Throttle] = {}
         """Clocks and paces of the partitions where a fault changed them."""
         self._observer = observer or Unwatched()
         self._pick_of = pick_of
-        self._hung: dict[int, list[Event]] = {}
+        self._hung: dict[int, list[KernelEvent]] = {}
         self._hung_since: dict[int, int] = {}
         self.partids = list(range(partitions))
         self._memory = SimMemory()
@@ -228,7 +228,7 @@ class SimCluster:
         for number in [n for n, ticket in self._tickets.items() if ticket.partid == partid]:
             self._tickets.pop(number).end(None)
 
-    def call(self, partid: int, call: Call, bulk: Buffer = b"") -> Answer:
+    def call(self, partid: int, call: Call, bulk: Buffer = b"") -> CallAnswer:
         """Make a call and run until it ends. Raises KernelError, Signalled, Stuck."""
         ticket = self.submit(partid, call, bulk)
         self.run_until(lambda: ticket.ended)
@@ -287,7 +287,7 @@ class SimCluster:
             self.now_ns = time_ns
         action()
 
-    def _step(self, partid: int, event: Event) -> None:
+    def _step(self, partid: int, event: KernelEvent) -> None:
         kernel = self.kernels.get(partid)
         if kernel is None:
             return
@@ -306,7 +306,7 @@ class SimCluster:
         elif at_ns is not None:
             self.at(at_ns, partial(pace.due, at_ns))
 
-    def take(self, partid: int, event: Event) -> None:
+    def take(self, partid: int, event: KernelEvent) -> None:
         """Step the kernel of a partition now, whatever its pace is, or when it is stopped, once
         it goes on; nothing when it is gone."""
         kernel = self.kernels.get(partid)

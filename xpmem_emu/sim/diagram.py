@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
-from xpmem_emu.fabric import events as fabric
+from xpmem_emu.inject import events as fabric
 from xpmem_emu.kernel.events import KernelPanic
 from xpmem_emu.sim.arrows import Arrow, arrows
 from xpmem_emu.trace import Record
@@ -57,7 +57,7 @@ class _Arrival:
 _Thing = Arrow | _Arrival | Mark | Record
 
 
-def draw_diagram(
+def message_diagram(
     trace: Sequence[Record], partitions: int, marks: Iterable[Mark] = (), begun_ns: int = 0
 ) -> str:
     """The SVG text. Times are those since `begun_ns`."""
@@ -97,9 +97,9 @@ _STYLE = (
 
 def _is_note(record: Record) -> bool:
     event = record.event
-    if isinstance(event, fabric.FaultHit):
+    if isinstance(event, fabric.InjectionHit):
         return MESSAGE_NAMES[event.kind].code >= FIRST_DATA_CODE
-    return isinstance(event, (*_NOTES, fabric.FaultBegin, fabric.FaultEnd))
+    return isinstance(event, (*_NOTES, fabric.InjectionBegin, fabric.InjectionEnd))
 
 
 def _time_ns(thing: _Thing) -> int:
@@ -131,11 +131,11 @@ def _text(thing: _Thing) -> str:
             return f"{thing.kind} {thing.number}"
         case Mark():
             return thing.text
-        case Record(event=fabric.FaultBegin() as event):
+        case Record(event=fabric.InjectionBegin() as event):
             return f"{event.name}: {event.fault}"
-        case Record(event=fabric.FaultEnd() as event):
+        case Record(event=fabric.InjectionEnd() as event):
             return f"{event.name} ends, {event.hits} hits"
-        case Record(event=fabric.FaultHit() as event):
+        case Record(event=fabric.InjectionHit() as event):
             return f"{event.verdict} {event.kind} {event.number}"
         case Record():
             return thing.name.partition(":")[2]
@@ -146,9 +146,9 @@ def _start(thing: _Thing) -> tuple[int, bool]:
     """Where the label of a thing begins, and whether it ends there instead: what goes to another
     partition has its label on that side."""
     match thing:
-        case Arrow(src=src, dst=dst) | Record(event=fabric.FaultHit(src=src, dst=dst)):
+        case Arrow(src=src, dst=dst) | Record(event=fabric.InjectionHit(src=src, dst=dst)):
             return (_x(src) + _BESIDE, False) if dst > src else (_x(src) - _BESIDE, True)
-        case Record(event=fabric.FaultBegin() | fabric.FaultEnd()):
+        case Record(event=fabric.InjectionBegin() | fabric.InjectionEnd()):
             return _MARGIN, False
         case Record(partid=partid) | Mark(partid=partid):
             return _x(partid) + _BESIDE, False
@@ -194,7 +194,7 @@ def _label(thing: _Thing, y: int, width: float) -> str:
     look += ["e"] if ends else []
     line = ""
     match thing:
-        case Record(event=fabric.FaultBegin() | fabric.FaultEnd()):
+        case Record(event=fabric.InjectionBegin() | fabric.InjectionEnd()):
             below = y + _ARRIVAL - 2
             line = f'<line class="f" x1="{x}" y1="{below}" x2="{width:.0f}" y2="{below}"/>'
     text = escape(_text(thing))

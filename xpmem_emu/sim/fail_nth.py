@@ -22,7 +22,7 @@ from xpmem_emu.kernel.calls import Unlink
 from xpmem_emu.kernel.interface import Panic
 from xpmem_emu.sim.cluster import SimCluster
 
-W = TypeVar("W")
+_W = TypeVar("_W")
 
 POINTS_MAX = 400
 """No operation of a sweep passes more points than this."""
@@ -69,7 +69,9 @@ class Trial:
         return f"{self.nth}: {self.point or 'nothing failed'}: {self.outcome} {self.wrong}".rstrip()
 
 
-def sweep(build: Callable[[], tuple[SimCluster, W]], act: Callable[[W], object]) -> Iterator[Trial]:
+def sweep(
+    build: Callable[[], tuple[SimCluster, _W]], act: Callable[[_W], object]
+) -> Iterator[Trial]:
     """All trials of one operation; the last one failed nothing. `build` makes a fresh cluster and
     what `act` works on; `act` carries the operation out and lets its errors through."""
     for nth in range(1, POINTS_MAX + 1):
@@ -97,7 +99,7 @@ def _belongs(point: Point, thread: str) -> bool:
     return point is CALL_BEGIN or _BY_ITSELF.fullmatch(thread) is None
 
 
-def outcome_of(act: Callable[[W], object], world: W) -> str:
+def outcome_of(act: Callable[[_W], object], world: _W) -> str:
     """How an operation ended."""
     try:
         act(world)

@@ -14,18 +14,18 @@ from msgspec.structs import replace
 
 from xpmem_emu.codec import BadMessage, convert
 from xpmem_emu.kernel.interface import Send
-from xpmem_emu.sim.cast import Cast
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.forging import REFERENCE
+from xpmem_emu.sim.forging import _REFERENCE
 from xpmem_emu.sim.plan import Forgery
+from xpmem_emu.sim.registry import Registry
 from xpmem_emu.xpc.frame import (
     FIRST_ADMIN_CODE,
     FIRST_DATA_CODE,
     REPLY_CODES,
     ChannelNumber,
     Header,
-    decode,
-    encode,
+    decode_frame,
+    encode_frame,
 )
 from xpmem_emu.xpc.messages import MESSAGE_NAMES, Ack, Message, Pending
 
@@ -42,7 +42,7 @@ class Forger:
     def __init__(
         self,
         cluster: SimCluster,
-        cast: Cast,
+        cast: Registry,
         forgeries: Sequence[Forgery],
         told: Callable[[Forgery], None],
     ) -> None:
@@ -64,7 +64,7 @@ class Forger:
         """Listen to a real message."""
         if src not in self._evil and message.partid not in self._evil:
             return
-        header, body, _ = decode(message.frames)
+        header, body, _ = decode_frame(message.frames)
         if src in self._evil:
             self._last[src, message.partid] = header
             self._count(src, message.partid, header)
@@ -101,7 +101,7 @@ class Forger:
                 message = convert(body, kind)
             except BadMessage:
                 return  # counted past what its type allows
-            self._cluster.arrive(forgery.dst, [encode(header, message)])
+            self._cluster.arrive(forgery.dst, [encode_frame(header, message)])
         self._told(forgery)
 
     def _real(self, src: int, field: str, value: Any, copy: int) -> Any:
@@ -114,7 +114,7 @@ class Forger:
         if isinstance(value, list):
             parts = [self._real(src, "", part, copy) for part in value]
             return None if None in parts else parts
-        if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
+        if isinstance(value, str) and (found := _REFERENCE.fullmatch(value)):
             number = int(found[2])
             if found[1] == "segment":
                 segment = self._cast.segments.get(number)

@@ -44,7 +44,7 @@ _MEMORY = (
 _FLOODS = ("GET", "ATTACH", "FAULT", "FIND_NAME", "RSVD_PAGE_READ", "HEARTBEAT")
 _WIDE = (1 << 63) - 1
 _EDGES = (0, 1, 2, 3, 16, 4095, 4096, 1 << 20, 1 << 31, 1 << 32, 1 << 36, 1 << 38, 1 << 47)
-REFERENCE = re.compile(r"@(segment|permit):(\d+)")
+_REFERENCE = re.compile(r"@(segment|permit):(\d+)")
 
 
 def draw_forgeries(
@@ -76,7 +76,7 @@ def draw_forgeries(
 def references(forgery: Forgery) -> Iterator[tuple[str, int]]:
     """(segment or permit, number) of what a forgery names."""
     for value in forgery.body:
-        if isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
+        if isinstance(value, str) and (found := _REFERENCE.fullmatch(value)):
             yield found[1], int(found[2])
 
 
@@ -96,16 +96,16 @@ def situation(forgery: Forgery) -> str:
 
 # -- bodies ------------------------------------------------------------------------------------
 
-Names = dict[str, list[str]]
+_Names = dict[str, list[str]]
 
 
-def _struct(random: Random, kind: type[msgspec.Struct], names: Names) -> list[Any]:
+def _struct(random: Random, kind: type[msgspec.Struct], names: _Names) -> list[Any]:
     kinds = inspect.type_info(kind)
     assert isinstance(kinds, inspect.StructType)
     return [_field(random, field.name, field.type, names) for field in kinds.fields]
 
 
-def _field(random: Random, name: str, kind: inspect.Type, names: Names) -> Any:
+def _field(random: Random, name: str, kind: inspect.Type, names: _Names) -> Any:
     if name == "boot":  # counts from its own: beyond all bounds nobody could ever boot again
         return random.choice((0, 0, 1, 1 << 20))
     if names.get(name) and random.random() < 0.8:
@@ -113,7 +113,7 @@ def _field(random: Random, name: str, kind: inspect.Type, names: Names) -> Any:
     return _value(random, kind, names)
 
 
-def _value(random: Random, kind: inspect.Type, names: Names) -> Any:
+def _value(random: Random, kind: inspect.Type, names: _Names) -> Any:
     match kind:
         case inspect.BoolType():
             return random.random() < 0.5

@@ -32,7 +32,7 @@ class Verb(Enum):
     COMPARE_SWAP = "compare_swap"
 
 
-class Word(msgspec.Struct, frozen=True):
+class TrackedWord(msgspec.Struct, frozen=True):
     """One aligned word of an exporter."""
 
     region: int
@@ -47,7 +47,7 @@ class Access(msgspec.Struct, frozen=True):
     are the partitions. An exporter that gave the actor up in between is not bound by it.
     """
 
-    word: Word
+    word: TrackedWord
     verb: Verb
     begin: int
     end: int
@@ -84,9 +84,9 @@ class History:
         if regions:
             self.accesses = [each for each in self.accesses if each.word.region not in regions]
 
-    def by_word(self) -> dict[Word, list[Access]]:
+    def by_word(self) -> dict[TrackedWord, list[Access]]:
         """The operations of each word that was touched, wipes included."""
-        words: dict[Word, list[Access]] = defaultdict(list)
+        words: dict[TrackedWord, list[Access]] = defaultdict(list)
         for access in self.accesses:
             words[access.word].append(access)
         for wipe in self.wipes:

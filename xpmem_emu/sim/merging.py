@@ -17,8 +17,8 @@ from typing import NamedTuple, Union
 import msgspec
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fabric import events as fabric
 from xpmem_emu.failpoints import events as failpoints
+from xpmem_emu.inject import events as fabric
 from xpmem_emu.kernel import events as kernel
 from xpmem_emu.mm import events as mm
 from xpmem_emu.trace import Event, Record
@@ -44,7 +44,7 @@ _decode_place = msgspec.json.Decoder(_Place).decode
 _decode_event = msgspec.json.Decoder(Union[_EVENTS]).decode  # noqa: UP007
 
 
-def read(path: Path) -> Iterator[Record | None]:
+def read_records(path: Path) -> Iterator[Record | None]:
     """The records of one file, None where a boot ends in half a line. KernelError EBADMSG."""
     damage: KernelError | None = None
     last = 0
@@ -76,7 +76,7 @@ def _damage(path: Path, number: int, why: str) -> KernelError:
     return KernelError(errno.EBADMSG, f"{path}, line {number}: {why}", "a whole event log")
 
 
-class Step(NamedTuple):
+class MergedStep(NamedTuple):
     """Events that one partition emitted in one step, or in several with no message between."""
 
     partid: int
@@ -92,17 +92,17 @@ class Step(NamedTuple):
         return event.boot if isinstance(event, kernel.KernelBoot) else 0
 
 
-def _steps(records: Iterable[Record | None]) -> Iterator[Step]:
+def _steps(records: Iterable[Record | None]) -> Iterator[MergedStep]:
     step: list[Record] = []
     for record in records:
         booted = record is None or isinstance(record.event, kernel.KernelBoot)
         if step and (booted or _begins(record, step)):
-            yield Step(step[0].partid, step[0].time_ns, step, booted and not _stopped(step))
+            yield MergedStep(step[0].partid, step[0].time_ns, step, booted and not _stopped(step))
             step = []
         if record is not None:
             step.append(record)
     if step:
-        yield Step(step[0].partid, step[0].time_ns, step)
+        yield MergedStep(step[0].partid, step[0].time_ns, step)
 
 
 def _begins(record: Record | None, step: list[Record]) -> bool:
@@ -114,15 +114,15 @@ def _stopped(step: list[Record]) -> bool:
     return isinstance(step[-1].event, kernel.KernelHalt | kernel.KernelPanic)
 
 
-def by_partition(files: Iterable[Path]) -> dict[int, Iterator[Step]]:
+def by_partition(files: Iterable[Path]) -> dict[int, Iterator[MergedStep]]:
     """The steps of each partition, its files one after the other in the order of their times."""
     found: dict[int, list[tuple[int, Path]]] = {}
     for path in files:
-        first = next(read(path), None)
+        first = next(read_records(path), None)
         if isinstance(first, Record):
             found.setdefault(first.partid, []).append((first.time_ns, path))
     return {
-        partid: _steps(record for _, path in sorted(parts) for record in read(path))
+        partid: _steps(record for _, path in sorted(parts) for record in read_records(path))
         for partid, parts in found.items()
     }
 
@@ -134,14 +134,14 @@ class Merge:
     """Steps of all partitions in an order that could have been: by time, messages after their
     sending."""
 
-    def __init__(self, streams: Mapping[int, Iterator[Step]]) -> None:
+    def __init__(self, streams: Mapping[int, Iterator[MergedStep]]) -> None:
         self._streams = streams
-        self._heads: dict[int, Step] = {}
+        self._heads: dict[int, MergedStep] = {}
         self._boots: dict[int, int] = {}
         self._sent: dict[tuple[int, int], tuple[int, set[tuple[int, str, int]]]] = {}
         """(sender, receiver) -> the sender's incarnation, and what it sent as that."""
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[MergedStep]:
         for partid in self._streams:
             self._advance(partid)
         while self._heads:
@@ -159,7 +159,7 @@ class Merge:
         else:
             self._heads[partid] = step
 
-    def _note(self, step: Step) -> None:
+    def _note(self, step: MergedStep) -> None:
         self._boots[step.partid] = step.boot or self._boots.get(step.partid, 0)
         for record in step.records:
             event = record.event
@@ -169,7 +169,7 @@ class Merge:
                     self._sent[pair] = event.incarnation, set()
                 self._sent[pair][1].add((event.channel, event.kind, event.number))
 
-    def _too_early(self, step: Step) -> bool:
+    def _too_early(self, step: MergedStep) -> bool:
         """Whether the step takes a message that its sender is still to send."""
         event = step.records[0].event
         if not isinstance(event, xpc.Received):

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from xpmem_emu.sim.breaks import (
-    Break,
+from xpmem_emu.sim.invariants import Invariant
+from xpmem_emu.sim.mutations import (
+    Mutation,
     areas,
     exporting,
     fencing,
@@ -30,7 +31,6 @@ from xpmem_emu.sim.breaks import (
     slips_refusing,
     tasks,
 )
-from xpmem_emu.sim.invariants import Invariant
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Mutant:
     name: str
     meaning: str
     caught_by: frozenset[Invariant]
-    broken: Break
+    broken: Mutation
     swarm: str
     """Where it is hunted: `chaos`, unless what it breaks is not, or hardly, drawn there."""
     world: str
@@ -48,7 +48,7 @@ class Mutant:
 
 
 def _mutant(
-    name: str, meaning: str, caught_by: str, broken: Break, swarm: str = "chaos", world: str = ""
+    name: str, meaning: str, caught_by: str, broken: Mutation, swarm: str = "chaos", world: str = ""
 ) -> Mutant:
     return Mutant(
         name,

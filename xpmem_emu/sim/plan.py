@@ -14,14 +14,14 @@ import msgspec
 
 from xpmem_emu.image import (
     Bytes,
-    Deadlines,
-    Extensions,
-    Faults,
+    DeadlineSection,
+    ExtensionSection,
+    FaultSection,
     Image,
-    Limits,
-    Memory,
+    LimitsSection,
+    MemorySection,
     Nanoseconds,
-    Xpc,
+    XpcSection,
 )
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
@@ -64,7 +64,7 @@ class Op(StrEnum):
     CALL = "call"
 
 
-class Kind(StrEnum):
+class RegionKind(StrEnum):
     """What is behind a region of an exporter."""
 
     PRIVATE = "private"
@@ -121,7 +121,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     """The task is killed when this call goes to sleep for the time of that number; 0: it is not."""
 
 
-class Trouble(StrEnum):
+class InjectionKind(StrEnum):
     """What may go wrong."""
 
     FAULT = "fault"
@@ -130,7 +130,7 @@ class Trouble(StrEnum):
     SUPERSEDE = "supersede"
 
 
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+class PlannedInjection(msgspec.Struct, frozen=True, omit_defaults=True):
     """One fault from `at_ns` until `until_ns`.
 
     A FAULT is what `text` says, in the grammar of `fabric.grammar`. A CRASH kills partition
@@ -143,7 +143,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     at_ns: int
     until_ns: int
-    trouble: Trouble = Trouble.FAULT
+    trouble: InjectionKind = InjectionKind.FAULT
     text: str = ""
     partid: int = -1
     proof_ns: int = 0
@@ -206,10 +206,10 @@ class Knobs(msgspec.Struct, frozen=True):
 
         return Image(
             name="sim",
-            memory=Memory(
+            memory=MemorySection(
                 Bytes(self.frames * PAGE_SIZE), Bytes(self.swap_pages * PAGE_SIZE), Bytes(8 << 20)
             ),
-            limits=Limits(
+            limits=LimitsSection(
                 inflight_faults=self.inflight,
                 threads=self.threads,
                 tasks=self.tasks,
@@ -217,8 +217,8 @@ class Knobs(msgspec.Struct, frozen=True):
                 attachments_per_task=self.attachments,
                 recall_ranges_per_message=self.ranges,
             ),
-            faults=Faults(self.after, self.before, self.batch, self.collisions),
-            xpc=Xpc(
+            faults=FaultSection(self.after, self.before, self.batch, self.collisions),
+            xpc=XpcSection(
                 slots=self.slots,
                 payload=Bytes(1 << 16),
                 discovery_interval=ms(50),
@@ -229,7 +229,7 @@ class Knobs(msgspec.Struct, frozen=True):
                 control_attempt=ms(25),
                 control_tries=8,
             ),
-            deadlines=Deadlines(
+            deadlines=DeadlineSection(
                 fault_attempt=ms(25),
                 fault_tries=3,
                 fault_wait_max=ms(400),
@@ -237,11 +237,11 @@ class Knobs(msgspec.Struct, frozen=True):
                 recall_tries=2,
                 bte_timeout=ms(30),
             ),
-            extensions=Extensions(readonly_attach=self.readonly_attach),
+            extensions=ExtensionSection(readonly_attach=self.readonly_attach),
         )
 
 
-class Link(msgspec.Struct, frozen=True):
+class LinkLatency(msgspec.Struct, frozen=True):
     """How long messages take from one partition to another, without any fault."""
 
     src: int
@@ -257,10 +257,10 @@ class Plan(msgspec.Struct, frozen=True):
     scenario: str
     seed: int
     knobs: Knobs
-    links: list[Link]
+    links: list[LinkLatency]
     workloads: list[str]
     operations: list[Operation]
-    faults: list[Fault]
+    faults: list[PlannedInjection]
     load_ns: int
     """How long the safety phase lasts."""
     fifo: list[int] = []

@@ -6,18 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from xpmem_emu.fabric.events import FaultBegin as Injected
-from xpmem_emu.fabric.events import FaultEnd as Healed
-from xpmem_emu.failpoints.events import FailpointHit
+from xpmem_emu.failpoints.events import PointHit
+from xpmem_emu.inject.events import InjectionBegin as Injected
+from xpmem_emu.inject.events import InjectionEnd as Healed
 from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Kill, Shutdown
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskSignal
 from xpmem_emu.kernel.interface import Request
-from xpmem_emu.sim.checkers.base import Handler, Scene
+from xpmem_emu.sim.checkers.base import EventHandler, Scene
 from xpmem_emu.sim.sometimes import Sometimes
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
-from xpmem_emu.xpc.events import Duplicate, PartitionState, Received, Refused, Sent
+from xpmem_emu.xpc.events import Duplicate, PartitionChange, Received, Refused, Sent
 from xpmem_emu.xpmem import events
 
 _PAIRS: Mapping[frozenset[str], str] = {
@@ -60,7 +60,7 @@ class Races:
         self._injected: dict[str, str] = {}
         """What is in force, by its name."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """What is followed."""
         return {
             KernelBoot: self._booted,
@@ -78,8 +78,8 @@ class Races:
             Sent: self._answered,
             Refused: self._answered,
             Duplicate: self._answered,
-            PartitionState: self._partition,
-            FailpointHit: self._acted,
+            PartitionChange: self._partition,
+            PointHit: self._acted,
             Injected: self._begun,
             Healed: self._healed,
         }
@@ -205,7 +205,7 @@ class Races:
         if event.kind != "PENDING":
             self._serving[partid, event.peer].pop((event.channel, event.number), None)
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         if event.state == "ACTIVE":
             return
         self._copies.pop(partid, None)
@@ -215,7 +215,7 @@ class Races:
 
     # -- what is injected ------------------------------------------------------------------
 
-    def _acted(self, partid: int, event: FailpointHit) -> None:
+    def _acted(self, partid: int, event: PointHit) -> None:
         if "pause" in event.action:
             self._reach("failpoint_paused")
         elif "panic" in event.action:

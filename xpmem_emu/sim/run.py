@@ -17,15 +17,15 @@ from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.forging import references
+from xpmem_emu.sim.injector import Injector
 from xpmem_emu.sim.invariants import Invariant
+from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.sometimes import AIMED
-from xpmem_emu.sim.stage import Stage
 from xpmem_emu.sim.ticket import Stuck
-from xpmem_emu.sim.trouble import Troubles
-from xpmem_emu.sim.watch import Watch
 from xpmem_emu.sim.world import latency_of, pick_of
 from xpmem_emu.units import PAGE_SIZE
 
@@ -77,7 +77,7 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         image = plan.knobs.image()
-        self.watch = Watch(image)
+        self.watch = Monitor(image)
         self.cluster = SimCluster(
             plan.knobs.partitions, image, plan.seed, self.watch, pick_of(plan), plan.knobs.image_of
         )
@@ -86,9 +86,9 @@ class Run:
         self.watch.scene.injuries.forgers |= plan.malicious
         reach = self.watch.sometimes.reach
         fatal = Fatal(self.cluster, lambda partid, thread: reach("killed_in_call"))
-        self.stage = Stage(self.cluster, fatal.arm, reach)
+        self.stage = Executor(self.cluster, fatal.arm, reach)
         self.stage.accesses.caught = self.watch.shadow.caught
-        self.troubles = Troubles(self.cluster, self.stage, plan, self.watch.take)
+        self.troubles = Injector(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
         for operation in plan.operations:
             self.cluster.at(operation.at_ns, partial(self.stage.perform, operation))

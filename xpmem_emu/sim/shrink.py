@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from xpmem_emu.sim.plan import Link, Plan
+from xpmem_emu.sim.plan import LinkLatency, Plan
 from xpmem_emu.sim.run import run_plan
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 Fails = Callable[[Plan], bool]
-Progress = Callable[[Plan], None]
+OnSmaller = Callable[[Plan], None]
 
 
-def shrink(plan: Plan, progress: Progress = lambda plan: None) -> Plan:
+def shrink(plan: Plan, progress: OnSmaller = lambda plan: None) -> Plan:
     """The smallest plan found that fails as `plan` does; `plan` itself when it does not fail."""
     wanted = set(run_plan(plan).invariants)
     if not wanted:
@@ -59,7 +59,7 @@ def _choices(plan: Plan, fails: Fails) -> Plan:
     """Threads in order, and messages too."""
     everybody = list(range(plan.knobs.partitions))
     plan = _if(plan, replace(plan, fifo=everybody), fails)
-    steady = [Link(link.src, link.dst, link.latency_ns) for link in plan.links]
+    steady = [LinkLatency(link.src, link.dst, link.latency_ns) for link in plan.links]
     return _if(plan, replace(plan, links=steady), fails)
 
 
@@ -67,7 +67,7 @@ def _if(plan: Plan, candidate: Plan, fails: Fails) -> Plan:
     return candidate if candidate != plan and fails(candidate) else plan
 
 
-def _without(items: Sequence[T], fails: Callable[[list[T]], bool]) -> list[T]:
+def _without(items: Sequence[_T], fails: Callable[[list[_T]], bool]) -> list[_T]:
     """Delta debugging by deletion: chunks of half the list, then a quarter, down to one."""
     kept = list(items)
     size = max(1, len(kept) // 2)

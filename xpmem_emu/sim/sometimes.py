@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xpmem_emu.failpoints.events import FailpointHit
-from xpmem_emu.mm.events import Cow, Migrate, SwapOut
-from xpmem_emu.sim.checkers.base import Handler, Scene
+from xpmem_emu.failpoints.events import PointHit
+from xpmem_emu.mm.events import Cow, Migrated, SwapOut
+from xpmem_emu.sim.checkers.base import EventHandler, Scene
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc import events as xpc
 from xpmem_emu.xpmem import events as xpmem
@@ -118,7 +118,7 @@ class Sometimes:
         """Whether the clock of its partition shows another time than the world's."""
         self._collided: set[tuple[int, int]] = set()
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Rules over single events."""
         note = self._note
         return {
@@ -135,18 +135,18 @@ class Sometimes:
             xpmem.PagesEvict: note("pages_evicted"),
             Cow: note("cow_broken_for_holder", lambda e: self._scene.thread.startswith("xpc")),
             SwapOut: note("pages_swapped_out"),
-            Migrate: note("pages_migrated", lambda e: e.moved > 0),
+            Migrated: note("pages_migrated", lambda e: e.moved > 0),
             xpc.Stale: note("stale_frame_dropped"),
             xpc.Duplicate: note("duplicate_dropped"),
             xpc.Retransmit: note("request_retransmitted"),
             xpc.BadFrame: note("damaged_frame_dropped"),
             xpc.LateReply: note("late_reply"),
             xpc.DisengageTimeout: note("disengage_timeout"),
-            xpc.PartitionState: self._partition,
+            xpc.PartitionChange: self._partition,
             xpc.Refused: note("request_refused"),
             xpc.Sent: note("number_past_edge", lambda e: _past_edge(e.number)),
             xpmem.SequenceBump: note("sequence_past_edge", lambda e: _past_edge(e.sequence)),
-            FailpointHit: self._failpoint,
+            PointHit: self._failpoint,
         }
 
     def reach(self, name: str) -> None:
@@ -154,7 +154,7 @@ class Sometimes:
         assert name in MEANINGS
         self.reached[name] += 1
 
-    def _note(self, name: str, rule: Callable[[Any], bool] = lambda event: True) -> Handler:
+    def _note(self, name: str, rule: Callable[[Any], bool] = lambda event: True) -> EventHandler:
         def handler(partid: int, event: Event) -> None:
             if rule(event):
                 self.reach(name)
@@ -167,7 +167,7 @@ class Sometimes:
         if event.attempt >= 1:
             self.reach("fault_crossed_twice")
 
-    def _failpoint(self, partid: int, event: FailpointHit) -> None:
+    def _failpoint(self, partid: int, event: PointHit) -> None:
         self.reach("failpoint_failed" if "return" in event.action else "failpoint_delayed")
 
     def _fault_end(self, partid: int, event: xpmem.FaultEnd) -> None:
@@ -184,7 +184,7 @@ class Sometimes:
         rejoined = "rejoined" in event.proof
         self.reach("quarantine_ended_by_rejoin" if rejoined else "quarantine_ended_by_proof")
 
-    def _partition(self, partid: int, event: xpc.PartitionState) -> None:
+    def _partition(self, partid: int, event: xpc.PartitionChange) -> None:
         if event.reason == "REACTIVATING":
             self.reach("reactivation")
         if event.reason == "NO_HEARTBEAT":

@@ -13,7 +13,7 @@ import msgspec
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
 from xpmem_emu.sim.checkers import Scene, Violation
-from xpmem_emu.sim.checkers.base import Checker, Handler, Listener
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Listener
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.claims import Claims
 from xpmem_emu.sim.checkers.containment import Containment
@@ -24,7 +24,7 @@ from xpmem_emu.sim.checkers.once import Once
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.checkers.priority import Priority
 from xpmem_emu.sim.invariants import Invariant, When
-from xpmem_emu.sim.merging import Merge, Step, by_partition
+from xpmem_emu.sim.merging import Merge, MergedStep, by_partition
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
 
@@ -32,14 +32,14 @@ LIVE_SLACK_NS = 500 * MILLISECOND
 """What a live partition's bound may be exceeded by: steps take time there."""
 
 
-class Ending(Enum):
+class StreamsEnd(Enum):
     """How the streams end: anywhere, or healed, with every call ended and nobody at work."""
 
     CUT = "cut"
     AT_REST = "at rest"
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class StreamJudgement(msgspec.Struct, frozen=True):
     """What the streams say. `judged`: the invariants, and as what they were looked at."""
 
     violations: list[Violation]
@@ -49,9 +49,12 @@ class Judgement(msgspec.Struct, frozen=True):
     unjudged: Mapping[str, str]
 
 
-def judge(
-    files: Iterable[Path], image: Image, ending: Ending = Ending.CUT, slack_ns: int = LIVE_SLACK_NS
-) -> Judgement:
+def judge_stream_files(
+    files: Iterable[Path],
+    image: Image,
+    ending: StreamsEnd = StreamsEnd.CUT,
+    slack_ns: int = LIVE_SLACK_NS,
+) -> StreamJudgement:
     """Judge the streams in `files`, one or more of each partition, all booted with `image`.
 
     Raises KernelError EBADMSG, with file and line, for anything but a torn end of a boot.
@@ -61,12 +64,12 @@ def judge(
         court.hear(step)
     judged = _shown(When.ALWAYS)
     unjudged = _shown(When.NEVER)
-    if ending is Ending.AT_REST:
+    if ending is StreamsEnd.AT_REST:
         court.rest()
         judged |= _shown(When.AT_REST)
     else:
         unjudged |= dict.fromkeys(_shown(When.AT_REST), "the end is not at rest")
-    return Judgement(court.scene.violations, court.events, court.boots, judged, unjudged)
+    return StreamJudgement(court.scene.violations, court.events, court.boots, judged, unjudged)
 
 
 def _shown(when: When) -> dict[str, str]:
@@ -94,7 +97,7 @@ class _Court:
             Priority(self.scene),
             Endings(self.scene),
         ]
-        self._handlers: dict[type[Event], list[Handler]] = {}
+        self._handlers: dict[type[Event], list[EventHandler]] = {}
         listeners: list[Listener] = [self.scene, *self._checkers]
         for listener in listeners:
             for kind, handler in listener.handlers().items():
@@ -102,7 +105,7 @@ class _Court:
         self._calls: dict[int, int] = {}
         """Calls under way on each partition."""
 
-    def hear(self, step: Step) -> None:
+    def hear(self, step: MergedStep) -> None:
         """One step of one partition."""
         self.scene.moment += 1
         self.scene.now_ns = step.time_ns

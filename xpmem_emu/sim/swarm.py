@@ -15,27 +15,27 @@ from xpmem_emu.sim.sometimes import EVERYDAY, MEANINGS
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.units import parse_time
 
-Bounds = tuple[int, int]
+Between = tuple[int, int]
 
 
 class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of the world and its image."""
 
-    partitions: Bounds = (2, 8)
-    frames: Bounds = (64, 512)
-    swap_pages: Bounds = (16, 256)
-    slots: Bounds = (2, 16)
-    window: Bounds = (0, 16)
+    partitions: Between = (2, 8)
+    frames: Between = (64, 512)
+    swap_pages: Between = (16, 256)
+    slots: Between = (2, 16)
+    window: Between = (0, 16)
     """Fault-around, before and after each."""
-    batch: Bounds = (1, 64)
-    collisions: Bounds = (0, 4)
-    inflight: Bounds = (1, 32)
-    operations: Bounds = (60, 240)
-    threads: Bounds = (4096, 4096)
-    tasks: Bounds = (1024, 1024)
-    permits: Bounds = (4096, 4096)
-    attachments: Bounds = (4096, 4096)
-    ranges: Bounds = (32768, 32768)
+    batch: Between = (1, 64)
+    collisions: Between = (0, 4)
+    inflight: Between = (1, 32)
+    operations: Between = (60, 240)
+    threads: Between = (4096, 4096)
+    tasks: Between = (1024, 1024)
+    permits: Between = (4096, 4096)
+    attachments: Between = (4096, 4096)
+    ranges: Between = (32768, 32768)
     """Limits of the image."""
     domains: str = ""
     """Letters of which each partition draws its coherence domain; empty: one for all."""
@@ -53,7 +53,7 @@ class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poison: tuple[str, str] = ("10ms", "180ms")
     """How long frames stay bad."""
 
-    def bounds_ns(self, name: str) -> Bounds:
+    def bounds_ns(self, name: str) -> Between:
         """The bounds of one of them in nanoseconds."""
         low, high = getattr(self, name)
         return parse_time(low), parse_time(high)
@@ -62,22 +62,22 @@ class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many faults of each kind a run may have, and how strong message faults may be."""
 
-    rules: Bounds = (0, 5)
-    splits: Bounds = (0, 1)
-    crashes: Bounds = (0, 2)
-    hangs: Bounds = (0, 2)
-    clocks: Bounds = (0, 2)
-    strains: Bounds = (0, 2)
+    rules: Between = (0, 5)
+    splits: Between = (0, 1)
+    crashes: Between = (0, 2)
+    hangs: Between = (0, 2)
+    clocks: Between = (0, 2)
+    strains: Between = (0, 2)
     failpoints: float = 0.25
     """With which probability each failpoint is armed, in a run that arms any, and fires."""
     probability: tuple[float, float] = (0.01, 0.5)
     kinds: tuple[str, ...] = ()
     """Types of messages that rules are about; empty: those that matter most."""
-    supersedes: Bounds = (0, 0)
+    supersedes: Between = (0, 0)
     """Processes that are stopped, and others booted over them."""
     poisons: float = 0.12
     """With which probability frames of one partition go bad."""
-    malicious: Bounds = (0, 0)
+    malicious: Between = (0, 0)
     """Partitions that make messages up."""
     pauses: float = 0.0
     """With which probability each failpoint that may sleep pauses a few threads for some time."""
@@ -105,7 +105,7 @@ class _File(msgspec.Struct, frozen=True):
 def read_swarm(path: Path) -> Swarm:
     """The swarm of a scenario file. Raises KernelError EINVAL, which names the key."""
     try:
-        swarm = msgspec.convert(toml.parse(toml.read(path)), _File).swarm
+        swarm = msgspec.convert(toml.parse(toml.read_text(path)), _File).swarm
         _check(swarm)
         return swarm
     except (toml.TomlError, msgspec.ValidationError) as error:

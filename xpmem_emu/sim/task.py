@@ -6,9 +6,9 @@ is Signalled. `begin` makes any call without waiting for it.
 
 from typing import TYPE_CHECKING
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
-from xpmem_emu.kernel.interface import Buffer
 
 if TYPE_CHECKING:
     from xpmem_emu.sim.cluster import SimCluster

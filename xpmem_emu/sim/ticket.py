@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, SignalInfo, Signalled
 from xpmem_emu.kernel.calls import Value
-from xpmem_emu.kernel.interface import Buffer, Done, Failed, Outcome, Raised
+from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     """Result of a call: value and bulk."""
 
     value: Value
@@ -39,11 +40,11 @@ class Ticket:
         if self._then is not None:
             self._then(self)
 
-    def answer(self) -> Answer:
+    def answer(self) -> CallAnswer:
         """The result. Raises KernelError or Signalled as the call ended."""
         match self.outcome:
             case Done(value=value, bulk=bulk):
-                return Answer(value, bulk)
+                return CallAnswer(value, bulk)
             case Failed(errno=number, cause=cause, remedy=remedy):
                 raise KernelError(number, cause, remedy)
             case Raised(info=info):

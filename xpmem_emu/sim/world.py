@@ -11,10 +11,10 @@ from random import Random
 
 from msgspec.structs import replace
 
+from xpmem_emu.sim.draw_injections import draw_injections
 from xpmem_emu.sim.forging import draw_forgeries
-from xpmem_emu.sim.mishaps import draw_faults
-from xpmem_emu.sim.plan import Forgery, Knobs, Link, Operation, Plan
-from xpmem_emu.sim.swarm import Bounds, Swarm
+from xpmem_emu.sim.plan import Forgery, Knobs, LinkLatency, Operation, Plan
+from xpmem_emu.sim.swarm import Between, Swarm
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.units import MILLISECOND
@@ -28,7 +28,7 @@ def stream(seed: int, name: str) -> Random:
     return Random(f"{seed}/{name}")
 
 
-def draw(swarm: Swarm, seed: int) -> Plan:
+def draw_plan(swarm: Swarm, seed: int) -> Plan:
     """The plan of a seed."""
     knobs = _limits(swarm, stream(seed, "limits"), _knobs(swarm, stream(seed, "knobs")))
     names = _mix(swarm, stream(seed, "mix"))
@@ -42,7 +42,7 @@ def draw(swarm: Swarm, seed: int) -> Plan:
         links=_links(swarm, stream(seed, "links"), knobs),
         workloads=names,
         operations=operations,
-        faults=draw_faults(swarm, lambda name: stream(seed, f"faults/{name}"), knobs, end),
+        faults=draw_injections(swarm, lambda name: stream(seed, f"faults/{name}"), knobs, end),
         load_ns=end,
         forgeries=_forgeries(swarm, seed, knobs, operations, end),
         fifo=[p for p in range(knobs.partitions) if stream(seed, f"fifo/{p}").random() < 0.2],
@@ -66,7 +66,7 @@ def _knobs(swarm: Swarm, random: Random) -> Knobs:
     )
 
 
-def _geometric(random: Random, bounds: Bounds) -> int:
+def _geometric(random: Random, bounds: Between) -> int:
     """Small ones as likely as large ones."""
     low, high = bounds
     return min(high, int(low * (high / low) ** random.random()))
@@ -101,11 +101,11 @@ def _forgeries(
     return sorted(forged, key=lambda forgery: forgery.at_ns)
 
 
-def _links(swarm: Swarm, random: Random, knobs: Knobs) -> list[Link]:
+def _links(swarm: Swarm, random: Random, knobs: Knobs) -> list[LinkLatency]:
     low, high = swarm.times.bounds_ns("latency")
     jitter = random.choice((0, low, high, high))
     return [
-        Link(src, dst, int(low * (high / low) ** (random.random() ** 2)), jitter)
+        LinkLatency(src, dst, int(low * (high / low) ** (random.random() ** 2)), jitter)
         for src in range(knobs.partitions)
         for dst in range(knobs.partitions)
         if src != dst

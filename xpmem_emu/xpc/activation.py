@@ -11,7 +11,7 @@ Numbers and arrows are those of sources 3.3. This module only decides; `partitio
 
 from enum import IntEnum
 
-from xpmem_emu.tables import Machine
+from xpmem_emu.tables import StateMachine
 from xpmem_emu.xpc.reasons import Reason
 
 
@@ -35,7 +35,7 @@ class ActEvent(IntEnum):
     DISENGAGED = 4
 
 
-ACTIVATION: Machine[ActState, ActEvent] = Machine(
+ACTIVATION: StateMachine[ActState, ActEvent] = StateMachine(
     "partition",
     ActState.INACTIVE,
     {

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, ChannelNumber, Header
 from xpmem_emu.xpc.messages import Ack, Message
-from xpmem_emu.xpc.patience import Obligation, Patience, terms
+from xpmem_emu.xpc.patience import Obligation, Patience, terms_of
 from xpmem_emu.xpc.reasons import Reason, XpcError
-from xpmem_emu.xpc.slots import Outcome, SendRing
+from xpmem_emu.xpc.slots import RequestOutcome, SendRing
 from xpmem_emu.xpc.wire import Wire
 
 BACKLOG_MAX = 64
@@ -95,9 +95,9 @@ class Admin:
 
     def _send_next(self) -> None:
         if self._backlog:
-            owed = terms(Obligation.OWED, self._patience, self._wire.local.scheduler.now_ns)
+            owed = terms_of(Obligation.OWED, self._patience, self._wire.local.scheduler.now_ns)
             self._sender.post(self._backlog.popleft(), b"", owed, self._acknowledged)
 
-    def _acknowledged(self, outcome: Outcome) -> None:
+    def _acknowledged(self, outcome: RequestOutcome) -> None:
         if not isinstance(outcome, XpcError):  # else the session is over
             self._send_next()

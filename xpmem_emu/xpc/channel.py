@@ -20,12 +20,13 @@ are forgotten, and what still runs is left to finish: its reply is dropped.
 from collections.abc import Callable
 from enum import Enum
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.tables import Machine
+from xpmem_emu.tables import StateMachine
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.admin import Admin
 from xpmem_emu.xpc.delivery import Host, Opening
-from xpmem_emu.xpc.frame import Buffer, Header
+from xpmem_emu.xpc.frame import Header
 from xpmem_emu.xpc.messages import (
     CloseReply,
     CloseRequest,
@@ -72,7 +73,7 @@ _S, _E = ChannelState, ChannelEvent
 _OPEN = (_S.OFFERED, _S.ASKED, _S.REPLIED, _S.COMPLETED, _S.CONNECTED)
 _CLOSE = (_S.CLOSING, _S.BOTH_CLOSING, _S.PEER_CLOSED, _S.CLOSE_REPLIED)
 
-CHANNEL: Machine[ChannelState, ChannelEvent] = Machine(
+CHANNEL: StateMachine[ChannelState, ChannelEvent] = StateMachine(
     "channel",
     _S.DISCONNECTED,
     {

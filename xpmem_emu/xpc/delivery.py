@@ -11,11 +11,12 @@ creation that costs nothing here.
 from collections.abc import Callable
 from typing import Protocol
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.points import XPC_REPLY, XPC_SERVE, XPC_THREAD
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
-from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Buffer, Header
+from xpmem_emu.xpc.frame import KIND, REPLY_CODES, Header
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.reasons import Reason, XpcError
 from xpmem_emu.xpc.requester import Requester

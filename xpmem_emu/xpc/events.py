@@ -8,7 +8,7 @@ unnumbered control messages are not, or they would drown everything else.
 from xpmem_emu.trace import Event
 
 
-class PartitionState(Event, frozen=True, tag="xpc:partition"):
+class PartitionChange(Event, frozen=True, tag="xpc:partition"):
     """The act_state towards `peer` changed. `incarnation` is the peer's, 0 when unknown."""
 
     peer: int

@@ -21,7 +21,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import astuple
 
 from xpmem_emu import codec
-from xpmem_emu.codec import BadMessage
+from xpmem_emu.codec import BadMessage, Buffer
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.fields import PAYLOAD_MAX, RANGES_MAX, Incarnation, Natural, Partid
 from xpmem_emu.xpc.messages import (
@@ -34,11 +34,9 @@ from xpmem_emu.xpc.messages import (
     wire_name,
 )
 
-Buffer = codec.Buffer
-
 VERSION_MAJOR, VERSION_MINOR = 3, 0
 """The version of the historical reserved page; the major part gates, the minor extends."""
-VERSION = VERSION_MAJOR << 4 | VERSION_MINOR
+FRAME_VERSION = VERSION_MAJOR << 4 | VERSION_MINOR
 SEAL_SIZE = 4
 
 
@@ -105,13 +103,13 @@ _read_outline = codec.reader(_Outline)
 _read_body = {kind: codec.reader(kind) for kind in MESSAGES.values()}
 
 
-def encode(header: Header, message: Message) -> bytes:
+def encode_frame(header: Header, message: Message) -> bytes:
     """Frame 0 of `message`. KernelBug when its own receiver would not accept it: a frame that is
     dropped as bad for ever would look like a dead peer."""
     try:
         array = _pack(
             (
-                VERSION,
+                FRAME_VERSION,
                 message.code,
                 header.src,
                 header.src_incarnation,
@@ -148,7 +146,9 @@ def claimed_source(frame: Buffer) -> int | None:
     return source if type(source) is int else None
 
 
-def decode(frames: Sequence[Buffer], bulk_max: int = PAYLOAD_MAX) -> tuple[Header, Message, Buffer]:
+def decode_frame(
+    frames: Sequence[Buffer], bulk_max: int = PAYLOAD_MAX
+) -> tuple[Header, Message, Buffer]:
     """Header, message and bulk (empty when there is none) of untrusted frames.
 
     `bulk_max` is the most bytes of bulk that the receiver accepts. Raises BadMessage.

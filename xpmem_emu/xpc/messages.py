@@ -238,7 +238,9 @@ class Fault(Message, frozen=True):
     count: Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
-Extent = tuple[Page, Natural, Annotated[int, Meta(ge=1, le=1 << 20)], Annotated[int, Meta(ge=0)]]
+WireExtent = tuple[
+    Page, Natural, Annotated[int, Meta(ge=1, le=1 << 20)], Annotated[int, Meta(ge=0)]
+]
 """(first page, first frame, number of pages, flags: 1 uncached, 2 read-only)."""
 
 EXTENT_UNCACHED = 1
@@ -253,7 +255,7 @@ class FaultReply(Message, frozen=True):
     errno: Code
     cause: Text
     sequence: Natural
-    extents: Annotated[list[Extent], Meta(max_length=WINDOW_MAX)]
+    extents: Annotated[list[WireExtent], Meta(max_length=WINDOW_MAX)]
 
 
 class RecallEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -11,11 +11,12 @@ wake with the reason, threads finish; then both sides say that they have let go,
 limit passes. What arrives is judged in `control`. Sources 3.3.
 """
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.sched import WaitQueue, Wake
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.activation import ACTIVATION, UP, ActEvent, ActState, replaces
 from xpmem_emu.xpc.delivery import Opening
-from xpmem_emu.xpc.frame import DATA_CHANNELS, KIND, Buffer, ChannelNumber, Header, encode
+from xpmem_emu.xpc.frame import DATA_CHANNELS, KIND, ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import (
     ActivateReq,
     DeactivateReq,
@@ -24,12 +25,12 @@ from xpmem_emu.xpc.messages import (
     RsvdPageRead,
     SyncActState,
 )
-from xpmem_emu.xpc.patience import Terms
+from xpmem_emu.xpc.patience import RequestTerms
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX, Remote
 from xpmem_emu.xpc.session import Session
 from xpmem_emu.xpc.slots import SlotClass
-from xpmem_emu.xpc.wire import Counters, Local
+from xpmem_emu.xpc.wire import Local, PeerCounters
 
 
 class Partition:
@@ -40,7 +41,7 @@ class Partition:
         self.state = ACTIVATION.initial
         self.reason = Reason.SUCCESS
         self.place = ""
-        self.counters = Counters()
+        self.counters = PeerCounters()
         self.remote = Remote()
         self.session: Session | None = None
         self.threads = 0
@@ -129,7 +130,7 @@ class Partition:
         self.state = ACTIVATION.next(self.state, event)
         self.reason, self.place = reason, place
         self._local.emit(
-            events.PartitionState(
+            events.PartitionChange(
                 peer=self.partid,
                 state=self.state.name,
                 reason=reason.name,
@@ -200,7 +201,7 @@ class Partition:
     def tell(self, message: Message, dst_incarnation: int) -> None:
         """Send an unnumbered control message."""
         header = Header(self._local.partid, self.mine, dst_incarnation, ChannelNumber.ADMIN, 0)
-        frames: list[Buffer] = [encode(header, message)]
+        frames: list[Buffer] = [encode_frame(header, message)]
         self._local.transport.send(self.partid, KIND[type(message)], 0, frames)
 
     def sync(self) -> None:
@@ -232,7 +233,7 @@ class Partition:
             raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
         return connected
 
-    async def opening(self, channel: int, session: int | None, terms: Terms) -> Opening:
+    async def opening(self, channel: int, session: int | None, terms: RequestTerms) -> Opening:
         """The connected channel of that session, or of whichever there is. While it is being
         connected, wait as the terms say. Raises XpcError."""
         while True:

@@ -44,18 +44,18 @@ class Patience(Struct, frozen=True):
 
 
 @dataclass(slots=True, frozen=True)
-class Terms:
+class RequestTerms:
     """On which a request is made: what kind it is, how patient its caller is, and until when."""
 
     obligation: Obligation
     patience: Patience
     give_up_ns: int
 
-    def from_now(self, now_ns: int) -> "Terms":
+    def from_now(self, now_ns: int) -> "RequestTerms":
         """The same with all of the patience still ahead."""
         return replace(self, give_up_ns=now_ns + self.patience.wait_max_ns)
 
 
-def terms(obligation: Obligation, patience: Patience, now_ns: int) -> Terms:
+def terms_of(obligation: Obligation, patience: Patience, now_ns: int) -> RequestTerms:
     """The terms of a request that is made now."""
-    return Terms(obligation, patience, now_ns + patience.wait_max_ns)
+    return RequestTerms(obligation, patience, now_ns + patience.wait_max_ns)

@@ -11,7 +11,7 @@ from xpmem_emu.xpc.delivery import Host
 from xpmem_emu.xpc.frame import DATA_CHANNELS
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.wire import Counters, Local, Wire
+from xpmem_emu.xpc.wire import Local, PeerCounters, Wire
 
 _IDLE = (ChannelState.DISCONNECTED, ChannelState.OFFERED, ChannelState.ASKED)
 
@@ -20,7 +20,7 @@ class Session:
     """The channels to one peer under one pair of incarnations."""
 
     def __init__(
-        self, local: Local, peer: int, counters: Counters, host: Host, *, mine: int, remote: int
+        self, local: Local, peer: int, counters: PeerCounters, host: Host, *, mine: int, remote: int
     ) -> None:
         self.remote = remote
         self._host = host

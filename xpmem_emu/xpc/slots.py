@@ -23,13 +23,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.sched import Completion, RemoteAnswer, Wake
 from xpmem_emu.sched.scheduler import Timer
 from xpmem_emu.xpc import events
-from xpmem_emu.xpc.frame import KIND, Buffer
+from xpmem_emu.xpc.frame import KIND
 from xpmem_emu.xpc.messages import Detach, Evict, Invalidate, Message, Pending, Release
-from xpmem_emu.xpc.patience import Obligation, Terms
+from xpmem_emu.xpc.patience import Obligation, RequestTerms
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet, Wire, count_duplicate
 
@@ -50,9 +51,9 @@ def slot_class(kind: type[Message]) -> SlotClass:
     return SlotClass.COHERENCE if kind in _COHERENCE else SlotClass.DEMAND
 
 
-Answer = tuple[Message, Buffer]
-Outcome = Answer | XpcError
-Notify = Callable[[Outcome], None]
+ReplyWithBulk = tuple[Message, Buffer]
+RequestOutcome = ReplyWithBulk | XpcError
+Notify = Callable[[RequestOutcome], None]
 """Called exactly once for each request that was sent, in atomic context."""
 
 
@@ -62,7 +63,7 @@ class Flight:
 
     packet: Packet
     request: Message
-    terms: Terms
+    terms: RequestTerms
     notify: Notify | None
     attempt_end_ns: int
     timer: Timer
@@ -132,7 +133,7 @@ class SendRing:
 
     # -- asking ----------------------------------------------------------------------------
 
-    async def call(self, request: Message, bulk: Buffer, terms: Terms) -> Answer:
+    async def call(self, request: Message, bulk: Buffer, terms: RequestTerms) -> ReplyWithBulk:
         """Send `request` and wait for its answer. Raises XpcError.
 
         For what is owed the time of the peer begins when it is sent: that we have no slot is not
@@ -142,7 +143,7 @@ class SendRing:
         if terms.obligation is Obligation.OWED:
             terms = terms.from_now(self._scheduler.now_ns)
         self._require_number(slot)
-        answer: RemoteAnswer[Outcome] = RemoteAnswer(self._scheduler)
+        answer: RemoteAnswer[RequestOutcome] = RemoteAnswer(self._scheduler)
         flight = self._launch(slot, request, bulk, terms, answer.complete)
         why = await terms.obligation.sleep(answer, terms.give_up_ns)
         if why is Wake.KILLED:
@@ -157,7 +158,7 @@ class SendRing:
             raise outcome
         return outcome
 
-    def post(self, request: Message, bulk: Buffer, terms: Terms, notify: Notify) -> None:
+    def post(self, request: Message, bulk: Buffer, terms: RequestTerms, notify: Notify) -> None:
         """Send `request` without waiting; `notify` gets the outcome. XpcError NO_WAIT, and no
         notification, when no slot is free."""
         slots = slot_class(type(request)) if len(self._free) > 1 else SlotClass.DEMAND
@@ -167,7 +168,7 @@ class SendRing:
         self._require_number(slot)
         self._launch(slot, request, bulk, terms, notify)
 
-    async def _claim(self, slots: SlotClass, terms: Terms) -> int:
+    async def _claim(self, slots: SlotClass, terms: RequestTerms) -> int:
         if self._ended is not None:
             raise self._error(Ending.NOT_SENT, *self._ended)
         if self._free[slots]:
@@ -196,7 +197,7 @@ class SendRing:
         raise self._error(Ending.NOT_SENT, Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
 
     def _launch(
-        self, slot: int, request: Message, bulk: Buffer, terms: Terms, notify: Notify
+        self, slot: int, request: Message, bulk: Buffer, terms: RequestTerms, notify: Notify
     ) -> Flight:
         number = self._next[slot]
         self._next[slot] = number + self.slots
@@ -240,7 +241,7 @@ class SendRing:
             while queue:
                 queue.popleft().complete(-1)
 
-    def _land(self, number: int, flight: Flight, answer: Answer) -> None:
+    def _land(self, number: int, flight: Flight, answer: ReplyWithBulk) -> None:
         del self._flights[number]
         self._scheduler.cancel(flight.timer)
         self._release(number % self.slots)

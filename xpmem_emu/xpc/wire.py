@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import XPC_SEND
 from xpmem_emu.image import Image
 from xpmem_emu.sched import Scheduler, WaitQueue
 from xpmem_emu.trace import Event, Tracer
 from xpmem_emu.xpc import events
-from xpmem_emu.xpc.frame import KIND, Buffer, Header, encode
+from xpmem_emu.xpc.frame import KIND, Header, encode_frame
 from xpmem_emu.xpc.messages import Message, RsvdPage
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.requester import Requester
@@ -70,7 +71,7 @@ class PartitionListener(Protocol):
 
 
 @dataclass(slots=True)
-class Counters:
+class PeerCounters:
     """What happened to the messages of one peer since boot."""
 
     sent: int = 0
@@ -146,7 +147,7 @@ class Wire:
     __slots__ = ("_dst_incarnation", "_src_incarnation", "counters", "local", "peer")
 
     def __init__(
-        self, local: Local, peer: int, counters: Counters, *, mine: int, remote: int
+        self, local: Local, peer: int, counters: PeerCounters, *, mine: int, remote: int
     ) -> None:
         self.local = local
         self.peer = peer
@@ -164,7 +165,7 @@ class Wire:
         header = Header(
             self.local.partid, self._src_incarnation, self._dst_incarnation, channel, number
         )
-        frames: list[Buffer] = [encode(header, message)]
+        frames: list[Buffer] = [encode_frame(header, message)]
         if len(bulk):
             frames.append(bulk)
         return Packet(KIND[type(message)], channel, number, frames)

@@ -11,7 +11,7 @@ Requests, sessions, channels and partitions have modules of their own; this one 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from xpmem_emu.codec import BadMessage
+from xpmem_emu.codec import BadMessage, Buffer
 from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import XPC_CALL, XPC_CLAIM, XPC_RECEIVE, Point
 from xpmem_emu.image import Image
@@ -25,17 +25,16 @@ from xpmem_emu.xpc.frame import (
     DATA_CHANNELS,
     FIRST_ADMIN_CODE,
     KIND,
-    Buffer,
     ChannelNumber,
     Header,
-    decode,
+    decode_frame,
 )
 from xpmem_emu.xpc.heartbeat import Heart, beat_and_check
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.partition import Partition
-from xpmem_emu.xpc.patience import Obligation, Patience, Terms, terms
+from xpmem_emu.xpc.patience import Obligation, Patience, RequestTerms, terms_of
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
-from xpmem_emu.xpc.slots import Answer, Notify
+from xpmem_emu.xpc.slots import Notify, ReplyWithBulk
 from xpmem_emu.xpc.wire import ChannelHandler, Local, PartitionListener, Transport
 
 __all__ = [
@@ -126,7 +125,7 @@ class Xpc:
         if self._local.failpoints.armed and self._local.failpoints.failing(XPC_RECEIVE):
             return
         try:
-            header, message, bulk = decode(frames, self._local.image.xpc.payload)
+            header, message, bulk = decode_frame(frames, self._local.image.xpc.payload)
             partition = self.partitions.get(header.src)
             if partition is None:
                 raise BadMessage(f"from p{header.src}, which is no peer")
@@ -192,7 +191,7 @@ class Xpc:
         was closed under it, so it must be harmless to do twice while the caller waits.
         """
         partition = self._reachable(partid, channel, b"")
-        owed = terms(Obligation.OWED, patience, self._local.now_ns)
+        owed = terms_of(Obligation.OWED, patience, self._local.now_ns)
         while True:
             try:
                 return (await self._ask(partition, channel, session, request, b"", owed))[0]
@@ -214,7 +213,7 @@ class Xpc:
         patience: Patience,
         session: int | None = None,
         bulk: Buffer = b"",
-    ) -> Answer:
+    ) -> ReplyWithBulk:
         """Ask `partid`, in `session` if it makes sense in no other, and wait for the answer.
         Raises XpcError, which says nothing about the peer unless the session ended.
 
@@ -225,7 +224,7 @@ class Xpc:
         current = self._local.scheduler.current
         if current is not None and current.killed:
             raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, partid, "killed before")
-        asked = terms(Obligation.ASKED, patience, self._local.now_ns)
+        asked = terms_of(Obligation.ASKED, patience, self._local.now_ns)
         return await self._ask(partition, channel, session, request, bulk, asked)
 
     async def _ask(
@@ -235,8 +234,8 @@ class Xpc:
         session: int | None,
         request: Message,
         bulk: Buffer,
-        terms: Terms,
-    ) -> Answer:
+        terms: RequestTerms,
+    ) -> ReplyWithBulk:
         if self._local.failpoints.armed:
             await self._reach(XPC_CALL, partition.partid, Reason.NOT_CONNECTED)
         opening = await partition.opening(channel, session, terms)
@@ -257,7 +256,7 @@ class Xpc:
         """Ask `partid` without waiting. Either XpcError, or `notify` is called exactly once, in
         atomic context, with the answer or with the XpcError that stands for it."""
         partition = self._reachable(partid, channel, bulk)
-        asked = terms(Obligation.ASKED, patience, self._local.now_ns)
+        asked = terms_of(Obligation.ASKED, patience, self._local.now_ns)
         partition.opening_now(channel).sender.post(request, bulk, asked, notify)
 
     def _reachable(self, partid: int, channel: int, bulk: Buffer) -> Partition:

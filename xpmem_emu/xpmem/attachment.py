@@ -21,13 +21,13 @@ from xpmem_emu.mm.vma import DeadOps, FarOps, Vma
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.extents import Range
-from xpmem_emu.xpmem.objects import Imported, Mortal, Permit
+from xpmem_emu.xpmem.objects import ImportedSegment, Lifecycle, Permit
 
 CUT_OFF = "this piece was cut off from its attachment by a partial change of the mapping"
 
 
 @dataclass(eq=False)
-class Attachment(Mortal, ABC):
+class Attachment(Lifecycle, ABC):
     """One mapping of a segment. `pages` are the segment's pages that it shows."""
 
     access: ClassVar[str]
@@ -38,11 +38,11 @@ class Attachment(Mortal, ABC):
     mm: AddressSpace
     address: int
     pages: Range
-    reachable: Callable[[Imported], bool]
+    reachable: Callable[[ImportedSegment], bool]
     kill: Callable[[int, SignalInfo], None]
 
     @property
-    def imported(self) -> Imported:
+    def imported(self) -> ImportedSegment:
         """The segment as this partition sees it."""
         return self.permit.imported
 

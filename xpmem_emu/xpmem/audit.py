@@ -25,11 +25,11 @@ from xpmem_emu.xpmem.extents import overlaps
 
 if TYPE_CHECKING:
     from xpmem_emu.xpmem.module import Xpmem
-    from xpmem_emu.xpmem.objects import Imported, Segment, ThreadGroup
+    from xpmem_emu.xpmem.objects import ImportedSegment, Segment, ThreadGroup
     from xpmem_emu.xpmem.services import Services
 
 
-def check(xpmem: "Xpmem", services: "Services") -> None:
+def check_xpmem(xpmem: "Xpmem", services: "Services") -> None:
     """Raises KernelBug with the first difference."""
     groups = list(xpmem.device._notifiers)
     for group in groups:
@@ -133,7 +133,7 @@ def _check_quarantine(xpmem: "Xpmem", services: "Services") -> None:
 # -- the importer's side ----------------------------------------------------------------------
 
 
-def _check_imported(imported: "Imported") -> None:
+def _check_imported(imported: "ImportedSegment") -> None:
     name = f"segment {imported.segid:#x} of p{imported.home}"
     faults = sorted(fault.pages for fault in imported.inflight)
     for one, other in pairwise(faults):

@@ -24,7 +24,7 @@ from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.notifier import RecallNotifier
-from xpmem_emu.xpmem.objects import Process, ThreadGroup
+from xpmem_emu.xpmem.objects import ThreadGroup, XpmemTask
 from xpmem_emu.xpmem.recall import Recalls
 
 PIECES = 64
@@ -53,7 +53,7 @@ class Device:
         self.groups: dict[int, ThreadGroup] = {}
         """The live ones, by tgid."""
 
-    def open(self, process: Process) -> None:
+    def open(self, process: XpmemTask) -> None:
         """Give `process` a thread group and subscribe to its address space; idempotent."""
         if process.pid in self.groups:
             return
@@ -70,7 +70,7 @@ class Device:
         self.groups[process.pid] = group
         self._notifiers[group] = notifier
 
-    async def close(self, process: Process) -> None:
+    async def close(self, process: XpmemTask) -> None:
         """Flush: release every permit, then remove every segment. No group: nothing to do; one
         that another call is closing: return when it has."""
         for group in [group for group in self._notifiers if group.mm is process.mm]:
@@ -81,14 +81,14 @@ class Device:
         """The live thread group of a tgid."""
         return self.groups.get(tgid)
 
-    def mine(self, process: Process) -> ThreadGroup:
+    def mine(self, process: XpmemTask) -> ThreadGroup:
         """The caller's thread group. Raises KernelError 2004 when it has none."""
         group = self.groups.get(process.pid)
         if group is None:
             raise no_state(process)
         return group
 
-    async def fork_begin(self, process: Process) -> None:
+    async def fork_begin(self, process: XpmemTask) -> None:
         """Recall everything of the caller and make importers' faults wait (sources 1.12)."""
         group = self._forking(process)
         group.fork_depth += 1
@@ -99,7 +99,7 @@ class Device:
             await self._recalls.settle(group, segment.vaddr, segment.vaddr + segment.size)
             await self._fence.passed(group, segment.vaddr, segment.vaddr + segment.size)
 
-    def fork_end(self, process: Process) -> None:
+    def fork_end(self, process: XpmemTask) -> None:
         """Let importers fault again."""
         group = self._forking(process)
         if not group.fork_depth:
@@ -108,7 +108,7 @@ class Device:
         for segment in group.segments.values():
             segment.changed.wake_all()
 
-    def _forking(self, process: Process) -> ThreadGroup:
+    def _forking(self, process: XpmemTask) -> ThreadGroup:
         group = self.groups.get(process.pid)
         if group is None:
             raise KernelError(errno.ENOENT, f"process {process.pid} has no xpmem state")
@@ -144,7 +144,7 @@ class Device:
             await self._scheduler.sleep_until(self._scheduler.now_ns + 1)
 
 
-def no_state(process: Process) -> KernelError:
+def no_state(process: XpmemTask) -> KernelError:
     """The refusal of a process without a thread group."""
     return KernelError(
         XPMEM_ERRNO_NOPROC,

@@ -46,14 +46,14 @@ from xpmem_emu.xpc.messages import (
 )
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import events
+from xpmem_emu.xpmem.access_server import AccessServer
 from xpmem_emu.xpmem.extents import READ_ONLY, UNCACHED, Extent, Range, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
-from xpmem_emu.xpmem.ids import unpack
+from xpmem_emu.xpmem.ids import unpack_id
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
 from xpmem_emu.xpmem.permissions import READ, WRITE, permitted
 from xpmem_emu.xpmem.recall import Recalls
 from xpmem_emu.xpmem.services import Services
-from xpmem_emu.xpmem.serving import Serving
 
 XPMEM_RDONLY, XPMEM_RDWR = 1, 2
 
@@ -71,7 +71,7 @@ class Exporter:
         self.segments: dict[int, Segment] = {}
         self.firewall = Firewall(services.image.limits)
         self.grants = self.firewall.grants
-        self.serving = Serving(services, self.firewall)
+        self.serving = AccessServer(services, self.firewall)
 
     async def serve(self, requester: Requester, request: Message) -> Message:
         """The answer to one MEM request of an importer (which may be this partition). Raises
@@ -139,7 +139,7 @@ class Exporter:
         segment = self.segments.get(request.segid)
         if segment is None or not segment.live:
             boot, why = self._services.boot, "no such segment, or it is being removed"
-            if unpack(request.segid).boot != boot & 0xFF:
+            if unpack_id(request.segid).boot != boot & 0xFF:
                 why = f"the segment is of another boot than {boot}, which runs now"
             return GetReply(errno.ENOENT, why, 0)
         wanted = READ | (WRITE if request.flags & XPMEM_RDWR else 0)
@@ -155,7 +155,7 @@ class Exporter:
             self.firewall.require_room(importer, request.apid)
         except KernelError as error:
             return GetReply(error.errno, error.cause, 0)
-        if unpack(request.apid).uniq:
+        if unpack_id(request.apid).uniq:
             grant = Grant(request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY)
             self.firewall.enter(grant)
             self._services.tracer.emit(

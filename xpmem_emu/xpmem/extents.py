@@ -31,7 +31,7 @@ __all__ = [
     "Range",
     "Vector",
     "around",
-    "cut",
+    "cut_ranges",
     "extents",
     "intersect",
     "merge",
@@ -84,7 +84,7 @@ def subtract(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
     return left
 
 
-def cut(ranges: list[Range], most: int) -> list[list[Range]]:
+def cut_ranges(ranges: list[Range], most: int) -> list[list[Range]]:
     """The same ranges in parts of at most `most`; one empty part when there are none."""
     return [ranges[at : at + most] for at in range(0, len(ranges), most)] or [ranges]
 

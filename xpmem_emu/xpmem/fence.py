@@ -57,7 +57,7 @@ RECALLS_MAX = 4
 RETRIES = 256
 """How often moving them is tried until then."""
 
-Session = tuple[int, int]
+SessionKey = tuple[int, int]
 """(partid, session incarnation)."""
 
 
@@ -83,7 +83,7 @@ class Fence:
     def __init__(self, services: Services, exporter: Exporter) -> None:
         self._services = services
         self._exporter = exporter
-        self._quarantine: dict[Session, list[Exposed]] = defaultdict(list)
+        self._quarantine: dict[SessionKey, list[Exposed]] = defaultdict(list)
         self._moved = WaitQueue(services.scheduler)
         """Woken when a fence made an attempt, and when a session is proven gone."""
 
@@ -140,11 +140,11 @@ class Fence:
             if await self._moved.wait_killable() is Wake.KILLED:
                 return
 
-    def quarantined(self) -> dict[Session, int]:
+    def quarantined(self) -> dict[SessionKey, int]:
         """How many frames are retired because of which session."""
         return {session: self._count(session) for session in self._quarantine}
 
-    def _retire(self, session: Session, segment: Segment) -> None:
+    def _retire(self, session: SessionKey, segment: Segment) -> None:
         """Quarantine what the session holds of `segment`, recalls under way included: those end
         now, and what they were for may well leave the page where it is."""
         importer = session[0]
@@ -156,17 +156,17 @@ class Fence:
             self._keep(session, segment, numbers(page, count), frames_of(segment, page, count))
         self._exporter.drop(segment, importer, ranges)
 
-    def _keep(self, session: Session, segment: Segment, pages: Vector, frames: Vector) -> None:
+    def _keep(self, session: SessionKey, segment: Segment, pages: Vector, frames: Vector) -> None:
         if len(frames):
             self._services.memory.frames.quarantine(frames)
             self._quarantine[session].append(
                 Exposed(segment.group, segment.first_vpn + pages, frames)
             )
 
-    def _count(self, session: Session) -> int:
+    def _count(self, session: SessionKey) -> int:
         return sum(len(exposed.frames) for exposed in self._quarantine.get(session, ()))
 
-    async def _migrate(self, session: Session) -> None:
+    async def _migrate(self, session: SessionKey) -> None:
         """Ends when no live page is on a frame of the session, or the session is proven gone."""
         memory, scheduler = self._services.memory, self._services.scheduler
         patience_ns = RECALLS_MAX * self._services.recall_bound_ns
@@ -192,7 +192,7 @@ class Fence:
             events.FenceEnd(importer=session[0], incarnation=session[1], moved=moved)
         )
 
-    def _live(self, session: Session) -> Vector:
+    def _live(self, session: SessionKey) -> Vector:
         """The frames of the session that somebody still uses."""
         return self._in_use(exposed.frames for exposed in self._quarantine.get(session, ()))
 

@@ -18,19 +18,19 @@ import errno
 from collections import Counter, OrderedDict, defaultdict
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.image import Limits
+from xpmem_emu.image import LimitsSection
 from xpmem_emu.xpmem.extents import Range
-from xpmem_emu.xpmem.ids import unpack
+from xpmem_emu.xpmem.ids import unpack_id
 from xpmem_emu.xpmem.objects import Grant
 
-GRAVES = 256
+GRANT_GRAVES = 256
 """How many permits that ended are remembered."""
 
 
 class Firewall:
     """The grants on this partition's segments."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LimitsSection) -> None:
         self._limits = limits
         self.grants: dict[tuple[int, int], Grant] = {}
         """By (importing partition, apid)."""
@@ -42,7 +42,7 @@ class Firewall:
         """Raise KernelError when `importer` may not have a permit of this name: EACCES when the
         name is another partition's, EEXIST when it has it, ENOMEM at the limits of our image. The
         importer's own limits are its own business: what it sends cannot make tables grow here."""
-        ident, tasks, limits = unpack(apid), self._tasks[importer], self._limits
+        ident, tasks, limits = unpack_id(apid), self._tasks[importer], self._limits
         if ident.partid != importer:
             raise KernelError(
                 errno.EACCES, f"permit {apid:#x} is of p{ident.partid}, not of p{importer}"
@@ -67,7 +67,7 @@ class Firewall:
         """`grant` holds from now on."""
         key = grant.importer, grant.apid
         self.grants[key] = grant.segment.grants[key] = grant
-        self._tasks[grant.importer][unpack(grant.apid).tgid] += 1
+        self._tasks[grant.importer][unpack_id(grant.apid).tgid] += 1
         self._graves.pop(key, None)
 
     def end(self, grant: Grant, why: str) -> None:
@@ -76,18 +76,18 @@ class Firewall:
         grant.destroy()
         grant.torn_down()
         del self.grants[key]
-        tasks, tgid = self._tasks[grant.importer], unpack(grant.apid).tgid
+        tasks, tgid = self._tasks[grant.importer], unpack_id(grant.apid).tgid
         tasks[tgid] -= 1
         if not tasks[tgid]:
             del tasks[tgid]
         del grant.segment.grants[key]
         self._graves[key] = why
-        if len(self._graves) > GRAVES:
+        if len(self._graves) > GRANT_GRAVES:
             self._graves.popitem(last=False)
 
     def admit(self, importer: int, apid: int, offset: int, size: int, *, write: bool) -> Grant:
         """The grant that lets `importer` access these bytes of a segment. Raises KernelError."""
-        owner = unpack(apid).partid
+        owner = unpack_id(apid).partid
         if owner != importer:
             raise KernelError(errno.EACCES, f"permit {apid:#x} is of p{owner}, not of p{importer}")
         grant = self.grants.get((importer, apid))

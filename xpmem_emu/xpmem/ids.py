@@ -23,7 +23,7 @@ class LastUniq:
     apid: int = 0
 
 
-class Ident(NamedTuple):
+class IdParts(NamedTuple):
     """The parts of a segid or apid."""
 
     partid: int
@@ -37,7 +37,7 @@ class Ident(NamedTuple):
         return self.partid << 48 | (self.boot & 0xFF) << 40 | self.tgid << 20 | self.uniq
 
 
-def unpack(ident: int) -> Ident:
+def unpack_id(ident: int) -> IdParts:
     """The parts of `ident`, which must lie in 1..ID_MAX."""
     assert 0 < ident <= ID_MAX
-    return Ident(ident >> 48, ident >> 40 & 0xFF, ident >> 20 & TGID_MAX, ident & UNIQ_MAX)
+    return IdParts(ident >> 48, ident >> 40 & 0xFF, ident >> 20 & TGID_MAX, ident & UNIQ_MAX)

@@ -13,17 +13,19 @@ from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import Attachment, Severed
 from xpmem_emu.xpmem.extents import Range, intersect, subtract
-from xpmem_emu.xpmem.faults import Faults
-from xpmem_emu.xpmem.home import Homes
-from xpmem_emu.xpmem.imports import Imports
-from xpmem_emu.xpmem.objects import Eviction, Imported, Permit
+from xpmem_emu.xpmem.fault import ImporterFaults
+from xpmem_emu.xpmem.import_registry import ImportRegistry
+from xpmem_emu.xpmem.objects import Eviction, ImportedSegment, Permit
+from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
 
 
 class Importer:
     """Every segment that some task of this partition holds a permit for."""
 
-    def __init__(self, services: Services, homes: Homes, faults: Faults, imports: Imports) -> None:
+    def __init__(
+        self, services: Services, homes: HomeRpc, faults: ImporterFaults, imports: ImportRegistry
+    ) -> None:
         self._services = services
         self._homes = homes
         self._faults = faults
@@ -143,7 +145,7 @@ class Importer:
                 events.ImportLost(segid=imported.segid, reason=reason, ptes=ptes)
             )
 
-    def _zap(self, imported: Imported, ranges: list[Range]) -> int:
+    def _zap(self, imported: ImportedSegment, ranges: list[Range]) -> int:
         ptes = 0
         for span in ranges:
             imported.table.take(*span)

@@ -13,12 +13,12 @@ It decides nothing itself.
 import errno
 from collections import Counter
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import INVALIDATE_ACK, INVALIDATE_ZAP
 from xpmem_emu.mm.atomic import AmoOperation
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.units import PAGE_SHIFT
-from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import (
     Amo,
     AmoReply,
@@ -40,19 +40,19 @@ from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
-from xpmem_emu.xpmem.far import Far
-from xpmem_emu.xpmem.faults import Faults
+from xpmem_emu.xpmem.fault import ImporterFaults
 from xpmem_emu.xpmem.fence import Fence
-from xpmem_emu.xpmem.getting import Getting
-from xpmem_emu.xpmem.home import Homes
+from xpmem_emu.xpmem.get import AttachCalls
+from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer
-from xpmem_emu.xpmem.imports import Imports
-from xpmem_emu.xpmem.making import Making
+from xpmem_emu.xpmem.make import MakeCalls
 from xpmem_emu.xpmem.recall import Recalls
+from xpmem_emu.xpmem.remote_access import RemoteAccess
+from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
 from xpmem_emu.xpmem.transfer import Transfers
 
-VERSION = 0x00027004
+XPMEM_VERSION = 0x00027004
 """What XPMEM_CMD_VERSION returns: 2.7.4."""
 
 
@@ -63,17 +63,17 @@ class Xpmem:
         self._services = services
         self.recalls = Recalls(services, self._drop_local)
         self.exporter = Exporter(services, self.recalls)
-        self.homes = Homes(services, self.exporter)
-        self.imports = Imports(services.scheduler)
-        self.faults = Faults(services, self.homes, self.imports)
-        self.far = Far(services, self.homes)
+        self.homes = HomeRpc(services, self.exporter)
+        self.imports = ImportRegistry(services.scheduler)
+        self.faults = ImporterFaults(services, self.homes, self.imports)
+        self.far = RemoteAccess(services, self.homes)
         self.importer = Importer(services, self.homes, self.faults, self.imports)
         self.fence = Fence(services, self.exporter)
         self.device = Device(
             services.scheduler, self.recalls, self.fence, self.exporter, self.importer
         )
-        self.making = Making(services, self.device, self.exporter, self.fence, self.homes)
-        self.getting = Getting(
+        self.making = MakeCalls(services, self.device, self.exporter, self.fence, self.homes)
+        self.getting = AttachCalls(
             services, self.device, self.importer, self.imports, self.faults, self.far, self.homes
         )
         self.transfers = Transfers(services, self.homes, self.getting)

@@ -22,13 +22,20 @@ from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpmem.extents import Range, around, overlaps
 from xpmem_emu.xpmem.ids import LastUniq
 from xpmem_emu.xpmem.pfn_table import PfnTable, Taken
-from xpmem_emu.xpmem.states import INFLIGHT, LIFE, FaultEvent, FaultState, Life, LifeEvent
+from xpmem_emu.xpmem.states import (
+    INFLIGHT,
+    LIFECYCLE,
+    InflightEvent,
+    InflightState,
+    LifecycleEvent,
+    LifecycleState,
+)
 
 if TYPE_CHECKING:
     from xpmem_emu.xpmem.attachment import Attachment
 
 
-class Process(Protocol):
+class XpmemTask(Protocol):
     """A task as XPMEM sees it."""
 
     pid: int
@@ -39,27 +46,27 @@ class Process(Protocol):
     last_uniq: LastUniq
 
 
-class Mortal:
+class Lifecycle:
     """Something that is made, is destroyed once, and knows that it is being destroyed."""
 
-    life: Life = LIFE.initial
+    life: LifecycleState = LIFECYCLE.initial
 
     @property
     def live(self) -> bool:
         """Whether nobody started to destroy it."""
-        return self.life is Life.LIVE
+        return self.life is LifecycleState.LIVE
 
     def destroy(self) -> None:
         """Begin the teardown: nothing new may start on it."""
-        self.life = LIFE.next(self.life, LifeEvent.DESTROY)
+        self.life = LIFECYCLE.next(self.life, LifecycleEvent.DESTROY)
 
     def torn_down(self) -> None:
         """The teardown is complete."""
-        self.life = LIFE.next(self.life, LifeEvent.TORN_DOWN)
+        self.life = LIFECYCLE.next(self.life, LifecycleEvent.TORN_DOWN)
 
 
 @dataclass(eq=False)
-class ThreadGroup(Mortal):
+class ThreadGroup(Lifecycle):
     """The xpmem state of a process (tg): from opening the device until close, exec or exit."""
 
     tgid: int
@@ -111,7 +118,7 @@ class Recall:
 
 
 @dataclass(eq=False)
-class Segment(Mortal):
+class Segment(Lifecycle):
     """A range of its owner's address space that others may attach."""
 
     segid: int
@@ -154,7 +161,7 @@ class Segment(Mortal):
 
 
 @dataclass(eq=False)
-class Grant(Mortal):
+class Grant(Lifecycle):
     """Exporter's side of a permit: partition `importer` may map the segment."""
 
     apid: int
@@ -175,7 +182,7 @@ class InFlight:
     pages: Range
     until_ns: int
     """Deadline of the fault, absolute."""
-    state: FaultState = INFLIGHT.initial
+    state: InflightState = INFLIGHT.initial
     spoilt: list[Range] = field(default_factory=list)
 
     @property
@@ -187,11 +194,11 @@ class InFlight:
         """An invalidation takes `pages`; whether it concerns this fault."""
         concerned = overlaps(self.pages, pages)
         if concerned:
-            self.apply(FaultEvent.INVALIDATE)
+            self.apply(InflightEvent.INVALIDATE)
             self.spoilt.append(pages)
         return concerned
 
-    def apply(self, event: FaultEvent) -> None:
+    def apply(self, event: InflightEvent) -> None:
         """Move along the in-flight fault's table."""
         self.state = INFLIGHT.next(self.state, event)
 
@@ -204,7 +211,7 @@ class Eviction:
 
 
 @dataclass(eq=False)
-class Imported:
+class ImportedSegment:
     """This partition's view of a segment."""
 
     segid: int
@@ -236,12 +243,12 @@ class Imported:
 
 
 @dataclass(eq=False)
-class Permit(Mortal):
+class Permit(Lifecycle):
     """What xpmem_get returned to a task: an apid."""
 
     apid: int
     group: ThreadGroup
-    imported: Imported
+    imported: ImportedSegment
     flags: int
     attachments: list["Attachment"] = field(default_factory=list)
     """Those being mapped or unmapped included; until they are mapped, the segment has them not."""

@@ -41,7 +41,7 @@ from xpmem_emu.xpmem.services import Services
 
 MEM_CHANNEL = 0
 
-Plan = dict[tuple[int, int], list[RecallEntry]]
+RecallPlan = dict[tuple[int, int], list[RecallEntry]]
 """By holder: partid and session."""
 
 
@@ -110,7 +110,7 @@ class Recalls:
     async def _run(self, batch: list[Recall]) -> None:
         self._number += 1
         number = self._number
-        plan: Plan = {}
+        plan: RecallPlan = {}
         for recall in batch:
             for partid, ranges in recall.taken.holders.items():
                 plan.setdefault(self._session(partid), []).append(self._entry(recall, ranges))
@@ -139,7 +139,7 @@ class Recalls:
             raise KernelBug(f"p{partid} holds pages and has no session")
         return partid, session
 
-    async def _tell(self, plan: Plan) -> list[int]:
+    async def _tell(self, plan: RecallPlan) -> list[int]:
         """Send every holder its INVALIDATE, in parallel; the holders that were fenced."""
         fenced: list[int] = []
         done: list[Completion[None]] = []

@@ -7,10 +7,10 @@ while the teardown sleeps (sources 1.14, 2.1).
 
 from enum import Enum
 
-from xpmem_emu.tables import Machine
+from xpmem_emu.tables import StateMachine
 
 
-class Life(Enum):
+class LifecycleState(Enum):
     """State of a thread group, segment, permit or attachment."""
 
     LIVE = "live"
@@ -18,24 +18,24 @@ class Life(Enum):
     DESTROYED = "destroyed"
 
 
-class LifeEvent(Enum):
+class LifecycleEvent(Enum):
     """What moves an object through its life."""
 
     DESTROY = "destroy"
     TORN_DOWN = "torn_down"
 
 
-LIFE: Machine[Life, LifeEvent] = Machine(
+LIFECYCLE: StateMachine[LifecycleState, LifecycleEvent] = StateMachine(
     "object life",
-    Life.LIVE,
+    LifecycleState.LIVE,
     {
-        (Life.LIVE, LifeEvent.DESTROY): Life.DESTROYING,
-        (Life.DESTROYING, LifeEvent.TORN_DOWN): Life.DESTROYED,
+        (LifecycleState.LIVE, LifecycleEvent.DESTROY): LifecycleState.DESTROYING,
+        (LifecycleState.DESTROYING, LifecycleEvent.TORN_DOWN): LifecycleState.DESTROYED,
     },
 )
 
 
-class FaultState(Enum):
+class InflightState(Enum):
     """State of an in-flight fault of the importer."""
 
     VALID = "valid"
@@ -43,20 +43,20 @@ class FaultState(Enum):
     ENDED = "ended"
 
 
-class FaultEvent(Enum):
+class InflightEvent(Enum):
     """What happens to an in-flight fault."""
 
     INVALIDATE = "invalidate"
     END = "end"
 
 
-INFLIGHT: Machine[FaultState, FaultEvent] = Machine(
+INFLIGHT: StateMachine[InflightState, InflightEvent] = StateMachine(
     "in-flight fault",
-    FaultState.VALID,
+    InflightState.VALID,
     {
-        (FaultState.VALID, FaultEvent.INVALIDATE): FaultState.INVALID,
-        (FaultState.INVALID, FaultEvent.INVALIDATE): FaultState.INVALID,
-        (FaultState.VALID, FaultEvent.END): FaultState.ENDED,
-        (FaultState.INVALID, FaultEvent.END): FaultState.ENDED,
+        (InflightState.VALID, InflightEvent.INVALIDATE): InflightState.INVALID,
+        (InflightState.INVALID, InflightEvent.INVALIDATE): InflightState.INVALID,
+        (InflightState.VALID, InflightEvent.END): InflightState.ENDED,
+        (InflightState.INVALID, InflightEvent.END): InflightState.ENDED,
     },
 )

@@ -13,28 +13,28 @@ shared helper was written for: the source permit may be read, the destination pe
 
 import errno
 
+from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.xpc.frame import Buffer
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
-from xpmem_emu.xpmem.getting import Getting
-from xpmem_emu.xpmem.home import Homes
-from xpmem_emu.xpmem.objects import Permit, Process
+from xpmem_emu.xpmem.get import AttachCalls
+from xpmem_emu.xpmem.objects import Permit, XpmemTask
+from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
 
 
 class Transfers:
     """Block transfers of this partition's tasks."""
 
-    def __init__(self, services: Services, homes: Homes, getting: Getting) -> None:
+    def __init__(self, services: Services, homes: HomeRpc, getting: AttachCalls) -> None:
         self._services = services
         self._homes = homes
         self._getting = getting
 
     async def copy(
-        self, process: Process, source: tuple[int, int], target: tuple[int, int], size: int
+        self, process: XpmemTask, source: tuple[int, int], target: tuple[int, int], size: int
     ) -> None:
         """Copy `size` bytes from `source` to `target`, each an (apid, offset in bytes).
 

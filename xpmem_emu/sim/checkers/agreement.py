@@ -8,7 +8,7 @@ every run, because what was miscounted mostly stays so.
 from collections import Counter
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.kernel.audit import check
+from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.sim.checkers.base import Checker, Scene
 from xpmem_emu.sim.invariants import Invariant
 
@@ -50,7 +50,7 @@ class Agreement(Checker):
         if kernel is None or kernel.stopped is not None or partid in self._said:
             return
         try:
-            check(kernel)
+            check_kernel(kernel)
         except KernelBug as difference:
             self._said.add(partid)
             self.report(Invariant.S18, partid, str(difference))

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from xpmem_emu.fabric.events import FaultBegin, FaultEnd, FaultHit, StoodStill
-from xpmem_emu.failpoints.events import FailpointHit
+from xpmem_emu.failpoints.events import PointHit
 from xpmem_emu.image import Image
+from xpmem_emu.inject.events import InjectionBegin, InjectionEnd, InjectionHit, StoodStill
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
 from xpmem_emu.sim.checkers.injuries import Injuries
@@ -16,15 +16,15 @@ from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.invariants import Invariant, Judge
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 
 VIOLATIONS_MAX = 20
 """More of one run are not collected: the first one is the one to look at."""
 
 
-Handler = Callable[[int, Any], None]
+EventHandler = Callable[[int, Any], None]
 """(partition, event of the type it is registered for)."""
-Handlers = Mapping[type[Event], Handler]
+Handlers = Mapping[type[Event], EventHandler]
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -69,18 +69,18 @@ class Scene:
     def handlers(self) -> Handlers:
         """What the scene itself hears of, before any checker does."""
         return {
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             KernelBoot: self._booted,
             KernelPanic: self._down,
             KernelHalt: self._down,
-            FaultHit: self._hit,
-            FailpointHit: self._acted,
-            FaultBegin: self._fault_begins,
-            FaultEnd: self._fault_ends,
+            InjectionHit: self._hit,
+            PointHit: self._acted,
+            InjectionBegin: self._fault_begins,
+            InjectionEnd: self._fault_ends,
             StoodStill: self._still,
         }
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         self.sessions.changed(partid, event, self.moment)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
@@ -93,17 +93,17 @@ class Scene:
     def _down(self, partid: int, event: Event) -> None:
         self.injuries.went_down(self.now_ns, partid)
 
-    def _hit(self, partid: int, event: FaultHit) -> None:
+    def _hit(self, partid: int, event: InjectionHit) -> None:
         self.injuries.hit(self.now_ns, event)
 
-    def _acted(self, partid: int, event: FailpointHit) -> None:
+    def _acted(self, partid: int, event: PointHit) -> None:
         self.injuries.acted(self.now_ns, partid, event)
 
-    def _fault_begins(self, partid: int, event: FaultBegin) -> None:
+    def _fault_begins(self, partid: int, event: InjectionBegin) -> None:
         self._note_clocks()
         self.injuries.begun(self.now_ns, event)
 
-    def _fault_ends(self, partid: int, event: FaultEnd) -> None:
+    def _fault_ends(self, partid: int, event: InjectionEnd) -> None:
         self._note_clocks()
         self.injuries.ended(self.now_ns, event)
 

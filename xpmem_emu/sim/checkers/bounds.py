@@ -10,10 +10,10 @@ that passed and of what its own clock showed.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from xpmem_emu.fabric.events import StoodStill
-from xpmem_emu.failpoints.events import FailpointClear, FailpointHit
+from xpmem_emu.failpoints.events import PointCleared, PointHit
+from xpmem_emu.inject.events import StoodStill
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
@@ -55,13 +55,13 @@ class Bounds(Checker):
         self._paused: dict[tuple[int, str], int] = {}
         """(partition, failpoint) -> since when threads are paused there."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Begins and ends."""
         return {
             KernelBoot: self._booted,
             StoodStill: self._stood_still,
-            FailpointHit: self._acted,
-            FailpointClear: self._cleared,
+            PointHit: self._acted,
+            PointCleared: self._cleared,
             events.FaultBegin: self._fault_begins,
             events.FaultEnd: self._fault_ends,
             events.RecallBegin: self._recall_begins,
@@ -98,11 +98,11 @@ class Bounds(Checker):
     def _stood_still(self, partid: int, event: StoodStill) -> None:
         self.resumed(partid, event.late_ns)
 
-    def _acted(self, partid: int, event: FailpointHit) -> None:
+    def _acted(self, partid: int, event: PointHit) -> None:
         if "pause" in event.action:
             self._paused.setdefault((partid, event.point), self.scene.now_ns)
 
-    def _cleared(self, partid: int, event: FailpointClear) -> None:
+    def _cleared(self, partid: int, event: PointCleared) -> None:
         since_ns = self._paused.pop((partid, event.point), None)
         if since_ns is not None:
             self.resumed(partid, self.scene.now_ns - since_ns)

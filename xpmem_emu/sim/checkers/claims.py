@@ -16,16 +16,16 @@ from collections.abc import Iterator, Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.mm.events import FramesFree
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpmem import events
 
 Spot = tuple[int, int]
 """(address of the attachment, page of the segment)."""
-PARTID_SHIFT = 48
+_PARTID_SHIFT = 48
 
 
 class Claims(Checker):
@@ -45,11 +45,11 @@ class Claims(Checker):
         self._incarnations: dict[tuple[int, int], int] = {}
         self._freed: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Entries as they come and go, frames as they go."""
         return {
             KernelBoot: self._booted,
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             FramesFree: self._frames_freed,
             events.PageInstall: self._install,
             events.Invalidated: self._invalidated,
@@ -86,11 +86,11 @@ class Claims(Checker):
         """Its old memory is nobody's any more. What the process before mapped of others may still
         be mapped: that one may be stopped, and a new boot proves nothing about it."""
         for segid, importer in list(self._mapped):
-            if partid == segid >> PARTID_SHIFT:
+            if partid == segid >> _PARTID_SHIFT:
                 self._drop(segid, importer)
         self._fenced.pop(partid, None)
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         """The home gives an importer up: from now on its claims end on proof only."""
         pair = (partid, event.peer)
         if event.state == "ACTIVE":
@@ -98,7 +98,7 @@ class Claims(Checker):
         elif (incarnation := self._incarnations.pop(pair, None)) is not None:
             frames: set[int] = set()
             for segid, importer in list(self._mapped):
-                if (segid >> PARTID_SHIFT, importer) == pair:
+                if (segid >> _PARTID_SHIFT, importer) == pair:
                     frames |= self._drop(segid, importer)
             self._fenced[partid][event.peer, incarnation] = frames
 
@@ -116,7 +116,7 @@ class Claims(Checker):
             self._freed.update(range(first, first + count))
 
     def _install(self, partid: int, event: events.PageInstall) -> None:
-        home = event.segid >> PARTID_SHIFT
+        home = event.segid >> _PARTID_SHIFT
         if (home, partid) not in self._incarnations:
             return  # given up: what it may write is in quarantine; or its own frame
         for first, frame, count, _ in event.extents:
@@ -159,7 +159,7 @@ class Claims(Checker):
     def _forget(self, segid: int, importer: int, spot: Spot) -> None:
         frame = self._mapped[segid, importer].pop(spot, None)
         if frame is not None:
-            claims = self._claims[segid >> PARTID_SHIFT]
+            claims = self._claims[segid >> _PARTID_SHIFT]
             claims[frame].discard((segid, importer, spot))
             if not claims[frame]:
                 del claims[frame]

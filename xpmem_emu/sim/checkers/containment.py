@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 
@@ -36,7 +36,7 @@ class Containment(Checker):
         """Calls of each partition that were not answered."""
         self._ended: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """The ends of kernels."""
         return {KernelBoot: self._booted, KernelPanic: self._panic, KernelHalt: self._halt}
 

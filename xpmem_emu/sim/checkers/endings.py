@@ -7,16 +7,16 @@ fewer than the kernel keeps places for.
 import errno
 from collections.abc import Mapping
 
-from xpmem_emu.failpoints.events import FailpointSet
+from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
 from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal, TaskSpawn
 from xpmem_emu.kernel.interface import Done, Failed, Reply, Request
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 
-KEPT = 16
+CALLS_KEPT = 16
 """Places for kills and shutdowns."""
 _BEGIN, _ANSWER = "kernel.call.begin", "kernel.call.before_answer"
 
@@ -41,11 +41,11 @@ class Endings(Checker):
         self._armed: set[tuple[int, str]] = set()
         """(partition, failpoint): what was set since they booted."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Begins and ends of tasks."""
         return {
             KernelBoot: self._booted,
-            FailpointSet: self._set,
+            PointSet: self._set,
             TaskSpawn: self._spawned,
             TaskSignal: self._signalled,
             TaskExit: self._exited,
@@ -66,7 +66,7 @@ class Endings(Checker):
             case (Breaking() as call, Failed(errno=errno.EAGAIN)):
                 self._say_refused(partid, call)
             case (Kill() | Shutdown() as call, Failed(errno=errno.EAGAIN)):
-                if (partid, _BEGIN) not in self._armed and self._ending(partid) < KEPT:
+                if (partid, _BEGIN) not in self._armed and self._ending(partid) < CALLS_KEPT:
                     self._say_refused(partid, call)
         self._calls.pop(reply.call_id, None)
 
@@ -87,7 +87,7 @@ class Endings(Checker):
         self.crashed(partid)
         self._armed = {each for each in self._armed if each[0] != partid}
 
-    def _set(self, partid: int, event: FailpointSet) -> None:
+    def _set(self, partid: int, event: PointSet) -> None:
         self._armed.add((partid, event.point))
 
     def _spawned(self, partid: int, event: TaskSpawn) -> None:

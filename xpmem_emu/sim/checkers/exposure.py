@@ -18,14 +18,14 @@ from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm.vma import Vma, VmaFlags
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import (
     FRAME_SHIFT,
     PARTID_SHIFT,
     RESIDENT,
     SPECIAL,
-    frames_of,
     stored_into,
+    task_frames,
 )
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
@@ -55,7 +55,7 @@ class Exposure(Checker):
         self._removed: list[tuple[int, SegmentMake]] = []
         """(home, segment): a call that took it away has just returned."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Calls that take rights away."""
         return {
             KernelBoot: self._booted,
@@ -124,7 +124,7 @@ class Exposure(Checker):
         kernel = None if cluster is None else cluster.kernels.get(home)
         if cluster is None or kernel is None or kernel.stopped is not None:
             return
-        live = frames_of(kernel, segment.tgid, segment.vaddr >> 12, segment.size >> 12)
+        live = task_frames(kernel, segment.tgid, segment.vaddr >> 12, segment.size >> 12)
         for importer, other in cluster.kernels.items():
             lost = importer != home and not self.scene.sessions.active(home, importer)
             if lost and _same_memory(home, kernel, other):

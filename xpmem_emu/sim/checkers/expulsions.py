@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState, Received, Sent
+from xpmem_emu.xpc.events import PartitionChange, Received, Sent
 from xpmem_emu.xpmem.events import RecallBegin, RecallEnd
 
 ADMIN = 2
@@ -92,11 +92,11 @@ class Expulsions(Checker):
         self._wait_max_ns = times.fault_wait_max
         self._admin = xpc.control_attempt * xpc.control_tries, xpc.control_tries
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Sessions, and what is asked in them."""
         return {
             KernelBoot: self._booted,
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             Sent: self._sent,
             Received: self._received,
             RecallBegin: self._recall_begins,
@@ -165,7 +165,7 @@ class Expulsions(Checker):
 
     # -- the judgement ---------------------------------------------------------------------
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         pair = partid, event.peer
         if event.state == "ACTIVE":
             self._active.add(pair)
@@ -179,7 +179,7 @@ class Expulsions(Checker):
                 )
             self._asked.pop(pair, None)
 
-    def _explained(self, partid: int, event: PartitionState) -> bool:
+    def _explained(self, partid: int, event: PartitionChange) -> bool:
         scene, peer = self.scene, event.peer
         boot = event.incarnation >> _BOOT_SHIFT
         if scene.injuries.down(peer) or {partid, peer} & scene.injuries.forgers:

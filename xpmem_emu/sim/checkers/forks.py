@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from xpmem_emu.kernel.calls import Exec, Exit, Kill, XpmemClose, XpmemForkBegin, XpmemForkEnd
 from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Reply, Request
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
-from xpmem_emu.sim.checkers.raw import frames_of, stored_into
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.sim.checkers.raw import stored_into, task_frames
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import CopyServe, FaultServe, SegmentMake, SegmentRemove
@@ -31,7 +31,7 @@ class Forks(Checker):
         """Tasks whose fork_begin has just returned."""
         self._made: dict[int, SegmentMake] = {}
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Segments, what is served of them, and ends of tasks."""
         return {
             KernelBoot: self._booted,
@@ -78,7 +78,7 @@ class Forks(Checker):
             frames: set[int] = set()
             for segid, made in self._made.items():
                 if (segid >> _PARTID_SHIFT, made.tgid) == (home, pid):
-                    frames |= frames_of(kernel, pid, made.vaddr >> 12, made.size >> 12)
+                    frames |= task_frames(kernel, pid, made.vaddr >> 12, made.size >> 12)
             for importer, other in cluster.kernels.items():
                 if other.stopped is None and self.scene.sessions.active(home, importer):
                     left = frames & set(stored_into(other, home).tolist())

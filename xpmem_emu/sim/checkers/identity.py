@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgpack
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
@@ -34,7 +34,7 @@ class Identity(Checker):
         self.frame: bytes = b""
         """The frame that the present step takes, if it takes one."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Ids as they come and go."""
         return {
             KernelBoot: self._booted,

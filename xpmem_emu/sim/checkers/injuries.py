@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xpmem_emu.fabric.events import FaultBegin, FaultEnd, FaultHit
-from xpmem_emu.fabric.faults import ClockFault, ClockTrouble, PaceFault
-from xpmem_emu.fabric.grammar import parse_fault
-from xpmem_emu.failpoints.events import FailpointHit
+from xpmem_emu.failpoints.events import PointHit
+from xpmem_emu.inject.events import InjectionBegin, InjectionEnd, InjectionHit
+from xpmem_emu.inject.grammar import parse_injection
+from xpmem_emu.inject.injections import ClockEffect, ClockInjection, PaceInjection
 
 _HARMLESS = frozenset({"duplicate", "replay"})
 _KEPT = 4096
@@ -60,21 +60,21 @@ class Injuries:
 
     # -- what is heard of --------------------------------------------------------------------
 
-    def hit(self, now_ns: int, event: FaultHit) -> None:
+    def hit(self, now_ns: int, event: InjectionHit) -> None:
         """A rule hit a message."""
         if event.verdict not in _HARMLESS:
             self._hits[event.src, event.dst].append(Hit(now_ns, event.kind, event.number))
 
-    def acted(self, now_ns: int, partid: int, event: FailpointHit) -> None:
+    def acted(self, now_ns: int, partid: int, event: PointHit) -> None:
         """A failpoint acted."""
         action = event.action.lstrip("0123456789.%*")  # what it did, not how often it may
         self._shots[partid].append(Shot(now_ns, event.point, action))
 
-    def begun(self, now_ns: int, event: FaultBegin) -> None:
+    def begun(self, now_ns: int, event: InjectionBegin) -> None:
         """A fault is in force: of those that hit no messages, clocks and paces matter here."""
-        fault = parse_fault(event.fault)
-        if isinstance(fault, ClockFault | PaceFault):
-            jump = isinstance(fault, ClockFault) and fault.trouble is ClockTrouble.JUMP
+        fault = parse_injection(event.fault)
+        if isinstance(fault, ClockInjection | PaceInjection):
+            jump = isinstance(fault, ClockInjection) and fault.trouble is ClockEffect.JUMP
             spells = [
                 (who, _Spell(now_ns, now_ns if jump else None, fault.trouble.value))
                 for who in fault.partids
@@ -83,7 +83,7 @@ class Injuries:
                 self._spells[who].append(spell)
             self._faults[event.name] = [spell for _, spell in spells]
 
-    def ended(self, now_ns: int, event: FaultEnd) -> None:
+    def ended(self, now_ns: int, event: InjectionEnd) -> None:
         """It is healed."""
         for spell in self._faults.pop(event.name, ()):
             if spell.end_ns is None:

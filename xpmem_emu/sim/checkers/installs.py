@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import RESIDENT, WRITE, entry, stored_into
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem import events
 
 Served = dict[int, tuple[int, int]]
@@ -40,11 +40,11 @@ class Installs(Checker):
         self._heard: dict[tuple[int, int], list[events.Invalidated]] = defaultdict(list)
         self._pending: list[tuple[int, int, int, int, int]] = []
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """The life of a page."""
         return {
             KernelBoot: self._booted,
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             events.SegmentMake: self._make,
             events.SegmentRemove: self._remove,
             events.FaultServe: self._serve,
@@ -58,7 +58,7 @@ class Installs(Checker):
         for segid in [segid for segid in self._made if segid >> 48 == partid]:
             self._forget(segid)
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         if event.state != "ACTIVE":  # what this home served to that peer is fenced now
             for key in [k for k in self._served if k[0] >> 48 == partid and k[1] == event.peer]:
                 del self._served[key]

@@ -16,7 +16,7 @@ BUDGET = 50_000
 _MASK = (1 << 64) - 1
 
 
-class Answer(Enum):
+class Search(Enum):
     """What the search found."""
 
     YES = "linearizable"
@@ -24,12 +24,12 @@ class Answer(Enum):
     UNKNOWN = "unknown"
 
 
-def judge(operations: Sequence[Access], initial: int = 0, budget: int = BUDGET) -> Answer:
+def linearizable(operations: Sequence[Access], initial: int = 0, budget: int = BUDGET) -> Search:
     """Whether some order of `operations` explains every answer that was given."""
     return _Search(sorted(_relevant(operations), key=lambda each: each.begin), budget).run(initial)
 
 
-def after(operation: Access, value: int) -> int | None:
+def _after(operation: Access, value: int) -> int | None:
     """The word's value after `operation` on `value`; None when its answer says otherwise."""
     if operation.seen is not None and operation.seen != value:
         return None
@@ -89,22 +89,22 @@ class _Search:
             if not other.sure and other.end == FOREVER and _effect(other) == _effect(each)
         )
 
-    def run(self, initial: int) -> Answer:
+    def run(self, initial: int) -> Search:
         """Depth first, with an explicit stack of (done, value)."""
         stack = [(0, initial)]
         visited = {(0, initial)}
         while stack:
             done, value = stack.pop()
             if done & self._required == self._required:
-                return Answer.YES
+                return Search.YES
             self._budget -= 1
             if self._budget < 0:
-                return Answer.UNKNOWN
+                return Search.UNKNOWN
             for state in self._next(done, value):
                 if state not in visited:
                     visited.add(state)
                     stack.append(state)
-        return Answer.NO
+        return Search.NO
 
     def _needed(self, done: int) -> set[int] | None:
         """The values that pending loads must see; None where operations build on each other."""
@@ -135,7 +135,7 @@ class _Search:
                 break
             if done >> i & 1 or self._before[i] & done or self._twin[i] & ~done:
                 continue
-            result = after(each, value)
+            result = _after(each, value)
             if result is None:
                 continue
             if result == value and each.sure and each.verb is Verb.LOAD:

@@ -20,8 +20,8 @@ import numpy as np
 
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.events import FramesFree
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
-from xpmem_emu.sim.checkers.raw import Foreign, Vector, foreign
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.sim.checkers.raw import Foreign, _Vector, foreign
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
@@ -54,7 +54,7 @@ class Mappings(Checker):
         self._freed: list[tuple[int, int]] = []
         self._fenced: list[tuple[int, int]] = []
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Everything that gives frames back or takes entries on."""
         return {
             events.PagesUnpin: self._gave_back,
@@ -170,7 +170,7 @@ class Mappings(Checker):
         return kernel
 
     def _say(
-        self, invariant: Invariant, importer: int, home: int, frames: Vector, what: str
+        self, invariant: Invariant, importer: int, home: int, frames: _Vector, what: str
     ) -> None:
         if len(frames):
             numbers = ", ".join(map(str, np.unique(frames).tolist()[:6]))

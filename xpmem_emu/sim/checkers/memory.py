@@ -8,8 +8,8 @@ left out; its stores may have come in time or not.
 from msgspec.structs import replace
 
 from xpmem_emu.sim.checkers.base import Scene
-from xpmem_emu.sim.checkers.linearizable import Answer, judge
-from xpmem_emu.sim.history import Access, History, Verb, Word
+from xpmem_emu.sim.checkers.linearizable import Search, linearizable
+from xpmem_emu.sim.history import Access, History, TrackedWord, Verb
 from xpmem_emu.sim.invariants import Invariant, Judge
 
 JUDGE = Judge(
@@ -24,9 +24,9 @@ def check_memory(scene: Scene, history: History) -> int:
     unknown = 0
     for word, accesses in history.by_word().items():
         bound = _bound(scene, accesses)
-        answer = judge(bound)
-        unknown += answer is Answer.UNKNOWN
-        if answer is Answer.NO:
+        answer = linearizable(bound)
+        unknown += answer is Search.UNKNOWN
+        if answer is Search.NO:
             scene.report(Invariant.S8, -1, f"{_name(word)} is not linearizable: {_tail(bound)}")
         _check_adds(scene, word, bound)
     return unknown
@@ -44,7 +44,7 @@ def _bound(scene: Scene, accesses: list[Access]) -> list[Access]:
     return bound
 
 
-def _check_adds(scene: Scene, word: Word, accesses: list[Access]) -> None:
+def _check_adds(scene: Scene, word: TrackedWord, accesses: list[Access]) -> None:
     """Of a word that is only ever added 1 to, no two adds saw the same value."""
     adds = [access for access in accesses if access.verb is Verb.ADD]
     if not adds or any(access.verb not in (Verb.ADD, Verb.LOAD) for access in accesses):
@@ -58,7 +58,7 @@ def _check_adds(scene: Scene, word: Word, accesses: list[Access]) -> None:
         scene.report(Invariant.S9, -1, f"{_name(word)}: {len(adds)} adds, but one saw {max(seen)}")
 
 
-def _name(word: Word) -> str:
+def _name(word: TrackedWord) -> str:
     return f"word {word.word} of page {word.page} of region {word.region}"
 
 

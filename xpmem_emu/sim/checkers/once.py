@@ -8,14 +8,14 @@ arrive while there is no session do not count, nor do answers: a second answer h
 from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import (
     BadFrame,
     ChannelChange,
     Duplicate,
-    PartitionState,
+    PartitionChange,
     Received,
     Refused,
 )
@@ -37,11 +37,11 @@ class Once(Checker):
         self._open: set[tuple[int, int]] = set()
         self._again: tuple[int, int, int, int] | None = None
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Arrivals."""
         return {
             KernelBoot: self._booted,
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             ChannelChange: self._channel,
             Received: self._received,
             Refused: self._refused,
@@ -52,7 +52,7 @@ class Once(Checker):
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self._forget({pair for pair in self._open if pair[0] == partid})
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         self._forget({(partid, event.peer)})
 
     def _channel(self, partid: int, event: ChannelChange) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem.events import PermitGet
 
 _TOP = 1 << 47
@@ -33,9 +33,9 @@ class Permits(Checker):
         """Peers that the partition of the present step gave up."""
         self._forgers: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Permits as they are granted, sessions as they end."""
-        return {PermitGet: self._granted, PartitionState: self._partition}
+        return {PermitGet: self._granted, PartitionChange: self._partition}
 
     def _granted(self, partid: int, event: PermitGet) -> None:
         if not self.scene.sessions.active(partid, event.importer):
@@ -45,7 +45,7 @@ class Permits(Checker):
                 f"permit {event.apid:#x} was granted to p{event.importer}, without a session",
             )
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         if event.state not in ("ACTIVE", "ACTIVATION_REQ", "ACTIVATING"):
             self._lost.add(event.peer)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
@@ -28,7 +28,7 @@ class Pins(Checker):
         self._permits: Counter[int] = Counter()
         self._changed = False
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Pin and unpin."""
         return {
             KernelBoot: self._booted,

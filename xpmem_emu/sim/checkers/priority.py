@@ -8,12 +8,12 @@ its FAULT, with the slots for what wants something, in every step until it leave
 
 from collections.abc import Mapping
 
-from xpmem_emu.failpoints.events import FailpointSet
+from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import ChannelChange, PartitionState, Received, Sent
+from xpmem_emu.xpc.events import ChannelChange, PartitionChange, Received, Sent
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, RecallBegin
 
 _MEM = 0
@@ -47,7 +47,7 @@ class Priority(Checker):
         self._waits: dict[tuple[int, str], int] = {}
         """(partition, thread) -> whom a fault of it is going to ask."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Recalls, and what leaves and comes back."""
         return {
             KernelBoot: self._booted,
@@ -55,8 +55,8 @@ class Priority(Checker):
             Sent: self._sends,
             Received: self._received,
             RecallBegin: self._recall,
-            FailpointSet: self._set,
-            PartitionState: self._partition,
+            PointSet: self._set,
+            PartitionChange: self._partition,
             FaultBegin: self._fault,
             FaultEnd: self._fault_ends,
         }
@@ -66,7 +66,7 @@ class Priority(Checker):
         self._forget({pair for pair in (*self._busy, *self._open) if pair[0] == partid})
         self._waits = {each: home for each, home in self._waits.items() if each[0] != partid}
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         self._forget({(partid, event.peer)})
 
     def _channel(self, partid: int, event: ChannelChange) -> None:
@@ -81,7 +81,7 @@ class Priority(Checker):
             self._busy.pop(pair, None)
             self._owed.discard(pair[1])
 
-    def _set(self, partid: int, event: FailpointSet) -> None:
+    def _set(self, partid: int, event: PointSet) -> None:
         self._armed.add(partid)
 
     def _sends(self, partid: int, event: Sent) -> None:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem.events import QuarantineEmpty
 
 _EPOCH_BITS = 16
@@ -31,11 +31,11 @@ class Proofs(Checker):
         self._epochs: Counter[tuple[int, int]] = Counter()
         """(partition, peer) -> how often it has activated the peer in its present boot."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Sessions as they begin, quarantines as they end."""
         return {
             KernelBoot: self._booted,
-            PartitionState: self._partition,
+            PartitionChange: self._partition,
             QuarantineEmpty: self._released,
         }
 
@@ -43,7 +43,7 @@ class Proofs(Checker):
         for pair in [pair for pair in self._epochs if pair[0] == partid]:
             del self._epochs[pair]
 
-    def _partition(self, partid: int, event: PartitionState) -> None:
+    def _partition(self, partid: int, event: PartitionChange) -> None:
         if event.state == "ACTIVATION_REQ":
             self._epochs[partid, event.peer] += 1
 

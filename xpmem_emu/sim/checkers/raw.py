@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from xpmem_emu.kernel.kernel import Kernel
 
-Vector = npt.NDArray[np.int64]
+_Vector = npt.NDArray[np.int64]
 PRESENT, WRITE, SPECIAL, SWAP, RESIDENT = 0x1, 0x2, 0x20, 0x40, 0x1 | 0x80 | 0x100
 FRAME_SHIFT, PARTID_SHIFT = 12, 38
 _PAGES = 1 << 36
@@ -17,9 +17,9 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 class Foreign(NamedTuple):
     """Entries of one kernel that map frames it does not own, or imported from itself."""
 
-    homes: Vector
-    frames: Vector
-    vpns: Vector
+    homes: _Vector
+    frames: _Vector
+    vpns: _Vector
 
     def of(self, home: int) -> "Foreign":
         """Those of one home partition."""
@@ -61,7 +61,7 @@ def page_bytes(kernel: Kernel, pid: int, vpn: int) -> bytes | None:
     return bytes(kernel.memory.swap._pages[word >> FRAME_SHIFT]) if word & SWAP else None
 
 
-def stored_into(kernel: Kernel, home: int) -> Vector:
+def stored_into(kernel: Kernel, home: int) -> _Vector:
     """The frames of another kernel that some entry of this one lets a task store into."""
     found = [_NOTHING]
     for mm in kernel.memory.address_spaces.values():
@@ -73,7 +73,7 @@ def stored_into(kernel: Kernel, home: int) -> Vector:
     return np.unique(np.concatenate(found))
 
 
-def frames_of(kernel: Kernel, pid: int, first: int, count: int) -> set[int]:
+def task_frames(kernel: Kernel, pid: int, first: int, count: int) -> set[int]:
     """The frames of this kernel that a task has on `count` pages from page `first` on."""
     found: set[int] = set()
     for mm in kernel.memory.address_spaces.values():

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.xpc.events import PartitionState
+from xpmem_emu.xpc.events import PartitionChange
 
 
 class Sessions:
@@ -19,7 +19,7 @@ class Sessions:
             del self._active[pair]
             self._ended[pair].append(moment)
 
-    def changed(self, partid: int, event: PartitionState, moment: int) -> None:
+    def changed(self, partid: int, event: PartitionChange, moment: int) -> None:
         """`partid` says what it thinks of a peer."""
         pair = (partid, event.peer)
         if event.state == "ACTIVE":

@@ -12,22 +12,22 @@ What it knows, and what it forgets where calls cross, is in `sim.shadow`.
 
 from collections.abc import Callable, Mapping
 
-from xpmem_emu.failpoints.events import FailpointSet
+from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import page_bytes
 from xpmem_emu.sim.invariants import Invariant
-from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, Accesses
-from xpmem_emu.sim.shadow.cells import Clock
+from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, AccessJudge
+from xpmem_emu.sim.shadow.cells import Order
 from xpmem_emu.sim.shadow.files import Files
 from xpmem_emu.sim.shadow.refusals import judged, refusal
-from xpmem_emu.sim.shadow.sharing import Sharing
+from xpmem_emu.sim.shadow.sharing import SharedDevice
 from xpmem_emu.sim.shadow.spaces import Finish, Spaces
 from xpmem_emu.sim.shadow.stores import Stores
-from xpmem_emu.sim.shadow.world import Creds, Machine, Page, Segment, Task
+from xpmem_emu.sim.shadow.world import Creds, ShadowPage, ShadowPartition, ShadowSegment, ShadowTask
 from xpmem_emu.trace import Event
 from xpmem_emu.units import PAGE_SHIFT
 
@@ -46,15 +46,15 @@ class Shadow(Checker):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        self._clock = Clock()
-        self._machines: dict[int, Machine] = {}
-        segments: dict[int, Segment] = {}
+        self._clock = Order()
+        self._machines: dict[int, ShadowPartition] = {}
+        segments: dict[int, ShadowSegment] = {}
         stores = Stores(self._clock, self._machines, segments)
         self._spaces = Spaces(self._clock, stores, self._inherited)
         self._files = Files(self._clock)
         extension = scene.image.extensions.readonly_attach
-        self._sharing = Sharing(self._clock, segments, self._spaces, self._step, extension)
-        self._accesses = Accesses(
+        self._sharing = SharedDevice(self._clock, segments, self._spaces, self._step, extension)
+        self._accesses = AccessJudge(
             self._clock, self._machines, segments, stores, self._step, self._bound
         )
         self._armed: set[int] = set()
@@ -62,17 +62,17 @@ class Shadow(Checker):
         self._open: dict[int, tuple[int, int, Finish]] = {}
         """Calls under way: (partition, begin, what to do with the answer)."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Boots, and tasks that end."""
         return {
             KernelBoot: self._booted,
             KernelPanic: self._panicked,
             TaskSignal: self._signalled,
             TaskExit: self._exited,
-            FailpointSet: self._failpoint,
+            PointSet: self._failpoint,
         }
 
-    def _inherited(self, task: Task, vpn: int, page: Page) -> bool:
+    def _inherited(self, task: ShadowTask, vpn: int, page: ShadowPage) -> bool:
         return self._accesses.inherited(task, vpn, page)
 
     def _step(self) -> int:
@@ -89,7 +89,7 @@ class Shadow(Checker):
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self.crashed(partid)
-        self._machines[partid] = Machine(partid)
+        self._machines[partid] = ShadowPartition(partid)
 
     def _panicked(self, partid: int, event: KernelPanic) -> None:
         self.crashed(partid)
@@ -153,7 +153,7 @@ class Shadow(Checker):
             oldest = next(iter(self._open.values()), None)
             self._clock.oldest = self._clock.now if oldest is None else oldest[1]
 
-    def _begun(self, at: Machine, request: Request, begin: int) -> Finish | None:
+    def _begun(self, at: ShadowPartition, request: Request, begin: int) -> Finish | None:
         call, bulk = request.call, bytes(request.bulk)
         match call:
             case calls.Spawn():
@@ -186,10 +186,12 @@ class Shadow(Checker):
 
         return judged(expected, lambda: partid not in self._armed, wrong, finish)
 
-    def _failpoint(self, partid: int, event: FailpointSet) -> None:
+    def _failpoint(self, partid: int, event: PointSet) -> None:
         self._armed.add(partid)
 
-    def _of_task(self, at: Machine, task: Task, request: Request, bulk: bytes) -> Finish | None:
+    def _of_task(
+        self, at: ShadowPartition, task: ShadowTask, request: Request, bulk: bytes
+    ) -> Finish | None:
         call, spaces, sharing = request.call, self._spaces, self._sharing
         match call:
             case calls.Mmap():
@@ -218,11 +220,11 @@ class Shadow(Checker):
                 return self._accesses.load(at, task, call, self._reporter(at))
             case calls.Store():
                 return self._accesses.store(at, task, call, bulk, self._reporter(at))
-            case calls.Amo():
+            case calls.AtomicOp():
                 return self._accesses.amo(at, task, call, self._reporter(at))
         return self._of_device(at, task, request)
 
-    def _of_device(self, at: Machine, task: Task, request: Request) -> Finish | None:
+    def _of_device(self, at: ShadowPartition, task: ShadowTask, request: Request) -> Finish | None:
         call, sharing = request.call, self._sharing
 
         def wrong(text: str) -> None:
@@ -249,13 +251,13 @@ class Shadow(Checker):
                 return self._accesses.copy(at, task, call)
         return None
 
-    def _spawned(self, at: Machine, call: calls.Spawn, outcome: Outcome | None) -> None:
+    def _spawned(self, at: ShadowPartition, call: calls.Spawn, outcome: Outcome | None) -> None:
         if isinstance(outcome, Done) and isinstance(outcome.value, int):
             capable = call.uid == 0 if call.cap_ipc_owner is None else call.cap_ipc_owner
             creds = Creds(call.uid, tuple(call.gids), capable)
-            at.tasks[outcome.value] = Task(at.partid, outcome.value, creds)
+            at.tasks[outcome.value] = ShadowTask(at.partid, outcome.value, creds)
 
-    def _ending(self, at: Machine, task: Task) -> Finish:
+    def _ending(self, at: ShadowPartition, task: ShadowTask) -> Finish:
         self._dies(at.partid, task.pid)
 
         def finish(outcome: Outcome | None) -> None:
@@ -264,13 +266,15 @@ class Shadow(Checker):
 
         return finish
 
-    def _read(self, at: Machine, call: calls.Pread, outcome: Outcome | None, begin: int) -> None:
+    def _read(
+        self, at: ShadowPartition, call: calls.Pread, outcome: Outcome | None, begin: int
+    ) -> None:
         if isinstance(outcome, Done) and not self._accesses.forgers:
             wrong = self._files.pread(at, call, outcome, begin)
             if wrong:
                 self.report(CONTENTS, at.partid, f"pread of {call.file}: {wrong}")
 
-    def _reporter(self, at: Machine) -> "_Report":
+    def _reporter(self, at: ShadowPartition) -> "_Report":
         return _Report(self, at.partid)
 
     # -- when all is quiet -----------------------------------------------------------------

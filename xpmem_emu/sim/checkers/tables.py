@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.sim.checkers.base import Checker, Handler, Scene
+from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
@@ -49,7 +49,7 @@ class Tables(Checker):
         self._vast: tuple[str, int] | None = None
         """A call of a vast length begins: its name, and how many objects there were."""
 
-    def handlers(self) -> Mapping[type[Event], Handler]:
+    def handlers(self) -> Mapping[type[Event], EventHandler]:
         """What adds to a table."""
         return {
             KernelBoot: self._booted,

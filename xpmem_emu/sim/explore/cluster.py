@@ -20,18 +20,19 @@ from hashlib import blake2b
 import msgspec
 import numpy as np
 
-from xpmem_emu.fabric.effects import read
+from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
+from xpmem_emu.inject.effects import read_frames
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Buffer, Effects, Event, Receive, Request, Send, Tick
-from xpmem_emu.sim.cast import WORD_OFFSETS
+from xpmem_emu.kernel.interface import Effects, KernelEvent, Receive, Request, Send, Tick
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
 from xpmem_emu.sim.observer import Observer
+from xpmem_emu.sim.registry import WORD_OFFSETS
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpc.frame import ChannelNumber
 
-Vector = np.ndarray
+Pages = np.ndarray
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -159,7 +160,7 @@ class OpenCluster(SimCluster):
             self.begun.append(ticket)
         return ticket
 
-    def take(self, partid: int, event: Event) -> None:
+    def take(self, partid: int, event: KernelEvent) -> None:
         """As SimCluster, noting what happened to the partition."""
         if self.exploring and partid in self.kernels:
             chains = self._waiting if self.hung(partid) else self._chains
@@ -175,7 +176,7 @@ class OpenCluster(SimCluster):
             if isinstance(effect, Send):
                 self.sent[src] += 1
                 frames: list[Buffer] = list(map(bytes, effect.frames))
-                known = read(frames)
+                known = read_frames(frames)
                 data = known is not None and known[0].channel == ChannelNumber.MEM
                 self.letters.append(
                     Letter(
@@ -233,7 +234,7 @@ def _link(chain: bytes, *parts: bytes) -> bytes:
     return link.digest()
 
 
-def _parts(event: Event) -> list[bytes]:
+def _parts(event: KernelEvent) -> list[bytes]:
     """What of an event decides what a kernel makes of it: not the number that a call happens to
     have."""
     match event:

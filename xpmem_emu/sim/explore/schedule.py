@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from xpmem_emu.failpoints.events import FailpointHit
+from xpmem_emu.failpoints.events import PointHit
 from xpmem_emu.failpoints.points import Point
 from xpmem_emu.sched import WaitQueue
 from xpmem_emu.sim.explore.choices import Chooser, Option
 from xpmem_emu.sim.explore.cluster import Hold, Letter
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.world import Program
 from xpmem_emu.units import SECOND
 
@@ -36,7 +36,7 @@ ACTS_NS, CALLS_NS = 2 * SECOND, 10 * SECOND
 
 
 @dataclass(eq=False, slots=True)
-class Event:
+class Upcoming:
     """Something that is about to happen to a partition."""
 
     partid: int
@@ -71,7 +71,7 @@ class Walk:
 class Schedule:
     """The explored part of one world."""
 
-    def __init__(self, ground: Ground, chooser: Chooser) -> None:
+    def __init__(self, ground: ExploredWorld, chooser: Chooser) -> None:
         self.ground = ground
         self.cluster = ground.cluster
         self.walk = Walk()
@@ -79,7 +79,7 @@ class Schedule:
         self._next_act = [0] * len(ground.world.programs)
         self._since: dict[tuple[int, int], int] = {}
         """The Lamport clock when an act of a program could begin."""
-        self._ready: list[Event] = []
+        self._ready: list[Upcoming] = []
         """Messages and calls that may happen now, in default order."""
         self._held_programs: set[int] = set()
         self._stalls: list[Stall] = []
@@ -133,7 +133,7 @@ class Schedule:
 
     # -- what is next ------------------------------------------------------------------------
 
-    def _next(self) -> Event | None:
+    def _next(self) -> Upcoming | None:
         self._ready = self._find_ready()
         if self._ready:
             return self._ready[0]
@@ -143,25 +143,27 @@ class Schedule:
             return self._tick()
         for partid in self.cluster.partids:
             if self.cluster.hung(partid):
-                return Event(partid, f"p{partid} wakes", partial(self.ground.wake, partid))
+                return Upcoming(partid, f"p{partid} wakes", partial(self.ground.wake, partid))
         if self._let_go(Hold.LAST):
             return self._next()
         if self._finale == len(self.ground.world.finale):
             return None
         self._finale += 1
         act = self.ground.world.finale[self._finale - 1]
-        return Event(-1, act.text, partial(self.ground.perform, act))
+        return Upcoming(-1, act.text, partial(self.ground.perform, act))
 
-    def _find_ready(self) -> list[Event]:
-        found: list[tuple[tuple[int, ...], Event]] = []
+    def _find_ready(self) -> list[Upcoming]:
+        found: list[tuple[tuple[int, ...], Upcoming]] = []
         for letter in self.cluster.letters:
             if letter.hold is None:
                 arrive = partial(self.cluster.hand_over, letter)
-                found.append((letter.place, Event(letter.dst, str(letter), arrive, letter)))
+                found.append((letter.place, Upcoming(letter.dst, str(letter), arrive, letter)))
         for number, program in enumerate(self.ground.world.programs):
             if number not in self._held_programs and self._may_go_on(number, program):
                 act = program.acts[self._next_act[number]]
-                begin = Event(program.partid, act.text, partial(self._begin, number), None, number)
+                begin = Upcoming(
+                    program.partid, act.text, partial(self._begin, number), None, number
+                )
                 found.append(((self._since[number, self._next_act[number]], 0, number), begin))
         return [event for _, event in sorted(found, key=lambda each: each[0])]
 
@@ -215,7 +217,7 @@ class Schedule:
             for program, at in zip(self.ground.world.programs, self._next_act, strict=True)
         )
 
-    def _tick(self) -> Event:
+    def _tick(self) -> Upcoming:
         due = self.cluster.next_tick()
         assert due is not None
 
@@ -225,11 +227,11 @@ class Schedule:
                     letter.hold = Hold.IDLE
             self.cluster.tick()
 
-        return Event(due[1], f"time passes until {due[0] / 1e6:g} ms on p{due[1]}", act)
+        return Upcoming(due[1], f"time passes until {due[0] / 1e6:g} ms on p{due[1]}", act)
 
     # -- what else could be ------------------------------------------------------------------
 
-    def _options(self, event: Event) -> list[Option]:
+    def _options(self, event: Upcoming) -> list[Option]:
         options = [Option("", event.text, event.act)]
         letter = event.letter
         if letter is not None and (letter.plain or not letter.data):
@@ -247,7 +249,7 @@ class Schedule:
         options += self._wakes(event)
         return options
 
-    def _others_first(self, event: Event) -> Iterator[Option]:
+    def _others_first(self, event: Upcoming) -> Iterator[Option]:
         others = [other for other in self._ready if other.partid == event.partid]
         for number, other in enumerate(others[1:], 1):
             if other.letter is None or other.letter.data:
@@ -277,7 +279,7 @@ class Schedule:
                     f"kill{task}", f"kill task {task} of p{partid}", partial(self._kill, task)
                 )
 
-    def _wakes(self, event: Event) -> Iterator[Option]:
+    def _wakes(self, event: Upcoming) -> Iterator[Option]:
         for partid in self.cluster.partids:
             if self.cluster.hung(partid) and partid != event.partid:
                 yield Option(
@@ -335,7 +337,7 @@ class Schedule:
                 partid, where, WaitQueue(scheduler), Hold.IDLE if picked == 1 else Hold.LAST
             )
             self._stalls.append(stall)
-            self.cluster.kernels[partid].tracer.emit(FailpointHit(point=point.name, action="pause"))
+            self.cluster.kernels[partid].tracer.emit(PointHit(point=point.name, action="pause"))
             await stall.queue.wait_killable()
         return 0
 

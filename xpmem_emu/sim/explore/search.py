@@ -13,10 +13,18 @@ from multiprocessing.pool import Pool
 import msgspec
 
 from xpmem_emu.sim.explore.choices import PLAINNESS, Chooser, Replay, parse_line
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.schedule import Schedule
-from xpmem_emu.sim.explore.tree import Branch, End, Found, States, Tally, run_branch, run_tree
-from xpmem_emu.sim.explore.verdict import judge
+from xpmem_emu.sim.explore.tree import (
+    Branch,
+    End,
+    Found,
+    ScheduleTally,
+    States,
+    run_branch,
+    run_tree,
+)
+from xpmem_emu.sim.explore.verdict import judge_world
 from xpmem_emu.sim.explore.world import World
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.workers import deaf
@@ -44,14 +52,14 @@ class Explored(msgspec.Struct):
     world: str
     deviations: int
     """The depth that was reached."""
-    tally: Tally
+    tally: ScheduleTally
     states: int
     complete: bool = True
 
     @classmethod
     def nothing(cls, world: str) -> "Explored":
         """Nothing yet."""
-        return cls(world, 0, Tally(), 0, complete=False)
+        return cls(world, 0, ScheduleTally(), 0, complete=False)
 
     @property
     def violations(self) -> list[Found]:
@@ -69,14 +77,14 @@ class Explored(msgspec.Struct):
 
 def run_once(world: World, chooser: Chooser) -> End:
     """Run one schedule of a world and judge it."""
-    ground = Ground(world)
+    ground = ExploredWorld(world)
     try:
         schedule = Schedule(ground, chooser)
         walk = schedule.run()
         violations = ground.watch.scene.violations
         if not (walk.cut or walk.endless or violations):
             schedule.close()
-            judge(ground)
+            judge_world(ground)
         if violations:
             return End(walk.events, walk.cut, violations[0].invariant, str(violations[0]))
         return End(walk.events, walk.cut, "", "it does not end" if walk.endless else "")
@@ -88,13 +96,13 @@ def retell(world: World, line: str, mutant: str = "") -> Retold:
     """Run the schedule of a replay line. Raises ValueError for one that cannot be read."""
     replay = Replay(parse_line(line))
     with mutated(mutant):
-        ground = Ground(world)
+        ground = ExploredWorld(world)
         try:
             schedule = Schedule(ground, replay)
             walk = schedule.run()
             if not walk.endless:
                 schedule.close()
-                judge(ground)
+                judge_world(ground)
             violations = ground.watch.scene.violations
             return Retold(
                 line,
@@ -126,7 +134,7 @@ def explore(
 
 def _one_depth(world: World, depth: int, jobs: int) -> Iterator[tuple[Explored, int, int]]:
     """Every schedule with at most `depth` deviations."""
-    states, tally = States(), Tally()
+    states, tally = States(), ScheduleTally()
     run = _Runner(world)
     # The latest first, as in every tree.
     branches = run_branch(run, Branch((), depth), states, tally)[::-1]
@@ -150,7 +158,7 @@ class _Runner:
         return run_once(self._world, chooser)
 
 
-_grow: Callable[[int], Tally]
+_grow: Callable[[int], ScheduleTally]
 """In a worker: grows the tree of a branch. Forked workers find it here, with all it refers to:
 worlds are full of functions that cannot be sent to anybody."""
 
@@ -158,7 +166,7 @@ worlds are full of functions that cannot be sent to anybody."""
 @contextmanager
 def _trees(
     run: _Runner, branches: Sequence[Branch], states: States, jobs: int
-) -> Iterator[Iterator[Tally]]:
+) -> Iterator[Iterator[ScheduleTally]]:
     """What grows from each branch, in any order."""
     global _grow
     _grow = lambda number: run_tree(run, branches[number], states)  # noqa: E731
@@ -170,7 +178,7 @@ def _trees(
         yield pool.imap_unordered(_worker, range(len(branches)))
 
 
-def _worker(number: int) -> Tally:
+def _worker(number: int) -> ScheduleTally:
     return _grow(number)
 
 

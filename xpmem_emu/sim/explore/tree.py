@@ -47,7 +47,7 @@ class Found(msgspec.Struct, frozen=True):
     text: str
 
 
-class Tally(msgspec.Struct):
+class ScheduleTally(msgspec.Struct):
     """What was explored, by the number of deviations taken."""
 
     schedules: list[int] = msgspec.field(default_factory=lambda: [0] * (DEPTH_MAX + 1))
@@ -62,7 +62,7 @@ class Tally(msgspec.Struct):
         """All schedules."""
         return sum(self.schedules)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "ScheduleTally") -> None:
         """Add what another branch brought in."""
         for depth in range(DEPTH_MAX + 1):
             self.schedules[depth] += other.schedules[depth]
@@ -105,7 +105,7 @@ class Branch:
     left: int
 
 
-class Recorder:
+class ChoiceRecorder:
     """The chooser of one branch: takes its deviations, then notes what else could be."""
 
     def __init__(self, branch: Branch, states: States) -> None:
@@ -142,12 +142,14 @@ class Recorder:
         return self._states.visit(fingerprint(), self._branch.left)
 
 
-Run = Callable[[Chooser], End]
+RunBranch = Callable[[Chooser], End]
 
 
-def run_branch(run: Run, branch: Branch, states: States, tally: Tally) -> list[Branch]:
+def run_branch(
+    run: RunBranch, branch: Branch, states: States, tally: ScheduleTally
+) -> list[Branch]:
     """Run one schedule and count it; the branches that it leaves."""
-    recorder = Recorder(branch, states)
+    recorder = ChoiceRecorder(branch, states)
     depth, line = len(branch.deviations), format_line(branch.deviations)
     tally.schedules[depth] += 1
     try:
@@ -162,9 +164,9 @@ def run_branch(run: Run, branch: Branch, states: States, tally: Tally) -> list[B
     return recorder.branches
 
 
-def run_tree(run: Run, branch: Branch, states: States) -> Tally:
+def run_tree(run: RunBranch, branch: Branch, states: States) -> ScheduleTally:
     """Run a branch and everything that branches from it."""
-    tally = Tally()
+    tally = ScheduleTally()
     waiting = [branch]
     while waiting and len(tally.found) < FOUND_MAX:
         waiting += run_branch(run, waiting.pop(), states, tally)

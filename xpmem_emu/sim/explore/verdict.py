@@ -9,7 +9,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.checkers.teardown import check_teardown
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.sim.ticket import Stuck
@@ -19,7 +19,7 @@ _RECOVER_NS = 120 * SECOND
 _CALLS_NS = 10 * SECOND
 
 
-def judge(ground: Ground) -> list[Violation]:
+def judge_world(ground: ExploredWorld) -> list[Violation]:
     """Let everything come to its end; what did not hold."""
     scene = ground.watch.scene
     if not scene.violations and _recover(ground):
@@ -35,12 +35,12 @@ def judge(ground: Ground) -> list[Violation]:
     return scene.violations
 
 
-def _report(ground: Ground, invariant: Invariant, text: str) -> None:
+def _report(ground: ExploredWorld, invariant: Invariant, text: str) -> None:
     ground.watch.scene.now_ns = ground.cluster.now_ns
     ground.watch.scene.report(invariant, -1, text)
 
 
-def _recover(ground: Ground) -> bool:
+def _recover(ground: ExploredWorld) -> bool:
     """L4: everybody is there, and ACTIVE with everybody."""
     cluster, sessions = ground.cluster, ground.watch.scene.sessions
     for partid in cluster.partids:
@@ -68,7 +68,7 @@ def _recover(ground: Ground) -> bool:
     return True
 
 
-def _calls(ground: Ground) -> None:
+def _calls(ground: ExploredWorld) -> None:
     """L3: no call hangs."""
     cluster = ground.cluster
     try:
@@ -77,7 +77,7 @@ def _calls(ground: Ground) -> None:
         _report(ground, Invariant.L3, f"{len(cluster.outstanding)} calls have not ended")
 
 
-def _no_grants(ground: Ground) -> None:
+def _no_grants(ground: ExploredWorld) -> None:
     """No importer has a task any more, so no permit may be left where it was granted."""
     for partid, kernel in ground.cluster.kernels.items():
         left = [f"{apid:#x} of p{importer}" for importer, apid in kernel.xpmem.exporter.grants]
@@ -85,7 +85,7 @@ def _no_grants(ground: Ground) -> None:
             _report(ground, Invariant.S10, f"p{partid} still grants {', '.join(left)}")
 
 
-def _read_again(ground: Ground) -> None:
+def _read_again(ground: ExploredWorld) -> None:
     """Load every word through its exporter, so that a lost store shows."""
     stage = ground.stage
     words = {access.word for access in stage.history.accesses}
@@ -103,7 +103,7 @@ def _read_again(ground: Ground) -> None:
     _calls(ground)
 
 
-def _end_tasks(ground: Ground) -> None:
+def _end_tasks(ground: ExploredWorld) -> None:
     """S3 when the importers have ended, S10 when every task has."""
     cluster = ground.cluster
     exporters = {region.actor for region in ground.stage.cast.regions.values()}

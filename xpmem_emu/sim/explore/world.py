@@ -13,13 +13,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xpmem_emu.failpoints.points import Point
-from xpmem_emu.image import Bytes, Deadlines, Faults, Image, Limits, Memory, Nanoseconds, Xpc
+from xpmem_emu.image import (
+    Bytes,
+    DeadlineSection,
+    FaultSection,
+    Image,
+    LimitsSection,
+    MemorySection,
+    Nanoseconds,
+    XpcSection,
+)
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
 if TYPE_CHECKING:
-    from xpmem_emu.sim.explore.ground import Ground
+    from xpmem_emu.sim.explore.explored import ExploredWorld
 
 
 def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
@@ -31,10 +40,10 @@ def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
     return Image(
         name="small",
         domain=domain,
-        memory=Memory(Bytes(24 * PAGE_SIZE), Bytes(8 * PAGE_SIZE), Bytes(64 * PAGE_SIZE)),
-        limits=Limits(inflight_faults=4),
-        faults=Faults(0, 0, 1, 1),
-        xpc=Xpc(
+        memory=MemorySection(Bytes(24 * PAGE_SIZE), Bytes(8 * PAGE_SIZE), Bytes(64 * PAGE_SIZE)),
+        limits=LimitsSection(inflight_faults=4),
+        faults=FaultSection(0, 0, 1, 1),
+        xpc=XpcSection(
             slots=2,
             payload=Bytes(1 << 14),
             discovery_interval=ms(control_ms),
@@ -44,7 +53,7 @@ def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
             control_attempt=ms(20),
             control_tries=8,
         ),
-        deadlines=Deadlines(
+        deadlines=DeadlineSection(
             fault_attempt=ms(25),
             fault_tries=2,
             fault_wait_max=ms(400),
@@ -61,10 +70,10 @@ class Act:
     """One thing that a program does."""
 
     text: str
-    do: Callable[["Ground"], None]
+    do: Callable[["ExploredWorld"], None]
     after: str = ""
     """The text of another program's act that must have ended before."""
-    when: Callable[["Ground"], bool] = lambda ground: True
+    when: Callable[["ExploredWorld"], bool] = lambda ground: True
     """What must be the case besides. Time passes to let it be so."""
 
 
@@ -104,7 +113,7 @@ class World:
     """Partitions in which another runnable thread may go first."""
     stalls: tuple[Point, ...] = ()
     """Places in a kernel where a thread may stay for a while."""
-    check: Callable[["Ground"], Iterable[Complaint]] = lambda ground: ()
+    check: Callable[["ExploredWorld"], Iterable[Complaint]] = lambda ground: ()
     """What must hold at the end, beside every invariant."""
 
     def image_of(self, partid: int) -> Image:
@@ -112,19 +121,19 @@ class World:
         return self.images[min(partid, len(self.images) - 1)]
 
 
-def operation(op: Op, **parts: int | str) -> Operation:
+def planned(op: Op, **parts: int | str) -> Operation:
     """An operation of a plan, at no particular time."""
     return Operation(0, op, **parts)  # type: ignore[arg-type]
 
 
 def act(op: Op, after: str = "", label: str = "", **parts: int | str) -> Act:
     """An act that is an operation of a plan. `label` tells it from another one that is the same."""
-    what = operation(op, **parts)
+    what = planned(op, **parts)
     words = [op.value, *(f"{name} {value}" for name, value in parts.items() if name != "made")]
     return Act(" ".join([*words, label]).strip(), lambda ground: ground.stage.perform(what), after)
 
 
-def outside(text: str, do: Callable[["Ground"], None], after: str = "") -> Act:
+def outside_act(text: str, do: Callable[["ExploredWorld"], None], after: str = "") -> Act:
     """An act that no task does."""
     return Act(text, do, after)
 
@@ -137,9 +146,9 @@ def in_session(what: Act) -> Act:
 def exporting(pages: int, kind: str = "private", n: int = 1) -> tuple[Operation, ...]:
     """Task n of p0 shares its region n as segment n."""
     return (
-        operation(Op.SPAWN, partid=0, made=n),
-        operation(Op.MMAP, task=n, made=n, pages=pages, detail=kind),
-        operation(Op.MAKE, task=n, region=n, pages=pages, made=n),
+        planned(Op.SPAWN, partid=0, made=n),
+        planned(Op.MMAP, task=n, made=n, pages=pages, detail=kind),
+        planned(Op.MAKE, task=n, region=n, pages=pages, made=n),
     )
 
 
@@ -148,12 +157,12 @@ def importing(
 ) -> tuple[Operation, ...]:
     """A task of a partition gets segment as permit n and attaches it as attachment n."""
     return (
-        operation(Op.SPAWN, partid=partid, made=task),
-        operation(Op.GET, task=task, segment=segment, made=n),
-        operation(Op.ATTACH, task=task, permit=n, pages=pages, made=n),
+        planned(Op.SPAWN, partid=partid, made=task),
+        planned(Op.GET, task=task, segment=segment, made=n),
+        planned(Op.ATTACH, task=task, permit=n, pages=pages, made=n),
     )
 
 
 def holding(task: int, n: int, pages: int) -> tuple[Operation, ...]:
     """The task stores into every page of attachment n, and so holds it for writing."""
-    return tuple(operation(Op.STORE, task=task, attachment=n, page=page) for page in range(pages))
+    return tuple(planned(Op.STORE, task=task, attachment=n, page=page) for page in range(pages))

@@ -7,7 +7,7 @@ gets whatever frames become free. Importers are tasks 2 and up.
 from collections.abc import Iterator
 
 from xpmem_emu.failpoints.points import SERVE_ACCESS, XPC_SERVE
-from xpmem_emu.sim.explore.ground import Ground
+from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.world import (
     Complaint,
     Program,
@@ -17,8 +17,8 @@ from xpmem_emu.sim.explore.world import (
     holding,
     importing,
     in_session,
-    operation,
-    outside,
+    outside_act,
+    planned,
     small_image,
 )
 from xpmem_emu.sim.invariants import Invariant
@@ -31,14 +31,14 @@ LAST_WORD = 2
 # -- what must hold in the end ------------------------------------------------------------------
 
 
-def _protected_page_stays(ground: Ground) -> Iterator[Complaint]:
+def _protected_page_stays(ground: ExploredWorld) -> Iterator[Complaint]:
     """What mprotect has made read-only does not change any more."""
     then, now = ground.noted.get("page 0"), ground.peek(1, 0, LAST_WORD)
     if then is not None and now is not None and then != now:
         yield Invariant.S7, f"a page changed from {then} to {now} after mprotect had returned"
 
 
-def _released_permit_shows_nothing(ground: Ground) -> Iterator[Complaint]:
+def _released_permit_shows_nothing(ground: ExploredWorld) -> Iterator[Complaint]:
     """Whoever released a permit sees nothing through it afterwards."""
     if ground.went_well("release task 2 permit 1") and ground.went_well("load task 2 attachment 7"):
         yield Invariant.S10, "a page is seen through a permit that was released before"
@@ -47,7 +47,7 @@ def _released_permit_shows_nothing(ground: Ground) -> Iterator[Complaint]:
 # -- what happens from outside --------------------------------------------------------------------
 
 
-def _look(ground: Ground) -> None:
+def _look(ground: ExploredWorld) -> None:
     """Note the word that a stopped partition stores into, past every kernel."""
     value = ground.peek(1, 0, LAST_WORD)
     if value is not None:
@@ -57,7 +57,7 @@ def _look(ground: Ground) -> None:
 _INFLIGHT_RACE = World(
     name="inflight-race",
     gist="an importer faults on a page while its exporter unmaps it",
-    setup=(*exporting(2), *importing(2, 1, pages=2), operation(Op.STORE, task=1, region=1)),
+    setup=(*exporting(2), *importing(2, 1, pages=2), planned(Op.STORE, task=1, region=1)),
     programs=(
         Program("importer", 1, (
             act(Op.LOAD, task=2, attachment=1), act(Op.STORE, task=2, attachment=1, page=1),
@@ -92,13 +92,13 @@ _FENCE_WAKE = World(
     gist="an exporter gives a stopped importer up, which then wakes inside a store",
     setup=(
         *exporting(2), *importing(2, 1, n=1, pages=2), *importing(3, 2, n=2, pages=2),
-        operation(Op.STORE, task=3, attachment=2, page=1), *holding(2, 1, 2),
+        planned(Op.STORE, task=3, attachment=2, page=1), *holding(2, 1, 2),
     ),
     partitions=3,
     programs=(
         Program("exporter", 0, (
             act(Op.PROTECT, task=1, region=1, pages=1, detail="read"),
-            outside("somebody looks at page 0", _look),
+            outside_act("somebody looks at page 0", _look),
             act(Op.LOAD, task=1, region=1, word=LAST_WORD),
         )),
         Program("lost", 1, (act(Op.STORE, task=2, attachment=1),)),
@@ -116,8 +116,8 @@ _DETACH_FAULT = World(
     gist="one thread of an importer faults while another one detaches",
     setup=(
         *exporting(2), *importing(2, 1, pages=2),
-        operation(Op.ATTACH, task=2, permit=1, pages=2, made=2),
-        operation(Op.STORE, task=1, region=1),
+        planned(Op.ATTACH, task=2, permit=1, pages=2, made=2),
+        planned(Op.STORE, task=1, region=1),
     ),
     programs=(
         Program("faulter", 1, (
@@ -139,8 +139,8 @@ _REMOVE_ATTACH = World(
     setup=(
         *exporting(1), *importing(2, 1), *holding(2, 1, 1),
         # What it attaches over is held by p2, so that attaching has to recall it.
-        operation(Op.MMAP, task=2, made=7, pages=1, detail="scratch"),
-        operation(Op.MAKE, task=2, region=7, pages=1, made=7),
+        planned(Op.MMAP, task=2, made=7, pages=1, detail="scratch"),
+        planned(Op.MAKE, task=2, region=7, pages=1, made=7),
         *importing(3, 2, segment=7, n=5), *holding(3, 5, 1),
     ),
     partitions=3,
@@ -184,14 +184,14 @@ _SESSION_CHANGE = World(
     name="session-change",
     gist="messages and threads of an old session are late in the new one",
     setup=(
-        *exporting(1), *exporting(1, n=9), *importing(2, 1), operation(Op.STORE, task=1, region=1),
+        *exporting(1), *exporting(1, n=9), *importing(2, 1), planned(Op.STORE, task=1, region=1),
     ),
     programs=(
         Program("faulter", 1, (act(Op.LOAD, task=2, attachment=1),)),
         Program("detacher", 1, (
             act(Op.DETACH, task=2, attachment=1),
             act(Op.GET, task=2, segment=9, made=8),
-            outside("p1 gives p0 up", lambda ground: ground.give_up(1, 0),
+            outside_act("p1 gives p0 up", lambda ground: ground.give_up(1, 0),
                     after="load task 2 attachment 1"),
         )),
         Program("later", 1, (
@@ -214,7 +214,7 @@ _FAR_REMOVE = World(
     gist="an importer of another domain stores while the segment is removed",
     setup=(
         *exporting(1), *importing(2, 1), *importing(3, 1, n=2),
-        operation(Op.STORE, task=1, region=1),
+        planned(Op.STORE, task=1, region=1),
     ),
     images=(small_image("A"), small_image("B")),
     programs=(
@@ -241,10 +241,10 @@ _BOOT_OVER = World(
     setup=(*exporting(1), *exporting(12, n=9), *importing(2, 1), *holding(2, 1, 1)),
     programs=(
         Program("outside", 1, (
-            outside("p1 is stopped", lambda ground: ground.stop(1)),
-            outside("p1 boots over it", lambda ground: ground.boot_over(1),
+            outside_act("p1 is stopped", lambda ground: ground.stop(1)),
+            outside_act("p1 boots over it", lambda ground: ground.boot_over(1),
                     after="munmap task 1 region 1 pages 1"),
-            outside("the stopped process wakes", lambda ground: ground.land(1, 1),
+            outside_act("the stopped process wakes", lambda ground: ground.land(1, 1),
                     after="store task 9 region 9 pages 12"),
         )),
         Program("exporter", 0, (
@@ -261,7 +261,7 @@ _KILL_RECALL = World(
     gist="a task is killed in its munmap, while other tasks share memory with the same importer",
     setup=(
         *exporting(2), *exporting(1, n=9), *importing(2, 1, pages=2), *holding(2, 1, 2),
-        *importing(3, 1, segment=9, n=9), operation(Op.STORE, task=3, attachment=9),
+        *importing(3, 1, segment=9, n=9), planned(Op.STORE, task=3, attachment=9),
     ),
     programs=(
         Program("exporter", 0, (act(Op.MUNMAP, task=1, region=1, pages=1),)),
@@ -281,7 +281,9 @@ _POISON_FENCE = World(
     gist="a frame of an exporter goes bad, and an importer that holds it is lost",
     setup=(*exporting(2), *importing(2, 1, pages=2), *holding(2, 1, 2)),
     programs=(
-        Program("outside", 0, (outside("page 0 goes bad", lambda ground: ground.poison(1, 0)),)),
+        Program("outside", 0, (
+            outside_act("page 0 goes bad", lambda ground: ground.poison(1, 0)),
+        )),
         Program("exporter", 0, (
             act(Op.PROTECT, task=1, region=1, page=1, pages=1, detail="read",
                 after="page 0 goes bad"),

@@ -14,15 +14,23 @@ from xpmem_emu.errors import Signal
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
 from xpmem_emu.sim.invariants import Invariant
-from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Clock, Fate, cut
+from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Order, StoreFate, cut_pages
 from xpmem_emu.sim.shadow.files import tail
-from xpmem_emu.sim.shadow.spaces import EVERYWHERE, Finish
+from xpmem_emu.sim.shadow.spaces import SPACE_END, Finish
 from xpmem_emu.sim.shadow.stores import Part, Stores, unsure
-from xpmem_emu.sim.shadow.words import WORD, after, unlike
-from xpmem_emu.sim.shadow.world import Attached, Kind, Machine, Page, Segment, Task, exported
+from xpmem_emu.sim.shadow.words import AMO_WORD, after, unlike
+from xpmem_emu.sim.shadow.world import (
+    Attached,
+    Backing,
+    ShadowPage,
+    ShadowPartition,
+    ShadowSegment,
+    ShadowTask,
+    exported,
+)
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
-Report = Callable[[Invariant, str], None]
+OnViolation = Callable[[Invariant, str], None]
 """(invariant, text)."""
 RIGHTS, CONTENTS = Invariant.S13, Invariant.S14
 _READ, _WRITE = 1, 2
@@ -40,14 +48,14 @@ class Leave(Enum):
     BUS = "nothing behind it"
 
 
-class Accesses:
+class AccessJudge:
     """Judges accesses of one world."""
 
     def __init__(
         self,
-        clock: Clock,
-        machines: dict[int, Machine],
-        segments: dict[int, Segment],
+        clock: Order,
+        machines: dict[int, ShadowPartition],
+        segments: dict[int, ShadowSegment],
         stores: Stores,
         step: Callable[[], int],
         bound: Callable[[int, int, int, int], bool],
@@ -65,10 +73,12 @@ class Accesses:
 
     # -- the calls -------------------------------------------------------------------------
 
-    def load(self, at: Machine, task: Task, call: calls.Load, report: Report) -> Finish:
+    def load(
+        self, at: ShadowPartition, task: ShadowTask, call: calls.Load, report: OnViolation
+    ) -> Finish:
         """Bytes as they are."""
         begin = self._clock.now
-        pieces = cut(call.address, call.size)
+        pieces = cut_pages(call.address, call.size)
 
         def finish(outcome: Outcome | None) -> None:
             if not self._quiet(task, call.address, call.size, begin):
@@ -86,11 +96,16 @@ class Accesses:
         return finish
 
     def store(
-        self, at: Machine, task: Task, call: calls.Store, data: bytes, report: Report
+        self,
+        at: ShadowPartition,
+        task: ShadowTask,
+        call: calls.Store,
+        data: bytes,
+        report: OnViolation,
     ) -> Finish:
         """Bytes put there."""
         begin = self._clock.now
-        pieces = cut(call.address, len(data))
+        pieces = cut_pages(call.address, len(data))
         parts = [part for piece in pieces for part in self._stores.claimed(task, *piece)]
 
         def finish(outcome: Outcome | None) -> None:
@@ -103,23 +118,25 @@ class Accesses:
 
         return finish
 
-    def amo(self, at: Machine, task: Task, call: calls.Amo, report: Report) -> Finish:
+    def amo(
+        self, at: ShadowPartition, task: ShadowTask, call: calls.AtomicOp, report: OnViolation
+    ) -> Finish:
         """One word, of uncached memory."""
         begin = self._clock.now
         low = call.address & PAGE_MASK
-        piece = call.address >> PAGE_SHIFT, low, low + WORD, 0
-        if call.address % WORD:
+        piece = call.address >> PAGE_SHIFT, low, low + AMO_WORD, 0
+        if call.address % AMO_WORD:
             return _ignored
         parts = self._stores.claimed(task, *piece)
         part = parts[0]
 
         def finish(outcome: Outcome | None) -> None:
-            quiet = self._quiet(task, call.address, WORD, begin)
+            quiet = self._quiet(task, call.address, AMO_WORD, begin)
             if quiet:
                 self._judge(at, task, [piece], outcome, begin, _WRITE, report, "atomic operation")
             value = b""
             if isinstance(outcome, Done) and isinstance(outcome.value, int):
-                value = after(call, outcome.value).to_bytes(WORD, "little")
+                value = after(call, outcome.value).to_bytes(AMO_WORD, "little")
                 if quiet:
                     self._judge_word(at, task, part, outcome.value, begin, report)
             for each in parts:
@@ -128,7 +145,7 @@ class Accesses:
 
         return finish
 
-    def copy(self, at: Machine, task: Task, call: calls.XpmemCopy) -> Finish:
+    def copy(self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemCopy) -> Finish:
         """A block transfer: what it leaves at its target is not modelled."""
         begin = self._clock.now
         permit = at.permits.get(call.dst_apid)
@@ -147,17 +164,17 @@ class Accesses:
         ]
 
         def finish(outcome: Outcome | None) -> None:
-            fate = Fate.MAYBE if isinstance(outcome, Done) else Fate.LOOSE
+            fate = StoreFate.MAYBE if isinstance(outcome, Done) else StoreFate.LOOSE
             for part in parts:
                 self._stores.settle(part, b"", fate, begin)
 
         return finish
 
-    def inherited(self, task: Task, vpn: int, page: Page) -> bool:
+    def inherited(self, task: ShadowTask, vpn: int, page: ShadowPage) -> bool:
         """Whether a forked child has for certain what the model says of its parent."""
         return not (self._stores.snapped(task, vpn, page) or self._forged(task, vpn, page))
 
-    def _forged(self, task: Task, vpn: int, page: Page) -> bool:
+    def _forged(self, task: ShadowTask, vpn: int, page: ShadowPage) -> bool:
         """Whether somebody may have stored there who keeps to no rule."""
         return bool(self.forgers) and (
             page.file is not None or exported(self._segments.values(), task.partid, task.pid, vpn)
@@ -165,20 +182,22 @@ class Accesses:
 
     # -- judgements ------------------------------------------------------------------------
 
-    def _quiet(self, task: Task, address: int, size: int, begin: int) -> bool:
+    def _quiet(self, task: ShadowTask, address: int, size: int, begin: int) -> bool:
         """Whether nothing changed under the access, as far as the task itself goes."""
         low, high = address >> PAGE_SHIFT, (address + size + PAGE_MASK) >> PAGE_SHIFT
         return not (task.wild or task.dying or task.areas.crossing(begin, low, high))
 
-    def _in_session(self, at: Machine, attached: Attached) -> bool:
+    def _in_session(self, at: ShadowPartition, attached: Attached) -> bool:
         home = attached.segment.home
         return home == at.partid or self._bound(home, at.partid, attached.since, self._step())
 
-    def _leave(self, at: Machine, task: Task, vpn: int, begin: int, need: int) -> Leave:
+    def _leave(
+        self, at: ShadowPartition, task: ShadowTask, vpn: int, begin: int, need: int
+    ) -> Leave:
         page = task.pages.get(vpn)
         if page is None:
             return Leave.SEGV
-        if page.kind is Kind.UNKNOWN:
+        if page.kind is Backing.UNKNOWN:
             return Leave.UNKNOWN
         if not page.prot & (need if need == _WRITE else _READ | _WRITE):
             return Leave.SEGV
@@ -187,7 +206,7 @@ class Accesses:
         file = page.file
         if file is None:
             return Leave.YES
-        if file.sizes.crossing(begin, 0, EVERYWHERE):
+        if file.sizes.crossing(begin, 0, SPACE_END):
             return Leave.UNKNOWN  # a truncation takes private copies as well
         if page.copied:
             return Leave.YES
@@ -196,7 +215,7 @@ class Accesses:
         return Leave.YES if tail(file, page.index) else Leave.BUS
 
     def _home_leave(
-        self, at: Machine, attached: Attached, vpn: int, begin: int, need: int
+        self, at: ShadowPartition, attached: Attached, vpn: int, begin: int, need: int
     ) -> Leave:
         segment = attached.segment
         machine = self._machines.get(segment.home)
@@ -212,20 +231,20 @@ class Accesses:
         page = home.pages.get(vpn)
         if page is None:
             return Leave.BUS
-        if page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
+        if page.kind in (Backing.UNKNOWN, Backing.ATTACHED):
             return Leave.UNKNOWN
         usable = page.prot & _WRITE if need == _WRITE else page.prot
         return Leave.PERHAPS if usable else Leave.BUS
 
     def _judge(
         self,
-        at: Machine,
-        task: Task,
+        at: ShadowPartition,
+        task: ShadowTask,
         pieces: list[tuple[int, int, int, int]],
         outcome: Outcome | None,
         begin: int,
         need: int,
-        report: Report,
+        report: OnViolation,
         what: str,
     ) -> None:
         leaves = [self._leave(at, task, piece[0], begin, need) for piece in pieces]
@@ -254,10 +273,16 @@ class Accesses:
             )
 
     def _judge_word(
-        self, at: Machine, task: Task, part: Part, before: int, begin: int, report: Report
+        self,
+        at: ShadowPartition,
+        task: ShadowTask,
+        part: Part,
+        before: int,
+        begin: int,
+        report: OnViolation,
     ) -> None:
         page = self._stores.behind(task, part.vpn)[2]
-        known = page is not None and page.kind in (Kind.PRIVATE, Kind.SHARED)
+        known = page is not None and page.kind in (Backing.PRIVATE, Backing.SHARED)
         if known and page is not None and not page.uncached:
             report(RIGHTS, f"an atomic operation of task {task.pid} on cached page {part.vpn:#x}")
         cell, _ = self.readable(at, task, part.vpn, begin)
@@ -268,16 +293,18 @@ class Accesses:
                 what = f"atomic operation of task {task.pid} on page {part.vpn:#x}"
                 report(CONTENTS, f"{what}: {wrong}")
 
-    def readable(self, at: Machine, task: Task, vpn: int, begin: int) -> tuple[Cell | None, int]:
+    def readable(
+        self, at: ShadowPartition, task: ShadowTask, vpn: int, begin: int
+    ) -> tuple[Cell | None, int]:
         """What a load of the page since `begin` sees, up to which byte; None: unknown."""
         page, home, number = task.pages.get(vpn), task, vpn
-        if page is None or page.kind is Kind.UNKNOWN:
+        if page is None or page.kind is Backing.UNKNOWN:
             return None, PAGE_SIZE
         if page.attached is not None:
             if not self._in_session(at, page.attached):
                 return None, PAGE_SIZE
             behind, number, page = self._stores.behind(task, vpn)
-            if behind is None or page is None or page.kind in (Kind.UNKNOWN, Kind.ATTACHED):
+            if behind is None or page is None or page.kind in (Backing.UNKNOWN, Backing.ATTACHED):
                 return None, PAGE_SIZE
             home = behind
             if home.wild or home.dying or home.areas.crossing(begin, number, number + 1):
@@ -286,7 +313,7 @@ class Accesses:
             return None, PAGE_SIZE
         if page.file is None:
             return page.seen(), PAGE_SIZE
-        if page.file.sizes.crossing(begin, 0, EVERYWHERE):
+        if page.file.sizes.crossing(begin, 0, SPACE_END):
             return None, PAGE_SIZE
         if page.copied:
             return page.seen(), PAGE_SIZE
@@ -297,14 +324,16 @@ class Accesses:
         cell = page.file.cells.get(page.index, NOTHING_STORED)
         return cell, tail(page.file, page.index)
 
-    def _fate(self, at: Machine, part: Part, outcome: Outcome | None, pieces: int) -> Fate:
+    def _fate(
+        self, at: ShadowPartition, part: Part, outcome: Outcome | None, pieces: int
+    ) -> StoreFate:
         attached = None if part.place.has is None else part.place.has.attached
         if attached is None:
             if isinstance(outcome, Done):
-                return Fate.DONE
-            return Fate.NOTHING if outcome is not None and pieces == 1 else Fate.MAYBE
+                return StoreFate.DONE
+            return StoreFate.NOTHING if outcome is not None and pieces == 1 else StoreFate.MAYBE
         if not self._in_session(at, attached):
-            return Fate.LOOSE
+            return StoreFate.LOOSE
         if isinstance(outcome, Done):
             home = part.place.home
             crossed = (
@@ -312,18 +341,18 @@ class Accesses:
                 or part.claim is None
                 or home.areas.crossing(part.claim.begin, part.claim.low, part.claim.high)
             )
-            return Fate.MAYBE if crossed else Fate.DONE
+            return StoreFate.MAYBE if crossed else StoreFate.DONE
         waits = isinstance(outcome, Raised) and not outcome.info.forced
         if waits and isinstance(outcome, Raised) and outcome.info.signal is not Signal.SIGKILL:
-            return Fate.MAYBE
-        return Fate.NOTHING if isinstance(outcome, Failed) and pieces == 1 else Fate.LOOSE
+            return StoreFate.MAYBE
+        return StoreFate.NOTHING if isinstance(outcome, Failed) and pieces == 1 else StoreFate.LOOSE
 
-    def _fate_of_word(self, at: Machine, part: Part, outcome: Outcome | None) -> Fate:
+    def _fate_of_word(self, at: ShadowPartition, part: Part, outcome: Outcome | None) -> StoreFate:
         if not isinstance(outcome, Failed):
             return self._fate(at, part, outcome, 1)
         definite = part.place.has is None or part.place.has.attached is None
         definite = definite or outcome.errno in (errno.EINVAL, errno.ENOENT, errno.EACCES)
-        return Fate.NOTHING if definite else Fate.LOOSE
+        return StoreFate.NOTHING if definite else StoreFate.LOOSE
 
 
 def _ignored(outcome: Outcome | None) -> None:

@@ -16,7 +16,7 @@ LOG_MAX = 24
 """A log that is longer drops what nobody can overlap any more."""
 
 
-class Clock:
+class Order:
     """The order of begins and ends."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Clock:
         """When the oldest call that goes on began."""
 
 
-class Fate(Enum):
+class StoreFate(Enum):
     """What became of a store."""
 
     DONE = "done"
@@ -96,15 +96,15 @@ class Cell:
         self.shared = False
         """Two pages look at it since a fork: whoever stores takes a copy."""
 
-    def finish(self, write: Span, now: int, data: bytes | memoryview, fate: Fate) -> None:
+    def finish(self, write: Span, now: int, data: bytes | memoryview, fate: StoreFate) -> None:
         """A store has ended."""
         low, high = write.low, write.high
-        if fate is Fate.NOTHING:
+        if fate is StoreFate.NOTHING:
             self.writes.drop(write)
             return
-        if fate is not Fate.LOOSE:
+        if fate is not StoreFate.LOOSE:
             write.end = now
-        if fate is Fate.DONE and not self.writes.crossing(write.begin, low, high, but=write):
+        if fate is StoreFate.DONE and not self.writes.crossing(write.begin, low, high, but=write):
             self.put(low, data)
         else:
             self.blur(low, high)
@@ -162,7 +162,7 @@ NOTHING_STORED = Cell()
 """A cell that is only read."""
 
 
-def cut(address: int, size: int) -> list[tuple[int, int, int, int]]:
+def cut_pages(address: int, size: int) -> list[tuple[int, int, int, int]]:
     """A range by pages: (page, first byte in it, last byte in it + 1, place in the range)."""
     parts = []
     done = 0

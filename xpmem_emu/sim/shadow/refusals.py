@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
 from xpmem_emu.sim.shadow.spaces import Finish
-from xpmem_emu.sim.shadow.world import Machine, Permit, Segment, Task
+from xpmem_emu.sim.shadow.world import ShadowPartition, ShadowPermit, ShadowSegment, ShadowTask
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 _NO_DEVICE = 2004
@@ -21,7 +21,9 @@ _UNREACHABLE = {errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENOE
 _EVERYTHING = (1 << 64) - 1
 
 
-def refusal(at: Machine, task: Task, call: object, segments: Mapping[int, Segment]) -> set[int]:
+def refusal(
+    at: ShadowPartition, task: ShadowTask, call: object, segments: Mapping[int, ShadowSegment]
+) -> set[int]:
     """The errnos of which a call must get one; empty when nothing is known to be wrong."""
     match call:
         case calls.XpmemMake():
@@ -75,9 +77,9 @@ def _make(call: calls.XpmemMake) -> set[int]:
     return {errno.EINVAL, _NO_DEVICE} if odd else set()
 
 
-def _strangers(at: Machine, task: Task, apid: int) -> set[int]:
+def _strangers(at: ShadowPartition, task: ShadowTask, apid: int) -> set[int]:
     """A permit of another task: EACCES, or ENOENT when it may be gone."""
-    permit: Permit | None = at.permits.get(apid)
+    permit: ShadowPermit | None = at.permits.get(apid)
     if permit is None or permit.pid == task.pid:
         return set()
     return {errno.EACCES} if permit.leaving is None else {errno.EACCES, errno.ENOENT}

@@ -10,32 +10,32 @@ from functools import partial
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.cells import Clock
+from xpmem_emu.sim.shadow.cells import Order
 from xpmem_emu.sim.shadow.spaces import Finish, Spaces, vpns
 from xpmem_emu.sim.shadow.world import (
     WILD_PAGES,
     Attached,
+    Backing,
     Creds,
-    Kind,
-    Machine,
-    Page,
-    Permit,
-    Segment,
-    Task,
+    ShadowPage,
+    ShadowPartition,
+    ShadowPermit,
+    ShadowSegment,
+    ShadowTask,
 )
 from xpmem_emu.units import PAGE_SHIFT, page_align_up
 
-Wrong = Callable[[str], None]
+OnWrong = Callable[[str], None]
 _RDONLY, _RDWR = 1, 2
 
 
-class Sharing:
+class SharedDevice:
     """Carries out what concerns the device, and says what should not have worked."""
 
     def __init__(
         self,
-        clock: Clock,
-        segments: dict[int, Segment],
+        clock: Order,
+        segments: dict[int, ShadowSegment],
         spaces: Spaces,
         step: Callable[[], int],
         readonly: bool,
@@ -49,7 +49,7 @@ class Sharing:
 
     # -- the device ------------------------------------------------------------------------
 
-    def open(self, task: Task) -> Finish:
+    def open(self, task: ShadowTask) -> Finish:
         """From now on what it makes is its own."""
         begin = self._clock.now
         span = task.identity.begin(begin, 0, 1, self._clock.oldest)
@@ -62,12 +62,12 @@ class Sharing:
 
         return finish
 
-    def close(self, at: Machine, task: Task) -> Finish:
+    def close(self, at: ShadowPartition, task: ShadowTask) -> Finish:
         """All its permits and segments go."""
         span = task.identity.begin(self._clock.now, 0, 1, self._clock.oldest)
         permits = [each for each in at.permits.values() if each.pid == task.pid]
         self.leaves(at, task.pid)
-        pages = [vpn for vpn, page in task.pages.items() if page.kind is Kind.ATTACHED]
+        pages = [vpn for vpn, page in task.pages.items() if page.kind is Backing.ATTACHED]
         change = self._gone(task, pages)
 
         def finish(outcome: Outcome | None) -> None:
@@ -81,7 +81,7 @@ class Sharing:
 
         return finish
 
-    def leaves(self, at: Machine, pid: int) -> None:
+    def leaves(self, at: ShadowPartition, pid: int) -> None:
         """Whatever a task had may be going away from now on."""
         for segment in self._segments_of(at, pid):
             _leave(segment, self._clock.now)
@@ -89,18 +89,18 @@ class Sharing:
             if permit.pid == pid:
                 _leave(permit, self._clock.now)
 
-    def left(self, pid: int, at: Machine) -> None:
+    def left(self, pid: int, at: ShadowPartition) -> None:
         """Its segments are gone."""
         for each in self._segments_of(at, pid):
             if each.leaving is not None:
                 each.gone = self._clock.now
 
-    def _segments_of(self, at: Machine, pid: int) -> list[Segment]:
+    def _segments_of(self, at: ShadowPartition, pid: int) -> list[ShadowSegment]:
         return [
             each for each in self.segments.values() if (each.home, each.pid) == (at.partid, pid)
         ]
 
-    def _gone(self, task: Task, pages: list[int]) -> Finish:
+    def _gone(self, task: ShadowTask, pages: list[int]) -> Finish:
         def effect(done: Done, begin: int) -> None:
             for vpn in pages:
                 task.pages.pop(vpn, None)
@@ -109,7 +109,7 @@ class Sharing:
 
     # -- segments --------------------------------------------------------------------------
 
-    def make(self, at: Machine, task: Task, call: calls.XpmemMake) -> Finish:
+    def make(self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemMake) -> Finish:
         """A segment."""
         begin = self._clock.now
 
@@ -121,7 +121,7 @@ class Sharing:
             crossed = task.identity.crossing(begin, 0, 1)
             gid = opened.gids[0] if opened is not None and opened.gids else 0
             owner = None if opened is None or crossed else (opened.uid, gid)
-            self.segments[outcome.value] = Segment(
+            self.segments[outcome.value] = ShadowSegment(
                 at.partid,
                 task.pid,
                 first,
@@ -134,14 +134,14 @@ class Sharing:
 
         return finish
 
-    def remove(self, at: Machine, task: Task, call: calls.XpmemRemove) -> Finish:
+    def remove(self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemRemove) -> Finish:
         """It goes."""
         segment = self.segments.get(call.segid)
         if segment is None or (segment.home, segment.pid) != (at.partid, task.pid):
             return _ignored
         return self._going(segment)
 
-    def _going(self, thing: Segment | Permit) -> Finish:
+    def _going(self, thing: ShadowSegment | ShadowPermit) -> Finish:
         before = thing.leaving
         _leave(thing, self._clock.now)
 
@@ -155,7 +155,9 @@ class Sharing:
 
     # -- permits ---------------------------------------------------------------------------
 
-    def get(self, at: Machine, task: Task, call: calls.XpmemGet, wrong: Wrong) -> Finish:
+    def get(
+        self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemGet, wrong: OnWrong
+    ) -> Finish:
         """A permit, for who may have it."""
         begin = self._clock.now
 
@@ -165,7 +167,7 @@ class Sharing:
             if segment is not None and not crossed:
                 self._judge_get(task, call, segment, outcome, begin, wrong)
             if isinstance(outcome, Done) and isinstance(outcome.value, int):
-                at.permits[outcome.value] = Permit(
+                at.permits[outcome.value] = ShadowPermit(
                     task.pid, call.segid, call.flags == _RDONLY, begin if crossed else None
                 )
 
@@ -173,12 +175,12 @@ class Sharing:
 
     def _judge_get(
         self,
-        task: Task,
+        task: ShadowTask,
         call: calls.XpmemGet,
-        segment: Segment,
+        segment: ShadowSegment,
         outcome: Outcome | None,
         begin: int,
-        wrong: Wrong,
+        wrong: OnWrong,
     ) -> None:
         got = isinstance(outcome, Done)
         if got and segment.gone is not None and segment.gone <= begin:
@@ -195,7 +197,7 @@ class Sharing:
                 f" {segment.mode:04o} of {segment.owner}"
             )
 
-    def release(self, at: Machine, task: Task, call: calls.XpmemRelease) -> Finish:
+    def release(self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemRelease) -> Finish:
         """It goes, and every attachment through it."""
         permit = at.permits.get(call.apid)
         if permit is None or permit.pid != task.pid:
@@ -218,7 +220,9 @@ class Sharing:
 
     # -- attachments -----------------------------------------------------------------------
 
-    def attach(self, at: Machine, task: Task, call: calls.XpmemAttach, wrong: Wrong) -> Finish:
+    def attach(
+        self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemAttach, wrong: OnWrong
+    ) -> Finish:
         """Pages of a segment."""
         begin, step = self._clock.now, self._step()
         permit = at.permits.get(call.apid)
@@ -242,8 +246,8 @@ class Sharing:
                 self._spaces.put(
                     task,
                     vpn,
-                    Page(
-                        Kind.ATTACHED,
+                    ShadowPage(
+                        Backing.ATTACHED,
                         1 if permit.readonly else 3,
                         attached=attached,
                         vpn=first + vpn - low,
@@ -264,7 +268,12 @@ class Sharing:
         return finish
 
     def _judge_attach(
-        self, task: Task, call: calls.XpmemAttach, permit: Permit, begin: int, wrong: Wrong
+        self,
+        task: ShadowTask,
+        call: calls.XpmemAttach,
+        permit: ShadowPermit,
+        begin: int,
+        wrong: OnWrong,
     ) -> None:
         segment = self.segments.get(permit.segid)
         if permit.pid != task.pid:
@@ -281,7 +290,7 @@ class Sharing:
                 f" {segment.size:#x}"
             )
 
-    def detach(self, at: Machine, task: Task, call: calls.XpmemDetach) -> Finish:
+    def detach(self, at: ShadowPartition, task: ShadowTask, call: calls.XpmemDetach) -> Finish:
         """The whole attachment goes."""
         page = task.pages.get(call.vaddr >> PAGE_SHIFT)
         if page is None or page.attached is None:
@@ -303,7 +312,7 @@ def may(mode: int, owner: tuple[int, int], creds: Creds, wanted: int) -> bool:
     return mine & wanted == wanted
 
 
-def _leave(thing: Segment | Permit, now: int) -> None:
+def _leave(thing: ShadowSegment | ShadowPermit, now: int) -> None:
     if thing.leaving is None:
         thing.leaving = now
 

@@ -10,16 +10,25 @@ from functools import partial
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.sim.shadow.cells import Cell, Clock, Fate, Span
+from xpmem_emu.sim.shadow.cells import Cell, Order, Span, StoreFate
 from xpmem_emu.sim.shadow.stores import Stores
-from xpmem_emu.sim.shadow.world import WILD_PAGES, Creds, File, Kind, Machine, Page, Task, doubt
+from xpmem_emu.sim.shadow.world import (
+    WILD_PAGES,
+    Backing,
+    Creds,
+    File,
+    ShadowPage,
+    ShadowPartition,
+    ShadowTask,
+    doubt,
+)
 from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE, page_align_up
 
 Finish = Callable[[Outcome | None], None]
 """Told how a call ended; None: nobody knows, and it may go on."""
-Inherited = Callable[[Task, int, Page], bool]
-Effect = Callable[[Done, int], None]
-EVERYWHERE = 1 << 60
+Inherited = Callable[[ShadowTask, int, ShadowPage], bool]
+_Effect = Callable[[Done, int], None]
+SPACE_END = 1 << 60
 _HARMLESS = frozenset({errno.EINVAL, errno.ESRCH, errno.EPERM, errno.EACCES, errno.ENOENT})
 
 
@@ -31,7 +40,7 @@ def vpns(address: int, length: int) -> tuple[int, int]:
 class Spaces:
     """Carries changes of address spaces out on the model."""
 
-    def __init__(self, clock: Clock, stores: Stores, inherited: Inherited) -> None:
+    def __init__(self, clock: Order, stores: Stores, inherited: Inherited) -> None:
         """`inherited`: whether a child has for certain what the model says of a page."""
         self._clock = clock
         self.put = stores.put
@@ -39,14 +48,14 @@ class Spaces:
 
     def change(
         self,
-        task: Task,
+        task: ShadowTask,
         ranges: list[tuple[int, int]],
-        effect: Effect,
-        perhaps: Effect | None = None,
+        effect: _Effect,
+        perhaps: _Effect | None = None,
     ) -> Finish:
         """`effect` is called with the answer and the begin, if nothing crossed; else `perhaps`."""
         begin = self._clock.now
-        vast = any(high - low > WILD_PAGES and high < EVERYWHERE for low, high in ranges)
+        vast = any(high - low > WILD_PAGES and high < SPACE_END for low, high in ranges)
         if vast:
             task.wild = True  # page by page, what it did would take for ever
         spans = [task.areas.begin(begin, low, high, self._clock.oldest) for low, high in ranges]
@@ -67,23 +76,23 @@ class Spaces:
 
         return finish
 
-    def placed(self, task: Task, begin: int, low: int, high: int) -> bool:
+    def placed(self, task: ShadowTask, begin: int, low: int, high: int) -> bool:
         """Whether nothing else is in [low, high), which the kernel chose for a call since
         `begin`: it may have chosen what another call, still unanswered, has just left."""
         crossed = bool(task.areas.crossing(begin, low, high))
         task.areas.begin(begin, low, high, self._clock.oldest).end = self._clock.now
         return not crossed
 
-    def _lost(self, task: Task, spans: list[Span]) -> None:
+    def _lost(self, task: ShadowTask, spans: list[Span]) -> None:
         for span in spans:
-            if task.wild or span.high >= EVERYWHERE:
+            if task.wild or span.high >= SPACE_END:
                 task.wild = True
             else:
                 task.forget(span.low, span.high)
 
     # -- calls -----------------------------------------------------------------------------
 
-    def mmap(self, at: Machine, task: Task, call: calls.Mmap) -> Finish:
+    def mmap(self, at: ShadowPartition, task: ShadowTask, call: calls.Mmap) -> Finish:
         """New pages, fresh or of a file."""
         fixed = bool(call.flags & calls.MAP_FIXED)
         ranges = [vpns(call.address, call.length)] if fixed else []
@@ -100,8 +109,8 @@ class Spaces:
             behind = file if call.file else File(page_align_up(call.length)) if shared else None
             known = named and not (call.file and file is None)
             for vpn in range(low, high):
-                page = Page(
-                    Kind.SHARED if shared else Kind.PRIVATE,
+                page = ShadowPage(
+                    Backing.SHARED if shared else Backing.PRIVATE,
                     call.prot,
                     behind,
                     (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
@@ -111,7 +120,7 @@ class Spaces:
 
         return self.change(task, ranges, partial(put, certain=True), partial(put, certain=False))
 
-    def munmap(self, at: Machine, task: Task, call: calls.Munmap) -> Finish:
+    def munmap(self, at: ShadowPartition, task: ShadowTask, call: calls.Munmap) -> Finish:
         """No pages. Who unmaps an attachment is killed."""
         low, high = vpns(call.address, call.length)
 
@@ -121,27 +130,27 @@ class Spaces:
 
         return self.change(task, [(low, high)], effect)
 
-    def mprotect(self, at: Machine, task: Task, call: calls.Mprotect) -> Finish:
+    def mprotect(self, at: ShadowPartition, task: ShadowTask, call: calls.Mprotect) -> Finish:
         """Other rights; of an attachment a piece may be cut off."""
         low, high = vpns(call.address, call.length)
 
         def effect(done: Done, begin: int) -> None:
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
-                if page is not None and page.kind is Kind.ATTACHED:
+                if page is not None and page.kind is Backing.ATTACHED:
                     self._cut(task, page)
                 elif page is not None:
                     page.prot = call.prot
 
         return self.change(task, [(low, high)], effect)
 
-    def _cut(self, task: Task, page: Page) -> None:
+    def _cut(self, task: ShadowTask, page: ShadowPage) -> None:
         """An attachment was changed in parts: nobody knows which piece leads where."""
         for vpn, other in list(task.pages.items()):
             if other.attached is page.attached:
                 task.pages[vpn] = doubt(other)
 
-    def madvise(self, at: Machine, task: Task, call: calls.Madvise) -> Finish:
+    def madvise(self, at: ShadowPartition, task: ShadowTask, call: calls.Madvise) -> Finish:
         """DONTNEED drops what is private, REMOVE what is shared."""
         low, high = vpns(call.address, call.length)
         if call.advice == calls.MADV_REMOVE:
@@ -151,14 +160,14 @@ class Spaces:
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
                 dropped = call.advice == calls.MADV_DONTNEED
-                if dropped and page is not None and page.kind is Kind.PRIVATE:
+                if dropped and page is not None and page.kind is Backing.PRIVATE:
                     self._drop(task, vpn, page, begin)
 
         if call.advice == calls.MADV_PAGEOUT:
             return _ignored
         return self.change(task, [(low, high)], effect)
 
-    def _punch(self, task: Task, low: int, high: int) -> Finish:
+    def _punch(self, task: ShadowTask, low: int, high: int) -> Finish:
         """A hole in files. Each of its pages is stored into from now until the call ends: whoever
         has the file elsewhere sees the old bytes or zeros. Of a call that crossed another change,
         or that failed, nobody knows where in which file it made holes, if any."""
@@ -169,10 +178,10 @@ class Spaces:
 
         def effect(done: Done, begin: int) -> None:
             nonlocal zeroed
-            zeroed = all(page.kind is not Kind.UNKNOWN for page in found)
+            zeroed = all(page.kind is not Backing.UNKNOWN for page in found)
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
-                if page is not None and page.file is not None and page.kind is Kind.PRIVATE:
+                if page is not None and page.file is not None and page.kind is Backing.PRIVATE:
                     task.pages[vpn] = doubt(page)
 
         change = self.change(task, [(low, high)], effect)
@@ -180,38 +189,38 @@ class Spaces:
         def finish(outcome: Outcome | None) -> None:
             change(outcome)
             nothing = isinstance(outcome, Failed) and outcome.errno in _HARMLESS
-            fate = Fate.NOTHING if nothing else Fate.DONE if zeroed else Fate.MAYBE
+            fate = StoreFate.NOTHING if nothing else StoreFate.DONE if zeroed else StoreFate.MAYBE
             for cell, write in writes:
                 cell.finish(write, self._clock.now, bytes(PAGE_SIZE), fate)
-            for cell in self._backed(task, low, high)[1] if fate is Fate.MAYBE else ():
+            for cell in self._backed(task, low, high)[1] if fate is StoreFate.MAYBE else ():
                 cell.blur(0, PAGE_SIZE)  # of what was mapped there meanwhile
 
         return finish
 
-    def _backed(self, task: Task, low: int, high: int) -> tuple[list[Page], list[Cell]]:
+    def _backed(self, task: ShadowTask, low: int, high: int) -> tuple[list[ShadowPage], list[Cell]]:
         """What is mapped in a range, and the pages of files that it is or may be."""
         here = range(low, high) if high - low <= WILD_PAGES else list(task.pages)
         pages = [task.pages[vpn] for vpn in here if vpn in task.pages]
         candidates = [each for page in pages for each in page.candidates]
         return pages, [each.file.cell(each.index) for each in candidates if each.file is not None]
 
-    def zap(self, at: Machine, task: Task, call: calls.ZapPageRange) -> Finish:
+    def zap(self, at: ShadowPartition, task: ShadowTask, call: calls.ZapPageRange) -> Finish:
         """Entries go, and with them what is private."""
         low, high = vpns(call.address, call.length)
 
         def effect(done: Done, begin: int) -> None:
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
-                if page is not None and page.kind is Kind.PRIVATE:
+                if page is not None and page.kind is Backing.PRIVATE:
                     self._drop(task, vpn, page, begin)
 
         return self.change(task, [(low, high)], effect)
 
-    def _drop(self, task: Task, vpn: int, page: Page, begin: int) -> None:
-        page = Page(Kind.PRIVATE, page.prot, page.file, page.index, page.uncached)
+    def _drop(self, task: ShadowTask, vpn: int, page: ShadowPage, begin: int) -> None:
+        page = ShadowPage(Backing.PRIVATE, page.prot, page.file, page.index, page.uncached)
         self.put(task, vpn, page, begin)
 
-    def mremap(self, at: Machine, task: Task, call: calls.Mremap) -> Finish:
+    def mremap(self, at: ShadowPartition, task: ShadowTask, call: calls.Mremap) -> Finish:
         """Pages move along with what they hold; more of the same kind behind them."""
         old, new = vpns(call.address, call.old_length), page_align_up(call.new_length)
         ranges = [old]
@@ -239,23 +248,23 @@ class Spaces:
 
         return self.change(task, ranges, partial(put, certain=True), partial(put, certain=False))
 
-    def fork(self, at: Machine, task: Task, call: calls.Fork) -> Finish:
+    def fork(self, at: ShadowPartition, task: ShadowTask, call: calls.Fork) -> Finish:
         """A child with copies of what is private, the same of what is shared, no attachment."""
         begin, before = self._clock.now, dict(task.pages)
 
         def finish(outcome: Outcome | None) -> None:
             if not isinstance(outcome, Done):
                 return
-            child = at.tasks[_number(outcome)] = Task(at.partid, _number(outcome), task.creds)
+            child = at.tasks[_number(outcome)] = ShadowTask(at.partid, _number(outcome), task.creds)
             child.wild = task.wild
             for vpn, page in task.pages.items():
-                if page.kind is Kind.ATTACHED:
+                if page.kind is Backing.ATTACHED:
                     continue
                 child.pages[vpn] = (
                     self._inherited(page, begin) if self._inherits(task, vpn, page) else doubt(page)
                 )
-            for span in task.areas.crossing(begin, 0, EVERYWHERE):
-                child.wild = child.wild or span.high >= EVERYWHERE
+            for span in task.areas.crossing(begin, 0, SPACE_END):
+                child.wild = child.wild or span.high >= SPACE_END
                 for vpn in () if child.wild else range(span.low, span.high):
                     child.pages[vpn] = doubt(before.get(vpn), task.pages.get(vpn))
             if task.identity.crossing(begin, 0, 1):
@@ -263,10 +272,10 @@ class Spaces:
 
         return finish
 
-    def _inherited(self, page: Page, begin: int) -> Page:
-        twin = Page(page.kind, page.prot, page.file, page.index, page.uncached)
+    def _inherited(self, page: ShadowPage, begin: int) -> ShadowPage:
+        twin = ShadowPage(page.kind, page.prot, page.file, page.index, page.uncached)
         twin.copied, twin.perhaps = page.copied, page.perhaps
-        if page.kind is Kind.PRIVATE and page.cell is not None:
+        if page.kind is Backing.PRIVATE and page.cell is not None:
             if page.cell.writes.crossing(begin, 0, PAGE_SIZE):
                 twin.cell = page.cell.copy(begin)
             else:
@@ -274,7 +283,7 @@ class Spaces:
                 twin.cell = page.cell
         return twin
 
-    def exec(self, at: Machine, task: Task, call: calls.Exec) -> Finish:
+    def exec(self, at: ShadowPartition, task: ShadowTask, call: calls.Exec) -> Finish:
         """Nothing is mapped."""
 
         def effect(done: Done, begin: int) -> None:
@@ -282,7 +291,7 @@ class Spaces:
             task.opened = None
 
         device = task.identity.begin(self._clock.now, 0, 1, self._clock.oldest)
-        change = self.change(task, [(0, EVERYWHERE)], effect)
+        change = self.change(task, [(0, SPACE_END)], effect)
 
         def finish(outcome: Outcome | None) -> None:
             change(outcome)
@@ -292,7 +301,7 @@ class Spaces:
 
     # -- who a task is ---------------------------------------------------------------------
 
-    def setuid(self, at: Machine, task: Task, call: calls.Setuid) -> Finish:
+    def setuid(self, at: ShadowPartition, task: ShadowTask, call: calls.Setuid) -> Finish:
         """Capabilities go with root and come back with it."""
         begin = self._clock.now
         span = task.identity.begin(begin, 0, 1, self._clock.oldest)
@@ -312,11 +321,11 @@ class Spaces:
         return finish
 
 
-def _grown(first: Page | None, further: int) -> Page | None:
+def _grown(first: ShadowPage | None, further: int) -> ShadowPage | None:
     """The page so far behind the first of an area, when that grows."""
     if first is None or not first.known:
         return None if first is None else doubt(*(_grown(each, further) for each in first.perhaps))
-    return Page(first.kind, first.prot, first.file, first.index + further, first.uncached)
+    return ShadowPage(first.kind, first.prot, first.file, first.index + further, first.uncached)
 
 
 def _number(done: Done) -> int:

@@ -8,22 +8,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xpmem_emu.sim.shadow.cells import Cell, Clock, Fate, Span, cut
-from xpmem_emu.sim.shadow.world import Kind, Machine, Page, Segment, Task, doubt, exported
+from xpmem_emu.sim.shadow.cells import Cell, Order, Span, StoreFate, cut_pages
+from xpmem_emu.sim.shadow.world import (
+    Backing,
+    ShadowPage,
+    ShadowPartition,
+    ShadowSegment,
+    ShadowTask,
+    doubt,
+    exported,
+)
 from xpmem_emu.units import PAGE_SIZE
 
-Behind = tuple[Task | None, int, Page | None]
+Behind = tuple[ShadowTask | None, int, ShadowPage | None]
 """A task, the number of a page there, and the page."""
 
 
 class Place(NamedTuple):
     """Where something leads that a task has, or may have."""
 
-    has: Page | None
-    home: Task | None
+    has: ShadowPage | None
+    home: ShadowTask | None
     """Whose page it really is."""
     number: int
-    page: Page | None
+    page: ShadowPage | None
     doubtful: bool
     """Only one of several."""
 
@@ -50,21 +58,21 @@ class Part(NamedTuple):
 class Stores:
     """Enters stores of one world."""
 
-    clock: Clock
-    machines: dict[int, Machine]
-    segments: dict[int, Segment]
+    clock: Order
+    machines: dict[int, ShadowPartition]
+    segments: dict[int, ShadowSegment]
 
-    def snapped(self, task: Task, vpn: int, page: Page) -> bool:
+    def snapped(self, task: ShadowTask, vpn: int, page: ShadowPage) -> bool:
         """Whether a private page of a file may have been copied, at whatever time, because an
         importer asked for it."""
-        plain = page.kind is Kind.PRIVATE and page.file is not None and not page.copied
+        plain = page.kind is Backing.PRIVATE and page.file is not None and not page.copied
         return plain and exported(self.segments.values(), task.partid, task.pid, vpn)
 
-    def behind(self, task: Task, vpn: int) -> Behind:
+    def behind(self, task: ShadowTask, vpn: int) -> Behind:
         """The task whose page it really is, its number there, and the page."""
         return self._led(task, vpn, task.pages.get(vpn))
 
-    def _led(self, task: Task, vpn: int, page: Page | None) -> Behind:
+    def _led(self, task: ShadowTask, vpn: int, page: ShadowPage | None) -> Behind:
         """The same for what a task has at `vpn`, or may have."""
         if page is None or page.attached is None:
             return task, vpn, page
@@ -72,7 +80,7 @@ class Stores:
         home = None if machine is None else machine.tasks.get(page.attached.segment.pid)
         return home, page.vpn, None if home is None else home.pages.get(page.vpn)
 
-    def _places(self, task: Task, vpn: int, has: Page | None) -> Iterator[Place]:
+    def _places(self, task: ShadowTask, vpn: int, has: ShadowPage | None) -> Iterator[Place]:
         """Where that leads which a task has at `vpn`: what it is first, then all that it may be."""
         for each in (None,) if has is None else has.candidates:
             home, number, page = self._led(task, vpn, each)
@@ -93,7 +101,7 @@ class Stores:
 
     # -- stores of calls -------------------------------------------------------------------
 
-    def claimed(self, task: Task, vpn: int, low: int, high: int, at: int) -> list[Part]:
+    def claimed(self, task: ShadowTask, vpn: int, low: int, high: int, at: int) -> list[Part]:
         """Enter a store that begins."""
         now, oldest = self.clock.now, self.clock.oldest
         parts = []
@@ -108,7 +116,7 @@ class Stores:
             parts.append(Part(vpn, low, high, at, place, cell, write, claim, here, fresh))
         return parts
 
-    def settle(self, part: Part, data: bytes, fate: Fate, begin: int) -> None:
+    def settle(self, part: Part, data: bytes, fate: StoreFate, begin: int) -> None:
         """A store has ended."""
         now, page = self.clock.now, part.place.page
         fate = unsure(fate) if part.place.doubtful else fate
@@ -116,13 +124,19 @@ class Stores:
             part.cell.finish(part.write, now, data[part.at : part.at + part.high - part.low], fate)
             if part.fresh and page is not None and page.cell is part.cell:
                 _blur_copied(page, part, fate, begin)
-        if part.claim is not None and fate is not Fate.LOOSE:
+        if part.claim is not None and fate is not StoreFate.LOOSE:
             part.claim.close(now)
         if part.here is not None:  # whatever became of it far away, here it is over with its call
             part.here.close(now)
 
     def put(
-        self, task: Task, vpn: int, page: Page | None, since: int, *, certain: bool = True
+        self,
+        task: ShadowTask,
+        vpn: int,
+        page: ShadowPage | None,
+        since: int,
+        *,
+        certain: bool = True,
     ) -> None:
         """Something else is mapped there since a call that began at `since`, or may be. A store
         that crossed the call may have gone there, and one that goes on may still."""
@@ -147,7 +161,7 @@ class Stores:
 
     # -- stores past every call ------------------------------------------------------------
 
-    def caught(self, task: Task, address: int, size: int) -> Callable[[], None]:
+    def caught(self, task: ShadowTask, address: int, size: int) -> Callable[[], None]:
         """A processor is stopped in the middle of a store. To be called when the store lands.
 
         Where it goes is decided now, by the frame in the processor's hand: by the time that it
@@ -157,13 +171,13 @@ class Stores:
         """
         found = [
             (place.home, place.number, low, high)
-            for vpn, low, high, _ in cut(address, size)
+            for vpn, low, high, _ in cut_pages(address, size)
             for place in self._places(task, vpn, task.pages.get(vpn))
             if place.home is not None
         ]
         return lambda: self._land(found)
 
-    def _land(self, found: list[tuple[Task, int, int, int]]) -> None:
+    def _land(self, found: list[tuple[ShadowTask, int, int, int]]) -> None:
         self.clock.now += 1
         now = self.clock.now
         for home, number, low, high in found:
@@ -175,11 +189,11 @@ class Stores:
                     cell.writes.begin(now, low, high, self.clock.oldest).close(now)
 
 
-def _blur_copied(page: Page, part: Part, fate: Fate, begin: int) -> None:
+def _blur_copied(page: ShadowPage, part: Part, fate: StoreFate, begin: int) -> None:
     """The page was copied from the file at some time since."""
     assert part.cell is not None
-    if fate is not Fate.DONE:
-        page.cell, page.kind = None, Kind.UNKNOWN
+    if fate is not StoreFate.DONE:
+        page.cell, page.kind = None, Backing.UNKNOWN
         return
     page.copied = True
     source = page.file.cells.get(page.index) if page.file is not None else None
@@ -187,6 +201,6 @@ def _blur_copied(page: Page, part: Part, fate: Fate, begin: int) -> None:
         part.cell.blur(span.low, min(span.high, part.low) if span.low < part.low else span.high)
 
 
-def unsure(fate: Fate) -> Fate:
+def unsure(fate: StoreFate) -> StoreFate:
     """The same of a store that may have gone elsewhere."""
-    return Fate.MAYBE if fate is Fate.DONE else fate
+    return StoreFate.MAYBE if fate is StoreFate.DONE else fate

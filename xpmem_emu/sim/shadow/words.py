@@ -3,11 +3,11 @@
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.shadow.cells import Cell
 
-WORD = 8
+AMO_WORD = 8
 _MASK = (1 << 64) - 1
 
 
-def after(call: calls.Amo, before: int) -> int:
+def after(call: calls.AtomicOp, before: int) -> int:
     """What an atomic operation leaves in a word that was `before`."""
     match call.operation:
         case "add":
@@ -21,7 +21,7 @@ def after(call: calls.Amo, before: int) -> int:
 
 def unlike(cell: Cell, low: int, before: int) -> str:
     """Compare a word with what was known of it before a store that has not ended yet."""
-    known = b"" if cell.data is None else bytes(cell.data[low : low + WORD])
-    blind = cell.fog is not None and any(cell.fog[low : low + WORD])
+    known = b"" if cell.data is None else bytes(cell.data[low : low + AMO_WORD])
+    blind = cell.fog is not None and any(cell.fog[low : low + AMO_WORD])
     value = int.from_bytes(known, "little")
     return "" if blind or value == before else f"it found {before:#x}, stored was {value:#x}"

@@ -11,7 +11,7 @@ WILD_PAGES = 4096
 """A task with a larger range than this is not modelled."""
 
 
-class Kind(Enum):
+class Backing(Enum):
     """What is behind a page."""
 
     PRIVATE = "private"
@@ -40,7 +40,7 @@ class File:
 
 
 @dataclass(eq=False)
-class Segment:
+class ShadowSegment:
     """What make gave. `owner`: uid and gid of who opened the device, None when unknown."""
 
     home: int
@@ -56,7 +56,7 @@ class Segment:
     """When it was removed for certain."""
 
 
-def exported(segments: Iterable[Segment], partid: int, pid: int, vpn: int) -> bool:
+def exported(segments: Iterable[ShadowSegment], partid: int, pid: int, vpn: int) -> bool:
     """Whether a page of a task is, or was, in a segment."""
     return any(
         (each.home, each.pid) == (partid, pid) and 0 <= vpn - each.first_vpn < each.pages
@@ -65,7 +65,7 @@ def exported(segments: Iterable[Segment], partid: int, pid: int, vpn: int) -> bo
 
 
 @dataclass(eq=False)
-class Permit:
+class ShadowPermit:
     """What get gave."""
 
     pid: int
@@ -80,17 +80,17 @@ class Attached:
     """An attachment. `since`: the step of the cluster in which it was asked for."""
 
     apid: int
-    segment: Segment
+    segment: ShadowSegment
     readonly: bool
     address: int
     since: int
 
 
 @dataclass(slots=True, eq=False)
-class Page:
+class ShadowPage:
     """One page of a task. Private: `cell`, or what `file` has until it is stored into."""
 
-    kind: Kind
+    kind: Backing
     prot: int = 0
     file: File | None = None
     index: int = 0
@@ -101,27 +101,27 @@ class Page:
     attached: Attached | None = None
     vpn: int = 0
     """Of the exporter's page, for an attachment."""
-    perhaps: tuple["Page", ...] = ()
+    perhaps: tuple["ShadowPage", ...] = ()
     """Of an unknown page: which memory that others see as well it may be."""
 
     @property
     def known(self) -> bool:
         """Whether it is memory that the model follows."""
-        return self.kind in (Kind.PRIVATE, Kind.SHARED)
+        return self.kind in (Backing.PRIVATE, Backing.SHARED)
 
     @property
     def fresh(self) -> bool:
         """A private page of a file that nobody has stored into."""
-        return self.kind is Kind.PRIVATE and self.cell is None and self.file is not None
+        return self.kind is Backing.PRIVATE and self.cell is None and self.file is not None
 
     @property
-    def candidates(self) -> tuple["Page", ...]:
+    def candidates(self) -> tuple["ShadowPage", ...]:
         """Itself, and all that it may be."""
         return (self, *self.perhaps)
 
     def seen(self) -> Cell:
         """What a load sees."""
-        if self.kind is Kind.PRIVATE and self.cell is not None:
+        if self.kind is Backing.PRIVATE and self.cell is not None:
             return self.cell
         if self.file is not None:
             return self.file.cells.get(self.index, NOTHING_STORED)
@@ -129,7 +129,7 @@ class Page:
 
     def own(self, now: int) -> Cell:
         """What a store goes to."""
-        if self.kind is Kind.SHARED:
+        if self.kind is Backing.SHARED:
             assert self.file is not None
             return self.file.cell(self.index)
         if self.cell is None:
@@ -139,16 +139,16 @@ class Page:
         return self.cell
 
 
-def doubt(*pages: Page | None) -> Page:
+def doubt(*pages: ShadowPage | None) -> ShadowPage:
     """Nobody knows which of these it is, if any."""
     known = [page for page in pages if page is not None]
     seen = {id(each): each for page in known for each in page.candidates}
     others = [
         each
         for each in seen.values()
-        if each.attached is not None or (each.kind is Kind.SHARED and each.file is not None)
+        if each.attached is not None or (each.kind is Backing.SHARED and each.file is not None)
     ]
-    return Page(Kind.UNKNOWN, perhaps=tuple(others))
+    return ShadowPage(Backing.UNKNOWN, perhaps=tuple(others))
 
 
 @dataclass(eq=False)
@@ -161,13 +161,13 @@ class Creds:
 
 
 @dataclass(eq=False)
-class Task:
+class ShadowTask:
     """One task. `wild` ones are not judged."""
 
     partid: int
     pid: int
     creds: Creds | None
-    pages: dict[int, Page] = field(default_factory=dict)
+    pages: dict[int, ShadowPage] = field(default_factory=dict)
     wild: bool = False
     dying: bool = False
     opened: Creds | None = None
@@ -184,7 +184,7 @@ class Task:
         for vpn in range(low, high):
             self.pages[vpn] = doubt(self.pages.get(vpn))
 
-    def put(self, vpn: int, page: Page | None) -> None:
+    def put(self, vpn: int, page: ShadowPage | None) -> None:
         """Something else is mapped there now."""
         if page is None:
             self.pages.pop(vpn, None)
@@ -193,14 +193,14 @@ class Task:
 
 
 @dataclass(eq=False)
-class Machine:
+class ShadowPartition:
     """One partition, from boot to crash."""
 
     partid: int
-    tasks: dict[int, Task] = field(default_factory=dict)
+    tasks: dict[int, ShadowTask] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)
     names: Log = field(default_factory=Log)
     """Changes of directory entries."""
-    permits: dict[int, Permit] = field(default_factory=dict)
+    permits: dict[int, ShadowPermit] = field(default_factory=dict)
     poisoned: bool = False
     """Frames of it went bad: what was on them is lost."""

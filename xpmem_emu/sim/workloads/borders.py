@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import PAGE_SIZE
 
@@ -27,7 +27,9 @@ def borders(script: Script) -> None:
         user = script.spawn(script.partition())
         owners = [script.spawn(script.partition()) for _ in range(random.randint(2, 3))]
         script.settle()
-        exports = [script.export(owner, random.randint(1, 3), Kind.PRIVATE) for owner in owners]
+        exports = [
+            script.export(owner, random.randint(1, 3), RegionKind.PRIVATE) for owner in owners
+        ]
         script.settle()
         row = _row(script, user, exports)
         script.settle()
@@ -109,7 +111,7 @@ def _replace(script: Script, lot: _Lot) -> None:
         task=own.task,
         made=own.region,
         pages=own.pages,
-        detail=Kind.PRIVATE,
+        detail=RegionKind.PRIVATE,
         beside=lot.place,
         slot=lot.slot + kept,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script, where
 
 BURST_NS = 60_000
@@ -39,7 +39,7 @@ def team(script: Script, most: int = 3) -> list[Member]:
     random = script.random
     tasks = [script.spawn(script.partition()) for _ in range(random.randint(2, most))]
     script.settle()
-    exports = [script.export(task, random.randint(1, 4), Kind.PRIVATE) for task in tasks]
+    exports = [script.export(task, random.randint(1, 4), RegionKind.PRIVATE) for task in tasks]
     script.settle()
     before = [exports[-1], *exports[:-1]]
     views = [

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from xpmem_emu.sim.plan import Kind, Op
-from xpmem_emu.sim.workloads.script import Export, Import, Place, Script
+from xpmem_emu.sim.plan import Op, RegionKind
+from xpmem_emu.sim.workloads.script import Area, Export, Import, Script
 
 
 def churn(script: Script) -> None:
@@ -11,7 +11,7 @@ def churn(script: Script) -> None:
     random = script.random
     tasks = [script.spawn(script.partition()) for _ in range(random.randint(2, 5))]
     script.settle()
-    exports = script.exports(tasks[:2], (Kind.PRIVATE, Kind.SHARED))
+    exports = script.exports(tasks[:2], (RegionKind.PRIVATE, RegionKind.SHARED))
     imports = script.imports(tasks, exports)
     while script.more():
         _one(script, tasks, exports, imports)
@@ -22,7 +22,7 @@ def _one(script: Script, tasks: list[int], exports: list[Export], imports: list[
     random = script.random
     roll = random.random()
     if roll < 0.35:
-        places: list[Place] = [*imports, *exports]
+        places: list[Area] = [*imports, *exports]
         script.touch(random.choice(places), random.choice((Op.LOAD, Op.STORE)))
     elif roll < 0.45:
         imports.append(_again(script, random.choice(imports)))
@@ -38,7 +38,9 @@ def _one(script: Script, tasks: list[int], exports: list[Export], imports: list[
         old = random.choice(exports)
         script.do(Op.REMOVE, task=old.task, segment=old.segment)
     else:
-        exports.append(script.export(random.choice(tasks[:2]), random.randint(1, 6), Kind.PRIVATE))
+        exports.append(
+            script.export(random.choice(tasks[:2]), random.randint(1, 6), RegionKind.PRIVATE)
+        )
         script.settle()
 
 

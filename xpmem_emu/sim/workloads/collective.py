@@ -1,7 +1,7 @@
 """All-to-all, as an MPI collective does it: every rank maps every other rank's buffer, and walks
 the pages in an order of its own (sources T3)."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Script
 
 
@@ -10,7 +10,7 @@ def collective(script: Script) -> None:
     random = script.random
     ranks = [script.spawn(partid) for partid in range(min(script.knobs.partitions, 5))]
     script.settle()
-    buffers = [script.export(rank, random.randint(2, 4), Kind.PRIVATE) for rank in ranks]
+    buffers = [script.export(rank, random.randint(2, 4), RegionKind.PRIVATE) for rank in ranks]
     script.settle()
     views = [
         script.attach(rank, buffer, 0, buffer.pages)

@@ -1,6 +1,6 @@
 """Counters in uncached memory, changed by atomic operations from everywhere (sources T6)."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Script
 
 _OPERATIONS = ("add", "add", "add", "fetch", "swap", "compare_swap")
@@ -12,7 +12,7 @@ def counters(script: Script) -> None:
     owner = script.spawn(script.partition())
     users = [script.spawn(script.partition()) for _ in range(random.randint(2, 4))]
     script.settle()
-    export = script.export(owner, random.randint(1, 2), Kind.UNCACHED)
+    export = script.export(owner, random.randint(1, 2), RegionKind.UNCACHED)
     script.settle()
     views = [script.attach(user, export, 0, export.pages) for user in users]
     script.settle()

@@ -1,8 +1,8 @@
 """More calls than there are places for them: all of them stand still, and whoever heals or ends
 something finds a place all the same."""
 
-from xpmem_emu.sim.plan import Kind, Op
-from xpmem_emu.sim.workloads.held import say
+from xpmem_emu.sim.plan import Op, RegionKind
+from xpmem_emu.sim.workloads.held import set_failpoint
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.units import MILLISECOND
 
@@ -17,9 +17,9 @@ def crowd(script: Script) -> None:
         partid = script.partition()
         busy, victim = script.spawn(partid), script.spawn(partid)
         script.settle()
-        export = script.export(busy, 1, Kind.SCRATCH)
+        export = script.export(busy, 1, RegionKind.SCRATCH)
         script.settle()
-        say(script, busy, "failpoint_set", _POINT, "pause")
+        set_failpoint(script, busy, "failpoint_set", _POINT, "pause")
         for _ in range(script.knobs.threads):
             script.soon(20_000)
             script.do(Op.CALL, task=busy, region=export.region, pages=1, detail="load")
@@ -27,6 +27,6 @@ def crowd(script: Script) -> None:
         script.do(random.choice((Op.KILL, Op.EXIT)), task=victim)
         script.soon(20 * MILLISECOND)
         if random.random() < 0.5:
-            say(script, busy, "failpoint_resume", _POINT)
-        say(script, busy, "failpoint_clear", _POINT)
+            set_failpoint(script, busy, "failpoint_resume", _POINT)
+        set_failpoint(script, busy, "failpoint_clear", _POINT)
         script.settle()

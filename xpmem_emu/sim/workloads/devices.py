@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
@@ -18,8 +18,8 @@ def devices(script: Script) -> None:
     owners = [script.spawn(script.partition()) for _ in range(2)]
     engine = script.spawn(script.partition())
     script.settle()
-    buffers = [script.export(owner, random.randint(1, 6), Kind.SCRATCH) for owner in owners]
-    words = script.export(owners[0], 1, Kind.UNCACHED)
+    buffers = [script.export(owner, random.randint(1, 6), RegionKind.SCRATCH) for owner in owners]
+    words = script.export(owners[0], 1, RegionKind.UNCACHED)
     script.settle()
     sides = [script.attach(engine, buffer, 0, buffer.pages) for buffer in buffers]
     counter = script.attach(engine, words, 0, 1)

@@ -1,7 +1,7 @@
 """Tasks end in every order: exporter first, importer first, by exit, by kill, by closing."""
 
-from xpmem_emu.sim.plan import Kind, Op
-from xpmem_emu.sim.workloads.script import Place, Script
+from xpmem_emu.sim.plan import Op, RegionKind
+from xpmem_emu.sim.workloads.script import Area, Script
 
 
 def exits(script: Script) -> None:
@@ -11,8 +11,8 @@ def exits(script: Script) -> None:
         owner = script.spawn(script.partition())
         users = [script.spawn(script.partition()) for _ in range(random.randint(1, 3))]
         script.settle()
-        exports = script.exports([owner], (Kind.PRIVATE, Kind.SHARED))
-        places: list[Place] = [*exports, *script.imports(users, exports)]
+        exports = script.exports([owner], (RegionKind.PRIVATE, RegionKind.SHARED))
+        places: list[Area] = [*exports, *script.imports(users, exports)]
         for _ in range(random.randint(2, 10)):
             script.touch(random.choice(places), random.choice((Op.LOAD, Op.STORE)))
             script.pause()

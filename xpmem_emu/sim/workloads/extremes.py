@@ -3,7 +3,7 @@ doing it, and nobody else may notice."""
 
 from typing import Any
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
@@ -94,7 +94,7 @@ def extremes(script: Script) -> None:
         owner = script.spawn(script.partition(), random.choice(_UIDS))
         user = script.spawn(script.partition())
         script.settle()
-        export = script.export(owner, random.randint(1, 3), Kind.SCRATCH)
+        export = script.export(owner, random.randint(1, 3), RegionKind.SCRATCH)
         script.settle()
         view = script.attach(user, export, 0, export.pages)
         script.settle()

@@ -1,9 +1,9 @@
 """Files: mapped shared and private, exported, written by call, cut off, written back, swapped."""
 
 from xpmem_emu.kernel.calls import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
-from xpmem_emu.sim.cast import address_of
-from xpmem_emu.sim.plan import Kind, Op, Operation
-from xpmem_emu.sim.workloads.script import Export, Import, Place, Script, where
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
+from xpmem_emu.sim.registry import planned_address
+from xpmem_emu.sim.workloads.script import Area, Export, Import, Script, where
 from xpmem_emu.units import PAGE_SIZE
 
 _MOVES = (
@@ -27,9 +27,12 @@ def files(script: Script) -> None:
         owner, other = script.spawn(home), script.spawn(home)
         user = script.spawn(script.partition())
         script.settle()
-        export = script.export(owner, random.randint(1, 4), Kind.FILE)
+        export = script.export(owner, random.randint(1, 4), RegionKind.FILE)
         script.settle()
-        places = [_map(script, other, export, Kind.FILE), _map(script, other, export, Kind.COPY)]
+        places = [
+            _map(script, other, export, RegionKind.FILE),
+            _map(script, other, export, RegionKind.COPY),
+        ]
         script.settle()
         copy = script.number()
         script.do(Op.MAKE, task=other, made=copy, region=places[1].region, pages=export.pages)
@@ -45,7 +48,7 @@ def files(script: Script) -> None:
             script.pause()
 
 
-def _map(script: Script, task: int, export: Export, kind: Kind) -> Export:
+def _map(script: Script, task: int, export: Export, kind: RegionKind) -> Export:
     """Another mapping of the file of `export`."""
     place = Export(task, script.number(), 0, export.pages)
     script.do(
@@ -59,7 +62,7 @@ def _use(script: Script, export: Export, places: list[Export], views: list[Impor
     page, pages = script.part(export)
     roll = random.random()
     if roll < 0.5:
-        anywhere: list[Place] = [*places, *views]
+        anywhere: list[Area] = [*places, *views]
         script.touch(random.choice(anywhere), random.choice((Op.LOAD, Op.STORE)))
     elif roll < 0.7:
         script.do(
@@ -85,7 +88,7 @@ def _write(script: Script, task: int, name: str) -> None:
     beyond its end as well, and mappings of it."""
     random = script.random
     size, offset = random.choice(_SIZES), random.choice(_SIZES) + random.choice((0, 1, PAGE_SIZE))
-    place = address_of(Operation(0, Op.MMAP, made=script.number()))
+    place = planned_address(Operation(0, Op.MMAP, made=script.number()))
     flags = MAP_FIXED | random.choice((MAP_SHARED, MAP_PRIVATE))
     call, values = random.choice(
         (

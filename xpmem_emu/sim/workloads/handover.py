@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from xpmem_emu.sim.plan import Kind, Op
-from xpmem_emu.sim.workloads.held import say
+from xpmem_emu.sim.plan import Op, RegionKind
+from xpmem_emu.sim.workloads.held import set_failpoint
 from xpmem_emu.sim.workloads.script import Import, Script
 from xpmem_emu.units import MILLISECOND
 
@@ -18,7 +18,7 @@ def handover(script: Script) -> None:
     home, away = random.sample(range(script.knobs.partitions), 2)
     owner, user = script.spawn(home), script.spawn(away)
     script.settle()
-    export = script.export(owner, random.randint(1, 2), Kind.PRIVATE)
+    export = script.export(owner, random.randint(1, 2), RegionKind.PRIVATE)
     script.settle()
     view = script.attach(user, export, 0, export.pages)
     script.settle()
@@ -37,7 +37,7 @@ def _farewell(script: Script, view: Import) -> None:
     script.do(Op.GET, task=view.task, made=next(script.numbers), segment=view.export.segment)
     script.touch(view, Op.LOAD)
     script.settle()
-    say(script, view.task, "failpoint_set", _GOODBYE, _LATE)
+    set_failpoint(script, view.task, "failpoint_set", _GOODBYE, _LATE)
     script.do(Op.RELEASE, task=view.task, permit=view.permit)
 
 
@@ -48,7 +48,7 @@ def _over(script: Script, old: Import) -> Import:
     script.settle()
     new = replace(old, attachment=next(script.numbers))
     if random.random() < 0.5:  # the goodbye is late: there is time for questions to overtake it
-        say(script, old.task, "failpoint_set", _GOODBYE, _LATE)
+        set_failpoint(script, old.task, "failpoint_set", _GOODBYE, _LATE)
     if random.random() < 0.3:
         new = replace(new, permit=next(script.numbers))
         script.do(Op.RELEASE, task=old.task, permit=old.permit)

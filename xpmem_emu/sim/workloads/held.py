@@ -1,6 +1,6 @@
 """What crosses, crosses for certain: an importer is held at a failpoint, its exporter goes on."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import WORDS, Export, Import, Script
 from xpmem_emu.units import MILLISECOND
 
@@ -36,7 +36,7 @@ def crossed(script: Script) -> None:
     export, view = _pair(script)
     while script.more():
         page = random.randrange(export.pages)
-        say(script, view.task, "failpoint_set", _INSTALL, "delay(3ms)")
+        set_failpoint(script, view.task, "failpoint_set", _INSTALL, "delay(3ms)")
         script.do(
             Op.LOAD,
             task=view.task,
@@ -49,7 +49,7 @@ def crossed(script: Script) -> None:
             script.do(
                 random.choice(_CHASES), task=export.task, region=export.region, page=page, pages=1
             )
-        say(script, view.task, "failpoint_clear", _INSTALL)
+        set_failpoint(script, view.task, "failpoint_clear", _INSTALL)
         script.settle()
 
 
@@ -61,10 +61,10 @@ def stranded(script: Script) -> None:
         export, view = _pair(script)
         script.do(Op.STORE, task=view.task, pages=view.pages, attachment=view.attachment)
         script.settle()
-        say(script, view.task, "failpoint_set", _ZAP, "pause")
+        set_failpoint(script, view.task, "failpoint_set", _ZAP, "pause")
         if random.random() < 0.5:  # a fence that takes its time: nobody may return before it ends
             delay = random.choice(("20ms", "20ms", "400ms"))  # or ends when it is not needed
-            say(script, export.task, "failpoint_set", _FENCE, f"1*delay({delay})")
+            set_failpoint(script, export.task, "failpoint_set", _FENCE, f"1*delay({delay})")
         script.do(
             random.choice(_RECALLS),
             task=export.task,
@@ -75,8 +75,8 @@ def stranded(script: Script) -> None:
             detail="read",
         )
         script.now_ns += 150 * MILLISECOND
-        say(script, view.task, "failpoint_clear", _ZAP)
-        say(script, export.task, "failpoint_clear", _FENCE)
+        set_failpoint(script, view.task, "failpoint_clear", _ZAP)
+        set_failpoint(script, export.task, "failpoint_clear", _FENCE)
         script.now_ns += 100 * MILLISECOND
         script.touch(export, Op.LOAD)
 
@@ -85,12 +85,14 @@ def overdue(script: Script) -> None:
     """A block copy is not served in time, and fails alone: its sides go on with each other."""
     random = script.random
     while script.more():
-        export, view = _pair(script, Kind.SCRATCH)
-        say(script, export.task, "failpoint_set", _ACCESS, f"{random.randint(1, 3)}*pause")
+        export, view = _pair(script, RegionKind.SCRATCH)
+        set_failpoint(
+            script, export.task, "failpoint_set", _ACCESS, f"{random.randint(1, 3)}*pause"
+        )
         for _ in range(2):
             _copy(script, view)
         script.now_ns += 300 * MILLISECOND
-        say(script, export.task, "failpoint_clear", _ACCESS)
+        set_failpoint(script, export.task, "failpoint_clear", _ACCESS)
         for _ in range(random.randint(8, 12)):
             script.soon(150 * MILLISECOND)
             _copy(script, view)
@@ -104,14 +106,14 @@ def unhurried(script: Script) -> None:
         home, away = random.sample(range(script.knobs.partitions), 2)
         owner, user, other = script.spawn(home), script.spawn(away), script.spawn(away)
         script.settle()
-        export = script.export(owner, random.randint(1, 4), Kind.PRIVATE)
+        export = script.export(owner, random.randint(1, 4), RegionKind.PRIVATE)
         script.settle()
         view = script.attach(user, export, 0, export.pages)
         script.do(Op.GET, task=other, made=next(script.numbers), segment=export.segment)
         script.settle()
         killed = random.random() < 0.5
         point, terms = _LATE if killed else random.choice(_SLOW)
-        say(script, owner, "failpoint_set", point, terms)
+        set_failpoint(script, owner, "failpoint_set", point, terms)
         script.do(
             Op.LOAD,
             task=user,
@@ -123,7 +125,7 @@ def unhurried(script: Script) -> None:
             script.soon(20 * MILLISECOND)
             script.do(Op.KILL, task=user)
         script.now_ns += (700 if "600" in terms else 300) * MILLISECOND
-        say(script, owner, "failpoint_clear", point)
+        set_failpoint(script, owner, "failpoint_clear", point)
 
 
 def _copy(script: Script, view: Import) -> None:
@@ -137,7 +139,7 @@ def _copy(script: Script, view: Import) -> None:
     )
 
 
-def _pair(script: Script, kind: Kind = Kind.PRIVATE) -> tuple[Export, Import]:
+def _pair(script: Script, kind: RegionKind = RegionKind.PRIVATE) -> tuple[Export, Import]:
     """Somebody's export, and an importer of it on another partition."""
     home, away = script.random.sample(range(script.knobs.partitions), 2)
     owner, user = script.spawn(home), script.spawn(away)
@@ -149,7 +151,7 @@ def _pair(script: Script, kind: Kind = Kind.PRIVATE) -> tuple[Export, Import]:
     return export, view
 
 
-def say(script: Script, task: int, call: str, point: str, terms: str = "") -> None:
+def set_failpoint(script: Script, task: int, call: str, point: str, terms: str = "") -> None:
     """Set or clear a failpoint on the partition of a task."""
     values = {"point": point, "terms": terms} if terms else {"point": point}
     script.do(Op.CALL, task=task, detail=call, values=values)

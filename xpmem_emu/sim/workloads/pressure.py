@@ -1,6 +1,6 @@
 """More memory than there is: reclaim takes pages from exporters and from everybody else."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Script
 
 
@@ -12,7 +12,10 @@ def pressure(script: Script) -> None:
     users = [script.spawn(script.partition()) for _ in range(2)]
     script.settle()
     pages = max(4, min(64, script.knobs.frames // 4))
-    exports = [script.export(hog, pages, random.choice((Kind.PRIVATE, Kind.FILE))) for hog in hogs]
+    exports = [
+        script.export(hog, pages, random.choice((RegionKind.PRIVATE, RegionKind.FILE)))
+        for hog in hogs
+    ]
     script.settle()
     imports = script.imports(users, exports)
     while script.more():

@@ -1,11 +1,17 @@
 """Private memory stays private: fork, copy on write, exec, mremap and swap, while importers hold
 it."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script, where
 from xpmem_emu.units import MILLISECOND
 
-_KINDS = (Kind.PRIVATE, Kind.PRIVATE, Kind.PRIVATE, Kind.COPY, Kind.SCRATCH)
+_KINDS = (
+    RegionKind.PRIVATE,
+    RegionKind.PRIVATE,
+    RegionKind.PRIVATE,
+    RegionKind.COPY,
+    RegionKind.SCRATCH,
+)
 _EASE_NS = 12 * MILLISECOND
 """So slowly that a family lives on while its importer is given up."""
 _MOVES = (

@@ -1,6 +1,6 @@
 """The race of the source thread: a page moves while the answer to a fault on it is under way."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Script
 
 _MOVES = (Op.DONTNEED, Op.MIGRATE, Op.REMAP, Op.PAGEOUT)
@@ -13,7 +13,7 @@ def race(script: Script) -> None:
     owner = script.spawn(script.partition())
     users = [script.spawn(script.partition()) for _ in range(random.randint(1, 4))]
     script.settle()
-    export = script.export(owner, random.randint(1, 3), Kind.PRIVATE)
+    export = script.export(owner, random.randint(1, 3), RegionKind.PRIVATE)
     script.settle()
     views = [script.attach(user, export, 0, export.pages) for user in users]
     script.settle()

@@ -1,13 +1,20 @@
 """Who may do what: owners, groups, modes, permits of both kinds, areas that their owner may not
 write, identities that change."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script, where
 
 _UIDS = (0, 0, 1000, 1001, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 _MODES = (0o600, 0o640, 0o644, 0o444, 0o666, 0o060, 0o006, 0o606, 0o000, 0o400)
 _FLAGS = (1, 1, 2, 2, 2, 0)
-_KINDS = (Kind.PRIVATE, Kind.PRIVATE, Kind.COPY, Kind.SHARED, Kind.FILE, Kind.UNCACHED)
+_KINDS = (
+    RegionKind.PRIVATE,
+    RegionKind.PRIVATE,
+    RegionKind.COPY,
+    RegionKind.SHARED,
+    RegionKind.FILE,
+    RegionKind.UNCACHED,
+)
 _PROTECTIONS = ("read", "read", "none", "write")
 
 

@@ -1,6 +1,6 @@
 """More at once than there is room for: faults in flight, requests on slots, permits, pins."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import MILLISECOND
 
@@ -18,7 +18,9 @@ def rush(script: Script) -> None:
         owners = [script.spawn(home) for _ in range(random.randint(1, 2))]
         users = [script.spawn(away) for _ in range(random.randint(4, 8))]
         script.settle()
-        exports = [script.export(owner, random.randint(6, 12), Kind.PRIVATE) for owner in owners]
+        exports = [
+            script.export(owner, random.randint(6, 12), RegionKind.PRIVATE) for owner in owners
+        ]
         script.settle()
         views = [_enter(script, user, random.choice(exports)) for user in users]
         script.settle()

@@ -9,7 +9,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from xpmem_emu.sim.plan import Kind, Knobs, Op, Operation
+from xpmem_emu.sim.plan import Knobs, Op, Operation, RegionKind
 from xpmem_emu.units import MILLISECOND
 
 WORDS = 3
@@ -41,7 +41,7 @@ class Import:
     pages: int
 
 
-Place = Export | Import
+Area = Export | Import
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Script:
         self.do(Op.SPAWN, made=made, partid=partid, uid=uid)
         return made
 
-    def export(self, task: int, pages: int, kind: Kind, mode: int = 0o666) -> Export:
+    def export(self, task: int, pages: int, kind: RegionKind, mode: int = 0o666) -> Export:
         """Map a region and export it."""
         export = Export(task, next(self.numbers), next(self.numbers), pages)
         self.do(Op.MMAP, task=task, made=export.region, pages=pages, detail=kind)
@@ -117,7 +117,7 @@ class Script:
         )
         return made
 
-    def exports(self, tasks: list[int], kinds: tuple[Kind, ...]) -> list[Export]:
+    def exports(self, tasks: list[int], kinds: tuple[RegionKind, ...]) -> list[Export]:
         """One export for each task, of random size."""
         most = max(2, min(12, self.knobs.frames // 16))
         made = [
@@ -138,7 +138,7 @@ class Script:
         self.settle()
         return made
 
-    def touch(self, place: Place, op: Op) -> None:
+    def touch(self, place: Area, op: Op) -> None:
         """A load or store of a word, sometimes of whole pages."""
         page = self.random.randrange(place.pages)
         pages = 0
@@ -159,7 +159,7 @@ class Script:
         return first, self.random.randint(1, export.pages - first)
 
 
-def where(place: Place) -> dict[str, int]:
+def where(place: Area) -> dict[str, int]:
     """The fields of an operation that name a place."""
     if isinstance(place, Import):
         return {"attachment": place.attachment}

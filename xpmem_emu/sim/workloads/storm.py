@@ -1,6 +1,6 @@
 """Invalidation storm: everything that makes the exporter's pages move, while others use them."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Script
 
 _MOVES = (
@@ -24,7 +24,7 @@ _MOVES = (
 )
 
 
-_KINDS = (Kind.PRIVATE, Kind.SHARED, Kind.FILE, Kind.UNCACHED)
+_KINDS = (RegionKind.PRIVATE, RegionKind.SHARED, RegionKind.FILE, RegionKind.UNCACHED)
 
 
 def storm(script: Script) -> None:

@@ -1,6 +1,6 @@
 """Neighbours in a window of read-ahead: what was asked for is answered, whatever they do."""
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import WORDS, Export, Import, Script
 
 _CHASES = (Op.REMAP, Op.DONTNEED, Op.MIGRATE)
@@ -13,7 +13,7 @@ def window(script: Script) -> None:
     owner = script.spawn(script.partition())
     users = [script.spawn(script.partition()) for _ in range(random.randint(2, 3))]
     script.settle()
-    export = script.export(owner, random.randint(4, 16), Kind.PRIVATE)
+    export = script.export(owner, random.randint(4, 16), RegionKind.PRIVATE)
     script.settle()
     script.do(Op.STORE, task=owner, region=export.region, pages=export.pages)
     views = [script.attach(user, export, 0, export.pages) for user in users]

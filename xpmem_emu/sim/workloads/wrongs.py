@@ -3,7 +3,7 @@ are not. Everybody else goes on and must not notice."""
 
 from typing import Any
 
-from xpmem_emu.sim.plan import Kind, Op
+from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Export, Import, Script
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
@@ -19,8 +19,8 @@ def wrongs(script: Script) -> None:
         owner, user = script.spawn(script.partition()), script.spawn(script.partition())
         near = script.spawn(script.partition())
         script.settle()
-        export = script.export(owner, random.randint(1, 4), Kind.PRIVATE)
-        own = script.export(near, 1, Kind.SCRATCH)
+        export = script.export(owner, random.randint(1, 4), RegionKind.PRIVATE)
+        own = script.export(near, 1, RegionKind.SCRATCH)
         script.settle()
         view = script.attach(user, export, 0, export.pages)
         script.settle()

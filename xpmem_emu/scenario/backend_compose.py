@@ -1,0 +1,97 @@
+"""Containers as a ground: a docker-compose project of its own, up for one run.
+
+Calls, faults and judging are those of processes: partitions are reached through their published
+consoles, and their event logs are read in folders that this host shares with them, so the engine
+must be on this host. Failures from outside are Docker's: kill, pause, restart, and the network of
+the partitions taken away from one.
+"""
+
+import errno
+import secrets
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from xpmem_emu.errors import KernelError
+from xpmem_emu.live import compose
+from xpmem_emu.live.client import connect
+from xpmem_emu.live.docker import COMPOSE_CLUSTER, docker_compose
+from xpmem_emu.live.failures import XpmemError
+from xpmem_emu.scenario.backend import Unanswered
+from xpmem_emu.scenario.backend_live import LiveBackend
+from xpmem_emu.scenario.compose_project import write_project
+from xpmem_emu.scenario.conditions import peer_state
+from xpmem_emu.scenario.story import Story, image_text
+
+_UP_TIMEOUT_S = 60.0
+_POLL_S = 0.05
+
+
+class ComposeBackend(LiveBackend):
+    """See Ground."""
+
+    name = "compose"
+    launcher = compose
+
+    def __init__(self, story: Story, seed: int) -> None:
+        super().__init__(story, seed)
+        self._project = f"run-{secrets.token_hex(4)}"
+        self.cluster = f"{COMPOSE_CLUSTER}-{self._project}"
+        self._file: Path | None = None
+        self._cut: set[str] = set()
+
+    def up(self) -> None:
+        """See Ground."""
+        self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
+        memory = len(self.partitions) * self._image.memory.size
+        self._file = write_project(self._folder, self.partitions, image_text(self._image), memory)
+        docker_compose(self._project, self._file, "up", "--detach")
+        deadline = time.monotonic() + _UP_TIMEOUT_S
+        while not all(self._joined(name) for name in self.partitions):
+            if time.monotonic() > deadline:
+                raise KernelError(errno.ETIMEDOUT, f"{self.cluster} is not up", "docker logs")
+            time.sleep(_POLL_S)
+
+    def down(self) -> None:
+        """See Ground."""
+        if self._folder is None:
+            return
+        self.records()
+        for client in self._clients.values():
+            client.close()
+        if self._file is not None:
+            docker_compose(self._project, self._file, "down", "--volumes", "--timeout", "2")
+        shutil.rmtree(self._folder)
+        self._folder = None
+
+    def heal(self, name: str = "") -> None:
+        """See Ground."""
+        super().heal(name)
+        if not name:
+            for each in sorted(self._cut):
+                self.mend(each)
+
+    def cut(self, partition: str) -> None:
+        """See Ground."""
+        compose.cut(self.cluster, partition)
+        self._cut.add(partition)
+
+    def mend(self, partition: str) -> None:
+        """See Ground."""
+        compose.mend(self.cluster, partition)
+        self._cut.discard(partition)
+
+    def _event_log(self, name: str) -> Path:
+        assert self._folder is not None
+        return self._folder / "runs" / name / "xpmem-emu" / "default" / f"{name}.events.jsonl"
+
+    def _joined(self, name: str) -> bool:
+        """Whether the partition is active with all others."""
+        with suppress(XpmemError, Unanswered):
+            if name not in self._clients:
+                self._clients[name] = connect(name, self.cluster)
+            others = self.partitions.keys() - {name}
+            return all(peer_state(self, name, other) == "ACTIVE" for other in others)
+        return False

@@ -1,0 +1,263 @@
+"""Processes of this host as a ground: a cluster of its own, started and taken down by the run.
+
+Calls are made by threads, one each, because the client library blocks; their ends are seen by
+`wait`, which looks every few milliseconds. The event stream is what the partitions write to their
+event logs. The cluster has a name of its own, so that it meets no other.
+"""
+
+import errno
+import itertools
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from xpmem_emu.codec import Buffer
+from xpmem_emu.errors import KernelError
+from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
+from xpmem_emu.inject.injections import concerns
+from xpmem_emu.kernel.breaking import CrashKernel
+from xpmem_emu.kernel.calls import Call, Value
+from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.live import cluster
+from xpmem_emu.live.client import Partition, connect
+from xpmem_emu.live.failures import TaskSignalled, XpmemError
+from xpmem_emu.live.launcher import Launcher
+from xpmem_emu.live.paths import run_folder
+from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
+from xpmem_emu.scenario.backend import (
+    ASKED_TO_PANIC,
+    Finding,
+    InjectionCount,
+    PendingCall,
+    Unanswered,
+)
+from xpmem_emu.scenario.story import Story, image_text
+from xpmem_emu.scenario.stream import read_record
+from xpmem_emu.sim.streams import StreamsEnd, judge_stream_files
+from xpmem_emu.trace import Record
+
+_ANSWER_S = 10.0
+_LEASE_S = 60.0
+"""Of this process, whose threads all wait for one another."""
+_LOOK_AGAIN_S = 0.005
+_GONE = (errno.ECONNRESET, errno.ESTALE, errno.EBADF, errno.EHOSTDOWN)
+"""How the client library says that the partition of a call is not there any more."""
+
+
+class LiveBackend:
+    """See Ground."""
+
+    name = "live"
+    launcher: Launcher = cluster
+
+    def __init__(self, story: Story, seed: int) -> None:
+        self.partitions: Mapping[str, int] = {
+            name: partid for partid, name in enumerate(story.partitions)
+        }
+        self.cluster = f"run-{os.getpid()}-{secrets.token_hex(3)}"
+        self._image = story.image
+        self._domains = story.domains
+        self._seed = seed
+        self._numbers = itertools.count(1)
+        self._clients: dict[str, Partition] = {}
+        self._records: list[Record] = []
+        self._read: dict[str, int] = {}
+        self._folder: Path | None = None
+
+    @property
+    def running(self) -> Sequence[str]:
+        """See Ground."""
+        return [row.name for row in self.launcher.ps(self.cluster) if row.state != "dead"]
+
+    def up(self) -> None:
+        """See Ground."""
+        self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
+        image = self._folder / "image.toml"
+        image.write_text(image_text(self._image))
+        cluster.up(
+            ClusterSpec(
+                self.cluster, self._specs(), image=str(image), event_log=True, lease_s=_LEASE_S
+            )
+        )
+        for name in self.partitions:
+            self._clients[name] = connect(name, self.cluster)
+
+    def _specs(self) -> tuple[PartitionSpec, ...]:
+        return tuple(
+            PartitionSpec(name=name, partid=partid, domain=self._domains[partid])
+            for name, partid in self.partitions.items()
+        )
+
+    def down(self) -> None:
+        """See Ground."""
+        if self._folder is None:
+            return
+        self.records()
+        with suppress(KernelError):
+            cluster.down(self.cluster)
+        for client in self._clients.values():
+            client.close()
+        shutil.rmtree(self._folder)
+        self._folder = None
+
+    # -- calls and looks -------------------------------------------------------------------
+
+    def begin(self, partition: str, call: Call, bulk: Buffer = b"") -> PendingCall:
+        """See Ground."""
+        pending, client = PendingCall(), self._clients[partition]
+
+        def make() -> None:
+            try:
+                answer = client.call(call, bulk)
+            except TaskSignalled as signalled:
+                pending.end(Raised(signalled.info))
+            except XpmemError as error:
+                number = error.errno or 0
+                lost = number in _GONE
+                pending.end(None if lost else Failed(number, error.cause, error.remedy))
+            else:
+                pending.end(Done(answer.value, bytes(answer.bulk)))
+
+        # A daemon: what a stopped partition never answers must not keep this program.
+        threading.Thread(target=make, name=f"call on {partition}", daemon=True).start()
+        return pending
+
+    def ask(self, partition: str, call: Call) -> Value:
+        """See Ground."""
+        try:
+            return self._clients[partition].call(call, timeout=_ANSWER_S).value
+        except (XpmemError, TaskSignalled) as error:
+            raise Unanswered(f"{partition} does not answer: {error}") from None
+
+    def records(self) -> Sequence[Record]:
+        """See Ground."""
+        fresh: list[Record] = []
+        for name in self.partitions:
+            path = self._event_log(name)
+            if not path.exists():
+                continue
+            with path.open("rb") as file:
+                file.seek(self._read.get(name, 0))
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read[name] = self._read.get(name, 0) + len(whole) + len(newline)
+            fresh += [read_record(line) for line in whole.splitlines()]
+        self._records += sorted(fresh, key=lambda record: record.time_ns)
+        return self._records
+
+    def now_ns(self) -> int:
+        """See Ground."""
+        return time.monotonic_ns()
+
+    def wait(self, condition: Callable[[], bool], patience_ns: int) -> bool:
+        """See Ground."""
+        deadline = self.now_ns() + patience_ns
+        while not condition():
+            if self.now_ns() > deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        return True
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def put_up(self, text: str) -> None:
+        """See Ground."""
+        fault = parse_injection(text)
+        if not fault.name:
+            fault = renamed(fault, f"{stem(fault)}-{next(self._numbers)}")
+        wanted = concerns(fault)
+        for name in self.running:
+            if wanted is None or self.partitions[name] in wanted:
+                self._clients[name].fault_add(format_injection(fault), self._seed)
+
+    def heal(self, name: str = "") -> None:
+        """See Ground."""
+        for client in self._answering():
+            if not name:
+                client.fault_reset()
+            elif any(row["name"] == name for row in client.fault_list()):
+                client.fault_remove(name)
+
+    def release_held(self, name: str) -> None:
+        """See Ground."""
+        for client in self._answering():
+            if any(row["name"] == name for row in client.fault_list()):
+                client.fault_release(name)
+
+    def fault(self, name: str) -> InjectionCount:
+        """See Ground."""
+        count = InjectionCount()
+        for client in self._answering():
+            for row in client.fault_list():
+                if row["name"] == name:
+                    count.hits += row["hits"]
+                    count.held += row["held"]
+        return count
+
+    def _answering(self) -> Sequence[Partition]:
+        """The partitions whose processes go on: a stopped one would keep us waiting."""
+        return [
+            self._clients[row.name]
+            for row in self.launcher.ps(self.cluster)
+            if row.state == "running"
+        ]
+
+    # -- from outside ----------------------------------------------------------------------
+
+    def crash(self, partition: str) -> None:
+        """See Ground."""
+        self.launcher.crash(self.cluster, partition)
+
+    def panic(self, partition: str) -> None:
+        """See Ground."""
+        self.begin(partition, CrashKernel(ASKED_TO_PANIC))
+        self.wait(lambda: partition not in self.running, self._image.xpc.disengage_limit)
+
+    def hang(self, partition: str) -> None:
+        """See Ground."""
+        self.launcher.hang(self.cluster, partition)
+
+    def resume(self, partition: str) -> None:
+        """See Ground."""
+        self.launcher.resume(self.cluster, partition)
+
+    def boot(self, partition: str) -> None:
+        """See Ground."""
+        self._clients[partition].close()
+        self.launcher.boot(self.cluster, partition)
+        self._clients[partition] = connect(partition, self.cluster)
+
+    def reboot(self, partition: str) -> None:
+        """See Ground."""
+        self._clients[partition].close()
+        self.launcher.reboot(self.cluster, partition)
+        self._clients[partition] = connect(partition, self.cluster)
+
+    def cut(self, partition: str) -> None:
+        """See Ground."""
+        self.put_up(f"isolate {partition} --name cut-{partition}")
+
+    def mend(self, partition: str) -> None:
+        """See Ground."""
+        self.heal(f"cut-{partition}")
+
+    # -- judging ---------------------------------------------------------------------------
+
+    def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
+        """See Ground."""
+        files = [self._event_log(name) for name in self.partitions]
+        # A dead partition is not at rest: what it had begun will never end.
+        whole = len(self.running) == len(self.partitions)
+        judgement = judge_stream_files(files, self._image, ending if whole else StreamsEnd.CUT)
+        return [
+            Finding(found.invariant, f"{found.text} (p{found.partid})")
+            for found in judgement.violations
+        ]
+
+    def _event_log(self, name: str) -> Path:
+        return run_folder(self.cluster) / f"{name}.events.jsonl"

@@ -1,0 +1,379 @@
+"""The stage: carries out the operations of a plan and records what came of them.
+
+Calls are started at their time and never waited for; what a successful one made is entered in
+the cast when its answer comes. An operation whose parts do not exist is passed over.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from xpmem_emu.codec import Buffer
+from xpmem_emu.errors import errno_name
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.sim.accesses import Accesses
+from xpmem_emu.sim.call_situations import CallSituations
+from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
+from xpmem_emu.sim.registry import (
+    UNTRACKED,
+    KnownPermit,
+    KnownSegment,
+    Region,
+    Registry,
+    TaskKey,
+    View,
+    planned_address,
+)
+from xpmem_emu.sim.special_operations import SpecialOperations
+from xpmem_emu.sim.ticket import Ticket
+from xpmem_emu.units import PAGE_SIZE
+
+_PROT = {"none": 0, "read": 1, "write": 3}
+_PRIVATE = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
+_MAP_FLAGS = {
+    RegionKind.PRIVATE: _PRIVATE,
+    RegionKind.SHARED: calls.MAP_SHARED | calls.MAP_ANONYMOUS,
+    RegionKind.FILE: calls.MAP_SHARED,
+    RegionKind.UNCACHED: _PRIVATE | calls.MAP_UNCACHED,
+    RegionKind.COPY: calls.MAP_PRIVATE,
+    RegionKind.SCRATCH: _PRIVATE,
+}
+_FILES = (RegionKind.FILE, RegionKind.COPY)
+_NOTHING = Operation(0, Op.SPAWN)
+Made = Callable[[int], None]
+KillAtSleep = Callable[[int, str, int], None]
+"""Kill the task of the next call on a partition, named as its thread is, at its nth sleep."""
+
+
+class ExecutorCluster(Protocol):
+    """What a stage asks of the cluster that it plays on."""
+
+    @property
+    def steps(self) -> int:
+        """The time, as a number that grows with everything that happens."""
+
+    def boot_of(self, partid: int) -> int:
+        """The newest boot of a partition, 0 when it never ran."""
+
+    def panicked(self, partid: int) -> bool:
+        """Whether its kernel panicked, so that nobody knows what became of its calls."""
+
+    def submit(
+        self,
+        partid: int,
+        call: Call,
+        bulk: Buffer = b"",
+        then: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        """Begin a call; `then` is told of its end."""
+
+
+class Executor:
+    """The tasks of one run."""
+
+    def __init__(
+        self,
+        cluster: ExecutorCluster,
+        fatal: KillAtSleep = lambda partid, thread, nth: None,
+        reach: Callable[[str], None] = lambda situation: None,
+    ) -> None:
+        """`reach` is told of situations."""
+        self._cluster = cluster
+        self._fatal = fatal
+        self._now = _NOTHING
+        """The operation that is being performed."""
+        self.cast = Registry()
+        self._deeds = CallSituations(self.cast, reach)
+        self.history = History()
+        self.outcomes: Counter[str] = Counter()
+        """How calls ended: `store ok`, `load SIGBUS`."""
+        self.accesses = Accesses(self.cast, self.history, self.begin, lambda: cluster.steps)
+        acts = SpecialOperations(
+            self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps, reach
+        )
+        self._do: dict[Op, Callable[[Operation, TaskKey], None]] = {
+            Op.FORK: self._fork,
+            Op.MMAP: self._mmap,
+            Op.MAKE: self._make,
+            Op.GET: self._get,
+            Op.ATTACH: self._attach,
+            Op.DETACH: self._detach,
+            Op.RELEASE: self._release,
+            Op.REMOVE: self._remove,
+            Op.LOAD: self.accesses.load,
+            Op.STORE: self.accesses.store,
+            Op.AMO: self.accesses.amo,
+            Op.RECLAIM: self._reclaim,
+            **acts.operations(),
+        }
+
+    def perform(self, operation: Operation) -> None:
+        """Start one operation."""
+        self._now = operation
+        self._perform(operation)
+        self._now = _NOTHING
+
+    def _perform(self, operation: Operation) -> None:
+        if operation.op is Op.SPAWN:
+            self._spawn(operation)
+            return
+        actor = self.cast.tasks.get(operation.task)
+        if actor is None:
+            return
+        if operation.op in (Op.EXIT, Op.KILL, Op.CLOSE):
+            self._end(operation, actor)
+        elif operation.op in self._do:
+            self._do[operation.op](operation, actor)
+        else:
+            self._move(operation, actor)
+
+    def unlink(self, partid: int, name: str) -> None:
+        """Remove a file of a partition."""
+        self.begin(TaskKey(partid, self._cluster.boot_of(partid), 0), calls.Unlink(name))
+
+    # -- tasks -----------------------------------------------------------------------------
+
+    def _spawn(self, operation: Operation) -> None:
+        partid = operation.partid
+        boot = self._cluster.boot_of(partid)
+
+        def spawned(pid: int) -> None:
+            actor = self.cast.tasks[operation.made] = TaskKey(partid, boot, pid)
+            self.begin(actor, calls.XpmemOpen(pid))
+
+        self.begin(TaskKey(partid, boot, 0), calls.Spawn(uid=operation.uid), made=spawned)
+
+    def _fork(self, operation: Operation, actor: TaskKey) -> None:
+        def forked(pid: int) -> None:
+            self.cast.tasks[operation.made] = TaskKey(actor.partid, actor.boot, pid)
+
+        self.begin(actor, calls.Fork(actor.pid), made=forked)
+
+    def _end(self, operation: Operation, actor: TaskKey) -> None:
+        call = {
+            Op.EXIT: calls.Exit(actor.pid),
+            Op.KILL: calls.Kill(actor.pid),
+            Op.CLOSE: calls.XpmemClose(actor.pid),
+        }[operation.op]
+        self.begin(actor, call)
+
+    # -- regions ---------------------------------------------------------------------------
+
+    def _mmap(self, operation: Operation, actor: TaskKey) -> None:
+        kind = RegionKind(operation.detail)
+        same = self.cast.regions.get(operation.region)
+        file = f"f{operation.made}" if kind in _FILES else ""
+        length = operation.pages * PAGE_SIZE
+        number = UNTRACKED if kind is RegionKind.SCRATCH else operation.made
+        if same is not None and same.file and kind in _FILES:
+            file = same.file
+            # Two shared mappings of a file have their words in common; what a private one has
+            # that nobody wrote through it is not said.
+            number = same.number if kind is RegionKind.FILE else UNTRACKED
+            self.cast.twice.add(same.number)
+        elif file:
+            self.begin(actor, calls.Creat(file, length))
+        address = planned_address(operation)
+
+        def mapped(address: int) -> None:
+            self.cast.regions[operation.made] = Region(
+                number, operation.task, actor, address, operation.pages, kind, file
+            )
+
+        if operation.beside:
+            self.cast.covered.append((actor, address, address + length))
+        flags = _MAP_FLAGS[kind] | calls.MAP_FIXED
+        mmap = calls.Mmap(actor.pid, length, 3, flags, address, file)
+        self.begin(actor, mmap, made=mapped)
+
+    def _reclaim(self, operation: Operation, actor: TaskKey) -> None:
+        self.begin(actor, calls.Reclaim(operation.pages))
+
+    def _move(self, operation: Operation, actor: TaskKey) -> None:
+        """Something that makes pages of a region move or go."""
+        region = self.cast.regions.get(operation.region)
+        if region is None or region.actor != actor:
+            return
+        call = _moving(operation, region)
+        if call is None:
+            return
+        value = _wiped(operation, region)
+        if operation.op is Op.MUNMAP and region.number in self.cast.twice:
+            value = None
+        page, pages = operation.page, operation.pages
+        if operation.op is Op.TRUNCATE:
+            if not self.cast.cut(region, page):
+                return
+            pages = region.pages - page
+        begin = self._cluster.steps + 1
+
+        def ended(ticket: Ticket) -> None:
+            refused = isinstance(ticket.outcome, Failed)
+            if value is not None and not refused and region.number != UNTRACKED:
+                sure = isinstance(ticket.outcome, Done)
+                end = self._cluster.steps if sure else FOREVER
+                self.history.wipes.append(Wipe(region.number, page, pages, value, begin, end, sure))
+
+        self.begin(actor, call, then=ended)
+
+    # -- xpmem -----------------------------------------------------------------------------
+
+    def _make(self, operation: Operation, actor: TaskKey) -> None:
+        region = self.cast.regions.get(operation.region)
+        if region is None:
+            return
+        address = region.address + operation.page * PAGE_SIZE
+
+        def made(segid: int) -> None:
+            self.cast.segments[operation.made] = KnownSegment(
+                segid, region.number, operation.page, operation.pages
+            )
+
+        size = operation.pages * PAGE_SIZE
+        make = calls.XpmemMake(actor.pid, address, size, 1, operation.mode)
+        self.begin(actor, make, made=made)
+
+    def _get(self, operation: Operation, actor: TaskKey) -> None:
+        segment = self.cast.segments.get(operation.segment)
+        if segment is None:
+            return
+        since = self._cluster.steps
+
+        def got(apid: int) -> None:
+            self.cast.permits[operation.made] = KnownPermit(apid, actor, segment, since)
+
+        get = calls.XpmemGet(actor.pid, segment.segid, operation.flags)
+        self.begin(actor, get, made=got)
+
+    def _attach(self, operation: Operation, actor: TaskKey) -> None:
+        permit = self.cast.permits.get(operation.permit)
+        if permit is None:
+            return
+        segment = permit.segment
+
+        def attached(address: int) -> None:
+            self.cast.views[operation.made] = View(
+                actor,
+                address,
+                segment.region,
+                segment.page + operation.page,
+                operation.pages,
+                permit.since,
+            )
+
+        attach = calls.XpmemAttach(
+            actor.pid,
+            permit.apid,
+            operation.page * PAGE_SIZE,
+            operation.pages * PAGE_SIZE,
+            planned_address(operation),
+        )
+        self.begin(actor, attach, made=attached)
+
+    def _detach(self, operation: Operation, actor: TaskKey) -> None:
+        view = self.cast.views.get(operation.attachment)
+        if view is not None:
+            self.begin(actor, calls.XpmemDetach(actor.pid, view.address))
+
+    def _release(self, operation: Operation, actor: TaskKey) -> None:
+        permit = self.cast.permits.get(operation.permit)
+        if permit is not None:
+            self.begin(actor, calls.XpmemRelease(actor.pid, permit.apid))
+
+    def _remove(self, operation: Operation, actor: TaskKey) -> None:
+        segment = self.cast.segments.get(operation.segment)
+        if segment is not None:
+            self.begin(actor, calls.XpmemRemove(actor.pid, segment.segid))
+
+    # -- calls -----------------------------------------------------------------------------
+
+    def begin(
+        self,
+        actor: TaskKey,
+        call: Call,
+        bulk: bytes = b"",
+        then: Callable[[Ticket], None] | None = None,
+        made: Made | None = None,
+    ) -> None:
+        """Start a call of a task, unless its partition has rebooted since."""
+        if self._cluster.boot_of(actor.partid) != actor.boot:
+            return
+        name = str(call.__struct_config__.tag)
+        operation = self._now
+        if operation.fatal:
+            self._fatal(actor.partid, f"{name}/{actor.pid}", operation.fatal)
+
+        def ended(ticket: Ticket) -> None:
+            if self._cluster.panicked(actor.partid):
+                ticket.outcome, ticket.lost = None, True  # nobody knows what became of it
+            self.outcomes[f"{name} {how_ended(ticket)}"] += 1
+            if then is not None:
+                then(ticket)
+            self._deeds.ended(operation, actor, call, ticket)
+            if made is not None and isinstance(ticket.outcome, Done):
+                made(ticket.outcome.value)
+
+        self._cluster.submit(actor.partid, call, bulk, ended)
+
+
+def how_ended(ticket: Ticket) -> str:
+    """`ok`, the name of an errno or a signal, or `lost`."""
+    match ticket.outcome:
+        case Done():
+            return "ok"
+        case Failed(errno=number):
+            return errno_name(number)
+        case Raised(info=info):
+            return info.signal.name
+    return "lost"
+
+
+def _moving(operation: Operation, region: Region) -> Call | None:
+    """The call that an operation on pages of a region is."""
+    pid = region.actor.pid
+    start = region.address + operation.page * PAGE_SIZE
+    length = operation.pages * PAGE_SIZE
+    match operation.op:
+        case Op.MUNMAP:
+            return calls.Munmap(pid, start, length)
+        case Op.REMAP if not region.file and region.kind is not RegionKind.SHARED:
+            flags = _MAP_FLAGS[region.kind] | calls.MAP_FIXED
+            return calls.Mmap(pid, length, 3, flags, start)
+        case Op.PROTECT:
+            return calls.Mprotect(pid, start, length, _PROT[operation.detail])
+        case Op.DONTNEED:
+            return calls.Madvise(pid, start, length, calls.MADV_DONTNEED)
+        case Op.PUNCH:
+            return calls.Madvise(pid, start, length, calls.MADV_REMOVE)
+        case Op.PAGEOUT:
+            return calls.Madvise(pid, start, length, calls.MADV_PAGEOUT)
+        case Op.MIGRATE:
+            return calls.Migrate(pid, start, length)
+        case Op.TRUNCATE if region.file:
+            return calls.Truncate(region.file, operation.page * PAGE_SIZE)
+        case Op.WRITEBACK if region.file:
+            return calls.Writeback(region.file)
+    return None
+
+
+def _wiped(operation: Operation, region: Region) -> int | None:
+    """What the words of the pages are afterwards; None when they keep what they have."""
+    private = region.kind in (
+        RegionKind.PRIVATE,
+        RegionKind.UNCACHED,
+        RegionKind.COPY,
+        RegionKind.SCRATCH,
+    )
+    match operation.op:
+        case Op.MUNMAP | Op.TRUNCATE:
+            return ABSENT
+        case Op.REMAP:
+            return 0
+        case Op.DONTNEED if private:
+            return 0
+        case Op.PUNCH if not private:
+            return 0
+    return None

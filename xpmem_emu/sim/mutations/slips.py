@@ -1,0 +1,35 @@
+"""Slips: one line of the kernel that its author got wrong, everything else as it is.
+
+A slip is a text: a piece of a function as it stands, and what stands there instead. The function is
+compiled again in its own module for the time of a `with` block. A piece that is not there exactly
+once is a ValueError, so that no slip outlives the line that it is about.
+"""
+
+import inspect
+import textwrap
+from contextlib import AbstractContextManager
+from types import FunctionType, ModuleType
+from typing import Any
+from unittest.mock import patch
+
+from xpmem_emu.sim.mutations import Mutation
+
+
+def slip(where: ModuleType | type, name: str, old: str, new: str) -> Mutation:
+    """A break in which `name` of `where` has `new` in place of `old`."""
+    return lambda: _slipped(where, name, old, new)
+
+
+def _slipped(
+    where: ModuleType | type, name: str, old: str, new: str
+) -> AbstractContextManager[Any]:
+    found = inspect.getattr_static(where, name)
+    function = found.fget if isinstance(found, property) else found
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"{name} of {where.__name__} is no function")
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count(old) != 1:
+        raise ValueError(f"{name} of {where.__name__} has {old!r} {source.count(old)} times")
+    made: dict[str, Any] = {}
+    exec(compile(source.replace(old, new), f"<slip of {name}>", "exec"), function.__globals__, made)
+    return patch.object(where, name, made[function.__name__])

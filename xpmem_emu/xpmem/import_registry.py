@@ -1,0 +1,51 @@
+"""The registry of imported segments: one `Imported` per segment and session with its home.
+
+An entry lives while anybody holds a permit, and longer while a fault or an eviction of it is in
+flight: a new permit must find those, or its FAULT could overtake an EVICT still under way and
+the exporter would forget a holder.
+"""
+
+from xpmem_emu.sched import Scheduler, WaitQueue
+from xpmem_emu.xpmem.objects import ImportedSegment
+
+
+class ImportRegistry:
+    """What this partition imports, by segid."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._imports: dict[int, ImportedSegment] = {}
+        self._lost: dict[ImportedSegment, None] = {}
+        """Lost with their home, still permitted or attached by somebody."""
+
+    def adopt(self, segid: int, home: int, session: int, size: int) -> ImportedSegment:
+        """The entry for a segment of partition `home`, made if there is none yet. One that is gone
+        is kept: its segment was removed while the permit was granted, and no segid comes back."""
+        imported = self._imports.get(segid)
+        if imported is None:
+            imported = ImportedSegment(segid, home, session, size, WaitQueue(self._scheduler))
+            self._imports[segid] = imported
+        assert imported.incarnation == session  # entries of a session go with it (`lose`)
+        return imported
+
+    def find(self, segid: int) -> ImportedSegment | None:
+        """The entry of a segid."""
+        return self._imports.get(segid)
+
+    def of_home(self, home: int) -> list[ImportedSegment]:
+        """All entries of one home partition."""
+        return [imported for imported in self._imports.values() if imported.home == home]
+
+    def all(self) -> list[ImportedSegment]:
+        """Every entry, lost ones included."""
+        return [*self._imports.values(), *self._lost]
+
+    def reap(self, imported: ImportedSegment) -> None:
+        """Forget an entry that nothing needs any more; a lost one is kept aside until then."""
+        idle = not (imported.permits or imported.inflight or imported.evictions)
+        if self._imports.get(imported.segid) is imported and (idle or imported.gone):
+            del self._imports[imported.segid]
+        if imported.gone and not idle:
+            self._lost[imported] = None
+        else:
+            self._lost.pop(imported, None)
