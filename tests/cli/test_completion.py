@@ -122,6 +122,8 @@ def test_whatever_is_not_free_text_is_completed() -> None:
         ("xpmem-emu sim run chaos-k", ["chaos-kills", "file,chaos-k"]),
         ("xpmem-emu sim explore fence", ["fence-wake"]),
         ("xpmem-emu sim mutants --only no_d", ["no_dedup"]),
+        ("xpmem-emu sim shrink --mutant no_d", ["no_dedup"]),
+        ("xpmem-emu sim sh", ["shrink"]),
         ("xpmem-emu crash p0,", ["p0,p1", "p0,p2"]),
         ("xpmem-emu failpoint set p", ["p0:", "p1:", "p2:"]),
         ("xpmem-emu failpoint set p0,p1:mm", ["p0,p1:mm.gup.pin"]),

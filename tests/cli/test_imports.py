@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from xpmem_emu.cli.commands import gist_of
+from xpmem_emu.cli.commands import Sections, gist_of
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE
 from xpmem_emu.cli.main import cli
+from xpmem_emu.cli.simulate import sim
 
 HEAVY = {
     "numpy",
@@ -87,8 +88,18 @@ def imported(*arguments: str, also: str = "errors", completing: str = "") -> set
 
 @pytest.mark.parametrize(
     ("arguments", "completing"),
-    [(["--help"], ""), (["get", "--help"], ""), ([], "xpmem-emu g"), ([], "xpmem-emu run pau")],
-    ids=["help", "help of a command", "completion", "completion of a scenario"],
+    [
+        (["--help"], ""),
+        (["get", "--help"], ""),
+        (["sim", "--help"], ""),
+        (["sim", "run", "--help"], ""),
+        ([], "xpmem-emu g"),
+        ([], "xpmem-emu run pau"),
+        ([], "xpmem-emu sim e"),
+        ([], "xpmem-emu sim run cha"),
+        ([], "xpmem-emu sim shrink --se"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else " ".join(each),
 )
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
     assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()
@@ -124,7 +135,8 @@ def test_the_health_probe_imports_nothing() -> None:
     assert found & (HEAVY | OF_CLIENTS | {"click", "msgspec", "typing"}) == set()
 
 
-def test_the_help_says_of_each_command_what_it_says_of_itself() -> None:
-    told = {name: gist for gists in cli.sections.values() for name, gist in gists.items()}
-    assert told == {name: gist_of(command) for name, command in cli.commands.items()}
-    assert list(told) == list(cli.commands)
+@pytest.mark.parametrize("group", [cli, sim], ids=["xpmem-emu", "sim"])
+def test_the_help_says_of_each_command_what_it_says_of_itself(group: Sections) -> None:
+    told = {name: gist for gists in group.sections.values() for name, gist in gists.items()}
+    assert told == {name: gist_of(command) for name, command in group.commands.items()}
+    assert list(told) == list(group.commands)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.scenario.conftest import SHARED, written
-from xpmem_emu.cli import campaigning, killing, simulate
+from xpmem_emu.cli import campaigning, killing, simulating
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.progress import Speed, tracked
 from xpmem_emu.cli.session import CommandSession
@@ -86,7 +86,7 @@ def test_a_bundle_that_cannot_be_written_costs_no_verdict(
     typed: Typed, story: str, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "write_story_bundle", full)
-    monkeypatch.setattr(simulate, "write_run_bundle", full)
+    monkeypatch.setattr(simulating, "write_run_bundle", full)
     for command, verdict in (
         (["run", "sharing"], "valid"),
         (["run", story], "invalid"),
@@ -185,7 +185,7 @@ def test_one_seed_and_a_campaign_are_documents(typed: Typed, tiny: str) -> None:
 def test_shrinking_and_the_gate_are_documents(
     typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simulate, "shrink_plan", lambda plan: plan)
+    monkeypatch.setattr(simulating, "shrink_plan", lambda plan: plan)
     code, out, _ = typed("sim", "shrink", tiny, "--seed", "0", *BROKEN, "-o", "json")
     told = json.loads(out)
     assert (code, told["schema"], told["before"]) == (0, "xpmem-emu/shrunk/v1", told["after"])
@@ -199,7 +199,7 @@ def test_shrinking_and_the_gate_are_documents(
 def test_a_small_plan_that_cannot_be_written_costs_no_verdict(
     typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(simulate, "shrink_plan", lambda plan: plan)
+    monkeypatch.setattr(simulating, "shrink_plan", lambda plan: plan)
     code, out, err = typed("sim", "shrink", tiny, "--seed", "0", *BROKEN, "--out", "/dev/full")
     assert code == 3
     assert out.startswith("faults: ")
@@ -226,6 +226,12 @@ def test_a_scenario_that_is_not_there_is_a_usage_error_everywhere(
     code, _, err = typed(*command)
     assert code == 64
     assert "there is no 'nosuch' in scenarios; try: one of across-domains" in err
+
+
+def test_a_mutant_that_is_not_there_is_a_usage_error(typed: Typed, tiny: str) -> None:
+    code, _, err = typed("sim", "run", tiny, "--seed", "1", "--mutant", "nosuch")
+    assert code == 64
+    assert "'nosuch' is not one of canary, " in err
 
 
 # -- interrupted ------------------------------------------------------------------------------

@@ -141,15 +141,14 @@ class LazyCommands(dict[str, click.Command]):
         return [(name, self[name]) for name in self._homes]
 
 
-class Root(Group):
-    """The command itself: the common options, and help in the order of work."""
+class Sections(Group):
+    """A group whose commands are imported when they are used, with help in the order of work."""
 
     sections: dict[str, dict[str, str]]
     """The first clause of each command's help, by heading and name."""
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
-        self.params += _common_options(environment=CLUSTER_VARIABLE)
         self.sections = {}
         self.commands: LazyCommands = LazyCommands()
 
@@ -174,6 +173,14 @@ class Root(Group):
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
+
+
+class Root(Sections):
+    """The command itself, with the common options."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        super().__init__(*args, **settings)
+        self.params += _common_options(environment=CLUSTER_VARIABLE)
 
 
 def gist_of(command: click.Command) -> str:
