@@ -217,3 +217,15 @@ def test_every_command_is_in_the_reference() -> None:
         and f"`{path.removeprefix('xpmem-emu ')}" not in reference
     ]
     assert missing == []
+
+
+def test_a_docstring_says_something_itself() -> None:
+    """What is known where the method is declared need not be repeated; "See X" is no word of it."""
+    empty = [
+        f"{name(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and re.fullmatch(r"See [\w.`]+( \w+)?\.", ast.get_docstring(node) or "")
+    ]
+    assert empty == []

@@ -26,7 +26,6 @@ class Data(io.FileIO):
     lost: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """See io."""
         try:
             if self.lost is None:
                 return super().write(data)
@@ -40,7 +39,6 @@ class Talk(io.FileIO):
     """Stderr, which nobody need read: a full disk or a closed pipe behind it stops no work."""
 
     def write(self, data: Any) -> int:
-        """See io."""
         with suppress(OSError):
             return super().write(data)
         return memoryview(data).nbytes

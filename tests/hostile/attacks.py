@@ -124,7 +124,6 @@ def make(attack: Attack, cluster: str, keys: Path, count: int, seconds: float, s
 
 
 def main() -> None:
-    """See the module."""
     os.nice(19)
     cluster, keys = sys.argv[1], Path(sys.argv[2])
     print("ready", flush=True)

@@ -14,7 +14,6 @@ class Busy(Kernel):
     """Computes where the call says so."""
 
     def step(self, now_ns: int, event: KernelEvent) -> Effects:
-        """See Kernel."""
         if isinstance(event, Request) and isinstance(event.call, Describe):
             word, _, milliseconds = event.call.what.partition("-")
             until_s = time.monotonic() + int(milliseconds) / 1e3 if word == "busy" else 0

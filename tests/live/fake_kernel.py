@@ -67,8 +67,6 @@ class PeerLost(TraceEvent, frozen=True, tag="fake:peer_lost"):
 
 
 class FakeKernel:
-    """See the module."""
-
     def __init__(
         self,
         *,

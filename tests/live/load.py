@@ -97,7 +97,6 @@ class Client(threading.Thread):
         ]
 
     def run(self) -> None:
-        """See the class."""
         while not self._stop_now.is_set():
             self._timed("visit", self._visit)
             self._stop_now.wait(0.02)

@@ -128,7 +128,6 @@ class Kept:
         self.answers: list[OnOutcome] = []
 
     def call(self, _call: Call, _bulk: Buffer, answer: OnOutcome) -> None:
-        """See Driver."""
         self.answers.append(answer)
 
     def give(self, outcome: Outcome) -> None:

@@ -90,13 +90,13 @@ class Group(click.Group):
     command_class = Command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See click; no arguments mean --help."""
+        """As click does, but no arguments mean --help."""
         if not args and not ctx.resilient_parsing:
             args = ["--help"]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click, which would cut what a command does in the middle of a phrase."""
+        """In whole sentences: click would cut what a command does in the middle of a phrase."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, gist_of(self.commands[name])) for name in self.commands])
 
@@ -129,15 +129,12 @@ class LazyCommands(dict[str, click.Command]):
         return found
 
     def get(self, name: str, default: Any = None) -> Any:
-        """See dict."""
         return self[name] if name in self._homes else default
 
     def values(self) -> Any:
-        """See dict."""
         return [self[name] for name in self._homes]
 
     def items(self) -> Any:
-        """See dict."""
         return [(name, self[name]) for name in self._homes]
 
 
@@ -159,13 +156,12 @@ class Sections(Group):
             self.commands.add(name, home)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click."""
         for heading, gists in self.sections.items():
             with formatter.section(heading):
                 formatter.write_dl(list(gists.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """See click, which would import every command for its help."""
+        """From names alone: click would import every command for its help."""
         gists = {name: gist for each in self.sections.values() for name, gist in each.items()}
         found = [
             CompletionItem(name, help=gist)

@@ -57,7 +57,6 @@ class WholeWords(BashComplete):
     source_template = _BASH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """See click."""
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)
         # Blanks inside of a quote that is open belong to the last word.
@@ -68,7 +67,6 @@ class WholeWords(BashComplete):
         return words[1:], begun
 
     def format_completion(self, item: CompletionItem) -> str:
-        """See click."""
         return f"{item.type},{item.value[self._kept :]}"
 
 

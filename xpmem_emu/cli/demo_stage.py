@@ -85,7 +85,7 @@ class Screen(Console):
     """A console that says so when nobody reads it any more, as every other write does."""
 
     def on_broken_pipe(self) -> None:
-        """See rich, which would end the process here."""
+        """Raises BrokenPipeError; rich would end the process here."""
         raise BrokenPipeError
 
 
@@ -130,11 +130,9 @@ class DemoStage:
     recorder: StreamRecorder
 
     def tell(self, text: str) -> None:
-        """See Script."""
         self.script.tell(text)
 
     def claim(self, text: str, holds: bool, found: str) -> None:
-        """See Script."""
         self.script.claim(text, holds, found)
 
     def __getitem__(self, name: str) -> "Partition":

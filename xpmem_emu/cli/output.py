@@ -79,12 +79,10 @@ class Listing:
 
     @property
     def for_people(self) -> bool:
-        """See Format."""
         return self.format.for_people
 
     @property
     def is_document(self) -> bool:
-        """See Format."""
         return self.format.is_document
 
 

@@ -30,7 +30,6 @@ class Speed(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        """See rich."""
         return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}/s")
 
 

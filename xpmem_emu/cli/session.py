@@ -57,19 +57,16 @@ class LiveEmulator:
     """Real partition processes, by way of the client library."""
 
     def connect(self, partition: str, cluster: str, boot: int = 0) -> "Partition":
-        """See Emulator."""
         from xpmem_emu.live.client import connect
 
         return connect(partition, cluster=cluster, boot=boot)
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
-        """See Emulator."""
         from xpmem_emu.live.locator import locations
 
         return {one.name: one.partid for one in locations(cluster).values()}
 
     def standing_still(self, cluster: str) -> Collection[str]:
-        """See Emulator."""
         from xpmem_emu.live.liveness import is_stopped
         from xpmem_emu.live.locator import Home, home_of
         from xpmem_emu.live.state import read_state

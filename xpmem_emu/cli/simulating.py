@@ -34,7 +34,6 @@ def run(
     audits: bool,
     output: Format,
 ) -> ExitCode:
-    """See `simulate`."""
     if audits:
         want_audits()
     path = scenario_file(scenario)
@@ -62,12 +61,10 @@ def run(
 
 
 def replay(scenario: str, seed: int | None, mutant: str, runs: Path, output: Format) -> ExitCode:
-    """See `simulate`."""
     return _one(_plan(scenario, seed), mutant, runs, _replay(scenario, seed, mutant), output)
 
 
 def shrink(scenario: str, seed: int | None, mutant: str, out: Path, output: Format) -> ExitCode:
-    """See `simulate`."""
     plan = _plan(scenario, seed)
     with mutated(mutant):
         small = shrink_plan(plan)
@@ -111,7 +108,6 @@ def _kept(out: Path, plan: Plan) -> Path:
 
 
 def gate(scenario: str, seeds: str, output: Format) -> ExitCode:
-    """See `simulate`."""
     return check_determinism(scenario_file(scenario), _span(seeds), output)
 
 

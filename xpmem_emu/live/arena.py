@@ -93,7 +93,8 @@ class ArenaMemory:
         return view
 
     def unmap(self, partid: int) -> None:
-        """See PeerMemory. The process may come back, so its arena is kept until `gone`."""
+        """No access reaches it from now on. The process may come back, so its arena is kept
+        until `gone`."""
 
     def gone(self, partid: int, boot: int) -> None:
         """The process of that boot has ended; the mapping ends with the last view of it."""

@@ -161,7 +161,6 @@ class Partition(PartitionOperations["Task"], Blocking):
         return self._exchange([OperationRequest(call, bulk)], timeout)[0]
 
     def run(self, steps: Steps[_T]) -> _T:
-        """See Blocking."""
         try:
             requests = next(steps)
             while True:
@@ -292,9 +291,7 @@ class Task(TaskOperations["Task"], Blocking):
         return f"<Task {self.pid} on {self.partition.name}>"
 
     def sibling(self, pid: int) -> Task:
-        """See TaskOperations."""
         return self.partition.task(pid)
 
     def run(self, steps: Steps[_T]) -> _T:
-        """See Blocking."""
         return self.partition.run(steps)

@@ -87,7 +87,6 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         return await self._ask(OperationRequest(call, bulk), timeout)
 
     async def run(self, steps: Steps[_T]) -> _T:
-        """See Awaited."""
         try:
             requests = next(steps)
             while True:
@@ -250,9 +249,7 @@ class AsyncTask(TaskOperations["AsyncTask"], Awaited):
         self.pid = pid
 
     def sibling(self, pid: int) -> AsyncTask:
-        """See TaskOperations."""
         return self.partition.task(pid)
 
     async def run(self, steps: Steps[_T]) -> _T:
-        """See Awaited."""
         return await self.partition.run(steps)

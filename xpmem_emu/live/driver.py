@@ -46,7 +46,7 @@ class SteppedKernel(Protocol):
     """What the driver needs of a kernel."""
 
     def step(self, now_ns: int, event: KernelEvent) -> Effects:
-        """See kernel.interface."""
+        """What the kernel does about `event`; it never sleeps (kernel.interface)."""
 
     def discard(self) -> None:
         """Nobody will step it any more."""

@@ -100,7 +100,6 @@ class LiveInjections:
 
     @property
     def interconnect(self) -> Interconnect:
-        """See Ground."""
         return self._interconnect
 
     def route(self, now_ns: int, message: Send) -> None:
@@ -133,33 +132,26 @@ class LiveInjections:
     # -- Ground ----------------------------------------------------------------------------
 
     def now_ns(self) -> int:
-        """See Ground."""
         return time.monotonic_ns()
 
     def partids(self) -> Sequence[int]:
-        """See Ground."""
         return (self._partid,)
 
     def clock(self, partid: int) -> Clock:
-        """See Ground."""
         return self._driver.clock
 
     def clock_changed(self, partid: int) -> None:
-        """See Ground."""
         self._driver.take(Tick())
 
     def pace(self, partid: int) -> Throttle:
-        """See Ground."""
         return self._pace
 
     def pace_changed(self, partid: int, waiting: list[Callback]) -> None:
-        """See Ground."""
         self._driver.gate = None if self._pace.free else self._defer
         for action in waiting:
             action()
 
     def deliver(self, deliveries: list[Delivery]) -> None:
-        """See Ground."""
         now_ns = self.now_ns()
         for delivery in deliveries:
             if delivery.at_ns <= now_ns:
@@ -168,13 +160,11 @@ class LiveInjections:
                 self.at(delivery.at_ns, self._sending(delivery))
 
     def at(self, time_ns: int, action: Callback) -> None:
-        """See Ground."""
         # uvloop counts whole milliseconds; round up.
         delay_ms = max(0, -((self.now_ns() - time_ns) // 1_000_000))
         self._loop.call_later(delay_ms / 1000, action)
 
     def call(self, partid: int, fields: Fields) -> None:
-        """See Ground."""
         call = msgspec.convert({"call": fields}, _Call).call
         refused: list[Failed] = []
 
@@ -187,7 +177,6 @@ class LiveInjections:
             raise KernelError(refused[0].errno, refused[0].cause, refused[0].remedy)
 
     def emit(self, event: TraceEvent) -> None:
-        """See Ground."""
         self._publish([Record(0, self.now_ns(), self._partid, "fabric", event)])
 
     def _sending(self, delivery: Delivery) -> Callback:

@@ -72,7 +72,7 @@ class KernelFactory(Protocol):
         peers: Sequence[int],
         peer_memory: ArenaMemory,
     ) -> SteppedKernel:
-        """See kernel.kernel.Kernel."""
+        """A kernel that has booted but not stepped; arguments as of kernel.kernel.Kernel."""
 
 
 class Harness:
@@ -145,38 +145,31 @@ class Harness:
     # -- effects of the kernel -------------------------------------------------------------
 
     def send(self, now_ns: int, message: Send) -> None:
-        """See Outside."""
         if self._faults.interconnect.idle:
             self._pulse.said(now_ns, message)
         self._faults.route(now_ns, message)
 
     def step_begins(self, now_ns: int) -> None:
-        """See Outside."""
         if self._faults.interconnect.idle:
             self._pulse.begin(now_ns)
 
     def step_ended(self) -> None:
-        """See Outside."""
         self._pulse.end()
 
     def link_down(self, link: LinkDown) -> None:
-        """See Outside."""
         log.info("link down", peer=link.partid, reason=link.reason)
         self._endpoint.drop_link(link.partid)
         self._watch.link_down(link.partid)
 
     def publish(self, records: Sequence[Record]) -> None:
-        """See Outside."""
         if self._stream.publish(records):
             self._console.flush_soon()
 
     def late(self, kernel_ns: int, late_ns: int) -> None:
-        """See Outside."""
         still = StoodStill(late_ns=late_ns)
         self.publish([Record(0, kernel_ns, self._config.partid, "fabric", still)])
 
     def stopped(self, end: Panic | Halt) -> None:
-        """See Outside."""
         if isinstance(end, Panic):
             log.error("panic", reason=end.reason, place=end.place)
         else:

@@ -80,7 +80,7 @@ class Transit(Gather):
         transit itself, and reclaims by another: neither may wait for a fence."""
 
     async def sync(self) -> None:
-        """See Gather."""
+        """The sleeping half, while what is held is BUSY: who touches it waits for the end."""
         if self._held and self.manager.failpoints.armed:
             await self.manager.failpoints.reach(TRANSIT_SYNC)
         await super().sync()

@@ -30,7 +30,7 @@ _POLL_S = 0.05
 
 
 class ComposeBackend(LiveBackend):
-    """See Ground."""
+    """A Backend whose partitions are containers; all else is as for processes."""
 
     name = "compose"
     launcher = compose
@@ -43,7 +43,6 @@ class ComposeBackend(LiveBackend):
         self._cut: set[str] = set()
 
     def up(self) -> None:
-        """See Ground."""
         self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
         memory = len(self.partitions) * self._image.memory.size
         self._file = write_project(self._folder, self.partitions, image_text(self._image), memory)
@@ -55,7 +54,6 @@ class ComposeBackend(LiveBackend):
             time.sleep(_POLL_S)
 
     def down(self) -> None:
-        """See Ground."""
         if self._folder is None:
             return
         self.records()
@@ -67,19 +65,16 @@ class ComposeBackend(LiveBackend):
         self._folder = None
 
     def heal(self, name: str = "") -> None:
-        """See Ground."""
         super().heal(name)
         if not name:
             for each in sorted(self._cut):
                 self.mend(each)
 
     def cut(self, partition: str) -> None:
-        """See Ground."""
         compose.cut(self.cluster, partition)
         self._cut.add(partition)
 
     def mend(self, partition: str) -> None:
-        """See Ground."""
         compose.mend(self.cluster, partition)
         self._cut.discard(partition)
 

@@ -51,7 +51,7 @@ _GONE = (errno.ECONNRESET, errno.ESTALE, errno.EBADF, errno.EHOSTDOWN)
 
 
 class LiveBackend:
-    """See Ground."""
+    """A Backend whose partitions are processes of this host, in real time."""
 
     name = "live"
     launcher: Launcher = cluster
@@ -72,11 +72,9 @@ class LiveBackend:
 
     @property
     def running(self) -> Sequence[str]:
-        """See Ground."""
         return [row.name for row in self.launcher.ps(self.cluster) if row.state != "dead"]
 
     def up(self) -> None:
-        """See Ground."""
         self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
         image = self._folder / "image.toml"
         image.write_text(image_text(self._image))
@@ -95,7 +93,6 @@ class LiveBackend:
         )
 
     def down(self) -> None:
-        """See Ground."""
         if self._folder is None:
             return
         self.records()
@@ -109,7 +106,6 @@ class LiveBackend:
     # -- calls and looks -------------------------------------------------------------------
 
     def begin(self, partition: str, call: Call, bulk: Buffer = b"") -> PendingCall:
-        """See Ground."""
         pending, client = PendingCall(), self._clients[partition]
 
         def make() -> None:
@@ -129,14 +125,12 @@ class LiveBackend:
         return pending
 
     def ask(self, partition: str, call: Call) -> Value:
-        """See Ground."""
         try:
             return self._clients[partition].call(call, timeout=_ANSWER_S).value
         except (XpmemError, TaskSignalled) as error:
             raise Unanswered(f"{partition} does not answer: {error}") from None
 
     def records(self) -> Sequence[Record]:
-        """See Ground."""
         fresh: list[Record] = []
         for name in self.partitions:
             path = self._event_log(name)
@@ -151,11 +145,9 @@ class LiveBackend:
         return self._records
 
     def now_ns(self) -> int:
-        """See Ground."""
         return time.monotonic_ns()
 
     def wait(self, condition: Callable[[], bool], patience_ns: int) -> bool:
-        """See Ground."""
         deadline = self.now_ns() + patience_ns
         while not condition():
             if self.now_ns() > deadline:
@@ -166,7 +158,6 @@ class LiveBackend:
     # -- faults ----------------------------------------------------------------------------
 
     def put_up(self, text: str) -> None:
-        """See Ground."""
         fault = parse_injection(text)
         if not fault.name:
             fault = renamed(fault, f"{stem(fault)}-{next(self._numbers)}")
@@ -176,7 +167,6 @@ class LiveBackend:
                 self._clients[name].fault_add(format_injection(fault), self._seed)
 
     def heal(self, name: str = "") -> None:
-        """See Ground."""
         for client in self._answering():
             if not name:
                 client.fault_reset()
@@ -184,13 +174,11 @@ class LiveBackend:
                 client.fault_remove(name)
 
     def release_held(self, name: str) -> None:
-        """See Ground."""
         for client in self._answering():
             if any(row["name"] == name for row in client.fault_list()):
                 client.fault_release(name)
 
     def fault(self, name: str) -> InjectionCount:
-        """See Ground."""
         count = InjectionCount()
         for client in self._answering():
             for row in client.fault_list():
@@ -210,46 +198,37 @@ class LiveBackend:
     # -- from outside ----------------------------------------------------------------------
 
     def crash(self, partition: str) -> None:
-        """See Ground."""
         self.launcher.crash(self.cluster, partition)
 
     def panic(self, partition: str) -> None:
-        """See Ground."""
         self.begin(partition, CrashKernel(ASKED_TO_PANIC))
         self.wait(lambda: partition not in self.running, self._image.xpc.disengage_limit)
 
     def hang(self, partition: str) -> None:
-        """See Ground."""
         self.launcher.hang(self.cluster, partition)
 
     def resume(self, partition: str) -> None:
-        """See Ground."""
         self.launcher.resume(self.cluster, partition)
 
     def boot(self, partition: str) -> None:
-        """See Ground."""
         self._clients[partition].close()
         self.launcher.boot(self.cluster, partition)
         self._clients[partition] = connect(partition, self.cluster)
 
     def reboot(self, partition: str) -> None:
-        """See Ground."""
         self._clients[partition].close()
         self.launcher.reboot(self.cluster, partition)
         self._clients[partition] = connect(partition, self.cluster)
 
     def cut(self, partition: str) -> None:
-        """See Ground."""
         self.put_up(f"isolate {partition} --name cut-{partition}")
 
     def mend(self, partition: str) -> None:
-        """See Ground."""
         self.heal(f"cut-{partition}")
 
     # -- judging ---------------------------------------------------------------------------
 
     def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
-        """See Ground."""
         files = [self._event_log(name) for name in self.partitions]
         # A dead partition is not at rest: what it had begun will never end.
         whole = len(self.running) == len(self.partitions)

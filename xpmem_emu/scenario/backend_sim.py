@@ -40,7 +40,7 @@ _ANSWER_NS = 2 * SECOND
 
 
 class SimBackend:
-    """See Ground."""
+    """A Backend whose partitions are kernels of this process, in virtual time."""
 
     name = "sim"
 
@@ -62,7 +62,6 @@ class SimBackend:
 
     @property
     def running(self) -> Sequence[str]:
-        """See Ground."""
         kernels = self._cluster.kernels
         return [
             name
@@ -71,18 +70,15 @@ class SimBackend:
         ]
 
     def up(self) -> None:
-        """See Ground."""
         self._watch.follow(self._cluster)
         self._cluster.run_until_active()
 
     def down(self) -> None:
-        """See Ground."""
         self._cluster.down()
 
     # -- calls and looks -------------------------------------------------------------------
 
     def begin(self, partition: str, call: Call, bulk: Buffer = b"") -> PendingCall:
-        """See Ground."""
         pending = PendingCall()
 
         def ended(ticket: Ticket) -> None:
@@ -92,7 +88,6 @@ class SimBackend:
         return pending
 
     def ask(self, partition: str, call: Call) -> Value:
-        """See Ground."""
         pending = self.begin(partition, call)
         self.wait(lambda: pending.ended, _ANSWER_NS)
         if not isinstance(pending.outcome, Done):
@@ -100,15 +95,12 @@ class SimBackend:
         return pending.outcome.value
 
     def records(self) -> Sequence[Record]:
-        """See Ground."""
         return self._cluster.trace
 
     def now_ns(self) -> int:
-        """See Ground."""
         return self._cluster.now_ns
 
     def wait(self, condition: Callable[[], bool], patience_ns: int) -> bool:
-        """See Ground."""
         try:
             self._cluster.run_until(condition, patience_ns)
         except Stuck:
@@ -118,22 +110,18 @@ class SimBackend:
     # -- faults ----------------------------------------------------------------------------
 
     def put_up(self, text: str) -> None:
-        """See Ground."""
         self._faults.add(text)
 
     def heal(self, name: str = "") -> None:
-        """See Ground."""
         if name:
             self._faults.board.remove(name)
         else:
             self._faults.board.reset()
 
     def release_held(self, name: str) -> None:
-        """See Ground."""
         self._faults.board.release(name)
 
     def fault(self, name: str) -> InjectionCount:
-        """See Ground."""
         rows = [row for row in self._faults.board.rows() if row["name"] == name]
         return InjectionCount(
             sum(int(row["hits"]) for row in rows), sum(int(row["held"]) for row in rows)
@@ -142,7 +130,6 @@ class SimBackend:
     # -- from outside ----------------------------------------------------------------------
 
     def crash(self, partition: str) -> None:
-        """See Ground."""
         partid = self.partitions[partition]
         boot = self._cluster.boot_of(partid)
         self._cluster.crash(partid)
@@ -150,41 +137,33 @@ class SimBackend:
         self._cluster.at(proven_ns, lambda: self._cluster.prove_gone(partid, boot))
 
     def panic(self, partition: str) -> None:
-        """See Ground."""
         self.begin(partition, CrashKernel(ASKED_TO_PANIC))
         self.crash(partition)
 
     def hang(self, partition: str) -> None:
-        """See Ground."""
         self._cluster.hang(self.partitions[partition])
 
     def resume(self, partition: str) -> None:
-        """See Ground."""
         self._cluster.resume(self.partitions[partition])
 
     def boot(self, partition: str) -> None:
-        """See Ground."""
         self._cluster.boot(self.partitions[partition])
 
     def reboot(self, partition: str) -> None:
-        """See Ground."""
         self.begin(partition, Shutdown())
         self.wait(lambda: partition not in self.running, _ANSWER_NS)
         self.crash(partition)
         self.boot(partition)
 
     def cut(self, partition: str) -> None:
-        """See Ground."""
         self.put_up(f"isolate {partition} --name cut-{partition}")
 
     def mend(self, partition: str) -> None:
-        """See Ground."""
         self.heal(f"cut-{partition}")
 
     # -- judging ---------------------------------------------------------------------------
 
     def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
-        """See Ground."""
         if ending is StreamsEnd.AT_REST:
             self._watch.pins.unused()
             self._watch.pins.settled()

@@ -111,18 +111,15 @@ class Count(Condition):
     measure: Measure
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         audit: dict[str, int] = dict(stand.ground.ask(self.partition, calls.Audit()))
         if self.what not in audit:
             raise ScenarioError(f"nothing counted is called {self.what}", near(self.what, audit))
         return self.measure.seen(audit[self.what], f"{self.what} on {self.partition}", stand.names)
 
     def names_used(self) -> Sequence[str]:
-        """See Condition."""
         return used_names(self.measure.value)
 
     def partitions(self) -> Sequence[str]:
-        """See Condition."""
         return [self.partition]
 
 
@@ -136,7 +133,6 @@ class Happened(Condition):
     fields: Mapping[str, Token] = field(default_factory=dict)
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         partid = stand.ground.partitions[self.partition]
         found = sum(
             record.partid == partid and record.name == self.kind and self._fits(record, stand.names)
@@ -155,11 +151,9 @@ class Happened(Condition):
         return True
 
     def names_used(self) -> Sequence[str]:
-        """See Condition."""
         return used_names(self.measure.value)
 
     def partitions(self) -> Sequence[str]:
-        """See Condition."""
         return [self.partition]
 
 
@@ -172,13 +166,11 @@ class Messages(Condition):
     measure: Measure
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         counts = stand.ground.fault(self.fault)
         found = counts.held if self.what == "held" else counts.hits
         return self.measure.seen(found, f"{self.what} of {self.fault}", stand.names)
 
     def names_used(self) -> Sequence[str]:
-        """See Condition."""
         return used_names(self.measure.value)
 
 
@@ -192,14 +184,12 @@ class Sees(Condition):
     wanted: bool
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         state = peer_state(stand.ground, self.partition, self.peer)
         return Seen(
             (state == self.state) == self.wanted, f"{self.partition} sees {self.peer} {state}"
         )
 
     def partitions(self) -> Sequence[str]:
-        """See Condition."""
         return [self.partition, self.peer]
 
 
@@ -208,7 +198,6 @@ class AllActive(Condition):
     """Every partition that runs is active with every other one."""
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         running = stand.ground.running
         apart = [
             f"{one} sees {peer} {state}"
@@ -227,14 +216,12 @@ class Ended(Condition):
     wanted: bool
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         calls_ = stand.calls_named(self.call)
         over = [outcome_text(each.outcome) for each in calls_ if each.ended]
         state = f"{self.call} still waits" if len(over) < len(calls_) else f"{self.call}: {over[0]}"
         return Seen((len(over) == len(calls_)) == self.wanted, state)
 
     def names_used(self) -> Sequence[str]:
-        """See Condition."""
         return [self.call]
 
 
@@ -246,7 +233,6 @@ class Alive(Condition):
     wanted: bool
 
     def look(self, stand: Stand) -> Seen:
-        """See Condition."""
         actor = stand.names[self.task]
         if not isinstance(actor, TaskName):
             raise ScenarioError(f"{self.task} is no task")
@@ -255,7 +241,6 @@ class Alive(Condition):
         return Seen(there == self.wanted, f"{self.task} {'exists' if there else 'is gone'}")
 
     def names_used(self) -> Sequence[str]:
-        """See Condition."""
         return [self.task]
 
 

@@ -96,11 +96,9 @@ class Telling:
                 self._since = len(self.ground.records())
 
     def calls_named(self, name: str) -> Sequence[PendingCall]:
-        """See Stand."""
         return self.calls.get(name, [])
 
     def new_records(self) -> Sequence[Record]:
-        """See Stand."""
         return self.ground.records()[self._since :]
 
     # -- tellers ---------------------------------------------------------------------------

@@ -51,51 +51,40 @@ class SimInjections:
 
     @property
     def interconnect(self) -> Interconnect:
-        """See Ground."""
         return self._cluster.interconnect
 
     def now_ns(self) -> int:
-        """See Ground."""
         return self._cluster.now_ns
 
     def partids(self) -> Sequence[int]:
-        """See Ground."""
         return sorted(self._cluster.kernels)
 
     def clock(self, partid: int) -> Clock:
-        """See Ground."""
         return self._cluster.clocks.setdefault(partid, Clock())
 
     def clock_changed(self, partid: int) -> None:
-        """See Ground."""
         self._cluster.take(partid, Tick())
 
     def pace(self, partid: int) -> Throttle:
-        """See Ground."""
         return self._cluster.paces.setdefault(partid, Throttle())
 
     def pace_changed(self, partid: int, waiting: list[Callback]) -> None:
-        """See Ground."""
         for action in waiting:
             action()
 
     def deliver(self, deliveries: list[Delivery]) -> None:
-        """See Ground."""
         self._cluster.deliver(deliveries)
 
     def at(self, time_ns: int, action: Callback) -> None:
-        """See Ground."""
         self._cluster.at(time_ns, action)
 
     def call(self, partid: int, fields: Fields) -> None:
-        """See Ground."""
         call = msgspec.convert({"call": fields}, _Call).call
         outcome = self._cluster.submit(partid, call).outcome
         if isinstance(outcome, Failed) and outcome.errno != errno.EAGAIN:  # that is judged: L6
             raise KernelError(outcome.errno, outcome.cause, outcome.remedy)
 
     def emit(self, event: Event) -> None:
-        """See Ground."""
         record = Record(0, self._cluster.now_ns, HARNESS, "fabric", event)
         self._cluster.trace.append(record)
         self._heard(record)
