@@ -44,12 +44,18 @@ class Span:
     end: int | None = None
     along: list["Span"] = field(default_factory=list)
     """What goes on elsewhere for as long."""
+    first: "Span | None" = None
+    """What this goes along with, at the beginning of that chain. None: it is the beginning."""
 
     def close(self, now: int) -> None:
         """It has ended."""
         self.end = now
         for span in self.along:
             span.close(now)
+
+    def covers(self, low: int, high: int) -> bool:
+        """Whether it is all over [low, high)."""
+        return self.low <= low and high <= self.high
 
     def crosses(self, begin: int, low: int, high: int) -> bool:
         """Whether it was going on at `begin` or later, and somewhere there."""
@@ -72,6 +78,20 @@ class Log:
         span = Span(now, low, high)
         self._spans.append(span)
         return span
+
+    def follow(self, claim: Span, now: int, low: int, high: int, oldest: int) -> None:
+        """From now on `claim` goes on here as well. Once: what moves to and fro would double with
+        every turn, and a judge would never come to its end."""
+        first = claim.first or claim
+        there = next(
+            (s for s in self._spans if first in (s, s.first) and s.covers(low, high)), None
+        )
+        if there is None:
+            there = self.begin(now, low, high, oldest)
+            there.first = first
+            claim.along.append(there)
+        if claim.end is not None:
+            there.close(now)
 
     def drop(self, span: Span) -> None:
         """It never was."""

@@ -152,10 +152,8 @@ class Stores:
                 continue
             cell.blur(0, PAGE_SIZE)
             for claim in crossing:
-                claim.along += [
-                    place.home.stores.begin(now, place.number, place.number + 1, oldest),
-                    cell.writes.begin(now, 0, PAGE_SIZE, oldest),
-                ]
+                place.home.stores.follow(claim, now, place.number, place.number + 1, oldest)
+                cell.writes.follow(claim, now, 0, PAGE_SIZE, oldest)
                 if claim.end is not None:
                     claim.close(now)
 
