@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
+SOURCES := $(shell find xpmem_emu -name '*.py')
 
 # What pip does, in few words. bash, for its pipefail.
 SHELL := bash
@@ -23,7 +25,7 @@ CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/acti
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
-setup: $(READY) ## make .venv with everything in it
+setup: $(COMPILED) ## make .venv with everything in it
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,69 +41,75 @@ $(READY): pyproject.toml
 	@touch $@
 	@echo "ready; $(CALLED)"
 
-demo: $(READY) ## watch memory being shared, recalled and survived
+# pip compiles what it installs, and not what stays where it is. Where Python may not do that on its
+# own (PYTHONDONTWRITEBYTECODE), each command would compile all that it imports, every time.
+$(COMPILED): $(READY) $(SOURCES)
+	@$(BIN)/python -m compileall -q xpmem_emu
+	@touch $@
+
+demo: $(COMPILED) ## watch memory being shared, recalled and survived
 	@$(BIN)/xpmem-emu demo
 	@echo "$(CALLED)"
 
-test: $(READY) ## the whole test suite
+test: $(COMPILED) ## the whole test suite
 	@echo "running the tests on two processes"
 	@$(BIN)/pytest -n 2
 
-containers: $(READY) ## compose, Swarm: deployed and broken; needs a Docker engine, docker-compose
+containers: $(COMPILED) ## compose, Swarm: deployed and broken; needs a Docker engine, docker-compose
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,containers]'
 	@$(BIN)/pytest tests/containers --timeout 1200 --durations 10 -rP
 
-slurm: $(READY) ## jobs of a real Slurm in namespaces; needs root, slurm-wlm, munge
+slurm: $(COMPILED) ## jobs of a real Slurm in namespaces; needs root, slurm-wlm, munge
 	@$(BIN)/pytest tests/slurm --timeout 300 -rP
 
 bare: ## the README's first commands in a bare container, as two users; needs a Docker engine
 	@.ci/bare
 
-check: $(READY) ## lint, types, layers, house rules
+check: $(COMPILED) ## lint, types, layers, house rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py
 
-sim: $(READY) ## a long campaign of seeded worlds, judged by every checker
+sim: $(COMPILED) ## a long campaign of seeded worlds, judged by every checker
 	@$(BIN)/xpmem-emu sim run chaos --seeds 0..9999 --jobs 2
 
-swarms: $(READY) ## 300 worlds of each swarm that is aimed at one kind of thing
+swarms: $(COMPILED) ## 300 worlds of each swarm that is aimed at one kind of thing
 	@failed=; for swarm in partitions/scenarios/chaos-*.toml; do echo "== $$swarm"; \
 	  $(BIN)/xpmem-emu sim run $$swarm --seeds 0..299 --jobs 2 || failed="$$failed $$swarm"; done; \
 	  [ -z "$$failed" ] || { echo "not valid:$$failed" >&2; exit 1; }
 
-mutants: $(READY) ## break the protocol in every known way: each must be caught
+mutants: $(COMPILED) ## break the protocol in every known way: each must be caught
 	@$(BIN)/xpmem-emu sim mutants --jobs 2
 
-explore: $(READY) ## every schedule of the small worlds with at most two deviations
+explore: $(COMPILED) ## every schedule of the small worlds with at most two deviations
 	@$(BIN)/xpmem-emu sim explore all --deviations 2 --jobs 2
 
-soak: $(READY) ## real processes: fences inside a store, breaking under load, crowded tasks
+soak: $(COMPILED) ## real processes: fences inside a store, breaking under load, crowded tasks
 	@$(BIN)/python -m tests.live.fence_loop --rounds 100
 	@$(BIN)/python -m tests.live.kill_loop --rounds 200
 	@$(BIN)/python -m tests.live.crowd_loop --rounds 100
 
-hostile: $(READY) ## attacks by clients, strangers, peers, files: what a victim notices
+hostile: $(COMPILED) ## attacks by clients, strangers, peers, files: what a victim notices
 	@$(BIN)/python -m tests.hostile.siege
 
-crowd: $(READY) ## 200 clients, 10,000 attachments, things killed for five minutes: no leaks
+crowd: $(COMPILED) ## 200 clients, 10,000 attachments, things killed for five minutes: no leaks
 	@$(BIN)/python -m tests.live.many_clients
 
 RUNS ?= 10000000
 
-fuzz: $(READY) ## the decoders that see bytes of others, by atheris: RUNS=10000000, half an hour
+fuzz: $(COMPILED) ## the decoders that see bytes of others, by atheris: RUNS=10000000, half an hour
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@$(BIN)/python -m tests.hostile.fuzz --runs $(RUNS)
 
 model: ## search every order of a small world with spin
 	@models/check
 
-bench: $(READY) ## ratios against the limits, measured in one run
+bench: $(COMPILED) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run
 
-docs: $(READY) ## draw the state machines and the architecture from the code
+docs: $(COMPILED) ## draw the state machines and the architecture from the code
 	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
 	@$(BIN)/python -m xpmem_emu.cli.faults_page docs/faults.md
 	@$(BIN)/python -m xpmem_emu.cli.judges_page docs/simulation.md
