@@ -1,5 +1,9 @@
 """Seeded worlds: no invariant breaks, the same seed does the same, and situations are reached."""
 
+import signal
+from contextlib import suppress
+from typing import NoReturn
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -8,6 +12,7 @@ from xpmem_emu.failpoints import POINTS
 from xpmem_emu.inject.grammar import parse_injection, stem
 from xpmem_emu.inject.injections import ClockEffect, PaceEffect, PointInjection
 from xpmem_emu.inject.rules import SIGNATURES, Membership
+from xpmem_emu.sim import campaign
 from xpmem_emu.sim.campaign import CampaignTally, HarnessError, results
 from xpmem_emu.sim.determinism import differing
 from xpmem_emu.sim.plan import (
@@ -125,3 +130,19 @@ def test_the_swarm_draws_every_kind_of_fault_and_what_it_draws_can_be_read(swarm
     assert wanted | {"failpoint", "strain", "poison", "crash", "hang"} <= kinds
     points = {fault.point for fault in known if isinstance(fault, PointInjection)}
     assert points == set(POINTS)
+
+
+def test_a_seed_that_never_ends_is_broken_off_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(plan: Plan) -> NoReturn:
+        while True:
+            with suppress(Exception):  # as a kernel takes what is raised in it for its own panic
+                plan.knobs.partitions.bit_count()
+
+    monkeypatch.setattr(campaign, "run_plan", endless)
+    monkeypatch.setattr(campaign, "SEED_LIMIT_S", 0.05)
+    [result] = results(CHAOS, [7], jobs=1)
+    assert isinstance(result, HarnessError)
+    assert result.seed == 7
+    assert "not at its end after 0.05 s of processor time" in result.text
+    assert "in endless" in result.text  # where it was
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

@@ -5,9 +5,11 @@ campaign is invalid when one run is, or when a situation that its swarm names wa
 although there were seeds enough; unknown when a run is unknown and none is invalid.
 """
 
+import signal
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,9 @@ from xpmem_emu.sim.workers import workers
 from xpmem_emu.sim.world import draw_plan
 
 _CHUNK = 4
+SEED_LIMIT_S = 300.0
+"""Processor time that a seed may take, a thousand times what one takes: neither a loop without end
+in the system nor one in a judge may keep a campaign from telling what it found."""
 
 
 class HarnessError(msgspec.Struct, frozen=True):
@@ -76,12 +81,32 @@ class CampaignTally:
         return Verdict.UNKNOWN if self.verdicts[Verdict.UNKNOWN] else Verdict.VALID
 
 
+class _Overtime(BaseException):
+    """No Exception, which a simulated kernel would take for its own panic."""
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """The body gets so much processor time, however loaded this machine is. Raises _Overtime."""
+
+    def over(*_: object) -> None:
+        raise _Overtime(f"not at its end after {seconds:g} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def run_seed(swarm: Swarm, mutant: str, seed: int) -> Result | HarnessError:
     """One run of a campaign. Never raises for what a run does."""
     try:
-        with mutated(mutant):
+        with _limited(SEED_LIMIT_S), mutated(mutant):
             return run_plan(draw_plan(swarm, seed))
-    except Exception:
+    except (Exception, _Overtime):
         return HarnessError(seed, traceback.format_exc())
 
 
