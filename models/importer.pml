@@ -1,7 +1,7 @@
 /*
  * An importing partition: its tasks' faults, INVALIDATE, giving back, losing the exporter.
  *
- * Stands for xpmem/faults.py, importer.py and imports.py. One process, because a kernel takes one
+ * Stands for xpmem/fault.py, importer.py and import_registry.py. One process, because a kernel takes one
  * event at a time. Nothing here is an access: what `pte` says may be loaded from and stored to at
  * any moment, even by a task that was stopped in the middle of a store an hour ago, so the judge
  * looks after every step.

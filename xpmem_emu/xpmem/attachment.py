@@ -5,9 +5,9 @@ and has no struct pages behind it (sources 1.7). When the importer itself unmaps
 it, XPMEM kills the process, as the real driver does (sources 1.11); a VMA cut off from it (by a
 partial mprotect) leads nowhere: every access to that piece is SIGBUS.
 
-Inside a coherence domain it is mapped: faults bring entries in (faults.py). Across domains it is
-far: it never has an entry, and every access is a message (far.py). State only; nothing is decided
-here but what the importer may do to its own mapping.
+Inside a coherence domain it is mapped: faults bring entries in (fault.py). Across domains it is
+far: it never has an entry, and every access is a message (remote_access.py). State only; nothing is
+decided here but what the importer may do to its own mapping.
 """
 
 from abc import ABC, abstractmethod

@@ -3,7 +3,7 @@
 Every request names its permit; what a permit does not allow is refused, whoever asks (firewall).
 A refusal is an errno and a cause in the reply, which the importer turns into the errno of the
 call or the SIGBUS of the access. Nothing here knows at which address anybody maps a page. Frames
-are for partitions of this coherence domain; whoever is beyond it gets bytes (serving.py).
+are for partitions of this coherence domain; whoever is beyond it gets bytes (access_server.py).
 
 The fault, exporter's side (sources 2.3, 2.4; docs/protocol.md):
 

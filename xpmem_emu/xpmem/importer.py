@@ -2,7 +2,7 @@
 
 What it loses to an INVALIDATE or to the loss of a home partition goes atomically. What it gives
 up itself is told to the exporter from a thread of its own, so that no signal and no dead peer
-can hold the task that detaches. Gaining pages is faults.py.
+can hold the task that detaches. Gaining pages is fault.py.
 """
 
 from functools import partial
