@@ -121,6 +121,7 @@ class Client:
         self._frame = 0
 
     def attach(self, mm: AddressSpace) -> "Client":
+        self.mm = mm
         mm.notifiers.register(self)
         self._frame = self.rig.frame(mm, self.watched)
         return self
@@ -128,34 +129,34 @@ class Client:
     def kinds(self) -> list[str]:
         return [kind for kind, _, _ in self.calls]
 
-    def _look(self, call: str, mm: AddressSpace) -> None:
-        entry = mm.page_table.walk(self.watched >> 12)
+    def _look(self, call: str) -> None:
+        entry = self.mm.page_table.walk(self.watched >> 12)
         usable = bool(entry & 1) and entry >> 12 & (1 << 38) - 1 == self._frame
         self.seen.append((call, usable, bool(self.rig.memory.frames.refcount[self._frame])))
 
-    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
-        assert mm.page_table_lock.locked
+    def invalidate_range(self, start: int, end: int) -> None:
+        assert self.mm.page_table_lock.locked
         self.calls.append(("invalidate", start, end))
-        self._look("invalidate", mm)
+        self._look("invalidate")
 
-    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         self.rig.scheduler.might_sleep()
         if self.gate is not None:
             await self.gate.wait()
         self.calls.append(("sync", start, end))
-        self._look("sync", mm)
+        self._look("sync")
         pins, self.pins = self.pins, []
         for frames in pins:
             self.rig.memory.unpin(frames)
 
-    async def invalidate_range_end(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_end(self, start: int, end: int) -> None:
         self.rig.scheduler.might_sleep()
         self.ended.append((start, end, self.rig.memory.operations))
-        self._look("end", mm)
+        self._look("end")
 
-    async def release(self, mm: AddressSpace) -> None:
+    async def release(self) -> None:
         self.calls.append(("release", 0, 0))
-        self._look("release", mm)
+        self._look("release")
 
     def hold(self) -> Completion[None]:
         """Make every sync wait until the returned completion is completed."""

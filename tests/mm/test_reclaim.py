@@ -309,7 +309,7 @@ def test_frames_in_quarantine_are_not_taken_for_free_memory(make_rig) -> None:
 class Insistent(Client):
     """A notifier that takes its time and keeps the pins it has."""
 
-    async def invalidate_range_sync(self, mm, start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         await self.rig.scheduler.sleep_until(self.rig.scheduler.now_ns + 10)
 
 

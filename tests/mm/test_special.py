@@ -25,21 +25,21 @@ class Foreign:
         self.alive = True
         self.calls: list[tuple[str, int, int]] = []
 
-    async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
+    async def fault(self, vma: Vma, address: int, write: bool) -> None:
         assert self.rig.scheduler.current.held == []
         self.calls.append(("fault", address, write))
         await self.rig.scheduler.reschedule()
         first = (address >> 12) - vma.first
-        if mm.find_vma(address) is vma:
+        if vma.mm.find_vma(address) is vma:
             frames = np.arange(first + 1, vma.pages + 1, dtype=np.int64)
-            mm.insert_special(vma, address >> 12, (HOME << 38) + frames, pte.WRITE)
+            vma.mm.insert_special(vma, address >> 12, (HOME << 38) + frames, pte.WRITE)
 
-    def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
+    def check(self, vma: Vma, address: int) -> None:
         if not self.alive:
             raise Signalled(SignalInfo(Signal.SIGBUS, "partition lost", address, partid=HOME))
 
-    def unmapped(self, mm: AddressSpace, vma: Vma, start: int, end: int) -> None:
-        assert not (mm.page_table.read_range(start >> 12, (end - start) >> 12)).any()
+    def unmapped(self, vma: Vma, start: int, end: int) -> None:
+        assert not vma.mm.page_table.read_range(start >> 12, (end - start) >> 12).any()
         self.calls.append(("unmapped", start, end))
 
     def split(self, vma: Vma, tail: Vma) -> None:
@@ -104,10 +104,10 @@ def test_zapping_special_entries_is_atomic_and_tells_shadowing_devices(rig: Rig)
     told: list[tuple[int, int]] = []
 
     class Device(Client):
-        def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+        def invalidate_range(self, start: int, end: int) -> None:
             told.append((start, end))
 
-    mm.notifiers.register(Device(rig))
+    Device(rig).attach(mm)
     assert mm.zap_special(at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 2
     assert mm.zap_special(at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 0
     assert told == [(at + PAGE_SIZE, at + 3 * PAGE_SIZE)]
@@ -123,13 +123,12 @@ def test_an_exporter_can_zap_its_own_attachment_while_it_unmaps_the_source(rig: 
     rig.load(mm, at, 1)
 
     class SelfAttached(Client):
-        def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+        def invalidate_range(self, start: int, end: int) -> None:
             if start == source:
-                super().invalidate_range(mm, start, end)
+                super().invalidate_range(start, end)
                 mm.zap_special(at, at + PAGE_SIZE)
 
-    client = SelfAttached(rig)
-    mm.notifiers.register(client)
+    client = SelfAttached(rig).attach(mm)
     rig.run(mm.munmap(source, PAGE_SIZE))
     assert mm.page_table.walk(at >> 12) == 0
     assert client.kinds() == ["invalidate", "sync"]

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import (
-    AddressSpace,
     Inode,
     VmaFlags,
     load,
@@ -67,19 +66,19 @@ class Storm:
 
     # -- the notifier ------------------------------------------------------------------------
 
-    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+    def invalidate_range(self, start: int, end: int) -> None:
         """The importer has not heard of it yet."""
 
-    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         while self.random.random() < 0.6:
             await self.rig.scheduler.reschedule()
         for page in range((start - self.at) // PAGE_SIZE, (end - self.at) // PAGE_SIZE):
             self.drop(page)
 
-    async def invalidate_range_end(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_end(self, start: int, end: int) -> None:
         await self.rig.scheduler.reschedule()
 
-    async def release(self, mm: AddressSpace) -> None:
+    async def release(self) -> None:
         for page in list(self.held):
             self.drop(page)
 

@@ -47,7 +47,7 @@ async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray
         if isinstance(found, Vma):
             end = min(size, found.end - address)
             into = memoryview(data)[done:end]
-            await _far(found).load(mm, found, address + done, into)
+            await _far(found).load(found, address + done, into)
             done = end
             continue
         for view in found:
@@ -73,7 +73,7 @@ async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memo
         found = await _reach(mm, at, len(rest), write=True)
         if isinstance(found, Vma):
             part = rest[: found.end - at]
-            await _far(found).store(mm, found, at, part)
+            await _far(found).store(found, at, part)
             rest = rest[len(part) :]
             continue
         for view in found:
@@ -152,7 +152,7 @@ def _far(vma: Vma) -> FarOps:
 def _check_special(mm: "AddressSpace", start: int, end: int) -> None:
     for vma in mm.vmas.intersecting(start, end):
         if vma.ops is not None:
-            vma.ops.check(mm, vma, max(start, vma.start))
+            vma.ops.check(vma, max(start, vma.start))
 
 
 async def _fault(mm: "AddressSpace", first: int, count: int, write: bool) -> Vma | None:

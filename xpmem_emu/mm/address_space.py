@@ -122,7 +122,7 @@ class AddressSpace:
         vpns, ptes = self._entries(start, end)
         vpns = vpns[pte.has(ptes, pte.SPECIAL)]
         if len(vpns):
-            self.notifiers.invalidate_range(self, start, end)
+            self.notifiers.invalidate_range(start, end)
             with self.special_lock:
                 self.page_table.write(vpns, np.zeros(len(vpns), dtype=np.uint64))
         return len(vpns)
@@ -198,7 +198,7 @@ class AddressSpace:
         self.zap(gather, max(start, areas[0].start), min(end, areas[-1].end), why)
         for vma in areas:
             if vma.ops is not None:
-                vma.ops.unmapped(self, vma, max(start, vma.start), min(end, vma.end))
+                vma.ops.unmapped(vma, max(start, vma.start), min(end, vma.end))
         self.remove_areas(gather, start, end)
 
     def reserve_areas(self, extra: int) -> None:

@@ -45,7 +45,7 @@ async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: boo
             return None
     if isinstance(vma.ops, FarOps):
         return vma
-    await vma.ops.fault(mm, vma, address, write)
+    await vma.ops.fault(vma, address, write)
     return None
 
 

@@ -59,7 +59,7 @@ class Gather:
             low, high = self._told.get(mm, (start, end))
             self._told[mm] = min(low, start), max(high, end)
             self._changed.append((mm, start, end))
-            mm.notifiers.invalidate_range(mm, start, end)
+            mm.notifiers.invalidate_range(start, end)
 
     def invalidate_pages(self, mm: "AddressSpace", vpns: Frames) -> None:
         """As `invalidate`, for the runs of `vpns`."""
@@ -76,7 +76,7 @@ class Gather:
         """Wait until every notifier is done with what was invalidated so far."""
         told, self._told = self._told, {}
         for mm, (start, end) in told.items():
-            await mm.notifiers.invalidate_range_sync(mm, start, end)
+            await mm.notifiers.invalidate_range_sync(start, end)
 
     async def finish(self) -> None:
         """Sync, then put the collected frames."""
@@ -91,4 +91,4 @@ class Gather:
         """Wait until nobody who was given up can reach what the operation left in use. Nothing is
         owed or held any more, because what cuts that way needs the frames idle, and memory."""
         for mm, start, end in self._changed:
-            await mm.notifiers.invalidate_range_end(mm, start, end)
+            await mm.notifiers.invalidate_range_end(start, end)

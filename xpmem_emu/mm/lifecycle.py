@@ -63,11 +63,11 @@ async def exit_mmap(mm: "AddressSpace") -> None:
     freed. Called once; accesses that still run are killed."""
     mm.dead = True
     clients = tuple(mm.notifiers.registered)
-    await mm.notifiers.release(mm)
+    await mm.notifiers.release()
     if mm.manager.failpoints.armed:
         await mm.manager.failpoints.reach(EXIT_UNMAP)
     async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
         mm.unmap(gather, 0, TASK_SIZE, "exit")
     mm.manager.forget_address_space(mm)
     for client in clients:  # of a file or a forked child: what outlives the address space
-        await client.invalidate_range_end(mm, 0, TASK_SIZE)
+        await client.invalidate_range_end(0, TASK_SIZE)

@@ -14,27 +14,24 @@ sync may cover several invalidates. It must tolerate a sync of a range it was ne
 because it may register between the two. Neither call may fail.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from xpmem_emu.errors import KernelBug
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 
 class Notifier(Protocol):
     """A client: XPMEM's exporter side, a device that caches or shadows translations."""
 
-    def invalidate_range(self, mm: "AddressSpace", start: int, end: int) -> None:
+    def invalidate_range(self, start: int, end: int) -> None:
         """The entries of [start, end) are about to change. Atomic."""
 
-    async def invalidate_range_sync(self, mm: "AddressSpace", start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Return when nothing learned from the old entries of [start, end) is in use."""
 
-    async def invalidate_range_end(self, mm: "AddressSpace", start: int, end: int) -> None:
+    async def invalidate_range_end(self, start: int, end: int) -> None:
         """Return when whoever did not let go of the pages of [start, end) cannot reach them."""
 
-    async def release(self, mm: "AddressSpace") -> None:
+    async def release(self) -> None:
         """The address space ends; give up everything. Called once, before pages are freed."""
 
 
@@ -56,26 +53,26 @@ class NotifierChain:
         """Remove a client; from now on it hears nothing, not even a sync already owed."""
         self.registered.remove(notifier)
 
-    def invalidate_range(self, mm: "AddressSpace", start: int, end: int) -> None:
+    def invalidate_range(self, start: int, end: int) -> None:
         """Tell every client, in the order of registration."""
         for notifier in self.registered:
-            notifier.invalidate_range(mm, start, end)
+            notifier.invalidate_range(start, end)
 
-    async def invalidate_range_sync(self, mm: "AddressSpace", start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Wait for every client in turn; one that unregisters meanwhile is skipped."""
         for notifier in tuple(self.registered):
             if notifier in self.registered:
-                await notifier.invalidate_range_sync(mm, start, end)
+                await notifier.invalidate_range_sync(start, end)
 
-    async def invalidate_range_end(self, mm: "AddressSpace", start: int, end: int) -> None:
+    async def invalidate_range_end(self, start: int, end: int) -> None:
         """Wait for every client in turn."""
         for notifier in tuple(self.registered):
-            await notifier.invalidate_range_end(mm, start, end)
+            await notifier.invalidate_range_end(start, end)
 
-    async def release(self, mm: "AddressSpace") -> None:
+    async def release(self) -> None:
         """Release every client; the chain is empty afterwards."""
         while self.registered:
             notifier = self.registered[0]
-            await notifier.release(mm)
+            await notifier.release()
             if notifier in self.registered:
                 self.registered.remove(notifier)

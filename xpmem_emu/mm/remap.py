@@ -127,7 +127,7 @@ def _move(
     mm.manager.rmap.link(moved)
     if vma.ops is not None:
         mm.zap(gather, address, address + old, "mremap")
-        vma.ops.unmapped(mm, vma, address, address + old)
+        vma.ops.unmapped(vma, address, address + old)
     else:
         _move_entries(mm, gather, address, old, target)
     mm.remove_areas(gather, address, address + old)

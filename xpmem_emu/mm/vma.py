@@ -51,14 +51,14 @@ class VmaFlags(IntFlag):
 class VmaOps(Protocol):
     """Who provides the pages of an area that this package cannot fill by itself."""
 
-    async def fault(self, mm: "AddressSpace", vma: "Vma", address: int, write: bool) -> None:
+    async def fault(self, vma: "Vma", address: int, write: bool) -> None:
         """Install entries around `address`, or raise Signalled. Called with no lock held and may
         sleep long: the area may have changed or gone meanwhile. The caller walks again."""
 
-    def check(self, mm: "AddressSpace", vma: "Vma", address: int) -> None:
+    def check(self, vma: "Vma", address: int) -> None:
         """May the access through the SPECIAL entry at `address` go on? Raises Signalled."""
 
-    def unmapped(self, mm: "AddressSpace", vma: "Vma", start: int, end: int) -> None:
+    def unmapped(self, vma: "Vma", start: int, end: int) -> None:
         """[start, end) of the area is being removed, its entries are cleared already; the area
         still has its old bounds, cuts follow as `split`."""
 
@@ -71,18 +71,18 @@ class FarOps(ABC):
     Every access is carried there and back."""
 
     @abstractmethod
-    async def load(self, mm: "AddressSpace", vma: "Vma", address: int, into: memoryview) -> None:
+    async def load(self, vma: "Vma", address: int, into: memoryview) -> None:
         """Fill `into` with the bytes from `address` on, which lie in `vma`. Raises Signalled."""
 
     @abstractmethod
-    async def store(self, mm: "AddressSpace", vma: "Vma", address: int, data: memoryview) -> None:
+    async def store(self, vma: "Vma", address: int, data: memoryview) -> None:
         """Write `data` at `address`, all of it in `vma`. Raises Signalled."""
 
-    async def fault(self, mm: "AddressSpace", vma: "Vma", address: int, write: bool) -> None:
+    async def fault(self, vma: "Vma", address: int, write: bool) -> None:
         """Nobody asks for an entry here."""
         raise KernelBug(f"an entry was asked for in {vma}, which has none")
 
-    def check(self, mm: "AddressSpace", vma: "Vma", address: int) -> None:
+    def check(self, vma: "Vma", address: int) -> None:
         """Nobody finds an entry here."""
         raise KernelBug(f"an entry was found in {vma}, which has none")
 
@@ -93,15 +93,15 @@ class DeadOps:
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
-    async def fault(self, mm: "AddressSpace", vma: "Vma", address: int, write: bool) -> None:
+    async def fault(self, vma: "Vma", address: int, write: bool) -> None:
         """Raise SIGBUS."""
-        self.check(mm, vma, address)
+        self.check(vma, address)
 
-    def check(self, mm: "AddressSpace", vma: "Vma", address: int) -> None:
+    def check(self, vma: "Vma", address: int) -> None:
         """Raise SIGBUS."""
         raise Signalled(SignalInfo(Signal.SIGBUS, self.reason, address))
 
-    def unmapped(self, mm: "AddressSpace", vma: "Vma", start: int, end: int) -> None:
+    def unmapped(self, vma: "Vma", start: int, end: int) -> None:
         """Nobody is interested."""
 
     def split(self, vma: "Vma", tail: "Vma") -> None:

@@ -84,14 +84,14 @@ class Attachment(Lifecycle, ABC):
     # -- VmaOps ----------------------------------------------------------------------------
 
     @abstractmethod
-    async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
+    async def fault(self, vma: Vma, address: int, write: bool) -> None:
         """Resolve a missing page; called with no lock held, may sleep for long."""
 
     @abstractmethod
-    def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
+    def check(self, vma: Vma, address: int) -> None:
         """The home partition must still be ACTIVE in the session of the PTE."""
 
-    def unmapped(self, mm: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    def unmapped(self, vma: Vma, start: int, end: int) -> None:
         """The importer unmapped or moved [start, end) behind XPMEM's back."""
         reason = (
             f"the process unmapped or moved [{start:#x}, {end:#x}) of an xpmem attachment "
@@ -123,11 +123,11 @@ class MappedAttachment(Attachment):
     access = "direct"
     resolve: Callable[["MappedAttachment", Vma, int, bool], Awaitable[None]]
 
-    async def fault(self, mm: AddressSpace, vma: Vma, address: int, write: bool) -> None:
+    async def fault(self, vma: Vma, address: int, write: bool) -> None:
         """Ask the home for frames."""
         await self.resolve(self, vma, address, write)
 
-    def check(self, mm: AddressSpace, vma: Vma, address: int) -> None:
+    def check(self, vma: Vma, address: int) -> None:
         """SIGBUS when the home partition is lost."""
         if self.imported.gone or not self.reachable(self.imported):
             raise self.sigbus(address, self.imported.gone or "the home partition is lost")
@@ -141,11 +141,11 @@ class FarAttachment(FarOps, Attachment):
     carry_load: Callable[["FarAttachment", Vma, int, memoryview], Awaitable[None]]
     carry_store: Callable[["FarAttachment", Vma, int, memoryview], Awaitable[None]]
 
-    async def load(self, mm: AddressSpace, vma: Vma, address: int, into: memoryview) -> None:
+    async def load(self, vma: Vma, address: int, into: memoryview) -> None:
         """Ask the home for the bytes."""
         await self.carry_load(self, vma, address, into)
 
-    async def store(self, mm: AddressSpace, vma: Vma, address: int, data: memoryview) -> None:
+    async def store(self, vma: Vma, address: int, data: memoryview) -> None:
         """Send the bytes to the home."""
         await self.carry_store(self, vma, address, data)
 

@@ -4,7 +4,6 @@ up."""
 
 from collections.abc import Awaitable, Callable
 
-from xpmem_emu.mm.address_space import AddressSpace
 from xpmem_emu.xpmem.fence import Fence
 from xpmem_emu.xpmem.objects import ThreadGroup
 from xpmem_emu.xpmem.recall import Recalls, pages_of
@@ -25,20 +24,20 @@ class RecallNotifier:
         self._group = group
         self._release = release
 
-    def invalidate_range(self, mm: AddressSpace, start: int, end: int) -> None:
+    def invalidate_range(self, start: int, end: int) -> None:
         """Atomic: begin the recall of every segment that overlaps."""
         for segment in self._group.segments.values():
             if segment.live and (pages := pages_of(segment, start, end)) is not None:
                 self._recalls.begin(segment, pages)
 
-    async def invalidate_range_sync(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_sync(self, start: int, end: int) -> None:
         """May sleep: complete when no partition that we have a session with can reach the range."""
         await self._recalls.settle(self._group, start, end)
 
-    async def invalidate_range_end(self, mm: AddressSpace, start: int, end: int) -> None:
+    async def invalidate_range_end(self, start: int, end: int) -> None:
         """May sleep: complete when no lost partition can reach what is left of the range."""
         await self._fence.passed(self._group, start, end)
 
-    async def release(self, mm: AddressSpace) -> None:
+    async def release(self) -> None:
         """The address space dies: everything that hangs on it goes first."""
         await self._release()

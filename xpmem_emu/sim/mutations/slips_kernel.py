@@ -21,14 +21,14 @@ cow_reuses_shared = slip(
 )
 transit_not_waited_for = slip(fault, "resolve", "await vma.mm.manager.changed.wait()", "pass")
 gather_does_not_wait_for_fence = slip(
-    Gather, "_end", "await mm.notifiers.invalidate_range_end(mm, start, end)", "pass"
+    Gather, "_end", "await mm.notifiers.invalidate_range_end(start, end)", "pass"
 )
 gather_frees_first = slip(Gather, "finish", "    await self.sync()\n", "")
 zap_tells_first_page = slip(
     Gather,
     "invalidate",
-    "mm.notifiers.invalidate_range(mm, start, end)",
-    "mm.notifiers.invalidate_range(mm, start, start + 4096)",
+    "mm.notifiers.invalidate_range(start, end)",
+    "mm.notifiers.invalidate_range(start, start + 4096)",
 )
 last_page_not_recalled = slip(notifier, "pages_of", "last - first)", "max(last - first - 1, 1))")
 first_message_only = slip(
