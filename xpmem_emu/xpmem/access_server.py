@@ -121,9 +121,11 @@ class AccessServer:
         mm, address = segment.group.mm, segment.vaddr + offset
         for _ in range(TRIES_MAX):
             await self._until_forked(segment)
-            self._firewall.require_live(grant)
+            self._firewall.require_live(grant)  # remove and release do not wait for who sleeps here
             area = _area(segment, address, write)
             views = await reach(mm, address, min(size, area.end - address), write)
+            # While pages were brought in: the permit may have ended, the area gone or lost its
+            # rights, a fork begun. If none of that, the views are good until the next sleep.
             self._firewall.require_live(grant)
             if mm.find_vma(address) is area and not segment.group.fork_depth:
                 return views

@@ -91,11 +91,11 @@ class Device:
     async def fork_begin(self, process: XpmemTask) -> None:
         """Recall everything of the caller and make importers' faults wait (sources 1.12)."""
         group = self._forking(process)
-        group.fork_depth += 1
+        group.fork_depth += 1  # before the recall: nothing is served any more that it would miss
         for segment in group.segments.values():
             if segment.live:
                 self._recalls.begin(segment, (0, segment.pages))
-        for segment in list(group.segments.values()):
+        for segment in list(group.segments.values()):  # a copy: one may be removed in each sleep
             await self._recalls.settle(group, segment.vaddr, segment.vaddr + segment.size)
             await self._fence.passed(group, segment.vaddr, segment.vaddr + segment.size)
 
@@ -121,11 +121,12 @@ class Device:
             while group in self._notifiers:
                 await group.changed.wait()
             return
+        # Marked and not found any more in one step, so a second open makes another group.
         group.destroy()
         del self.groups[group.tgid]
         group.fork_depth = 0
         for number, permit in enumerate(list(group.permits.values()), 1):
-            if permit.live:
+            if permit.live:  # asked now: another call may have begun to release it in a sleep
                 await self._importer.release(permit)
             await self._breathe(number)
         for number, segment in enumerate(list(group.segments.values()), 1):

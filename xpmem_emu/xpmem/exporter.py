@@ -14,6 +14,13 @@ The fault, exporter's side (sources 2.3, 2.4; docs/protocol.md):
     the touched page is marked -> again, that page alone, a bounded number of times
     else, with no sleep in between: record in the PFN table, note the holder, answer
 
+    fault of an importer                     recall
+    | request for pages 4 to 6; pins, asleep
+    |                                        | marks page 5 in the request
+    |                                        | nobody holds it: nothing to wait for
+    | pinned 4, 5 and 6: records 4 and 6,
+    | drops the pin of 5
+
 What was asked for is answered; read-ahead may fall away. A neighbour that is replaced all the time,
 or that a stopped partition holds, neither fails a fault nor makes it wait.
 """
@@ -99,9 +106,11 @@ class Exporter:
 
     async def remove(self, segment: Segment, reason: str) -> None:
         """Tear a live segment down: nobody can reach its pages when this returns."""
-        segment.destroy()
+        segment.destroy()  # first: from here on nobody gets, attaches or faults
         self._recalls.begin(segment, (0, segment.pages), going_away=reason)
         await self._recalls.settle(segment.group, segment.vaddr, segment.vaddr + segment.size)
+        # Only now out of the tables: a DETACH or EVICT under way had to find what it means. The
+        # grants are those that are left; others were released while this slept.
         for grant in list(segment.grants.values()):
             self._forget(grant, reason)
         del self.segments[segment.segid]
@@ -245,6 +254,9 @@ class Exporter:
             if pages[1] > WINDOW_MAX:  # more than an answer carries: read ahead less
                 pages = (request.touched, min(WINDOW_MAX, sum(pages) - request.touched))
             await self._make_known(grant, request.touched, pages)
+            # No sleep since the page was seen in the table: it cannot be recalled before its holder
+            # is noted, and from then on a recall tells that holder.
+            assert segment.table.has(request.touched)
             extents = segment.table.hold(importer, *pages)
             if self._services.memory.frames.bad:
                 extents = self._without_bad(segment, importer, request.touched, extents)
@@ -296,12 +308,13 @@ class Exporter:
         segment = grant.segment
         for _ in range(self._services.image.faults.collisions + 1):
             await self._quiet(segment, touched)
+            # Asked after the sleep: the permit may have been released, the segment removed.
             if not (grant.live and segment.live):
                 raise KernelError(errno.ENOENT, "the segment is going away")
             missing = self._missing(segment, touched, segment.undisturbed(touched, pages))
             if missing is None or await self._pin(grant, touched, missing):
                 return
-            pages = (touched, 1)
+            pages = (touched, 1)  # what keeps changing may be a neighbour
         raise KernelError(errno.EAGAIN, "the exporter's page keeps changing under the fault")
 
     async def _quiet(self, segment: Segment, touched: int) -> None:
@@ -343,12 +356,14 @@ class Exporter:
         try:
             pinned = await pin_pages(segment.group.mm, base + pages[0], pages[1], base + touched)
         finally:
+            # Nothing sleeps until the pages are recorded: who is woken here runs after that.
             segment.group.pinning -= pages[1]
             segment.requests.remove(request)
             segment.changed.wake_all()
         for run in pinned:
             self._recalls.pin(segment, run.frames)
             first, count = run.first_vpn - base, len(run.frames)
+            # While this slept the permit may have ended, and recalls may have marked pages.
             usable = [(first, count)] if grant.live and segment.live else []
             usable = subtract(usable, request.spoilt)
             surplus = [

@@ -85,18 +85,22 @@ class ImporterFaults:
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
         collisions = 0
         while True:
+            # Each turn comes after a sleep, and everything may have changed in it: the segment
+            # removed, the home lost, the attachment detached, its area cut, the page brought in.
             attachment.require_usable(vma, address)
             # Known as read-only, it is: the exporter's mprotect that changes it recalls it first.
             if write and imported.table.flags_of(page) & READ_ONLY:
                 raise attachment.sigbus(address, f"the exporter may only read page {page}")
             if install_known(self._services, attachment, page, self._batch):
                 return
+            # Somebody's answer is on its way, or an EVICT that our FAULT must not overtake.
             if imported.busy((page, 1)):
                 await self._wait(imported.changed, until, attachment, address)
                 continue
             if self.inflight >= self._services.image.limits.inflight_faults:
                 await self._wait(self._place, until, attachment, address)
                 continue
+            # Not busy, and nothing sleeps until `_begin` has noted the fault: no two ask at once.
             if await self._ask(attachment, address, page, until, collisions):
                 return
             collisions += 1
@@ -131,6 +135,7 @@ class ImporterFaults:
     ) -> Completion[None]:
         """Forget `ranges` and send the `message` that says so, after EVICTs of what it does not
         carry; completed when they are consumed."""
+        # Forgotten and marked in one step: nobody maps these pages again, and who wants one waits.
         evictions = [Eviction(span) for span in ranges]
         for span in ranges:
             imported.table.take(*span)
@@ -153,7 +158,7 @@ class ImporterFaults:
         told: Completion[None],
         done: Completion[None],
     ) -> None:
-        await told.wait()
+        await told.wait()  # ends with the answer or with the session: no deadline of its own
         for eviction in evictions:
             imported.evictions.remove(eviction)
         imported.changed.wake_all()
@@ -193,6 +198,8 @@ class ImporterFaults:
             )
             if failpoints.armed:
                 await failpoints.reach(FAULT_INSTALL)
+            # Meanwhile an INVALIDATE, or the loss of the home, may have marked pages of the fault.
+            # From here to the last entry nothing sleeps, so what is not marked now stays good.
             if not isinstance(reply, FaultReply):
                 raise KernelBug(f"FAULT answered by {type(reply).__name__}")
             if not fault.valid:
@@ -218,7 +225,7 @@ class ImporterFaults:
             return True
         except XpcError as error:
             outcome = str(error)
-            if error.ending.sent:
+            if error.ending.sent:  # an answer may still come: `late_reply` gives its pages back
                 imported.left[attachment.permit.apid] += 1
             if error.ending is Ending.INTERRUPTED:
                 raise killed(address) from None
@@ -228,6 +235,7 @@ class ImporterFaults:
 
     def _begin(self, attachment: MappedAttachment, page: int, until: int) -> InFlight:
         imported = attachment.imported
+        assert not imported.busy((page, 1)), "one fault at a time for a page"
         self._number += 1
         fault = InFlight(self._number, page, self._window(attachment, page), until)
         imported.inflight.append(fault)
@@ -259,7 +267,7 @@ class ImporterFaults:
     ) -> int:
         """Record a good answer and map it, unless the attachment went meanwhile."""
         imported = attachment.imported
-        if not attachment.live:
+        if not attachment.live:  # its detach could not give back what only came now
             self.evict(imported, [fault.pages])
             return 0
         return install(self._services, attachment, page, extents)

@@ -90,6 +90,7 @@ class Fence:
     def begin(self, importer: int, incarnation: int, reason: str) -> None:
         """Partition `importer` is lost. Atomic; the migration follows in a thread of its own."""
         session = (importer, incarnation)
+        # Frames before grants, in one step: whoever unpins from now on frees nothing of these.
         for segment in self._exporter.segments.values():
             self._retire(session, segment)
         self._exporter.forget_importer(importer)
@@ -137,6 +138,7 @@ class Fence:
                 for each in session
             )
         ):
+            # Asked again of all that is in quarantine: sessions come and are proven gone meanwhile.
             if await self._moved.wait_killable() is Wake.KILLED:
                 return
 
@@ -172,6 +174,7 @@ class Fence:
         patience_ns = RECALLS_MAX * self._services.recall_bound_ns
         give_up_ns = scheduler.now_ns + patience_ns
         moved = 0
+        # Looked up each time: what was unmapped, and what is proven out of reach, is done with.
         while len(live := self._live(session)):
             try:
                 if self._services.failpoints.armed:

@@ -3,6 +3,20 @@
 Sources 1.6 to 1.9, "modern". What only the exporter knows (does the segment live, do its
 permission bits allow this caller) is asked of the exporter at the point of the order where the
 real driver looks; everything else is judged here.
+
+While the exporter is asked, another thread of the task may end what the call stands on:
+
+    get                                      close, and perhaps open
+    | apid 7 asked of the home
+    |                                        | the group goes; its permits with it, 7 is none yet
+    | granted; that group is not live any more
+    | RELEASE(7), errno 2004
+
+    attach                                   release of the permit
+    | takes its place in permit.attachments
+    | what was mapped there is recalled: sleep
+    |                                        | permit marked; waits for that attachment
+    | the permit is not live: unmaps again --> | goes on, nothing is left of it
 """
 
 import errno
@@ -100,8 +114,10 @@ class AttachCalls:
         if not group.live:  # closed meanwhile, and perhaps opened again: another group
             self._homes.tell(home, session, Release(apid))
             raise no_state(process)
+        # Against `lose`, which ends the entries of a session once: one made after it would stay.
         if not self._homes.reachable(home, session):
             raise unreachable(home, "it was lost while it granted the permit")
+        assert apid not in group.permits
         imported = self._imports.adopt(segid, home, session, size)
         permit = Permit(apid, group, imported, flags)
         group.permits[apid] = permit
@@ -137,6 +153,7 @@ class AttachCalls:
             self._refuse_self_overlap(process, permit, offset, size, vaddr)
             return await self._map(process, permit, number, offset, size, vaddr)
         except (KernelError, Signalled):
+            # The exporter has registered it by now; who mapped it and unmapped it again has told.
             imported = permit.imported
             if number not in imported.attachments and not imported.gone:
                 self._homes.tell(imported.home, imported.incarnation, Detach(apid, number, []))
@@ -252,7 +269,7 @@ class AttachCalls:
                 imported.home, Attach(permit.apid, number, offset, size), imported.incarnation
             )
         except XpcError:
-            if imported.gone:
+            if imported.gone:  # the loss of the home says why better than the missing answer
                 raise KernelError(errno.ENOENT, imported.gone) from None
             raise
         assert isinstance(reply, AttachReply)
@@ -278,6 +295,7 @@ class AttachCalls:
     ) -> int:
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(ATTACH_MAP)
+        # Counted after the question to the exporter: other attaches of the task ended meanwhile.
         limit = self._services.image.limits.attachments_per_task
         if sum(len(p.attachments) for p in permit.group.permits.values()) >= limit:
             raise KernelError(errno.ENOMEM, f"this task has {limit} attachments, the image's limit")
@@ -286,6 +304,8 @@ class AttachCalls:
             permit, number, process.mm, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
         )
 
+        # Asked under the mmap_lock, after the wait for it. What was there is recalled after that,
+        # in a sleep, so the permit is looked at once more below.
         def still_wanted(replaced: list[Vma]) -> None:
             if not permit.live or imported.gone:
                 raise KernelError(errno.ENOENT, imported.gone or "the permit was released")

@@ -2,7 +2,16 @@
 
 An entry lives while anybody holds a permit, and longer while a fault or an eviction of it is in
 flight: a new permit must find those, or its FAULT could overtake an EVICT still under way and
-the exporter would forget a holder.
+the exporter would forget a holder:
+
+    importer                                 exporter
+    | the last attachment goes: EVICT(5) -.  | page 5 is held by us
+    | a new one; page 5 is touched        |
+    |------------- FAULT(5) --------------|->| frame 100, held by us already
+    | maps frame 100                      '->| held by nobody: unpinned, freed, reused
+    | frame 100 is a stranger's
+
+With the entry kept, that fault waits until the EVICT was consumed.
 """
 
 from xpmem_emu.sched import Scheduler, WaitQueue

@@ -36,8 +36,9 @@ class Importer:
 
         Returns, when nothing of the permit is left, what completes when the exporter knows.
         """
-        permit.destroy()
+        permit.destroy()  # first: no access, attach or second release begins on it
         imported = permit.imported
+        # Whether each is live is asked when its turn comes: detaching the one before slept.
         told = [
             await self.detach(attachment)
             for attachment in list(permit.attachments)
@@ -62,7 +63,13 @@ class Importer:
 
     async def _tell(self, permit: Permit, pending: list[Eviction], done: Completion[None]) -> None:
         """After the pages that are being given back: of a DETACH that comes when the permit is
-        gone the exporter does not know which pages it means, and would keep them for us."""
+        gone the exporter does not know which pages it means, and would keep them for us.
+
+            importer                          exporter
+            | DETACH(7, pages 0 to 9) ---.
+            |------ RELEASE(7) ----------|--> permit 7 ends; another one of ours keeps the pages
+            |                            '--> no permit 7: pages 0 to 9 stay pinned
+        """
         imported = permit.imported
         while any(eviction in imported.evictions for eviction in pending):
             await imported.changed.wait()
@@ -80,12 +87,15 @@ class Importer:
         attachment.destroy()
         mm, imported = attachment.mm, attachment.imported
         dead = Severed("the attachment was detached", attachment)
+        # In one step until the pages are given back: no entry, no way to fault one in, no
+        # attachment that shows them. An invalidation that comes later has nothing to find here.
         for vma in mm.vmas.intersecting(attachment.address, attachment.end):
             if attachment.owns(vma):
                 mm.zap_special(vma.start, vma.end)
                 vma.ops = dead
         del imported.attachments[attachment.number]
         told = self._give_back(attachment)
+        # Sleeps; the task may have mapped other things in between, which `owns` leaves alone.
         await mm.unmap_areas(attachment.address, attachment.end, attachment.owns, "detach")
         attachment.permit.attachments.remove(attachment)
         attachment.torn_down()
@@ -111,6 +121,7 @@ class Importer:
         them and no answer in flight will bring them back."""
         for entry in message.entries:
             imported = self._imports.find(entry.segid)
+            # `home` is whose frame it came in: nobody takes pages of others away.
             if imported is None or imported.home != home:
                 continue  # nothing of it is held here: what there was went with its permits
             ranges = list(entry.ranges)
@@ -118,6 +129,8 @@ class Importer:
                 imported.gone = entry.going_away
                 ranges = [(0, imported.size >> PAGE_SHIFT)]
             imported.sequence = max(imported.sequence, entry.sequence)
+            # Both in the step for which the acknowledgement stands: entries, and what would become
+            # one when an answer arrives.
             faults = self._faults.invalidate(imported, ranges)
             ptes = self._zap(imported, ranges)
             self._services.tracer.emit(

@@ -83,6 +83,7 @@ class MakeCalls:
         segment = self._exporter.segments.get(segid)
         if segment is None or not segment.live:
             raise _no_segment(segid)
+        # Found, live and marked in one step: of two that remove it, one does and one gets ENOENT.
         await self._exporter.remove(segment, "the exporter removed the segment")
         await self._fence.passed(segment.group, segment.vaddr, segment.vaddr + segment.size)
 

@@ -18,6 +18,16 @@ Two phases, after the thread's own conclusion (sources T11, T12):
         |<----------- INVALIDATE_ACK ------------|
         | unpin, then free
 
+Several operations may take pages of one group at the same time; each recall is run once, and
+everybody waits for all that concern them:
+
+        munmap of pages 0 to 9                   mprotect of pages 5 to 14
+        | begin
+        |                                        | begin
+        | settle: runs both recalls
+        |                                        | settle: none left to run; waits for its own
+        | the last ACK: unpin, both end -------->| goes on
+
 It does not know why pages go: munmap, reclaim, remove and all the others look alike here.
 """
 
@@ -57,12 +67,15 @@ class Recalls:
 
     def begin(self, segment: Segment, pages: Range, going_away: str = "") -> None:
         """Take `pages` of `segment` away from everybody; atomic. `settle` must follow."""
+        assert intersect(pages, (0, segment.pages)) == pages
         segment.sequence += 1
         self._services.tracer.emit(
             events.SequenceBump(
                 segid=segment.segid, sequence=segment.sequence, page=pages[0], count=pages[1]
             )
         )
+        # Who pins asleep has not recorded yet. Its mark and the emptied table are one step, so it
+        # finds either its pages unmarked and no recall, or the mark.
         for request in segment.requests:
             request.spoil(pages)
         recall = Recall(segment, pages, segment.sequence, segment.table.take(*pages), going_away)
@@ -70,6 +83,7 @@ class Recalls:
             return  # nobody holds anything: nothing to wait for
         segment.recalls.append(recall)
         segment.group.recalls[recall] = None
+        # This partition's own imports need no message and no acknowledgement.
         local = self._entry(recall, recall.taken.holders.pop(self._services.partid, []))
         if local.ranges:
             self._drop_local(Invalidate([local]))
@@ -84,6 +98,8 @@ class Recalls:
             recall.started = True
         if batch:
             await self._run(batch)
+        # A copy: recalls end and begin while this sleeps. One that began later is its owner's to
+        # wait for, unless it overlaps: then pages of ours are in it.
         for segment in dict.fromkeys(recall.segment for recall in group.recalls):
             pages = pages_of(segment, start, end)
             while pages is not None and segment.recalled(pages):
@@ -110,6 +126,8 @@ class Recalls:
     async def _run(self, batch: list[Recall]) -> None:
         self._number += 1
         number = self._number
+        # Holders and their sessions are read in one step. A peer that is given up later is taken
+        # out of `holders` by the fence, and its INVALIDATE ends with its session.
         plan: RecallPlan = {}
         for recall in batch:
             for partid, ranges in recall.taken.holders.items():
@@ -124,6 +142,7 @@ class Recalls:
         fenced = await self._tell(plan)
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(RECALL_UNPIN)
+        # Everybody has acknowledged or was given up, and the fence has the frames of those (S2).
         for recall in batch:
             self.unpin(recall.segment, recall.taken.frames)
             recall.segment.recalls.remove(recall)
@@ -150,6 +169,7 @@ class Recalls:
                 f"xpmem_recall/p{holder[0]}",
                 self._tell_in_thread(*holder, entries, fenced, completion),
             )
+        # The first one here: mostly there is but one holder, and it costs no thread.
         for holder, entries in islice(sorted(plan.items()), 1):
             await self._tell_one(*holder, entries, fenced)
         for completion in done:

@@ -94,6 +94,7 @@ class RemoteAccess:
         imported, failpoints = attachment.imported, self._services.failpoints
         if failpoints.armed and (number := await failpoints.reached(FAR_SEND)):
             raise attachment.sigbus(address, str(said_so(FAR_SEND, number)))
+        # For each block: the attachment may have gone while those before were under way.
         attachment.require_usable(vma, address)
         try:
             reply, found = await self._homes.exchange(

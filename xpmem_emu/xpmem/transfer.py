@@ -68,6 +68,8 @@ class Transfers:
         times = self._services.image.deadlines
         total = times.bte_timeout * (1 + times.bte_retries)
         patience = Patience(times.bte_timeout, 1 + times.bte_retries, total)
+        # Not asked again whether the permit lives: between blocks it may be released, and then the
+        # home's firewall refuses the rest.
         request = Copy(permit.apid, offset, size, bool(data))
         try:
             reply, read = await self._homes.exchange(
