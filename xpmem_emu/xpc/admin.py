@@ -82,6 +82,8 @@ class Admin:
         )
         if arrival is Arrival.NEW:
             ack = self._wire.pack(ChannelNumber.ADMIN, header.number, Ack())
+            # Before it is acted on: that may end the session or be answered by the next message,
+            # and the peer, waiting for this one to be acknowledged, would send it again.
             self._receiver.answer(header.number, ack)
             self._wire.send(ack)
             self._deliver(message)

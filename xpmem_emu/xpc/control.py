@@ -64,6 +64,7 @@ def _newer(local: Local, partition: Partition, incarnation: int) -> None:
     """The peer has torn down whatever it had with us; or another process boots in its place, and
     then nobody says what became of the one before: a boot number proves nothing about it."""
     remote = partition.remote
+    # What it was known for is forgotten first, so that what follows acts on the new incarnation.
     remote.renew(incarnation)
     if partition.state in (ActState.ACTIVE, ActState.DEACTIVATING):
         partition.deactivate(Reason.REACTIVATING, "xpc/control:newer")

@@ -78,7 +78,7 @@ class Opening:
     def end(self, reason: Reason, place: str) -> None:
         """Fail every caller with `reason`, forget all answers; threads run on."""
         if self._requester.current:
-            self._requester.end()
+            self._requester.end()  # first: threads that wake by what follows find it over
             self.sender.end(reason, place)
             self.receiver.forget()
 
@@ -124,6 +124,8 @@ class Opening:
         try:
             await self._work(number, request, bulk)
         except XpcError:
+            # The end of its own session, after which nobody is answered. Any other is a mistake of
+            # the handler, whose refusals are replies.
             if self._requester.current:
                 raise
         self.threads -= 1
@@ -136,6 +138,7 @@ class Opening:
         if failpoints.armed:
             await failpoints.reach(XPC_SERVE)
         self._requester.require_current()
+        # Sleeps as long as it must; the session may be over when it returns, and a new one begun.
         result = await self._handler.received(self._requester, request, bulk)
         if failpoints.armed:
             await failpoints.reach(XPC_REPLY)

@@ -78,6 +78,7 @@ class Partition:
             # ones could keep a recall of the new one waiting. Discovery tries again.
             self.reason, self.place = Reason.LACK_OF_RESOURCES, "xpc/partition:threads"
             return
+        assert self.session is None, "an epoch begins when nothing of the one before is left"
         self._epoch += 1
         self.counters.activations += 1
         self.remote.knows_us = False
@@ -104,19 +105,22 @@ class Partition:
             return
         if not remote.knows_us or remote.page is None:
             return
+        assert self.session is None
         remote.let_go, remote.checked = False, -1
         self.session = Session(
             self._local, self.partid, self.counters, self, mine=self.mine, remote=remote.seen
         )
         self._move(ActEvent.CONTACT, Reason.SUCCESS, "xpc/partition:contact")
         self._local.listener.partition_up(self.partid, remote.page, remote.seen)
-        if self.state is ActState.ACTIVE:
+        if self.state is ActState.ACTIVE:  # else the listener could not do with it and gave it up
             self.sync()
             self.session.offer()
 
     def _withdraw(self, reason: Reason, place: str) -> None:
         session, remote = self.session, self.remote
         self._disengage_ns = self._local.now_ns + self._local.image.xpc.disengage_limit
+        # In one step, and in this order: nobody begins anything with the peer any more; its memory
+        # is out of reach; nothing is sent; and only then do callers wake, who look at all that.
         self._move(ActEvent.DEACTIVATE, reason, place)
         if session is not None:
             remote.left = session.remote
@@ -154,7 +158,7 @@ class Partition:
         if self.state is ActState.ACTIVATION_REQ:
             self._move(ActEvent.THREAD_RUNS, Reason.SUCCESS, "xpc/partition:run")
         await self._first_contact()
-        while self.state is ActState.ACTIVE:
+        while self.state is ActState.ACTIVE:  # woken for channels, too
             await self._changes.wait()
         await self._disengage()
         if self.reason is Reason.REACTIVATING:
@@ -163,6 +167,7 @@ class Partition:
     async def _first_contact(self) -> None:
         xpc = self._local.image.xpc
         for _ in range(xpc.control_tries):
+            # In the sleep before, contact was made, the peer was given up, or its page arrived.
             if self.state is not ActState.ACTIVATING:
                 return
             if self.remote.page is None:
@@ -186,6 +191,7 @@ class Partition:
                 break
             self.say_heartbeat()
             await self._changes.wait(min(now_ns + attempt_ns, self._disengage_ns))
+        # Threads of the session may run on: from here on they are on their own (`Requester`).
         # The peer may still wait for this, and whoever halts now answers it no more.
         self.say_heartbeat()
         session, self.session = self.session, None
@@ -237,6 +243,7 @@ class Partition:
         """The connected channel of that session, or of whichever there is. While it is being
         connected, wait as the terms say. Raises XpcError."""
         while True:
+            # Each turn comes after a sleep: the session may be another one, the channel closed.
             if self.state not in UP or session not in (None, self.incarnation):
                 raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
             connected = self._connected(channel)
@@ -255,6 +262,7 @@ class Partition:
             return
         channel = session.channels[number]
         channel.disconnect(Reason.UNREGISTERING)
+        # Against the end of the session, which closes its channels in its own way.
         while not channel.quiet and self.session is session:
             await self._changes.wait()
 

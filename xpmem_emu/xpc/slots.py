@@ -11,7 +11,13 @@ again each `attempt_ns`, until it is answered or the session ends:
                                                     owed: the peer is given up
     nobody waits any more                           the peer is not judged by this request
 
-The slot of an abandoned request stays taken, because the peer may still carry it out.
+The slot of an abandoned request stays taken, because the peer may still carry it out:
+
+    caller                    ring                                peer
+    | asks ------------------>| slot 3 taken, sent ------------->| works
+    | killed, leaves -------->| in flight for nobody
+    |                         |<------------------------- answer | done
+    |                         | slot 3 free; `late_reply` undoes what was done
 
 A ring lives for one opening of a channel; `generation` keeps the numbers of two openings apart.
 It knows no channel states and no sessions; the receiving end is in `answers`. Sources 3.8,
@@ -142,15 +148,18 @@ class SendRing:
         slot = await self._claim(slot_class(type(request)), terms)
         if terms.obligation is Obligation.OWED:
             terms = terms.from_now(self._scheduler.now_ns)
+        # `_claim` looked whether the ring lives after its sleep; nothing sleeps until it is sent.
         self._require_number(slot)
         answer: RemoteAnswer[RequestOutcome] = RemoteAnswer(self._scheduler)
         flight = self._launch(slot, request, bulk, terms, answer.complete)
         why = await terms.obligation.sleep(answer, terms.give_up_ns)
         if why is Wake.KILLED:
-            flight.notify = None
+            flight.notify = None  # the answer, when it comes, goes to `late_reply`
             raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, "xpc/slots:killed")
         if why is Wake.TIMEOUT:
             self._overdue(flight)
+        # Completed by now, whichever way. An answer that came just before the end of the session is
+        # none: what it names (frames, permits) is good in that session only.
         outcome = answer.value
         if self._ended is not None:
             raise self._error(Ending.SESSION_ENDED, *self._ended)
@@ -180,12 +189,14 @@ class SendRing:
         why = await terms.obligation.sleep(granted, None if owed else terms.give_up_ns)
         if self._ended is not None:
             raise self._error(Ending.NOT_SENT, *self._ended)
+        # Not woken: it is in the queue still. A slot that was granted first would have woken it.
         if why is Wake.KILLED:
             queue.remove(granted)
             raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, "xpc/slots:killed")
         if why is Wake.TIMEOUT:
             queue.remove(granted)
             raise self._error(Ending.NOT_SENT, Reason.TIMEOUT, "xpc/slots:no_slot")
+        assert 0 <= granted.value < self.slots
         return granted.value
 
     def _require_number(self, slot: int) -> None:
@@ -232,6 +243,7 @@ class SendRing:
     def end(self, reason: Reason, place: str) -> None:
         """Nothing is sent or answered any more; every caller gets `reason`."""
         self._ended = reason, place
+        # Marked and emptied first: whoever is notified may ask again at once, and finds the end.
         flights, self._flights = self._flights, {}
         for flight in flights.values():
             self._scheduler.cancel(flight.timer)
@@ -244,7 +256,7 @@ class SendRing:
     def _land(self, number: int, flight: Flight, answer: ReplyWithBulk) -> None:
         del self._flights[number]
         self._scheduler.cancel(flight.timer)
-        self._release(number % self.slots)
+        self._release(number % self.slots)  # before the notice: its caller may post the next one
         if flight.notify is not None:
             flight.notify(answer)
             return
@@ -270,7 +282,7 @@ class SendRing:
         """An attempt is over, or the patience is."""
         now_ns = self._scheduler.now_ns
         if now_ns >= flight.terms.give_up_ns:
-            self._overdue(flight)
+            self._overdue(flight)  # may give the peer up, which ends this ring
         if now_ns >= flight.attempt_end_ns and self._ended is None:
             self._send_again(flight)
         if self._ended is not None:

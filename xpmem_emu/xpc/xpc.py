@@ -104,6 +104,7 @@ class Xpc:
         local.stopping = True
         everybody = self.partitions.values()
         while remaining := [each for each in everybody if each.state is not ActState.INACTIVE]:
+            # All of them each time, those as well that were still on their way to ACTIVE before.
             for partition in remaining:
                 partition.deactivate(reason, "xpc/xpc:shutdown")
             await remaining[0].left_state(local.now_ns + _STOP_ROUND_NS)
@@ -177,6 +178,7 @@ class Xpc:
         """Close `channel` to every peer; returns when no thread of it runs any more."""
         self._check_channel(channel, self._local.partid)
         async with self._registration:
+            # First: a channel that closes offers itself again if somebody is registered for it.
             self._local.handlers.pop(channel, None)
             for partition in self.partitions.values():
                 await partition.close_channel(channel)
@@ -198,6 +200,8 @@ class Xpc:
             except XpcError as error:
                 if self._local.now_ns >= owed.give_up_ns:
                     self.condemn(partid, session, Reason.TIMEOUT, f"xpc/xpc:not_taken: {error}")
+                # The session lives, so the peer still owes it: no slot in time, or the channel was
+                # closed and opens again.
                 if not self.is_active(partid, session):
                     raise
             await self._local.scheduler.sleep_until(
@@ -238,6 +242,7 @@ class Xpc:
     ) -> ReplyWithBulk:
         if self._local.failpoints.armed:
             await self._reach(XPC_CALL, partition.partid, Reason.NOT_CONNECTED)
+        # An opening that ends before the request is on its ring refuses it there: NOT_SENT.
         opening = await partition.opening(channel, session, terms)
         if self._local.failpoints.armed:
             await self._reach(XPC_CLAIM, partition.partid, Reason.TIMEOUT)
