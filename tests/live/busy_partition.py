@@ -3,7 +3,9 @@ of one step. For tests of what its peers make of that."""
 
 import sys
 import time
+from functools import partial
 
+from xpmem_emu.kernel.boot import HANDLERS
 from xpmem_emu.kernel.calls import Describe
 from xpmem_emu.kernel.interface import Effects, KernelEvent, Request
 from xpmem_emu.kernel.kernel import Kernel
@@ -23,4 +25,4 @@ class Busy(Kernel):
 
 
 if __name__ == "__main__":
-    sys.exit(main(Busy, sys.argv[1:]))
+    sys.exit(main(partial(Busy, handlers=HANDLERS), sys.argv[1:]))

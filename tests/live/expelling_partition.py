@@ -2,10 +2,10 @@
 
 import sys
 
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.boot import boot_kernel
 from xpmem_emu.live.partition import main
 from xpmem_emu.sim.mutations.messages import interrupted_expels
 
 if __name__ == "__main__":
     with interrupted_expels():
-        sys.exit(main(Kernel, sys.argv[1:]))
+        sys.exit(main(boot_kernel, sys.argv[1:]))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.boot import boot_kernel
 from xpmem_emu.live.partition import main
 from xpmem_emu.xpmem.extents import Vector
 from xpmem_emu.xpmem.fence import Fence
@@ -18,4 +18,4 @@ def nothing(fence: Fence, vectors: Iterable[Vector]) -> Vector:
 
 if __name__ == "__main__":
     Fence._in_use = nothing  # type: ignore[method-assign]
-    sys.exit(main(Kernel, sys.argv[1:]))
+    sys.exit(main(boot_kernel, sys.argv[1:]))

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from xpmem_emu.errors import errno_name
 from xpmem_emu.image import Bytes, Image, MemorySection
 from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.kernel.boot import boot_kernel
 from xpmem_emu.kernel.interface import (
     Done,
     Failed,
@@ -63,7 +64,7 @@ class Stage:
         for partid in range(partitions):
             memory = world.partition(partid, 1, IMAGE.memory.size)
             self.kernels.append(
-                Kernel(
+                boot_kernel(
                     partid=partid,
                     boot=1,
                     image=replace(IMAGE, domain=domains[partid]),

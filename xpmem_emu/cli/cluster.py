@@ -308,7 +308,7 @@ def boot(
     insecure: bool,
 ) -> None:
     """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
-    from xpmem_emu.kernel.kernel import Kernel
+    from xpmem_emu.kernel.boot import boot_kernel
     from xpmem_emu.live.cluster import boot_one
     from xpmem_emu.live.topology import ClusterSpec, read_topology
 
@@ -323,6 +323,6 @@ def boot(
         insecure=insecure,
     )
     names = Names(session.cluster, {one.name: one.partid for one in partitions})
-    code = boot_one(spec, names.find(where) or where, Kernel)
+    code = boot_one(spec, names.find(where) or where, boot_kernel)
     if code:
         raise CommandFailed(f"{where} stopped with code {code}", "read what it logged above")

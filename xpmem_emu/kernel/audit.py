@@ -9,17 +9,13 @@ memory (mm/audit, mm/audit_areas), cross-partition memory (xpmem/audit), request
 which something happened. A difference is a KernelBug that names both numbers.
 """
 
-from typing import TYPE_CHECKING
-
 from xpmem_emu.errors import KernelBug
+from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskState
 from xpmem_emu.xpmem.audit import check_xpmem
 
-if TYPE_CHECKING:
-    from xpmem_emu.kernel.kernel import Kernel
 
-
-def check_kernel(kernel: "Kernel") -> None:
+def check_kernel(kernel: Kernel) -> None:
     """Raises KernelBug with the first difference."""
     kernel.memory.audit()
     check_xpmem(kernel.xpmem, kernel.services)
@@ -28,7 +24,7 @@ def check_kernel(kernel: "Kernel") -> None:
     _check_threads(kernel)
 
 
-def audit_kernel(kernel: "Kernel") -> dict[str, int]:
+def audit_kernel(kernel: Kernel) -> dict[str, int]:
     """The counts. Raises KernelBug when any of them disagree."""
     check_xpmem(kernel.xpmem, kernel.services)
     kernel.xpc.check()
@@ -58,7 +54,7 @@ def audit_kernel(kernel: "Kernel") -> dict[str, int]:
     return counts | memory | xpc
 
 
-def _check_tasks(kernel: "Kernel") -> None:
+def _check_tasks(kernel: Kernel) -> None:
     """Every address space is of a task, unless it is being made or is on its way out."""
     spaces = kernel.memory.address_spaces
     pids = {task.pid for task in kernel.tasks}
@@ -72,7 +68,7 @@ def _check_tasks(kernel: "Kernel") -> None:
             raise KernelBug(f"audit: address space {mm.number} is of no task, not of {mm.pid}")
 
 
-def _check_threads(kernel: "Kernel") -> None:
+def _check_threads(kernel: Kernel) -> None:
     """Threads sleep, hold no spinlock, and are known to the task that owns them."""
     threads = kernel.scheduler.threads
     for thread in threads:

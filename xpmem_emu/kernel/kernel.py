@@ -12,7 +12,7 @@ when it has stopped.
 
 import errno
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from xpmem_emu import codec
@@ -23,9 +23,8 @@ from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.kernel.admission import Admission, Purpose
-from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.calls import Call, Shutdown
-from xpmem_emu.kernel.dispatch import Dispatcher
+from xpmem_emu.kernel.dispatch import Handlers, handler_of, task_of
 from xpmem_emu.kernel.interface import (
     Done,
     Effects,
@@ -89,10 +88,11 @@ class Kernel:
         swap: memoryview,
         peers: Sequence[int],
         peer_memory: PeerMemory,
-        audits: bool = False,
+        handlers: Handlers,
+        audit: "Callable[[Kernel], None] | None" = None,
     ) -> None:
-        """With `audits` every index and count is compared after each step in which something
-        happened: slow, and a difference panics."""
+        """`handlers` serve the calls. `audit` looks at this kernel after each step in which
+        something happened; what it raises is a panic."""
         self.partid = partid
         self.boot = boot
         self.image = image
@@ -122,9 +122,10 @@ class Kernel:
         self.xpmem = Xpmem(self.services)
         self.tasks = TaskTable(image, self.scheduler, self.tracer, self.memory)
         self._peer_memory = peer_memory
-        self._audited = -1 if audits else None
-        """How many events there were when everything was compared last; None: never do."""
-        self._dispatcher = Dispatcher(self)
+        self._handlers = handlers
+        self._audit = audit
+        self._audited = -1
+        """How many events there were when everything was audited last."""
         self._admission = Admission(image.limits.threads, self.scheduler)
         self._calls: dict[int, Call] = {}
         self._effects = Effects()
@@ -147,9 +148,9 @@ class Kernel:
                 self.scheduler.advance(now_ns)
                 self._take(event)
                 self.scheduler.run(now_ns)
-                if self._audited not in (None, self.tracer.count):
+                if self._audit is not None and self._audited != self.tracer.count:
                     self._audited = self.tracer.count
-                    check_kernel(self)
+                    self._audit(self)
             except _Halted as halted:
                 self._halt(str(halted))
             except Exception as error:
@@ -240,11 +241,12 @@ class Kernel:
         thread = self.scheduler.current
         assert thread is not None
         try:
-            task = self._dispatcher.task_of(request.call)
+            task = task_of(request.call, self.tasks)
             if task is not None:
                 thread.owner = task
                 task.threads[thread] = None
-            value, bulk = await self._dispatcher.run(request.call, task, request.bulk)
+            serve = handler_of(request.call, self._handlers)
+            value, bulk = await serve(self, request.call, task, request.bulk)
             return Done(value, bulk)
         except (KernelError, Signalled) as error:
             return self._refused(thread, task, error)

@@ -4,8 +4,7 @@ Keys are the field's names; ids, addresses and sizes are numbers. Every row says
 that rows of several partitions can stand in one table.
 """
 
-from typing import TYPE_CHECKING
-
+from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.vma import FarOps
@@ -13,14 +12,11 @@ from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import ChannelNumber
 from xpmem_emu.xpc.reasons import Reason
 
-if TYPE_CHECKING:
-    from xpmem_emu.kernel.kernel import Kernel
-
 RowCell = int | str | bool | list[str] | dict[str, int] | list[dict[str, int | str]]
 Row = dict[str, RowCell | list["Row"] | dict[str, "Row"]]
 
 
-def segment_rows(kernel: "Kernel") -> list[Row]:
+def segment_rows(kernel: Kernel) -> list[Row]:
     """Segments made here: who holds how much of them."""
     return [
         {
@@ -42,7 +38,7 @@ def segment_rows(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def permits(kernel: "Kernel") -> list[Row]:
+def permits(kernel: Kernel) -> list[Row]:
     """Permits that tasks of this partition hold."""
     return [
         {
@@ -61,7 +57,7 @@ def permits(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def attachments(kernel: "Kernel") -> list[Row]:
+def attachments(kernel: Kernel) -> list[Row]:
     """Attachments of tasks of this partition."""
     return [
         {
@@ -84,7 +80,7 @@ def attachments(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def faults(kernel: "Kernel") -> list[Row]:
+def faults(kernel: Kernel) -> list[Row]:
     """Faults in flight."""
     return [
         {
@@ -102,7 +98,7 @@ def faults(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def partition_rows(kernel: "Kernel") -> list[Row]:
+def partition_rows(kernel: Kernel) -> list[Row]:
     """The peers, as this partition sees them."""
     return [
         {
@@ -121,7 +117,7 @@ def partition_rows(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def channels(kernel: "Kernel") -> list[Row]:
+def channels(kernel: Kernel) -> list[Row]:
     """The channels of every session."""
     return [
         {
@@ -138,7 +134,7 @@ def channels(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def pins(kernel: "Kernel") -> list[Row]:
+def pins(kernel: Kernel) -> list[Row]:
     """Pages pinned by XPMEM per exporting task, and frames quarantined per lost session."""
     pinned: list[Row] = [
         {
@@ -164,7 +160,7 @@ def pins(kernel: "Kernel") -> list[Row]:
     return pinned + quarantined
 
 
-def tasks(kernel: "Kernel") -> list[Row]:
+def tasks(kernel: Kernel) -> list[Row]:
     """The tasks."""
     return [
         {
@@ -183,7 +179,7 @@ def tasks(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def file_rows(kernel: "Kernel") -> list[Row]:
+def file_rows(kernel: Kernel) -> list[Row]:
     """The files of this partition's simulated disk."""
     return [
         {
@@ -198,7 +194,7 @@ def file_rows(kernel: "Kernel") -> list[Row]:
     ]
 
 
-def status_row(kernel: "Kernel") -> Row:
+def status_row(kernel: Kernel) -> Row:
     """The partition in one mapping."""
     frames = kernel.memory.frames
     return {

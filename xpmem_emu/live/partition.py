@@ -34,6 +34,7 @@ from xpmem_emu.live.console import wire
 from xpmem_emu.live.console.connections import Connections, Refusals
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.console.server import Console
+from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.health import HealthServer
@@ -45,7 +46,6 @@ from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
-from xpmem_emu.live.stream import StreamServer
 from xpmem_emu.live.topology import load_image
 from xpmem_emu.live.zygote import fork_each
 from xpmem_emu.trace import Record
@@ -72,7 +72,7 @@ class KernelFactory(Protocol):
         peers: Sequence[int],
         peer_memory: ArenaMemory,
     ) -> SteppedKernel:
-        """A kernel that has booted but not stepped; arguments as of kernel.kernel.Kernel."""
+        """A kernel that has booted but not stepped; arguments as of kernel.boot.boot_kernel."""
 
 
 class Harness:
@@ -334,6 +334,6 @@ def main(boot_kernel: KernelFactory, arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from xpmem_emu.kernel.kernel import Kernel
+    from xpmem_emu.kernel.boot import boot_kernel
 
-    sys.exit(main(Kernel, sys.argv[1:]))
+    sys.exit(main(boot_kernel, sys.argv[1:]))

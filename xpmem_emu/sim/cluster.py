@@ -22,6 +22,7 @@ from xpmem_emu.image import Image
 from xpmem_emu.inject.clock import Clock
 from xpmem_emu.inject.interconnect import Delivery, Interconnect
 from xpmem_emu.inject.throttle import Throttle
+from xpmem_emu.kernel.boot import boot_kernel
 from xpmem_emu.kernel.calls import Audit, Call, Spawn
 from xpmem_emu.kernel.interface import (
     Effects,
@@ -105,7 +106,7 @@ class SimCluster:
         """Boot a partition anew, with a higher number than ever and than `past`."""
         boot = self._boots[partid] = max(self._boots.get(partid, 0), past) + 1
         memory = self._memory.partition(partid, boot, self.image.memory.size)
-        kernel = Kernel(
+        kernel = boot_kernel(
             partid=partid,
             boot=boot,
             image=self._image_of(partid),

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from xpmem_emu.kernel import calls_memory
+from xpmem_emu.kernel.handlers import memory as memory_calls
 from xpmem_emu.mm import fault, lifecycle
 from xpmem_emu.mm.access import store
 from xpmem_emu.mm.frames import FrameAllocator
@@ -21,7 +21,7 @@ def canary() -> AbstractContextManager[Any]:
     async def flipped(mm: Any, address: int, data: Any) -> None:
         await store(mm, address, bytes(byte ^ 0x40 for byte in data))
 
-    return patch.object(calls_memory, "store", flipped)
+    return patch.object(memory_calls, "store", flipped)
 
 
 def fork_without_recall() -> AbstractContextManager[Any]:
