@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -46,7 +47,22 @@ VAGUE = re.compile(
     r"|world-class|effortless(?:ly)?)\b",
     re.IGNORECASE,
 )
-KERNEL_SIDE = ("sched", "failpoints", "mm", "xpc", "xpmem", "kernel")
+COMMAND = re.compile(r"\b(?:command|group)\(")
+_BACKENDS = "one verb, for clusters of processes and for those of containers"
+_CLIENT = "what the client library calls by the name that the kernel has for it"
+ONE_THING = {
+    **dict.fromkeys(
+        ("boot", "clean", "crash", "down", "hang", "ps", "reboot", "resume"), _BACKENDS
+    ),
+    "up": _BACKENDS,
+    "Partition": _CLIENT,
+    "Task": _CLIENT,
+    "HANDLERS": "what serves calls: of one subject, and of all",
+    "JUDGE": "a judge that needs no module of its own but its work, beside that",
+    "main": "each program begins there",
+}
+"""Names that are defined in several modules, and what that one thing is."""
+KERNEL_SIDE = ("sched", "failpoints", "mm", "xpc", "xpmem", "kernel", "inject")
 OUTSIDE_WORLD = {"zmq", "asyncio", "uvloop", "time", "random", "socket", "secrets", "threading"}
 
 
@@ -104,6 +120,28 @@ def test_files_stay_short() -> None:
     assert {path: count for path, count in long.items() if count > FILE_LINES} == {}
 
 
+def defined(path: Path) -> Iterator[str]:
+    """The public names of a module, its commands aside: those are called as people type them."""
+    for node in tree(path).body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                if not any(COMMAND.search(ast.unparse(each)) for each in node.decorator_list):
+                    yield node.name
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+
+
+def test_no_name_means_two_things() -> None:
+    places = defaultdict(set)
+    for path in MODULES:
+        for each in defined(path):
+            if not each.startswith("_"):
+                places[each].add(name(path))
+    twice = {each for each, paths in places.items() if len(paths) > 1}
+    assert {each: sorted(places[each]) for each in twice - set(ONE_THING)} == {}
+    assert set(ONE_THING) - twice == set()
+
+
 def test_functions_stay_short() -> None:
     long = {
         f"{name(path)}:{each.lineno} {each.name}": length
@@ -148,7 +186,7 @@ def test_every_module_begins_with_its_design_note() -> None:
 
 def test_the_kernel_side_never_touches_the_outside_world() -> None:
     kernel = [path for each in KERNEL_SIDE for path in (ROOT / "xpmem_emu" / each).rglob("*.py")]
-    kernel += (ROOT / "xpmem_emu" / "fabric").rglob("*.py")
+    assert {path.relative_to(ROOT).parts[1] for path in kernel} == set(KERNEL_SIDE)
     guilty = {name(path): found for path in kernel if (found := imported(path) & OUTSIDE_WORLD)}
     assert guilty == {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_sources import texts
-from xpmem_emu.cli.judges_page import fill
+from xpmem_emu.cli.judges_page import fill_judges_page
 from xpmem_emu.image import Image
 from xpmem_emu.sim.checkers import Scene, judges
 from xpmem_emu.sim.checkers.pins import Pins
@@ -85,7 +85,7 @@ def test_what_an_invariant_means_is_said_once() -> None:
 
 def test_the_lists_are_those_of_the_declarations() -> None:
     page = (ROOT / "docs" / "simulation.md").read_text()
-    assert fill(page) == page, "make docs writes them again"
+    assert fill_judges_page(page) == page, "make docs writes them again"
     assert all(f"| {each} | {each.label} |" in page for each in Invariant)
 
 
@@ -93,4 +93,4 @@ def test_a_judge_that_is_not_on_the_page_is_seen(monkeypatch: pytest.MonkeyPatch
     page = (ROOT / "docs" / "simulation.md").read_text()
     more = [*judges(), Judge("another", (Invariant.S1,), "everything")]
     monkeypatch.setattr("xpmem_emu.cli.judges_page.judges", lambda: more)
-    assert fill(page) != page
+    assert fill_judges_page(page) != page

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from xpmem_emu.cli.faults_page import fill
+from xpmem_emu.cli.faults_page import fill_faults_page
 from xpmem_emu.failpoints import POINTS
 from xpmem_emu.failpoints.terms import TermAction
 from xpmem_emu.inject.grammar import parse_injection
@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
 
 
 def test_the_lists_are_those_of_the_declarations() -> None:
-    assert fill(PAGE) == PAGE, "make docs writes them again"
+    assert fill_faults_page(PAGE) == PAGE, "make docs writes them again"
 
 
 @pytest.mark.parametrize("name", sorted(POINTS))

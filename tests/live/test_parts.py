@@ -10,9 +10,9 @@ import pytest
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import paths
 from xpmem_emu.live.console.sessions import ConsoleSessions
+from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.live.console.wire import EventBatch, Hello
 from xpmem_emu.live.paths import arena_folder, arena_note, make_own_folder, run_folder
-from xpmem_emu.live.stream import StreamServer
 from xpmem_emu.live.topology import load_image, numbered_partitions, read_topology
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.trace import Record

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm.extents import numbers
-from xpmem_emu.xpmem.extents import (
-    READ_ONLY,
-    UNCACHED,
-    extents,
-    intersect,
-    merge,
-    overlaps,
-    subtract,
-)
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
+from xpmem_emu.xpmem.extents import extents, intersect, merge, overlaps, subtract
 from xpmem_emu.xpmem.ids import ID_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.pfn_table import PfnTable
 
@@ -126,7 +119,7 @@ def test_a_known_page_never_gets_another_frame() -> None:
 def test_extents_are_cut_where_frames_caching_or_rights_change() -> None:
     pages = np.array([0, 1, 2, 3, 10, 11], dtype=np.int64)
     frames = np.array([5, 6, 9, 10, 11, 12], dtype=np.int64)
-    flags = np.array([0, 0, 0, UNCACHED, UNCACHED, READ_ONLY], dtype=np.uint8)
+    flags = np.array([0, 0, 0, EXTENT_UNCACHED, EXTENT_UNCACHED, EXTENT_READ_ONLY], dtype=np.uint8)
     assert extents(pages, frames, flags) == [
         (0, 5, 2, 0),
         (2, 9, 1, 0),
@@ -139,16 +132,16 @@ def test_extents_are_cut_where_frames_caching_or_rights_change() -> None:
 def test_a_page_that_is_forgotten_forgets_its_flags() -> None:
     table = PfnTable()
     for forget in (lambda: table.take(7, 1), lambda: table.drop(3, 7, 1)):
-        table.record(7, numbers(100, 1), READ_ONLY)
+        table.record(7, numbers(100, 1), EXTENT_READ_ONLY)
         table.hold(3, 7, 1)
-        assert table.flags_of(7) == READ_ONLY
+        assert table.flags_of(7) == EXTENT_READ_ONLY
         forget()
         assert table.flags_of(7) == 0
 
 
 def test_a_table_of_the_whole_address_space_costs_only_what_is_known() -> None:
     table = PfnTable()
-    table.record((1 << 35) + 3, numbers(9, 2), UNCACHED)
+    table.record((1 << 35) + 3, numbers(9, 2), EXTENT_UNCACHED)
     table.hold(4, 0, 1 << 36)
     assert table.extents(0, 1 << 36) == [((1 << 35) + 3, 9, 2, 1)]
     assert table.take(0, 1 << 36).holders == {4: [((1 << 35) + 3, 2)]}

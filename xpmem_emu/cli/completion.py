@@ -151,7 +151,7 @@ swarms = with_files(completer(lambda _session, _context, _begun: _scenarios(told
 
 
 def _rows(session: CommandSession, kind: str, field: str) -> Iterator[tuple[str, str]]:
-    from xpmem_emu.cli.look import rows_of
+    from xpmem_emu.cli.survey import rows_of
 
     for row in rows_of(session, kind, None):
         value = row[field]

@@ -15,7 +15,7 @@ from xpmem_emu.inject.injections import OTHER_GISTS
 from xpmem_emu.inject.rules import MEMBERSHIPS, SIGNATURES
 
 
-def fill(page: str) -> str:
+def fill_faults_page(page: str) -> str:
     """`page` with every list as it should be."""
     return refill(page, _tables())
 
@@ -58,4 +58,4 @@ def _form(verdict: str, position: str, options: tuple[str, ...]) -> str:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    target.write_text(fill(target.read_text()))
+    target.write_text(fill_faults_page(target.read_text()))

@@ -12,7 +12,7 @@ from xpmem_emu.sim.checkers import judges
 from xpmem_emu.sim.invariants import Invariant, When
 
 
-def fill(page: str) -> str:
+def fill_judges_page(page: str) -> str:
     """`page` with both lists as they should be."""
     return refill(page, {"invariants": _invariants(), "judges": _judges()})
 
@@ -42,4 +42,4 @@ def _judges() -> str:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    target.write_text(fill(target.read_text()))
+    target.write_text(fill_judges_page(target.read_text()))

@@ -1,7 +1,6 @@
 """Looking: get, describe, pagetable. Reads only, over all partitions of the cluster at once.
 
-Rows come from each partition as it knows them; this module adds the partition's name and, where
-a row is memory, the handle that `cat`, `load` and `store` take.
+What the rows are is in `survey`; here is how they are shown.
 """
 
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ from xpmem_emu.cli.output import (
     output_option,
     show_record,
     show_rows,
-    whole,
 )
-from xpmem_emu.cli.parameters import Handle, TaskRef
+from xpmem_emu.cli.parameters import Handle
 from xpmem_emu.cli.session import CommandSession, pass_session
+from xpmem_emu.cli.survey import PLACES, rows_of
 from xpmem_emu.cli.watching import INTERVAL, watch
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -71,31 +70,6 @@ TABLES: dict[str, tuple[str, ...]] = {
 """What can be listed, and the columns of its table; wide and the documents have all fields."""
 
 _SCHEMAS = {"faults": "faults-in-force"}
-_MEMORY = {"attachments": "address", "segments": "vaddr"}
-
-
-def rows_of(session: CommandSession, kind: str, where: Sequence[str] | None) -> list[OutputRow]:
-    """The rows of `kind` of the partitions `where`, or of all. Faults are those that were put up;
-    what a kernel calls its faults, those of pages, are `pagefaults` here."""
-    if kind == "faults":
-        from xpmem_emu.cli import faulting
-
-        return list(faulting.in_force(session, where or ()))
-    rows: list[OutputRow] = []
-    for name, partition in session.survey(where or ()):
-        for row in partition.look("faults" if kind == "pagefaults" else kind):
-            rows.append({"partition": name} | row | _named(name, partition.facts.boot, kind, row))
-    return rows
-
-
-def _named(where: str, boot: int, kind: str, row: OutputRow) -> dict[str, object]:
-    """The name that commands take for what the row is about, where it has one."""
-    if kind == "tasks":
-        return {"task": str(TaskRef(where, boot, whole(row, "pid")))}
-    if kind not in _MEMORY:
-        return {}
-    task = TaskRef(where, boot, whole(row, "pid"))
-    return {"handle": str(Handle(task, whole(row, _MEMORY[kind])))}
 
 
 def show_kind(
@@ -181,7 +155,7 @@ def _describe_ident(session: CommandSession, ident: int) -> OutputRow:
 def _describe_memory(session: CommandSession, handle: Handle) -> OutputRow:
     """The attachment or segment that the handle points into."""
     with session.task(handle.task) as task:
-        for kind, start in _MEMORY.items():
+        for kind, start in PLACES.items():
             for row in task.partition.look(kind):
                 inside = row[start] <= handle.place < row[start] + row["size"]
                 if inside and row["pid"] == task.pid:

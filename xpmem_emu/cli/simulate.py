@@ -143,7 +143,7 @@ def shrink(scenario: str, seed: int | None, mutant: str, out: Path, output: Form
     """Delete from a failing plan all that the failure does not need."""
     from xpmem_emu.cli import simulating
 
-    return simulating.shrink(scenario, seed, mutant, out, output)
+    return simulating.shrink_seed(scenario, seed, mutant, out, output)
 
 
 @click.command(cls=Command)

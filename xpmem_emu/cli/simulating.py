@@ -64,7 +64,9 @@ def replay(scenario: str, seed: int | None, mutant: str, runs: Path, output: For
     return _one(_plan(scenario, seed), mutant, runs, _replay(scenario, seed, mutant), output)
 
 
-def shrink(scenario: str, seed: int | None, mutant: str, out: Path, output: Format) -> ExitCode:
+def shrink_seed(
+    scenario: str, seed: int | None, mutant: str, out: Path, output: Format
+) -> ExitCode:
     plan = _plan(scenario, seed)
     with mutated(mutant):
         small = shrink_plan(plan)

@@ -4,26 +4,33 @@ Every method is one call, made in virtual time until it ends; a refusal is Kerne
 is Signalled. `begin` makes any call without waiting for it.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
+from xpmem_emu.sim.ticket import CallAnswer, Ticket
 
-if TYPE_CHECKING:
-    from xpmem_emu.sim.cluster import SimCluster
-    from xpmem_emu.sim.ticket import Ticket
+
+class Callee(Protocol):
+    """What a task needs of a cluster."""
+
+    def submit(self, partid: int, call: Call, bulk: Buffer = b"") -> Ticket:
+        """Begin a call now; run the cluster to let it end."""
+
+    def call(self, partid: int, call: Call, bulk: Buffer = b"") -> CallAnswer:
+        """Make a call and run until it ends. Raises KernelError, Signalled, Stuck."""
 
 
 class SimTask:
     """Task `pid` of partition `partid`."""
 
-    def __init__(self, cluster: "SimCluster", partid: int, pid: int) -> None:
+    def __init__(self, cluster: Callee, partid: int, pid: int) -> None:
         self.cluster = cluster
         self.partid = partid
         self.pid = pid
 
-    def begin(self, call: Call, bulk: Buffer = b"") -> "Ticket":
+    def begin(self, call: Call, bulk: Buffer = b"") -> Ticket:
         """Start a call; run the cluster to let it end."""
         return self.cluster.submit(self.partid, call, bulk)
 

@@ -36,6 +36,8 @@ from xpmem_emu.sched import Wake
 from xpmem_emu.text import text
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
+    EXTENT_READ_ONLY,
+    EXTENT_UNCACHED,
     Ack,
     Amo,
     Attach,
@@ -54,7 +56,7 @@ from xpmem_emu.xpc.messages import (
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.access_server import AccessServer
-from xpmem_emu.xpmem.extents import READ_ONLY, UNCACHED, Extent, Range, intersect, subtract, total
+from xpmem_emu.xpmem.extents import Extent, Range, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.ids import unpack_id
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
@@ -393,4 +395,4 @@ class Exporter:
 
 
 def _flags(run: PinnedRun) -> int:
-    return (UNCACHED if run.uncached else 0) | (0 if run.writable else READ_ONLY)
+    return (EXTENT_UNCACHED if run.uncached else 0) | (0 if run.writable else EXTENT_READ_ONLY)

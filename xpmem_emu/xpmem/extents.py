@@ -11,20 +11,14 @@ import numpy.typing as npt
 
 from xpmem_emu.mm.extents import Frames as Vector
 from xpmem_emu.mm.extents import Mask
-from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
 
 Range = tuple[int, int]
 Extent = tuple[int, int, int, int]
 
 Flags = npt.NDArray[np.uint8]
-"""Per page: UNCACHED, READ_ONLY."""
-
-UNCACHED = EXTENT_UNCACHED
-READ_ONLY = EXTENT_READ_ONLY
+"""Per page: EXTENT_UNCACHED, EXTENT_READ_ONLY."""
 
 __all__ = [
-    "READ_ONLY",
-    "UNCACHED",
     "Extent",
     "Flags",
     "Mask",

@@ -35,21 +35,12 @@ from xpmem_emu.fields import RANGES_MAX
 from xpmem_emu.mm.pte import LOCAL_MASK
 from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
-from xpmem_emu.xpc.messages import Evict, Fault, FaultReply, Message
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, Evict, Fault, FaultReply, Message
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import (
-    READ_ONLY,
-    Extent,
-    Range,
-    around,
-    cut_ranges,
-    intersect,
-    outside,
-    subtract,
-)
+from xpmem_emu.xpmem.extents import Extent, Range, around, cut_ranges, intersect, outside, subtract
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.install import install, install_known
 from xpmem_emu.xpmem.objects import Eviction, ImportedSegment, InFlight
@@ -89,7 +80,7 @@ class ImporterFaults:
             # removed, the home lost, the attachment detached, its area cut, the page brought in.
             attachment.require_usable(vma, address)
             # Known as read-only, it is: the exporter's mprotect that changes it recalls it first.
-            if write and imported.table.flags_of(page) & READ_ONLY:
+            if write and imported.table.flags_of(page) & EXTENT_READ_ONLY:
                 raise attachment.sigbus(address, f"the exporter may only read page {page}")
             if install_known(self._services, attachment, page, self._batch):
                 return

@@ -10,9 +10,10 @@ child: a store must not get there (S5).
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import READ_ONLY, UNCACHED, Extent, Range, intersect
+from xpmem_emu.xpmem.extents import Extent, Range, intersect
 from xpmem_emu.xpmem.services import Services
 
 
@@ -25,7 +26,7 @@ def install(
     """
     table = attachment.imported.table
     for first, frame, count, flags in extents:
-        table.record(first, numbers(frame, count), flags & (UNCACHED | READ_ONLY))
+        table.record(first, numbers(frame, count), flags & (EXTENT_UNCACHED | EXTENT_READ_ONLY))
     return _map(services, attachment, page, extents)
 
 
@@ -57,8 +58,8 @@ def _map(services: Services, attachment: MappedAttachment, page: int, extents: l
             continue
         first, frame, count, flags = part
         gpfns = numbers(base + frame, count)
-        access = pte.WRITE if vma.writable and not flags & READ_ONLY else 0
-        access |= pte.UNCACHED if flags & UNCACHED else 0
+        access = pte.WRITE if vma.writable and not flags & EXTENT_READ_ONLY else 0
+        access |= pte.UNCACHED if flags & EXTENT_UNCACHED else 0
         ptes += mm.insert_special(vma, attachment.vpn_of(first), gpfns, access)
         installed.append(part)
     services.tracer.emit(

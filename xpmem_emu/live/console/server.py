@@ -26,13 +26,13 @@ from xpmem_emu.live.console.request_queue import Asker, RequestQueue, too_big
 from xpmem_emu.live.console.requests import Asked, read_call, read_hello, read_ident
 from xpmem_emu.live.console.rights import Rights, needed_for_faults
 from xpmem_emu.live.console.sessions import SUBSCRIPTIONS_MAX, ConsoleSession, ConsoleSessions
+from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.live.console.wire import Ask, BootFacts, Hello, Say, pack_envelope
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.heap import Giving
 from xpmem_emu.live.injections import InjectionRequest, read_injection_request
 from xpmem_emu.live.limits import BULK_MAX
 from xpmem_emu.live.loop import Socket
-from xpmem_emu.live.stream import StreamServer
 
 OUTSTANDING_MAX = 256
 """Calls of one session that may be unanswered."""

@@ -24,7 +24,7 @@ VIOLATIONS_MAX = 20
 
 EventHandler = Callable[[int, Any], None]
 """(partition, event of the type it is registered for)."""
-Handlers = Mapping[type[Event], EventHandler]
+EventHandlers = Mapping[type[Event], EventHandler]
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Scene:
     _known_ns: dict[int, int] = field(default_factory=dict)
     """How far clocks were ahead of the world when last a fault began or ended."""
 
-    def handlers(self) -> Handlers:
+    def handlers(self) -> EventHandlers:
         """What the scene itself hears of, before any checker does."""
         return {
             PartitionChange: self._partition,
@@ -155,7 +155,7 @@ class Checker:
         assert invariant in self.judges, f"{type(self).__name__} does not judge {invariant}"
         self.scene.report(invariant, partid, text)
 
-    def handlers(self) -> Handlers:
+    def handlers(self) -> EventHandlers:
         """What looks at which event."""
         return {}
 
@@ -178,5 +178,5 @@ class Checker:
 class Listener(Protocol):
     """Whatever hears events of a run."""
 
-    def handlers(self) -> Handlers:
+    def handlers(self) -> EventHandlers:
         """What looks at which event."""

@@ -12,7 +12,7 @@ from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, RESIDENT, entry
 from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.explore.cluster import Letter, OpenCluster
-from xpmem_emu.sim.explore.world import Act, World
+from xpmem_emu.sim.explore.world import Act, Moment, World
 from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.registry import WORD_OFFSETS
 from xpmem_emu.sim.stalled_store import StalledStore, begin_stores, land
@@ -22,7 +22,6 @@ from xpmem_emu.units import MILLISECOND, PAGE_SHIFT
 from xpmem_emu.xpc.reasons import Reason
 
 SIGKILL = 9
-Moment = tuple[int | None, ...]
 """The incarnations of all sessions."""
 
 

@@ -10,7 +10,7 @@ segments, permits and attachments as in a plan.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from xpmem_emu.failpoints.points import Point
 from xpmem_emu.image import (
@@ -23,12 +23,49 @@ from xpmem_emu.image import (
     Nanoseconds,
     XpcSection,
 )
+from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
-if TYPE_CHECKING:
-    from xpmem_emu.sim.explore.explored import ExploredWorld
+Moment = tuple[int | None, ...]
+"""The sessions that everybody has with everybody."""
+
+
+class RunningWorld(Protocol):
+    """A small world while it runs, as far as its acts and checks see it."""
+
+    @property
+    def stage(self) -> Executor:
+        """Carries out operations of plans."""
+
+    @property
+    def noted(self) -> dict[str, int]:
+        """What the world's own acts saw."""
+
+    def moment(self) -> Moment:
+        """Who has which session with whom."""
+
+    def went_well(self, text: str) -> bool:
+        """Whether the call of that act has succeeded."""
+
+    def peek(self, region: int, page: int, word: int) -> int | None:
+        """A word of memory, past every kernel."""
+
+    def stop(self, partid: int) -> None:
+        """Stop a process in the middle of its stores."""
+
+    def land(self, partid: int, boot: int) -> None:
+        """Finish the stores of a stopped process."""
+
+    def boot_over(self, partid: int) -> None:
+        """Boot a second process over a stopped one."""
+
+    def poison(self, region: int, page: int) -> None:
+        """Let a frame go bad."""
+
+    def give_up(self, partid: int, peer: int) -> None:
+        """Let a partition give a healthy one up."""
 
 
 def small_image(domain: str = "A", control_ms: int = 5000) -> Image:
@@ -70,10 +107,10 @@ class Act:
     """One thing that a program does."""
 
     text: str
-    do: Callable[["ExploredWorld"], None]
+    do: Callable[[RunningWorld], None]
     after: str = ""
     """The text of another program's act that must have ended before."""
-    when: Callable[["ExploredWorld"], bool] = lambda ground: True
+    when: Callable[[RunningWorld], bool] = lambda ground: True
     """What must be the case besides. Time passes to let it be so."""
 
 
@@ -113,7 +150,7 @@ class World:
     """Partitions in which another runnable thread may go first."""
     stalls: tuple[Point, ...] = ()
     """Places in a kernel where a thread may stay for a while."""
-    check: Callable[["ExploredWorld"], Iterable[Complaint]] = lambda ground: ()
+    check: Callable[[RunningWorld], Iterable[Complaint]] = lambda ground: ()
     """What must hold at the end, beside every invariant."""
 
     def image_of(self, partid: int) -> Image:
@@ -133,7 +170,7 @@ def act(op: Op, after: str = "", label: str = "", **parts: int | str) -> Act:
     return Act(" ".join([*words, label]).strip(), lambda ground: ground.stage.perform(what), after)
 
 
-def outside_act(text: str, do: Callable[["ExploredWorld"], None], after: str = "") -> Act:
+def outside_act(text: str, do: Callable[[RunningWorld], None], after: str = "") -> Act:
     """An act that no task does."""
     return Act(text, do, after)
 

@@ -7,10 +7,10 @@ gets whatever frames become free. Importers are tasks 2 and up.
 from collections.abc import Iterator
 
 from xpmem_emu.failpoints.points import SERVE_ACCESS, XPC_SERVE
-from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.world import (
     Complaint,
     Program,
+    RunningWorld,
     World,
     act,
     exporting,
@@ -31,14 +31,14 @@ LAST_WORD = 2
 # -- what must hold in the end ------------------------------------------------------------------
 
 
-def _protected_page_stays(ground: ExploredWorld) -> Iterator[Complaint]:
+def _protected_page_stays(ground: RunningWorld) -> Iterator[Complaint]:
     """What mprotect has made read-only does not change any more."""
     then, now = ground.noted.get("page 0"), ground.peek(1, 0, LAST_WORD)
     if then is not None and now is not None and then != now:
         yield Invariant.S7, f"a page changed from {then} to {now} after mprotect had returned"
 
 
-def _released_permit_shows_nothing(ground: ExploredWorld) -> Iterator[Complaint]:
+def _released_permit_shows_nothing(ground: RunningWorld) -> Iterator[Complaint]:
     """Whoever released a permit sees nothing through it afterwards."""
     if ground.went_well("release task 2 permit 1") and ground.went_well("load task 2 attachment 7"):
         yield Invariant.S10, "a page is seen through a permit that was released before"
@@ -47,7 +47,7 @@ def _released_permit_shows_nothing(ground: ExploredWorld) -> Iterator[Complaint]
 # -- what happens from outside --------------------------------------------------------------------
 
 
-def _look(ground: ExploredWorld) -> None:
+def _look(ground: RunningWorld) -> None:
     """Note the word that a stopped partition stores into, past every kernel."""
     value = ground.peek(1, 0, LAST_WORD)
     if value is not None:
