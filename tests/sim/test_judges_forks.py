@@ -33,6 +33,16 @@ def served_when_a_fork_is_over(world: World) -> None:
     shared.importer.store(shared.there, b"after")
 
 
+def closed_and_opened_while_forking(world: World) -> None:
+    """What the device had before is still being recalled as fork_begin is called (chaos 4464)."""
+    shared = share(world.cluster)
+    shared.importer.store(shared.there, b"before")
+    pid = shared.exporter.pid
+    for each in (calls.XpmemClose(pid), calls.XpmemOpen(pid), calls.XpmemForkBegin(pid)):
+        last = shared.exporter.begin(each)
+    world.cluster.run_until(lambda: last.ended)
+
+
 STORIES: list[tuple[str, str]] = [
     ("fault_ignores_fork", "S19"),
     ("fork_begin_recalls_nothing", "S19"),
@@ -41,14 +51,23 @@ STORIES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("mutant", "invariant"), STORIES)
-def test_the_judge_sees(mutant: str, invariant: str) -> None:
+def test_the_judge_sees_what_happens_to_the_touched(mutant: str, invariant: str) -> None:
     with mutated(mutant):
         world = judged()
         touched_while_forking(world)
     assert invariant in world.invariants
 
 
-@pytest.mark.parametrize("story", [touched_while_forking, served_when_a_fork_is_over])
+def test_the_judge_sees_a_fork_that_does_not_wait_for_a_close() -> None:
+    with mutated("fork_begin_forgets_the_closed"):
+        world = judged()
+        closed_and_opened_while_forking(world)
+    assert "S19" in world.invariants
+
+
+@pytest.mark.parametrize(
+    "story", [touched_while_forking, served_when_a_fork_is_over, closed_and_opened_while_forking]
+)
 def test_the_judge_invents_nothing(story: Story) -> None:
     world = judged()
     story(world)

@@ -172,6 +172,18 @@ def test_faults_wait_between_fork_begin_and_fork_end(cluster: SimCluster) -> Non
     assert bytes(ticket.answer().bulk) == b"exporter"
 
 
+def test_fork_begin_waits_for_what_a_close_still_recalls(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    world.importer.store(at, b"before")
+    closing = world.exporter.begin(calls.XpmemClose(world.exporter.pid))
+    world.do(world.exporter, calls.XpmemOpen(world.exporter.pid))
+    assert not closing.ended
+    assert cluster.audit(0)["pins"] == PAGES
+    world.do(world.exporter, calls.XpmemForkBegin(world.exporter.pid))
+    assert cluster.audit(0)["pins"] == 0
+
+
 def test_a_neighbour_that_is_replaced_meanwhile_costs_its_read_ahead_and_nothing_else(
     cluster: SimCluster,
 ) -> None:

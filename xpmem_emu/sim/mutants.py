@@ -310,6 +310,8 @@ MUTANTS = {
                 slips_kernel.kill_ignored_before_sleep, "chaos-rush"),
         _mutant("fork_begin_recalls_nothing", "importers store while their exporter forks", "S19",
                 slips_kernel.fork_begin_recalls_nothing, "chaos-forks"),
+        _mutant("fork_begin_forgets_the_closed", "importers store into what a close still recalls",
+                "S19", slips_kernel.fork_begin_forgets_the_closed, "chaos-forks"),
         _mutant("fault_ignores_fork", "faults are served while their exporter forks", "S19",
                 slips_kernel.fault_ignores_fork, "chaos-forks"),
         _mutant("fork_end_wakes_nobody", "who waits for a fork to end is not woken", "L7",

@@ -73,9 +73,8 @@ class Device:
     async def close(self, process: XpmemTask) -> None:
         """Flush: release every permit, then remove every segment. No group: nothing to do; one
         that another call is closing: return when it has."""
-        for group in [group for group in self._notifiers if group.mm is process.mm]:
-            await self._teardown(group)
-            await self._fence.passed(group, 0, TASK_SIZE)
+        for group in self._groups_of(process):
+            await self._torn_down(group)
 
     def find(self, tgid: int) -> ThreadGroup | None:
         """The live thread group of a tgid."""
@@ -89,7 +88,9 @@ class Device:
         return group
 
     async def fork_begin(self, process: XpmemTask) -> None:
-        """Recall everything of the caller and make importers' faults wait (sources 1.12)."""
+        """Recall everything of the caller and make importers' faults wait (sources 1.12). What it
+        had before it closed the device and opened it again is the caller's as well: those segments
+        serve no fault any more, but importers may still hold their pages."""
         group = self._forking(process)
         group.fork_depth += 1  # before the recall: nothing is served any more that it would miss
         for segment in group.segments.values():
@@ -98,6 +99,7 @@ class Device:
         for segment in list(group.segments.values()):  # a copy: one may be removed in each sleep
             await self._recalls.settle(group, segment.vaddr, segment.vaddr + segment.size)
             await self._fence.passed(group, segment.vaddr, segment.vaddr + segment.size)
+        await self._closed(process)
 
     def fork_end(self, process: XpmemTask) -> None:
         """Let importers fault again."""
@@ -107,6 +109,21 @@ class Device:
         group.fork_depth -= 1
         for segment in group.segments.values():
             segment.changed.wake_all()
+
+    async def _closed(self, process: XpmemTask) -> None:
+        """Wait until what other calls are closing is out of everybody's reach."""
+        for group in self._groups_of(process):
+            if not group.live:
+                await self._torn_down(group)
+
+    def _groups_of(self, process: XpmemTask) -> list[ThreadGroup]:
+        """The live one, and those that are being torn down."""
+        return [group for group in self._notifiers if group.mm is process.mm]
+
+    async def _torn_down(self, group: ThreadGroup) -> None:
+        """The group is gone, and who did not let go of its pages is fenced."""
+        await self._teardown(group)
+        await self._fence.passed(group, 0, TASK_SIZE)
 
     def _forking(self, process: XpmemTask) -> ThreadGroup:
         group = self.groups.get(process.pid)

@@ -42,6 +42,7 @@ fault_ignores_fork = slip(Exporter, "_quiet", "segment.group.fork_depth or ", ""
 fork_begin_recalls_nothing = slip(
     Device, "fork_begin", "self._recalls.begin(segment, (0, segment.pages))", "pass"
 )
+fork_begin_forgets_the_closed = slip(Device, "fork_begin", "await self._closed(process)", "pass")
 fork_end_wakes_nobody = slip(Device, "fork_end", "segment.changed.wake_all()", "pass")
 get_after_close = slip(AttachCalls, "get", "if not group.live:", "if False:")
 dying_permit_used = slip(

@@ -18,6 +18,9 @@ def forks(script: Script) -> None:
         for _ in range(random.randint(2, 5)):
             member = random.choice(members)
             others = [each for each in members if each.view.export is member.export]
+            if random.random() < 0.1:  # what it had is still being recalled
+                _say(script, member.task, "xpmem_close")
+                _say(script, member.task, "xpmem_open")
             _say(script, member.task, "xpmem_fork_begin")
             script.now_ns += random.choice((0, 1, 6)) * MILLISECOND
             for _ in range(random.randint(1, 4)):
