@@ -271,7 +271,25 @@ class Run:
         """Let everything that is under way come to its end."""
         times = self.plan.knobs.image().deadlines
         self.cluster.run_for(times.recall_attempt * times.recall_tries)
-        self._calls_end()
+        if self._calls_end():
+            self._requests_end()
+
+    def _requests_end(self) -> None:
+        """L3 of what no call waits for: goodbyes of tasks that have ended, or that came too late.
+        A failpoint may hold them up, and until they are heard one side notes what the other has
+        forgotten."""
+        limit_ns = 8 * self.plan.knobs.image().deadlines.fault_wait_max
+        try:
+            self.cluster.run_until(lambda: not self._requests(), limit_ns)
+        except Stuck:
+            self._report(Invariant.L3, f"{self._requests()} requests of partitions have not ended")
+
+    def _requests(self) -> int:
+        """How many messages wait for their answers, or for a place, or are being served."""
+        held = [
+            kernel.xpc.audit() for kernel in self.cluster.kernels.values() if not kernel.stopped
+        ]
+        return sum(each["slots"] + each["waiting"] + each["threads"] for each in held)
 
     def _check_teardown(self) -> None:
         for partid, kernel in self.cluster.kernels.items():
