@@ -31,3 +31,28 @@ def test_pages_of_an_answer_that_comes_after_its_permit_are_given_back() -> None
     # What was noted for that answer is not kept once it came.
     (imported,) = cluster.kernels[1].xpmem.imports.all()
     assert not imported.left
+
+
+def test_pages_of_an_answer_that_comes_between_two_permits_are_given_back() -> None:
+    """Chaos-kills seed 226: the last permit is gone here and not yet there, where a new one is
+    granted meanwhile. Of the answer to a killed load nobody knew any more to whom it belonged."""
+    cluster = SimCluster(2, SMALL)
+    cluster.run_until_active()
+    exporter, first, second = cluster.spawn(0), cluster.spawn(1), cluster.spawn(1)
+    address = exporter.mmap(4 * PAGE_SIZE)
+    segid = exporter.xpmem_make(address, 4 * PAGE_SIZE, 0o666)
+    there = first.xpmem_attach(first.xpmem_get(segid), 0, 4 * PAGE_SIZE)
+    faults = SimInjections(cluster)
+    faults.add("link p1->p0 delay 20ms --match type=FAULT")
+    faults.add("link p1->p0 delay 60ms --match type=RELEASE")
+    load = first.begin(calls.Load(first.pid, there, 8))
+    cluster.run_for(MILLISECOND)
+    first.begin(calls.Kill(first.pid, 9))
+    cluster.run_until(lambda: load.ended)
+    apid = second.xpmem_get(segid)
+    cluster.run_for(200 * MILLISECOND)
+    segment = cluster.kernels[0].xpmem.exporter.segments[segid]
+    assert (segment.table.holders(), segment.group.pinned) == ({}, 0)
+    assert len(segment.grants) == 1
+    second.xpmem_release(apid)
+    assert cluster.kernels[1].xpmem.imports.all() == []

@@ -255,6 +255,8 @@ MUTANTS = {
                 slips_importing.zap_one_page_short),
         _mutant("detach_keeps_entries", "pages are given back while they are mapped", "S1 S2 S18",
                 slips_importing.detach_keeps_entries),
+        _mutant("reaped_with_answers_out", "pages come for a segment that nobody knows any more",
+                "S15 S3", slips_importing.reaped_with_answers_out, "chaos-kills"),
         _mutant("late_pages_kept", "pages of an answer that nobody waited for are kept", "S15 S3",
                 slips_importing.late_pages_kept, "chaos-kills"),
         _mutant("detach_wakes_nobody", "who waits for a detach is not woken", "L3 L7",

@@ -12,6 +12,10 @@ the exporter would forget a holder:
     | frame 100 is a stranger's
 
 With the entry kept, that fault waits until the EVICT was consumed.
+
+It lives until the last answer that nobody waits for has come, too: what that brings must be given
+back, and the release of the last permit does not do it when a new permit was granted before it
+arrived.
 """
 
 from xpmem_emu.sched import Scheduler, WaitQueue
@@ -51,10 +55,11 @@ class ImportRegistry:
 
     def reap(self, imported: ImportedSegment) -> None:
         """Forget an entry that nothing needs any more; a lost one is kept aside until then."""
-        idle = not (imported.permits or imported.inflight or imported.evictions)
-        if self._imports.get(imported.segid) is imported and (idle or imported.gone):
+        used = bool(imported.permits or imported.inflight or imported.evictions)
+        needed = (used or imported.left) and not imported.gone
+        if self._imports.get(imported.segid) is imported and not needed:
             del self._imports[imported.segid]
-        if imported.gone and not idle:
+        if imported.gone and used:
             self._lost[imported] = None
         else:
             self._lost.pop(imported, None)

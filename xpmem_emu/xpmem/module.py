@@ -169,6 +169,7 @@ class Xpmem:
                 imported.left -= Counter({request.apid: 1})
                 if found and not imported.gone:
                     self.faults.evict(imported, [(request.page, request.count)])
+                self.imports.reap(imported)
 
     # -- partitions come and go --------------------------------------------------------------
 

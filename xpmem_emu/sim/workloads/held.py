@@ -100,7 +100,8 @@ def overdue(script: Script) -> None:
 
 def unhurried(script: Script) -> None:
     """An exporter takes its time over a fault, and says so: nobody is given up for that. Perhaps
-    nobody waits any more when it answers, though another task of that partition has a permit."""
+    nobody waits any more when it answers, though another task of that partition has a permit, or
+    gets one while the last one is on its way back."""
     random = script.random
     while script.more():
         home, away = random.sample(range(script.knobs.partitions), 2)
@@ -109,9 +110,12 @@ def unhurried(script: Script) -> None:
         export = script.export(owner, random.randint(1, 4), RegionKind.PRIVATE)
         script.settle()
         view = script.attach(user, export, 0, export.pages)
-        script.do(Op.GET, task=other, made=next(script.numbers), segment=export.segment)
-        script.settle()
         killed = random.random() < 0.5
+        between = killed and random.random() < 0.5
+        permit = {"task": other, "made": next(script.numbers), "segment": export.segment}
+        if not between:
+            script.do(Op.GET, **permit)
+            script.settle()
         point, terms = _LATE if killed else random.choice(_SLOW)
         set_failpoint(script, owner, "failpoint_set", point, terms)
         script.do(
@@ -124,6 +128,9 @@ def unhurried(script: Script) -> None:
         if killed:
             script.soon(20 * MILLISECOND)
             script.do(Op.KILL, task=user)
+            if between:
+                script.soon(8 * MILLISECOND)
+                script.do(Op.GET, **permit)
         script.now_ns += (700 if "600" in terms else 300) * MILLISECOND
         set_failpoint(script, owner, "failpoint_clear", point)
 
