@@ -20,8 +20,8 @@ from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.audit import compare
 from xpmem_emu.mm.extents import Frames, numbers
-from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.extents import overlaps
+from xpmem_emu.xpmem.objects import Attachment
 
 if TYPE_CHECKING:
     from xpmem_emu.xpmem.module import Xpmem

@@ -33,7 +33,7 @@ from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_al
 from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment, FarAttachment, MappedAttachment
+from xpmem_emu.xpmem.attachment import FarAttachment, MappedAttachment
 from xpmem_emu.xpmem.device import Device, no_state
 from xpmem_emu.xpmem.exporter import XPMEM_RDONLY, XPMEM_RDWR
 from xpmem_emu.xpmem.extents import Range, intersect
@@ -42,7 +42,7 @@ from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.make import PERMIT_MODE
-from xpmem_emu.xpmem.objects import ImportedSegment, Permit, ThreadGroup, XpmemTask
+from xpmem_emu.xpmem.objects import Attachment, ImportedSegment, Permit, ThreadGroup, XpmemTask
 from xpmem_emu.xpmem.remote_access import RemoteAccess
 from xpmem_emu.xpmem.rpc import HomeRpc, unreachable
 from xpmem_emu.xpmem.services import Services

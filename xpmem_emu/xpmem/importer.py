@@ -11,11 +11,10 @@ from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import Attachment, Severed
 from xpmem_emu.xpmem.extents import Range, intersect, subtract
 from xpmem_emu.xpmem.fault import ImporterFaults
 from xpmem_emu.xpmem.import_registry import ImportRegistry
-from xpmem_emu.xpmem.objects import Eviction, ImportedSegment, Permit
+from xpmem_emu.xpmem.objects import Attachment, Eviction, ImportedSegment, Permit, Severed
 from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
 

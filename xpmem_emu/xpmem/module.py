@@ -37,7 +37,6 @@ from xpmem_emu.xpc.messages import (
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpc.xpc import XpcError
-from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults
@@ -46,6 +45,7 @@ from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.make import MakeCalls
+from xpmem_emu.xpmem.objects import Attachment
 from xpmem_emu.xpmem.recall import Recalls
 from xpmem_emu.xpmem.remote_access import RemoteAccess
 from xpmem_emu.xpmem.rpc import HomeRpc

@@ -6,9 +6,9 @@ from typing import Any
 from unittest.mock import patch
 
 from xpmem_emu.errors import KernelError, Signalled
-from xpmem_emu.xpmem.attachment import Attachment
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.module import Xpmem
+from xpmem_emu.xpmem.objects import Attachment
 
 
 def table_remembers() -> AbstractContextManager[Any]:
