@@ -3,6 +3,9 @@
     live    the partition's event loop turns: it hears its clients
     ready   its kernel answers calls; says with how many peers it is active
 
+And for those who watch: `metrics [PARTITION]` prints the same as numbers, `serve PORT` lets them be
+scraped (`metrics`).
+
 It asks the socket that `live.health` keeps in the run folder, where only the partition's own user
 gets to: no key is needed, and no other partition can make the answer worse. Whether all peers are
 active is told and not judged: one lost partition must not make the others look ill. Without
@@ -18,11 +21,14 @@ import sys
 
 LIVE = "live"
 READY = "ready"
+METRICS = "metrics"
+_SERVE = "serve"
 PURPOSE = "health"
 _SUFFIX = f".{PURPOSE}"
 TIMEOUT_S = 3.0
 _ANSWER_MAX = 256
 _USAGE = 64
+_HELP = "usage: xpmem-emu-health [live|ready|metrics] [PARTITION], or serve PORT"
 
 
 def folder() -> str:
@@ -42,31 +48,79 @@ def probe(path: str, question: str, timeout_s: float = TIMEOUT_S) -> str:
         return own.recv(_ANSWER_MAX).decode()
 
 
+def booted_here() -> list[str]:
+    """The partitions of the cluster that booted here."""
+    try:
+        names = sorted(os.listdir(folder()))
+    except OSError:
+        return []
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+
+
+def socket_path(partition: str) -> str:
+    """Where that partition is asked."""
+    return os.path.join(folder(), partition + _SUFFIX)
+
+
 def main() -> int:
     """Entry point of the installed command."""
     words = sys.argv[1:] or [READY]
-    if words[0] not in (LIVE, READY) or len(words) > 2:
-        print("usage: xpmem-emu-health [live|ready] [PARTITION]", file=sys.stderr)
+    if len(words) == 2 and words[0] == _SERVE and words[1].isdecimal():
+        return _serve(int(words[1]))
+    if words[0] not in (LIVE, READY, METRICS) or len(words) > 2:
+        print(_HELP, file=sys.stderr)
         return _USAGE
-    here = folder()
-    try:
-        found = [name for name in sorted(os.listdir(here)) if name.endswith(_SUFFIX)]
-    except OSError:
-        found = []
-    wanted = [f"{words[1]}{_SUFFIX}"] if len(words) == 2 else found
+    wanted = words[1:] or booted_here()
     if not wanted:
-        print(f"no partition has booted in {here}", file=sys.stderr)
+        print(f"no partition has booted in {folder()}", file=sys.stderr)
         return 1
-    well = True
-    for name in wanted:
-        partition = name.removesuffix(_SUFFIX)
+    if words[0] == METRICS:
+        from xpmem_emu import metrics
+
+        print(metrics.exposition(_numbers_of(wanted)), end="")
+        return 0
+    answers = [_tell(partition, words[0]) for partition in wanted]
+    return 0 if all(answers) else 1
+
+
+def _tell(partition: str, question: str) -> bool:
+    """Prints what a partition answers; whether that is yes."""
+    try:
+        said = probe(socket_path(partition), question)
+    except OSError as error:
+        said = f"not {question}: {error.strerror or error}"
+    print(f"{partition}: {said}")
+    return said.startswith(question)
+
+
+def _numbers_of(partitions: list[str]) -> dict[str, dict[str, float]]:
+    """What partitions say of themselves, as `metrics` prints it. One that does not answer, or whose
+    kernel refuses and says why in words, is not ready and has no other number."""
+    found: dict[str, dict[str, float]] = {}
+    for partition in partitions:
         try:
-            said = probe(os.path.join(here, name), words[0])
-        except OSError as error:
-            said = f"not {words[0]}: {error.strerror or error}"
-        print(f"{partition}: {said}")
-        well = well and said.startswith(words[0])
-    return 0 if well else 1
+            said = probe(socket_path(partition), METRICS)
+            numbers = {
+                name: float(value) for name, value in (each.split("=") for each in said.split())
+            }
+            well = float(numbers["peers"] == numbers["peers_active"])
+        except (OSError, ValueError):
+            found[partition] = {"ready": 0, "well": 0}
+        else:
+            found[partition] = {"ready": 1, "well": well} | numbers
+    return found
+
+
+def _serve(port: int) -> int:
+    from xpmem_emu import metrics
+
+    try:
+        metrics.serve(port, lambda: _numbers_of(booted_here()))
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, OverflowError) as error:
+        print(f"port {port}: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

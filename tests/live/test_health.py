@@ -85,7 +85,7 @@ def test_nobody_there_is_not_healthy_and_wrong_words_are_usage(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert probe() == (1, [f"no partition has booted in {tmp_path}/xpmem-emu/t"])
     assert probe("live", "p7") == (1, ["p7: not live: No such file or directory"])
-    usage = (64, ["usage: xpmem-emu-health [live|ready] [PARTITION]"])
+    usage = (64, ["usage: xpmem-emu-health [live|ready|metrics] [PARTITION], or serve PORT"])
     assert probe("well") == probe("live", "p0", "p1") == usage
 
 
