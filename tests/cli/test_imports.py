@@ -20,6 +20,8 @@ HEAVY = {
     "psutil",
     "zmq.asyncio",
     "zmq.auth",
+    "concurrent",
+    "logging",
     "xpmem_emu.sim",
     "xpmem_emu.scenario",
     "xpmem_emu.mm",
@@ -29,6 +31,7 @@ HEAVY = {
     "xpmem_emu.kernel.kernel",
     "xpmem_emu.live.partition",
 }
+NOBODY = "nobody-has-this-one"
 OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
 OF_ANSWERS = {
     "msgspec",
@@ -63,9 +66,11 @@ finally:
 """
 
 
-def imported(*arguments: str, also: str = "errors", completing: str = "") -> set[str]:
+def imported(
+    *arguments: str, also: str = "errors", completing: str = "", cluster: str = NOBODY
+) -> set[str]:
     """The modules there are after such a command, and an import of the package's."""
-    environment = os.environ | {"XPMEM_EMU_CLUSTER": "nobody-has-this-one"}
+    environment = os.environ | {"XPMEM_EMU_CLUSTER": cluster}
     if completing:
         environment |= {
             COMPLETION_VARIABLE: "bash_complete",

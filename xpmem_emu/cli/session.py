@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from xpmem_emu.cli.at_once import Attempt, at_once
 from xpmem_emu.cli.bars import Bar
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.lines import of_pieces, of_steps, on_terminal
@@ -21,8 +22,6 @@ from xpmem_emu.cli.names import Names
 from xpmem_emu.live.paths import DEFAULT_CLUSTER
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from xpmem_emu.cli.output import Format, Listing, OutputRow
     from xpmem_emu.cli.parameters import TaskRef
     from xpmem_emu.live.client import Partition, Task
@@ -198,14 +197,10 @@ class CommandSession:
         """Each partition in turn, connected. One that does not answer is warned about and left
         out, unless none answers: then its error is raised. One that has a process and is silent
         makes the answer a part, and the exit code `unknown`."""
-        from concurrent.futures import ThreadPoolExecutor
-
         names = self.partitions(chosen)
         still = self.emulator.standing_still(self.cluster)
-        with ThreadPoolExecutor(_CONNECTS_AT_ONCE) as pool:
-            connects = {
-                each: pool.submit(self.connect, each) for each in names if each not in still
-            }
+        asked = [name for name in names if name not in still]
+        connects = at_once(self.connect, asked, _CONNECTS_AT_ONCE)
         try:
             yield from self._answers(names, connects)
         finally:
@@ -214,7 +209,7 @@ class CommandSession:
                     pass
 
     def _answers(
-        self, names: Sequence[str], connects: "dict[str, Future[Partition]]"
+        self, names: Sequence[str], connects: "dict[str, Attempt[Partition]]"
     ) -> Iterator[tuple[str, "Partition"]]:
         from xpmem_emu.live.failures import xpmem_error
 
