@@ -31,7 +31,7 @@ HEALTHY_S = 240
 PROBES = 3
 """In a row make a container unhealthy, when they fail."""
 _COMMAND_TIMEOUT_S = 300
-_BUILD_TIMEOUT_S = 1100
+BUILD_TIMEOUT_S = 1100
 """It fetches what the image is made of, and a loaded machine has been seen to take nine minutes."""
 
 
@@ -149,7 +149,7 @@ def image() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("XPMEM_EMU_")]:
         del os.environ[name]
     try:
-        command(V1, "build", timeout_s=_BUILD_TIMEOUT_S)
+        command(V1, "build", timeout_s=BUILD_TIMEOUT_S)
         yield
     finally:
         os.environ.clear()

@@ -4,17 +4,27 @@ import hashlib
 import os
 import random
 import re
+import secrets
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import HEALTHY_S, NAMES, Project, all_active, read
+from tests.containers.conftest import (
+    BUILD_TIMEOUT_S,
+    HEALTHY_S,
+    NAMES,
+    Project,
+    all_active,
+    command,
+    read,
+)
 from xpmem_emu import __version__
 from xpmem_emu.codec import Buffer
 from xpmem_emu.live.client import Partition, Task
 
 MEBIBYTE = 1 << 20
+BASE = "python:3.11-slim-bookworm"
 
 
 def test_all_four_become_healthy_and_then_well(project: Project) -> None:
@@ -150,3 +160,17 @@ def test_what_is_docker_composes_business_says_so(project: Project) -> None:
     assert "try: docker-compose up -d --build" in up.stderr
     assert "try: docker-compose down --volumes" in down.stderr
     assert (up.returncode, down.returncode) == (1, 1)
+
+
+def test_the_image_is_made_from_what_base_names_and_says_so() -> None:
+    base = f"xe{secrets.token_hex(4)}:pinned"
+    command("docker", "tag", BASE, base)
+    try:
+        image = command(
+            "docker", "build", "--quiet", "--file", "partitions/Dockerfile",
+            "--build-arg", f"BASE={base}", ".", timeout_s=BUILD_TIMEOUT_S,
+        ).split()[-1]  # fmt: skip
+        label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
+        assert command("docker", "image", "inspect", "--format", label, image).strip() == base
+    finally:
+        command("docker", "rmi", "--no-prune", base)
