@@ -299,7 +299,7 @@ MUTANTS = {
                 slips_refusing.segment_beyond_end, "chaos-wrongs"),
         # -- slips of memory, messages, threads and forks
         _mutant("get_after_close", "a permit is kept whose task closed the device meanwhile",
-                "S10 S15 S18", slips_kernel.get_after_close, "chaos-calls"),
+                "S10 S15 S18", slips_kernel.get_after_close, "chaos-rush"),
         _mutant("dying_permit_used", "calls work on permits that are being released",
                 "S11 S10 S15 S18", slips_kernel.dying_permit_used, "chaos-calls"),
         _mutant("killed_waiter_keeps_place", "who was killed while it waited is given a slot",
