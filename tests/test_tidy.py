@@ -35,6 +35,7 @@ TOP_LEVEL = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "docker-compose.yml",
     "pyproject.toml",
 }

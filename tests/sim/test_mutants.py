@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpmem_emu.kernel import calls_memory
+from xpmem_emu.kernel.handlers import memory as memory_calls
 from xpmem_emu.mm.access import store
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.explore.worlds import WORLDS
@@ -69,5 +69,12 @@ def test_mutants_name_worlds_and_swarms_that_exist() -> None:
 
 def test_a_mutant_is_gone_when_its_block_ends() -> None:
     with mutated("canary"):
-        assert calls_memory.store is not store
-    assert calls_memory.store is store
+        assert memory_calls.store is not store
+    assert memory_calls.store is store
+
+
+def test_every_mutant_finds_what_it_breaks() -> None:
+    """Its line may have been written anew since, or moved: then it would break nothing."""
+    for name in MUTANTS:
+        with mutated(name):
+            pass

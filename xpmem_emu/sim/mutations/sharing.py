@@ -167,7 +167,7 @@ def stale_ids() -> AbstractContextManager[Any]:
 
 def read_only_ignored() -> AbstractContextManager[Any]:
     """Entries are writable although the exporter may only read the page."""
-    return patch.object(install, "READ_ONLY", 0)
+    return patch.object(install, "EXTENT_READ_ONLY", 0)
 
 
 def grants_outlive() -> AbstractContextManager[Any]:

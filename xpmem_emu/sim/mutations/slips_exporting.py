@@ -13,7 +13,7 @@ detach_forgets_attachment = slip(
 )
 fence_end_wakes_nobody = slip(Fence, "_migrate", "self._moved.wake_all()  # what", "pass  # what")
 close_does_not_wait_for_fence = slip(
-    Device, "close", "await self._fence.passed(group, 0, TASK_SIZE)", "pass"
+    Device, "_torn_down", "await self._fence.passed(group, 0, TASK_SIZE)", "pass"
 )
 remove_does_not_wait_for_fence = slip(
     MakeCalls,
