@@ -6,7 +6,7 @@ import pytest
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.units import MILLISECOND
+from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
 from .judged import World, judged, share
 
@@ -43,6 +43,25 @@ def closed_and_opened_while_forking(world: World) -> None:
     world.cluster.run_until(lambda: last.ended)
 
 
+def closed_while_forking(world: World) -> None:
+    """The exporter closes the device in the middle of a fork; its first segment takes a while to
+    go, because a holder is slow, and faults on the second one go on meanwhile."""
+    first = share(world.cluster)
+    exporter, importer = first.exporter, world.cluster.spawn(1)
+    segid = exporter.xpmem_make(exporter.mmap(PAGE_SIZE), PAGE_SIZE, 0o666)
+    there = importer.xpmem_attach(importer.xpmem_get(segid), 0, PAGE_SIZE)
+    first.importer.store(first.there, b"held")
+    world.faults.add("link p1->p0 delay 20ms --match type=INVALIDATE_ACK")
+    exporter.begin(calls.XpmemForkBegin(exporter.pid))
+    load = importer.begin(calls.Load(importer.pid, there, 8))
+    world.cluster.run_for(3 * MILLISECOND)
+    close = exporter.begin(calls.XpmemClose(exporter.pid))
+    world.cluster.run_for(5 * MILLISECOND)
+    assert load.ended
+    assert not close.ended
+    world.cluster.run_until(lambda: close.ended)
+
+
 STORIES: list[tuple[str, str]] = [
     ("fault_ignores_fork", "S19"),
     ("fork_begin_recalls_nothing", "S19"),
@@ -66,7 +85,13 @@ def test_the_judge_sees_a_fork_that_does_not_wait_for_a_close() -> None:
 
 
 @pytest.mark.parametrize(
-    "story", [touched_while_forking, served_when_a_fork_is_over, closed_and_opened_while_forking]
+    "story",
+    [
+        touched_while_forking,
+        served_when_a_fork_is_over,
+        closed_and_opened_while_forking,
+        closed_while_forking,
+    ],
 )
 def test_the_judge_invents_nothing(story: Story) -> None:
     world = judged()

@@ -107,6 +107,10 @@ class Device:
         if not group.fork_depth:
             raise KernelError(errno.EINVAL, "fork_end without fork_begin")
         group.fork_depth -= 1
+        self._wake_faults(group)
+
+    def _wake_faults(self, group: ThreadGroup) -> None:
+        """Those that wait because the group forks look whether it still does."""
         for segment in group.segments.values():
             segment.changed.wake_all()
 
@@ -142,6 +146,7 @@ class Device:
         group.destroy()
         del self.groups[group.tgid]
         group.fork_depth = 0
+        self._wake_faults(group)  # not when its segments go: that may be long after its permits
         for number, permit in enumerate(list(group.permits.values()), 1):
             if permit.live:  # asked now: another call may have begun to release it in a sleep
                 await self._importer.release(permit)

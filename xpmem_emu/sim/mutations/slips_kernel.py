@@ -43,7 +43,7 @@ fork_begin_recalls_nothing = slip(
     Device, "fork_begin", "self._recalls.begin(segment, (0, segment.pages))", "pass"
 )
 fork_begin_forgets_the_closed = slip(Device, "fork_begin", "await self._closed(process)", "pass")
-fork_end_wakes_nobody = slip(Device, "fork_end", "segment.changed.wake_all()", "pass")
+fork_end_wakes_nobody = slip(Device, "fork_end", "self._wake_faults(group)", "pass")
 get_after_close = slip(AttachCalls, "get", "if not group.live:", "if False:")
 dying_permit_used = slip(
     AttachCalls, "_permit", "if permit is None or not permit.live:", "if permit is None:"
