@@ -97,6 +97,8 @@ def test_a_thread_killed_before_it_calls_sends_nothing() -> None:
     task.thread.killed = True
     world.run(SECOND)
     assert reason(task) is Reason.INTERRUPTED
+    assert ending(task) is Ending.KILLED_BEFORE
+    assert not Ending.KILLED_BEFORE.sent
     assert world[1].echo.served == []
     world.shut_down()
 

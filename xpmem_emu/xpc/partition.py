@@ -251,7 +251,7 @@ class Partition:
                 return connected
             why = await terms.obligation.sleep(self._changes, terms.give_up_ns)
             if why is Wake.KILLED:
-                raise self._not_connected(Ending.INTERRUPTED, Reason.INTERRUPTED)
+                raise self._not_connected(Ending.KILLED_BEFORE, Reason.INTERRUPTED)
             if why is Wake.TIMEOUT:
                 raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
 

@@ -90,6 +90,8 @@ class Ending(Enum):
     """There was no channel or no slot for it, in time or any more: nothing was sent."""
     INTERRUPTED = "interrupted"
     """The caller was killed; what was sent completes without it."""
+    KILLED_BEFORE = "killed before"
+    """The caller was killed before anything was sent."""
     TIMED_OUT = "timed out"
     """The caller's patience is over; what was sent completes without it."""
     SESSION_ENDED = "session ended"
@@ -98,7 +100,12 @@ class Ending(Enum):
     @property
     def sent(self) -> bool:
         """Whether the peer may have carried the request out."""
-        return self not in (Ending.REFUSED, Ending.NOT_SENT)
+        return self not in (Ending.REFUSED, Ending.NOT_SENT, Ending.KILLED_BEFORE)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it ended because its caller was killed."""
+        return self in (Ending.INTERRUPTED, Ending.KILLED_BEFORE)
 
 
 _ERRNO = {

@@ -192,7 +192,7 @@ class SendRing:
         # Not woken: it is in the queue still. A slot that was granted first would have woken it.
         if why is Wake.KILLED:
             queue.remove(granted)
-            raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, "xpc/slots:killed")
+            raise self._error(Ending.KILLED_BEFORE, Reason.INTERRUPTED, "xpc/slots:killed")
         if why is Wake.TIMEOUT:
             queue.remove(granted)
             raise self._error(Ending.NOT_SENT, Reason.TIMEOUT, "xpc/slots:no_slot")

@@ -221,13 +221,14 @@ class Xpc:
         """Ask `partid`, in `session` if it makes sense in no other, and wait for the answer.
         Raises XpcError, which says nothing about the peer unless the session ended.
 
-        A thread that is killed, now or while it waits, gets INTERRUPTED; a request that was sent
-        then completes without it (`late_reply`), and so does one whose patience is over.
+        A thread that is killed, now or while it waits, gets KILLED_BEFORE if nothing was sent, else
+        INTERRUPTED; then the request completes without it (`late_reply`), and so does one whose
+        patience is over.
         """
         partition = self._reachable(partid, channel, bulk)
         current = self._local.scheduler.current
         if current is not None and current.killed:
-            raise self._error(Ending.INTERRUPTED, Reason.INTERRUPTED, partid, "killed before")
+            raise self._error(Ending.KILLED_BEFORE, Reason.INTERRUPTED, partid, "killed before")
         asked = terms_of(Obligation.ASKED, patience, self._local.now_ns)
         return await self._ask(partition, channel, session, request, bulk, asked)
 

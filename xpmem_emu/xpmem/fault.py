@@ -37,7 +37,7 @@ from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
 from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, Evict, Fault, FaultReply, Message
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.xpc import Ending, XpcError
+from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import MappedAttachment
 from xpmem_emu.xpmem.extents import Extent, Range, around, cut_ranges, intersect, outside, subtract
@@ -218,7 +218,7 @@ class ImporterFaults:
             outcome = str(error)
             if error.ending.sent:  # an answer may still come: `late_reply` gives its pages back
                 imported.left[attachment.permit.apid] += 1
-            if error.ending is Ending.INTERRUPTED:
+            if error.ending.killed:
                 raise killed(address) from None
             raise attachment.sigbus(address, imported.gone or str(error)) from None
         finally:

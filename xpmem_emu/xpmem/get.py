@@ -192,7 +192,7 @@ class AttachCalls:
         try:
             reply = await self._homes.ask(home, request, session)
         except XpcError as error:
-            if error.ending in (Ending.INTERRUPTED, Ending.TIMED_OUT):
+            if error.ending.killed or error.ending is Ending.TIMED_OUT:
                 raise  # it is there, and only slow
             raise unreachable(home, str(error)) from None
         assert isinstance(reply, GetReply)

@@ -23,7 +23,7 @@ from xpmem_emu.mm.vma import Vma
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.xpc import Ending, XpcError
+from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.attachment import FarAttachment
 from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
@@ -131,7 +131,7 @@ class RemoteAccess:
 def _unanswered(
     attachment: FarAttachment, address: int, request: Copy, error: XpcError
 ) -> Signalled:
-    if error.ending is Ending.INTERRUPTED:
+    if error.ending.killed:
         return Signalled(SignalInfo(Signal.SIGKILL, "killed during an access by message", address))
     if request.write:
         return attachment.unanswered(address, error)
