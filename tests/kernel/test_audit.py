@@ -83,6 +83,26 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
         "rss|wrong kind",
     ),
     "pinned pages of a group": (lambda s: put(s.segment.group, "pinned", 1), "pinned"),
+    "places for pins": (lambda s: put(s.segment.group, "pinning", 1), "being pinned"),
+    "places for permits": (lambda s: put(s.segment.group, "getting", 1), "asked for"),
+    "rights of what is not known": (
+        lambda s: bump(next(iter(s.imported.table._leaves(0, 1)))[1].flags, PAGES),
+        "with rights",
+    ),
+    "a page that nothing shows": (
+        lambda s: put(next(iter(s.imported.attachments.values())), "pages", (0, 1)),
+        "no attachment shows",
+    ),
+    "an area of another permit": (
+        lambda s: put(next(iter(s.imported.permits)), "apid", 1),
+        "outlived permit",
+    ),
+    "a page in transit": (
+        lambda s: s.mm.page_table.write(
+            pages(s.file), pte.busy(s.mm.page_table.read(pages(s.file)))
+        ),
+        "nobody moves",
+    ),
     "the PFN table's count": (lambda s: put(s.segment.table, "pages", 1), "known|pinned"),
     "a holder without a permit": (lambda s: s.segment.table.hold(3, 0, 1), "without a permit"),
     "a page that nobody holds": (lambda s: forget_holder(s), "held"),

@@ -63,6 +63,12 @@ def _check_tasks(kernel: Kernel) -> None:
             raise KernelBug(f"audit: the address space of task {task.pid} is not listed")
         if task.mm.dead and task.state is TaskState.RUNNING:
             raise KernelBug(f"audit: task {task.pid} runs in a dead address space")
+        group = kernel.xpmem.device.groups.get(task.pid)
+        if group is not None and group.getting > len(task.threads):
+            calls = len(task.threads)
+            raise KernelBug(
+                f"audit: {group.getting} permits asked for in {calls} calls of {task.pid}"
+            )
     for mm in spaces.values():
         if not mm.dead and mm.pid not in pids and not kernel.tasks.forking(mm.pid):
             raise KernelBug(f"audit: address space {mm.number} is of no task, not of {mm.pid}")

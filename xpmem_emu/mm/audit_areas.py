@@ -10,6 +10,7 @@ What must hold of every entry, whenever all threads sleep:
 | is PRESENT | allows access; for stores if WRITE is set, too |
 | holds a frame | its owner lists, at the frame's index |
 | may be stored to and shows a page of a file | has that page dirty |
+| is BUSY | somebody moves pages in: a page that nobody moves is waited for for ever |
 """
 
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ def _check_entries(vma: Vma, vpns: Frames, ptes: Ptes) -> None:
     _none(vma, vpns, foreign, "is of the wrong kind: SPECIAL is for areas with ops, and only there")
     if not vma.writable:
         _none(vma, vpns, pte.has(ptes, pte.WRITE), "may be stored to, its area may not")
+    if not vma.mm.manager.operations:
+        _none(vma, vpns, pte.has(ptes, pte.BUSY), "is in transit, and nobody moves anything")
     if vma.prot == Prot.NONE:
         _none(vma, vpns, pte.has(ptes, pte.PRESENT), "is present where no access is allowed")
     frames = vma.mm.manager.frames

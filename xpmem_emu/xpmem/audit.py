@@ -20,12 +20,15 @@ from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.audit import compare
 from xpmem_emu.mm.extents import Frames, numbers
-from xpmem_emu.xpmem.extents import overlaps
-from xpmem_emu.xpmem.objects import Attachment
+from xpmem_emu.mm.radix import PAGE_NUMBER_BITS
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpmem.extents import overlaps, subtract
+from xpmem_emu.xpmem.objects import Attachment, Severed
 
 if TYPE_CHECKING:
     from xpmem_emu.xpmem.module import Xpmem
     from xpmem_emu.xpmem.objects import ImportedSegment, Segment, ThreadGroup
+    from xpmem_emu.xpmem.pfn_table import PfnTable
     from xpmem_emu.xpmem.services import Services
 
 
@@ -70,6 +73,8 @@ def _check_group(xpmem: "Xpmem", group: "ThreadGroup") -> None:
     held = [segment.table.pages for segment in group.segments.values()]
     held += [len(r.taken.frames) for s in group.segments.values() for r in s.recalls]
     _equal(f"pages of group {group.tgid} that are pinned", sum(held), group.pinned)
+    places = [each.pages[1] for segment in group.segments.values() for each in segment.requests]
+    _equal(f"places for pages of group {group.tgid} being pinned", sum(places), group.pinning)
     _same(
         f"recalls of group {group.tgid}",
         group.recalls,
@@ -95,7 +100,18 @@ def _check_segment(segment: "Segment", services: "Services") -> None:
     for importer in importers - {services.partid}:
         if services.xpc.incarnation(importer) is None:
             raise KernelBug(f"audit: p{importer} is lost and has permits of {name}")
+    _check_rights(segment.table, name)
     _check_frames(segment, name)
+
+
+def _check_rights(table: "PfnTable", name: str) -> None:
+    """What is not known has no rights: they would be taken for those of what comes next."""
+    for base, leaf, lo, hi in table._leaves(0, 1 << PAGE_NUMBER_BITS):
+        odd = np.flatnonzero((leaf.frames[lo:hi] == 0) & (leaf.flags[lo:hi] != 0))
+        if len(odd):
+            raise KernelBug(
+                f"audit: page {base + lo + int(odd[0])} of {name} is unknown, with rights"
+            )
 
 
 def _check_frames(segment: "Segment", name: str) -> None:
@@ -141,6 +157,12 @@ def _check_imported(imported: "ImportedSegment") -> None:
             raise KernelBug(f"audit: two faults in flight for pages {one} and {other} of {name}")
     if imported.gone and imported.table.pages:
         raise KernelBug(f"audit: {name} is gone, and {imported.table.pages} pages of it are known")
+    _check_rights(imported.table, name)
+    shown = [attachment.pages for attachment in imported.attachments.values()]
+    known = [(int(page), 1) for page in imported.table.known(0, imported.size >> PAGE_SHIFT)]
+    kept = subtract(known, shown)
+    if kept:
+        raise KernelBug(f"audit: pages {kept} of {name} are kept, and no attachment shows them")
     listed = [a for permit in imported.permits for a in permit.attachments if a.live and a.address]
     _same(f"attachments of {name}", imported.attachments.values(), listed)
     for number, attachment in imported.attachments.items():
@@ -150,14 +172,17 @@ def _check_imported(imported: "ImportedSegment") -> None:
 
 
 def _check_mappings(services: "Services") -> None:
-    """An area shows an attachment that its permit knows, at the place that it has."""
+    """An area shows an attachment that its permit knows, at the place that it has; a piece that was
+    severed from one, too, until it is unmapped, and until then the permit is known."""
     for mm in services.memory.address_spaces.values():
         for vma in mm.vmas:
-            ops = vma.ops
+            ops = vma.ops.attachment if isinstance(vma.ops, Severed) else vma.ops
             if not isinstance(ops, Attachment):
                 continue
             if ops not in ops.permit.attachments:
                 raise KernelBug(f"audit: area {vma} shows an attachment that no permit knows")
+            if ops.permit.group.permits.get(ops.permit.apid) is not ops.permit:
+                raise KernelBug(f"audit: area {vma} outlived permit {ops.permit.apid:#x}")
             beside = ops.address and not ops.address <= vma.start < vma.end <= ops.end
             if ops.mm is not mm or beside:
                 raise KernelBug(f"audit: area {vma} shows an attachment of another place")
