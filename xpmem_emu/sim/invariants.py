@@ -156,8 +156,8 @@ class Invariant(StrEnum):
     S17 = (
         "S17",
         "tasks begin and end as was told",
-        "Who was killed has no child, a child lives only if its fork was answered with it, and no "
-        "call of the program before outlives an exec.",
+        "Who was killed has no child and no new program, a child lives only if its fork was "
+        "answered with it, and no call outlives the exec or the end of its task.",
         _shown("no task is born of one that was killed"),
     )
     S18 = (
@@ -172,6 +172,13 @@ class Invariant(StrEnum):
         "From the return of fork_begin to fork_end no importer stores by an entry that it had, and "
         "nothing of the task's segments is served.",
         _needs("calls and answers"),
+    )
+    S20 = (
+        "S20",
+        "what is under way keeps out what must not meet it",
+        "No fault asks for pages that are being given back, no page is known while it is recalled "
+        "or pinned for two at once, and a segment with any of that is not forgotten.",
+        _needs("the tables of each partition"),
     )
     L1 = (
         "L1",
@@ -214,8 +221,16 @@ class Invariant(StrEnum):
     L7 = (
         "L7",
         "nobody waits for what is there already",
-        "Whoever sleeps has something to wait for, was not killed, and is not past its time.",
+        "Whoever sleeps has something to wait for, is told when it ends, was not killed, and is "
+        "not past its time.",
         _needs("the queues of each partition"),
+    )
+    L8 = (
+        "L8",
+        "nobody gives up too soon",
+        "A fault fails because its page keeps changing after so many changes as the image says, "
+        "not after fewer.",
+        _needs("to know which of two partitions was first"),
     )
     D1 = (
         "D1",

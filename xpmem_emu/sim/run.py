@@ -15,6 +15,7 @@ import msgspec
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
+from xpmem_emu.sim.checkers.quiet import check_quiet
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.executor import Executor
@@ -102,6 +103,7 @@ class Run:
             self.watch.endings.settled()
             self._settle()
             self.watch.agreement.settled()
+            check_quiet(self.watch.scene)
             self.watch.permits.quiet()
             self._read_again()
             self._end_tasks()

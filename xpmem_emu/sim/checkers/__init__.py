@@ -5,12 +5,13 @@ of calls, and from raw memory: page-table words, frame counts, bytes. Each is pr
 that it must catch (`sim/mutants`). What the invariants are is in `sim/invariants`.
 """
 
-from xpmem_emu.sim.checkers import memory, teardown
+from xpmem_emu.sim.checkers import memory, quiet, teardown
 from xpmem_emu.sim.checkers.agreement import Agreement
 from xpmem_emu.sim.checkers.base import Checker, Scene, Violation
 from xpmem_emu.sim.checkers.bounds import Bounds
 from xpmem_emu.sim.checkers.claims import Claims
 from xpmem_emu.sim.checkers.containment import Containment
+from xpmem_emu.sim.checkers.crossings import Crossings
 from xpmem_emu.sim.checkers.endings import Endings
 from xpmem_emu.sim.checkers.exposure import Exposure
 from xpmem_emu.sim.checkers.expulsions import Expulsions
@@ -26,7 +27,9 @@ from xpmem_emu.sim.checkers.proofs import Proofs
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.checkers.tables import Tables
+from xpmem_emu.sim.checkers.tries import Tries
 from xpmem_emu.sim.checkers.waits import Waits
+from xpmem_emu.sim.checkers.wakeups import Wakeups
 from xpmem_emu.sim.invariants import Invariant, Judge
 
 __all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers", "judges"]
@@ -50,10 +53,14 @@ _WATCHING: tuple[type[Checker], ...] = (
     Agreement,
     Waits,
     Forks,
+    Wakeups,
+    Crossings,
+    Tries,
 )
 _BESIDE = (
     memory.JUDGE,
     teardown.JUDGE,
+    quiet.JUDGE,
     Judge(
         "the run itself",
         (Invariant.L3, Invariant.L4, Invariant.S8, Invariant.S10),

@@ -1,16 +1,25 @@
-"""S17, from events and answers: forks against children, execs against the calls before them.
+"""S17, from events and answers: forks against children, execs and ends of tasks against the calls
+before them, and programs of tasks against signals.
 
 L6: what breaks and heals is never refused for want of threads, and a kill is not while there are
 fewer than the kernel keeps places for.
 """
 
 import errno
+from collections import Counter
 from collections.abc import Mapping
 
 from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
-from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal, TaskSpawn
+from xpmem_emu.kernel.events import (
+    KernelBoot,
+    Syscall,
+    SyscallDone,
+    TaskExit,
+    TaskSignal,
+    TaskSpawn,
+)
 from xpmem_emu.kernel.interface import Done, Failed, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
@@ -18,6 +27,8 @@ from xpmem_emu.trace import Event
 
 CALLS_KEPT = 16
 """Places for kills and shutdowns."""
+_ABOUT = frozenset({"kill", "exit", "spawn", "reclaim"})
+"""Calls about a task, not of it; a reclaim may be of nobody."""
 _BEGIN, _ANSWER = "kernel.call.begin", "kernel.call.before_answer"
 
 
@@ -26,8 +37,9 @@ class Endings(Checker):
 
     judges = (Invariant.S17, Invariant.L6)
     looks_at = (
-        "children against forks and their answers, calls that outlive an exec; what heals or "
-        "ends and was refused for want of threads"
+        "children against forks and their answers, calls that outlive an exec or the end of "
+        "their task, programs of who was killed in exec; what heals or ends and was refused for "
+        "want of threads"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -38,6 +50,14 @@ class Endings(Checker):
         """Alive, and nobody was told."""
         self._killed: set[tuple[int, int]] = set()
         """Tasks that end by a signal."""
+        self._working: Counter[tuple[int, int]] = Counter()
+        """Calls under way of each task, but those that end it."""
+        self._dying: set[tuple[int, int]] = set()
+        """Tasks that got a fatal signal in the present step."""
+        self._programs: dict[tuple[int, int], int] = {}
+        """Tasks in exec, and which address space they had when it was asked for."""
+        self._doomed: set[tuple[int, int]] = set()
+        """Tasks that got one before exec had replaced their program."""
         self._armed: set[tuple[int, str]] = set()
         """(partition, failpoint): what was set since they booted."""
 
@@ -49,11 +69,16 @@ class Endings(Checker):
             TaskSpawn: self._spawned,
             TaskSignal: self._signalled,
             TaskExit: self._exited,
+            Syscall: self._begun,
+            SyscallDone: self._done,
         }
 
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""
         self._calls[request.call_id] = partid, request.call
+        if isinstance(request.call, Exec):
+            task = partid, request.call.pid
+            self._programs.setdefault(task, self._program(*task))
 
     def answered(self, partid: int, reply: Reply) -> None:
         """A call ends."""
@@ -82,6 +107,10 @@ class Endings(Checker):
         self._calls = {each: what for each, what in self._calls.items() if what[0] != partid}
         self._children = {child for child in self._children if child[0] != partid}
         self._killed = {task for task in self._killed if task[0] != partid}
+        self._working = Counter({key: n for key, n in self._working.items() if key[0] != partid})
+        self._programs = {key: each for key, each in self._programs.items() if key[0] != partid}
+        self._doomed = {task for task in self._doomed if task[0] != partid}
+        self._dying = set()
 
     def _booted(self, partid: int, event: KernelBoot) -> None:
         self.crashed(partid)
@@ -100,8 +129,41 @@ class Endings(Checker):
     def _signalled(self, partid: int, event: TaskSignal) -> None:
         if event.fatal:
             self._killed.add((partid, event.pid))
+            self._dying.add((partid, event.pid))
+
+    def _begun(self, partid: int, event: Syscall) -> None:
+        if event.pid and event.op not in _ABOUT:
+            self._working[partid, event.pid] += 1
+
+    def _done(self, partid: int, event: SyscallDone) -> None:
+        if event.pid and event.op not in _ABOUT:
+            self._working[partid, event.pid] -= 1
+        if event.op == "exec":
+            self._programs.pop((partid, event.pid), None)
+            if event.outcome == "ok" and (partid, event.pid) in self._doomed:
+                text = f"task {event.pid} was killed in exec, and is a new program"
+                self.report(Invariant.S17, partid, text)
+
+    def stepped(self, partid: int) -> None:
+        """Of whom got a fatal signal an exec that had not yet replaced the program must fail."""
+        dying, self._dying = self._dying, set()
+        for task in dying:
+            before = self._programs.get(task)
+            if before is not None and self._program(*task) == before:
+                self._doomed.add(task)
+
+    def _program(self, partid: int, pid: int) -> int:
+        """Which address space a task has."""
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(partid)
+        task = None if kernel is None else kernel.tasks.get(pid)
+        return 0 if task is None else task.mm.number
 
     def _exited(self, partid: int, event: TaskExit) -> None:
+        if (partid, _ANSWER) not in self._armed and self._working[partid, event.pid]:
+            text = f"task {event.pid} has ended, and {self._working[partid, event.pid]} calls go on"
+            self.report(Invariant.S17, partid, text)
+        self._doomed.discard((partid, event.pid))
         self._children.discard((partid, event.pid))
         self._killed.discard((partid, event.pid))
 

@@ -4,7 +4,8 @@ When mprotect has returned, a partition that its home gave up has no writable en
 no task of the home may store into any more; when fork has, none for a page that two address spaces
 share privately. Judged from raw entries when the last such call of the home under way returns. When
 a segment was removed, or its owner has closed the device, none for a page that its owner still has
-where the segment was.
+where the segment was. When a task has ended, none for what it exported and somebody else still has:
+a page of a file, or one that a forked child shares.
 """
 
 from collections import Counter
@@ -13,10 +14,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from xpmem_emu.kernel.calls import XpmemClose, XpmemRemove
-from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
+from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskExit
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
+from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.vma import Vma, VmaFlags
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import (
@@ -32,6 +34,7 @@ from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import SegmentMake
 
 _WRITE = 2
+_CLOSES = frozenset({"xpmem_close", "exec"})
 _JUDGED = frozenset({"mprotect", "fork"})
 
 
@@ -41,7 +44,8 @@ class Exposure(Checker):
     judges = (Invariant.S7,)
     looks_at = (
         "when a call returns, entries of the lost against areas of the home: none that may "
-        "write what mprotect or fork protects, none for what remove or close took away"
+        "write what mprotect or fork protects, none for what remove or close took away "
+        "or an ended task left to others"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -52,6 +56,10 @@ class Exposure(Checker):
         """Segments by segid, as they were made."""
         self._ending: dict[int, list[SegmentMake]] = {}
         """Calls under way that take segments away."""
+        self._ended: list[tuple[int, int]] = []
+        """(home, task) that has just ended."""
+        self._cut_short: set[tuple[int, int]] = set()
+        """(home, task) of which a close or exec was killed, so that it waited no longer."""
         self._removed: list[tuple[int, SegmentMake]] = []
         """(home, segment): a call that took it away has just returned."""
 
@@ -62,6 +70,7 @@ class Exposure(Checker):
             Syscall: self._begun,
             SyscallDone: self._done,
             SegmentMake: self._make,
+            TaskExit: self._exited,
         }
 
     def asked(self, partid: int, request: Request) -> None:
@@ -89,6 +98,7 @@ class Exposure(Checker):
         self._under_way[partid] = 0
         self._made = {segid: each for segid, each in self._made.items() if segid >> 48 != partid}
         self._returned.discard(partid)
+        self._cut_short = {each for each in self._cut_short if each[0] != partid}
 
     def _begun(self, partid: int, event: Syscall) -> None:
         if event.op in _JUDGED:
@@ -100,8 +110,18 @@ class Exposure(Checker):
             if event.outcome == "ok":
                 self._returned.add(partid)
 
+        if event.op in _CLOSES and event.outcome != "ok":
+            self._cut_short.add((partid, event.pid))
+
+    def _exited(self, partid: int, event: TaskExit) -> None:
+        if (partid, event.pid) not in self._cut_short:
+            self._ended.append((partid, event.pid))
+
     def stepped(self, partid: int) -> None:
         """Look, unless another call is about to change the same."""
+        ended, self._ended = self._ended, []
+        for home, pid in ended:
+            self._judge_ended(home, pid)
         removed, self._removed = self._removed, []
         for home, segment in removed:
             self._judge_removed(home, segment)
@@ -133,6 +153,21 @@ class Exposure(Checker):
                         what = f"of segment {segment.segid:#x}, which was removed"
                         self._say(importer, home, frame, what)
 
+    def _judge_ended(self, home: int, pid: int) -> None:
+        """What lost importers hold of a task that ended, by the notes of the fence, is nobody's."""
+        cluster = self.scene.cluster
+        kernel = None if cluster is None else cluster.kernels.get(home)
+        if cluster is None or kernel is None or kernel.stopped is not None:
+            return
+        for (importer, _), notes in kernel.xpmem.fence._quarantine.items():
+            other = cluster.kernels.get(importer)
+            if other is None or importer == home or not _same_memory(home, kernel, other):
+                continue
+            exposed = {f for each in notes if each.group.tgid == pid for f in each.frames.tolist()}
+            for frame in sorted(exposed & set(stored_into(other, home).tolist())):
+                if kernel.memory.frames.mapcount[frame] or _cached(kernel, frame):
+                    self._say(importer, home, frame, f"which task {pid} left to others,")
+
     def _judge(self, home: int, kernel: Kernel, importer: int, other: Kernel) -> None:
         if not _same_memory(home, kernel, other):
             return
@@ -153,6 +188,12 @@ def _same_memory(home: int, kernel: Kernel, other: Kernel) -> bool:
     """Whether what `other` has of `home` is its memory, not that of an earlier boot."""
     window = other.memory.physical._windows.get(home)
     return window is not None and window is kernel.memory.physical._windows[home]
+
+
+def _cached(kernel: Kernel, frame: int) -> bool:
+    """Whether it is in the page cache of a file."""
+    owners = kernel.memory.rmap.owners.values()
+    return any(bool((each.frames == frame).any()) for each in owners if isinstance(each, Inode))
 
 
 def _areas(kernel: Kernel, frame: int) -> Iterator[Vma]:

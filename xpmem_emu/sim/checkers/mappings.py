@@ -7,7 +7,7 @@ booted over:
 * if its home has a session with that partition, the frame is pinned (S1): unpinned means that a
   recall completed, and then no entry may be left;
 * if its home gave that partition up, the frame is in quarantine, and once the fence says that it
-  is done, no live page is on it (S7);
+  is done, no live page is on any frame that it had there (S7);
 * a kernel has no entry of a home whose window it closed (S1).
 
 Only what can break this is looked at: homes that just gave frames back, importers that just
@@ -28,6 +28,7 @@ from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
 _BOOT_SHIFT = 16
+_FENCE = "xpmem_fence/p"
 
 
 def _processes(cluster: SimCluster) -> list[tuple[int, int, Kernel]]:
@@ -96,6 +97,8 @@ class Mappings(Checker):
         fenced, self._fenced = self._fenced, []
         if cluster is None:
             return
+        for home, lost in fenced:
+            self._check_left(cluster.kernels.get(home), lost)
         forgers = self.scene.injuries.forgers
         for importer, boot, kernel in _processes(cluster):
             if importer in forgers:
@@ -159,6 +162,17 @@ class Mappings(Checker):
             return
         live = entries.frames[owner.memory.frames.mapcount[entries.frames] > 0]
         self._say(Invariant.S7, importer, home, live, "still in use after the fence was complete")
+
+    def _check_left(self, home: Kernel | None, lost: int) -> None:
+        """By the notes of the fence itself: what it retired because of who was lost."""
+        if home is None or any(each.name == f"{_FENCE}{lost}" for each in home.scheduler.threads):
+            return
+        for (importer, _), notes in home.xpmem.fence._quarantine.items():
+            for exposed in notes if importer == lost else ():
+                live = exposed.frames[home.memory.frames.mapcount[exposed.frames] > 0]
+                self._say(
+                    Invariant.S7, lost, home.partid, live, "retired, and in use after the fence"
+                )
 
     def _owner(self, home: int, window: memoryview) -> Kernel | None:
         """The running kernel whose memory `window` is."""

@@ -1,14 +1,18 @@
 """S15, from the tables of both sides.
 
-No permit is granted to a partition without a session, and none outlives the session. When all is
-quiet each grant is a permit of a task of its importer, each permit on a segment that is still there
-is a grant, and no attachment is mapped through a permit that is gone.
+No permit is granted to a partition without a session, and none outlives the session. When a release
+has returned nothing of the permit is mapped. When all is quiet each grant is a permit of a task of
+its importer, each permit on a segment that is still there is a grant, and no attachment is mapped
+through a permit that is gone.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from xpmem_emu.kernel.calls import XpmemRelease
+from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
@@ -23,8 +27,8 @@ class Permits(Checker):
 
     judges = (Invariant.S15,)
     looks_at = (
-        "tables of exporters and importers; none of a lost session; when quiet, attachments "
-        "and held pages as both sides note them"
+        "tables of exporters and importers; none of a lost session; nothing mapped of a permit "
+        "whose release returned; when quiet, attachments and held pages as both sides note them"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -32,6 +36,8 @@ class Permits(Checker):
         self._lost: set[int] = set()
         """Peers that the partition of the present step gave up."""
         self._forgers: set[int] = set()
+        self._releasing: dict[int, int] = {}
+        """Calls under way -> the permit that they release."""
 
     def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Permits as they are granted, sessions as they end."""
@@ -48,6 +54,20 @@ class Permits(Checker):
     def _partition(self, partid: int, event: PartitionChange) -> None:
         if event.state not in ("ACTIVE", "ACTIVATION_REQ", "ACTIVATING"):
             self._lost.add(event.peer)
+
+    def asked(self, partid: int, request: Request) -> None:
+        """A call begins that releases a permit."""
+        if isinstance(request.call, XpmemRelease):
+            self._releasing[request.call_id] = request.call.apid
+
+    def answered(self, partid: int, reply: Reply) -> None:
+        """It ends: nothing of the permit is left in its partition."""
+        apid = self._releasing.pop(reply.call_id, 0)
+        cluster = self.scene.cluster
+        if apid and cluster is not None and isinstance(reply.outcome, Done):
+            for mm in cluster.kernels[partid].memory.address_spaces.values():
+                if any(_shown(vma) == apid for vma in mm.vmas):
+                    self._say(partid, f"permit {apid:#x} was released, and task {mm.pid} shows it")
 
     def crashed(self, partid: int) -> None:
         """Nobody asks any more what it kept."""
@@ -145,6 +165,12 @@ class Permits(Checker):
 
     def _say(self, partid: int, text: str) -> None:
         self.report(Invariant.S15, partid, text)
+
+
+def _shown(vma: Vma) -> int:
+    """The permit of the attachment that an area shows, or is a severed piece of; 0 when of none."""
+    permit = getattr(getattr(vma.ops, "attachment", vma.ops), "permit", None)
+    return 0 if permit is None else int(permit.apid)
 
 
 def _permits(kernel: Kernel) -> Iterator[Any]:

@@ -11,6 +11,7 @@ What it knows, and what it forgets where calls cross, is in `sim.shadow`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel import calls
@@ -50,7 +51,7 @@ class Shadow(Checker):
         self._machines: dict[int, ShadowPartition] = {}
         segments: dict[int, ShadowSegment] = {}
         stores = Stores(self._clock, self._machines, segments)
-        self._spaces = Spaces(self._clock, stores, self._inherited)
+        self._spaces = Spaces(self._clock, stores, self._inherited, partial(self.report, RIGHTS))
         self._files = Files(self._clock)
         extension = scene.image.extensions.readonly_attach
         self._sharing = SharedDevice(self._clock, segments, self._spaces, self._step, extension)

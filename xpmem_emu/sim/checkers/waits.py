@@ -10,13 +10,17 @@ no thread that was killed sleeps on where it may be killed, nor past its time.
 from collections.abc import Iterator
 
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm.inode import Inode
 from xpmem_emu.sim.checkers.base import Checker, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
 from xpmem_emu.xpmem.objects import ThreadGroup
 
+_DRAINS = frozenset({"both_closing", "peer_closed", "draining"})
+"""States of a channel in which it waits for threads."""
 _FENCE = "xpmem_fence/"
 """Threads that move pages; between two attempts of one, pages may go by themselves."""
 
@@ -26,8 +30,9 @@ class Waits(Checker):
 
     judges = (Invariant.L7,)
     looks_at = (
-        "after each step the queues of a kernel against what is waited for there; threads "
-        "that were killed or are past their time"
+        "after each step the queues of a kernel against what is waited for there; locks that "
+        "somebody could have; threads that were killed, should have been or are past their time; "
+        "channels that close with nothing running"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -55,6 +60,8 @@ def _forgotten(kernel: Kernel) -> Iterator[str]:
     yield from _importing(kernel)
     yield from _exporting(kernel)
     yield from _memory(kernel)
+    yield from _calls(kernel)
+    yield from _channels(kernel)
     scheduler = kernel.scheduler
     for thread in scheduler.threads:
         if thread.killed and thread.parked and thread._killable:
@@ -101,8 +108,30 @@ def _memory(kernel: Kernel) -> Iterator[str]:
         yield "somebody waits for memory, and nothing happens to it"
     for mm in spaces:
         lock = mm.mmap_lock
-        if lock._waiters and lock._writer is None and not lock._readers:
-            yield f"somebody waits for the mmap_lock of task {mm.pid}, which nobody holds"
+        if lock._waiters and lock._writer is None and not (lock._waiters[0][1] and lock._readers):
+            yield f"somebody waits for the mmap_lock of task {mm.pid}, who could have it"
+    mutexes = [each.mutex for each in memory.rmap.owners.values() if isinstance(each, Inode)]
+    for mutex in (memory._direct_reclaim, *mutexes):
+        if mutex._waiters and mutex._owner is None:
+            yield f"somebody waits for {mutex.name}, which nobody holds"
+
+
+def _calls(kernel: Kernel) -> Iterator[str]:
+    """Who ends a task, or replaces its program, waits for its calls: they have been told."""
+    for task in kernel.tasks:
+        ending = task.state is not TaskState.RUNNING
+        for thread in task.threads:
+            if (ending or task.executing) and not (thread.killed or thread is task.executing):
+                yield f"task {task.pid} ends its calls, and {thread.name} was not killed"
+
+
+def _channels(kernel: Kernel) -> Iterator[str]:
+    """A channel that closes waits for its threads, and for nothing else of this partition."""
+    for peer in kernel.xpc.partitions.values():
+        for channel in peer.session.channels if peer.session is not None else ():
+            ended = channel.opening is not None and not channel.opening.threads
+            if ended and channel.state.value in _DRAINS:
+                yield f"a channel to p{peer.partid} is {channel.state.value}, and nobody runs"
 
 
 def _in_transit(mm: AddressSpace) -> bool:

@@ -40,8 +40,12 @@ def vpns(address: int, length: int) -> tuple[int, int]:
 class Spaces:
     """Carries changes of address spaces out on the model."""
 
-    def __init__(self, clock: Order, stores: Stores, inherited: Inherited) -> None:
-        """`inherited`: whether a child has for certain what the model says of a page."""
+    def __init__(
+        self, clock: Order, stores: Stores, inherited: Inherited, wrong: Callable[[int, str], None]
+    ) -> None:
+        """`inherited`: whether a child has for certain what the model says of a page. `wrong` is
+        told of a partition what should not have succeeded there."""
+        self._wrong = wrong
         self._clock = clock
         self.put = stores.put
         self._inherits = inherited
@@ -135,6 +139,7 @@ class Spaces:
         low, high = vpns(call.address, call.length)
 
         def effect(done: Done, begin: int) -> None:
+            self._require_whole(task, low, high, "mprotect")
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
                 if page is not None and page.kind is Backing.ATTACHED:
@@ -143,6 +148,13 @@ class Spaces:
                     page.prot = call.prot
 
         return self.change(task, [(low, high)], effect)
+
+    def _require_whole(self, task: ShadowTask, low: int, high: int, call: str) -> None:
+        """A call that has changed all or nothing of a range, in which nothing is missing."""
+        holes = [vpn for vpn in range(low, high) if vpn not in task.pages]
+        if holes and not task.wild:
+            text = f"{call} of task {task.pid} succeeded, though nothing is at page {holes[0]:#x}"
+            self._wrong(task.partid, text)
 
     def _cut(self, task: ShadowTask, page: ShadowPage) -> None:
         """An attachment was changed in parts: nobody knows which piece leads where."""
@@ -157,6 +169,7 @@ class Spaces:
             return self._punch(task, low, high)
 
         def effect(done: Done, begin: int) -> None:
+            self._require_whole(task, low, high, "madvise")
             for vpn in range(low, high):
                 page = task.pages.get(vpn)
                 dropped = call.advice == calls.MADV_DONTNEED
