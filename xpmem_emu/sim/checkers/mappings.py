@@ -170,9 +170,7 @@ class Mappings(Checker):
         for (importer, _), notes in home.xpmem.fence._quarantine.items():
             for exposed in notes if importer == lost else ():
                 live = exposed.frames[home.memory.frames.mapcount[exposed.frames] > 0]
-                self._say(
-                    Invariant.S7, lost, home.partid, live, "retired, and in use after the fence"
-                )
+                self._say(Invariant.S7, lost, home.partid, live, "in use after its fence")
 
     def _owner(self, home: int, window: memoryview) -> Kernel | None:
         """The running kernel whose memory `window` is."""
