@@ -305,6 +305,17 @@ def attached_over_another(world: World) -> None:
     world.cluster.run_for(SECOND)
 
 
+def copied_after_release(world: World) -> None:
+    """The copy waits for a frame when its permit goes."""
+    shared = share(world.cluster)
+    task, apid = shared.importer, shared.apid
+    pause(world, 0, "mm.frames.allocate", "1*delay(5ms)")
+    task.begin(calls.XpmemCopy(task.pid, apid, 0, apid, 8, 8))
+    world.cluster.run_for(MILLISECOND)
+    task.begin(calls.XpmemRelease(task.pid, apid))
+    world.cluster.run_for(SECOND)
+
+
 def protected_across_a_hole(world: World) -> None:
     task = world.cluster.spawn(0)
     address = task.mmap(3 * PAGE_SIZE)
@@ -338,6 +349,7 @@ STORIES: list[tuple[str, Story, str]] = [
     ("reaped_under_eviction", released_at_once, "S20"),
     ("late_attach_kept", attached_for_nobody, "S15"),
     ("failed_attach_untold", attached_over_another, "S15"),
+    ("access_after_release", copied_after_release, "S15"),
     ("protect_of_some", protected_across_a_hole, "S13"),
 ]
 

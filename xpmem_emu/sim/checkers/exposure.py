@@ -166,7 +166,7 @@ class Exposure(Checker):
             exposed = {f for each in notes if each.group.tgid == pid for f in each.frames.tolist()}
             for frame in sorted(exposed & set(stored_into(other, home).tolist())):
                 if kernel.memory.frames.mapcount[frame] or _cached(kernel, frame):
-                    self._say(importer, home, frame, f"which task {pid} left to others,")
+                    self._say(importer, home, frame, f"which task {pid} left to others")
 
     def _judge(self, home: int, kernel: Kernel, importer: int, other: Kernel) -> None:
         if not _same_memory(home, kernel, other):

@@ -1,15 +1,17 @@
 """S15, from the tables of both sides.
 
-No permit is granted to a partition without a session, and none outlives the session. When a release
-has returned nothing of the permit is mapped. When all is quiet each grant is a permit of a task of
-its importer, each permit on a segment that is still there is a grant, and no attachment is mapped
-through a permit that is gone.
+No permit is granted to a partition without a session, none outlives the session, and nobody is
+served without one. When a release has returned nothing of the permit is mapped. When all is quiet
+each grant is a permit of a task of its importer, each permit on a segment that is still there is a
+grant, and no attachment is mapped through a permit that is gone.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xpmem_emu.kernel.calls import XpmemRelease
+from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.vma import Vma
@@ -17,7 +19,7 @@ from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
-from xpmem_emu.xpmem.events import PermitGet
+from xpmem_emu.xpmem.events import CopyServe, FaultServe, PermitGet, PermitRelease
 
 _TOP = 1 << 47
 
@@ -27,8 +29,9 @@ class Permits(Checker):
 
     judges = (Invariant.S15,)
     looks_at = (
-        "tables of exporters and importers; none of a lost session; nothing mapped of a permit "
-        "whose release returned; when quiet, attachments and held pages as both sides note them"
+        "tables of exporters and importers; none of a lost session; nothing served without a "
+        "permit, nothing mapped of one whose release returned; when quiet, attachments and held "
+        "pages as both sides note them"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -36,14 +39,36 @@ class Permits(Checker):
         self._lost: set[int] = set()
         """Peers that the partition of the present step gave up."""
         self._forgers: set[int] = set()
+        self._permitted: Counter[tuple[int, int]] = Counter()
+        """(segment, importer) -> how many permits it has."""
         self._releasing: dict[int, int] = {}
         """Calls under way -> the permit that they release."""
 
     def handlers(self) -> Mapping[type[Event], EventHandler]:
         """Permits as they are granted, sessions as they end."""
-        return {PermitGet: self._granted, PartitionChange: self._partition}
+        return {
+            KernelBoot: self._booted,
+            PermitGet: self._granted,
+            PermitRelease: self._ended,
+            PartitionChange: self._partition,
+            FaultServe: self._served,
+            CopyServe: self._served,
+        }
+
+    def _booted(self, partid: int, event: KernelBoot) -> None:
+        for segid, importer in [each for each in self._permitted if each[0] >> 48 == partid]:
+            del self._permitted[segid, importer]
+
+    def _ended(self, partid: int, event: PermitRelease) -> None:
+        self._permitted[event.segid, event.importer] -= 1
+
+    def _served(self, partid: int, event: FaultServe | CopyServe) -> None:
+        if self._permitted[event.segid, event.importer] <= 0:
+            text = f"p{event.importer} was served of segment {event.segid:#x}, and has no permit"
+            self._say(partid, text)
 
     def _granted(self, partid: int, event: PermitGet) -> None:
+        self._permitted[event.segid, event.importer] += 1
         if not self.scene.sessions.active(partid, event.importer):
             self.report(
                 Invariant.S15,

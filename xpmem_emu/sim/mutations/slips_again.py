@@ -15,8 +15,11 @@ no_second_look_at_grant = slip(
 pinned_after_release = slip(
     Exporter, "_pin", "[(first, count)] if grant.live and segment.live else []", "[(first, count)]"
 )
-far_access_after_release = slip(
-    AccessServer, "_reach", "write)\n        self._firewall.require_live(grant)", "write)"
+access_after_release = slip(
+    AccessServer,
+    "_reach",
+    "self._firewall.require_live(grant)\n        if mm.find_vma",
+    "if mm.find_vma",
 )
 attach_of_released = slip(AttachCalls, "_map", "if not permit.live:  # while", "if False:  # while")
 attach_unwatched = slip(AttachCalls, "_map", "permit.attachments.append(attachment)", "pass")

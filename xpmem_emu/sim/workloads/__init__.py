@@ -20,6 +20,7 @@ from xpmem_emu.sim.workloads.forks import forks
 from xpmem_emu.sim.workloads.handover import handover
 from xpmem_emu.sim.workloads.held import crossed, overdue, stranded, unhurried
 from xpmem_emu.sim.workloads.kills import kills
+from xpmem_emu.sim.workloads.meetings import meetings
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
@@ -58,4 +59,5 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "stranded": stranded,
     "unhurried": unhurried,
     "overdue": overdue,
+    "meetings": meetings,
 }
