@@ -180,8 +180,8 @@ def _fork_outlives_permit(script: Script) -> None:
 
 
 def _attached_over_a_recall(script: Script) -> None:
-    """The only attachment of a permit takes the place of what somebody slow holds, and the permit
-    is released."""
+    """The only attachment of a permit takes the place of what somebody slow holds, or waits until
+    that is unmapped, and the permit is released."""
     random = script.random
     export, views = _shared(script, 1)
     user, permit = views[0].task, views[0].permit
@@ -195,15 +195,12 @@ def _attached_over_a_recall(script: Script) -> None:
     )
     script.settle()
     set_failpoint(script, export.task, "failpoint_set", _ZAP, "1*delay(6ms)")
-    script.do(
-        Op.CALL,
-        task=user,
-        detail="xpmem_attach",
-        permit=permit,
-        region=own.region,
-        pages=1,
-        values={"offset": 0},
-    )
+    attach: dict[str, Any] = {"region": own.region, "values": {"offset": 0}}
+    if random.random() < 0.5:
+        script.do(Op.MUNMAP, **_whole(own))
+        script.soon(MILLISECOND)
+        attach = {"values": {"offset": 0, "vaddr": 0}}
+    script.do(Op.CALL, task=user, detail="xpmem_attach", permit=permit, pages=1, **attach)
     script.now_ns += random.choice((1, 2, 4)) * MILLISECOND
     script.do(Op.CALL, task=user, detail="xpmem_release", permit=permit)
     script.now_ns += 20 * MILLISECOND
