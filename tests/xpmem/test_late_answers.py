@@ -5,6 +5,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.injections import SimInjections
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
+from xpmem_emu.xpc.events import Sent
 
 
 def test_pages_of_an_answer_that_comes_after_its_permit_are_given_back() -> None:
@@ -56,3 +57,26 @@ def test_pages_of_an_answer_that_comes_between_two_permits_are_given_back() -> N
     assert len(segment.grants) == 1
     second.xpmem_release(apid)
     assert cluster.kernels[1].xpmem.imports.all() == []
+
+
+def test_a_load_that_is_killed_before_it_asks_leaves_nothing() -> None:
+    """Nothing was sent, so no answer is to come, and the segment need not be remembered."""
+    cluster = SimCluster(2, SMALL)
+    cluster.run_until_active()
+    exporter, crowd = cluster.spawn(0), [cluster.spawn(1) for _ in range(SMALL.xpc.slots + 1)]
+    address = exporter.mmap(len(crowd) * PAGE_SIZE)
+    segid = exporter.xpmem_make(address, len(crowd) * PAGE_SIZE, 0o666)
+    there = [
+        task.xpmem_attach(task.xpmem_get(segid), page * PAGE_SIZE, PAGE_SIZE)
+        for page, task in enumerate(crowd)
+    ]
+    SimInjections(cluster).add("link p1->p0 delay 20ms --match type=FAULT")
+    loads = [task.begin(calls.Load(task.pid, at, 8)) for task, at in zip(crowd, there, strict=True)]
+    cluster.run_for(MILLISECOND)
+    asked = [each for each in cluster.trace if isinstance(each.event, Sent)]
+    assert len([each for each in asked if each.event.kind == "FAULT"]) == len(crowd) - 1
+    last = crowd[-1]
+    cluster.call(1, calls.Kill(last.pid, 9))
+    (imported,) = cluster.kernels[1].xpmem.imports.all()
+    assert not imported.left
+    cluster.run_until(lambda: all(load.ended for load in loads))
