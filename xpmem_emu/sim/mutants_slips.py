@@ -200,7 +200,7 @@ SLIPS = (
     mutant("late_attach_kept", "an attachment that nobody waited for is kept", "S15",
            slips_counting.late_attach_kept, "chaos-meetings"),
     mutant("failed_attach_untold", "an attachment that was not mapped stays noted", "S15",
-           slips_counting.failed_attach_untold, "chaos-calls"),
+           slips_counting.failed_attach_untold, "chaos-borders"),
     mutant("protect_of_some", "mprotect changes what there is of a range", "S13",
            slips_counting.protect_of_some, "chaos-calls"),
 )  # fmt: skip
