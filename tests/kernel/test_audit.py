@@ -13,7 +13,7 @@ from xpmem_emu.kernel.interface import Panic, Tick
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, numbers
-from xpmem_emu.mm.vma import Prot
+from xpmem_emu.mm.vma_flags import Prot
 from xpmem_emu.sim.cluster import SimCluster
 
 SIZE = PAGES * PAGE
@@ -75,7 +75,10 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "an area without entries": (lambda s: put(s.area, "end", s.area.end - PAGE), "in areas"),
     "rights of an area": (lambda s: put(s.area, "prot", Prot.READ), "may be stored to"),
     "an area's owner": (lambda s: s.area.anon_vma.vmas.clear(), "list of its owner|kept by"),
-    "a file's areas": (lambda s: s.inode.vmas.clear(), "list of its owner"),
+    "a file's areas": (
+        lambda s: s.home.memory.owners[s.inode.id].vmas.clear(),
+        "list of its owner",
+    ),
     "a foreign entry at home": (
         lambda s: s.mm.page_table.write(
             pages(s.base), pte.make(pages(s.base), pte.PRESENT | pte.SPECIAL)

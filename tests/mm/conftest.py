@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from xpmem_emu.mm import exit_mmap, unlink_file
+
 from .rig import Rig
 
 
@@ -29,12 +31,12 @@ def finish(rig: Rig) -> None:
     """Audit, end all tasks and files, audit again: nothing may be left."""
     assert rig.audit()["operations"] == 0
     for mm in list(rig.memory.address_spaces.values()):
-        rig.run(mm.exit_mmap())
+        rig.run(exit_mmap(mm))
     for name in list(rig.memory.files.by_name):
-        rig.run(rig.memory.files.unlink(name))
+        rig.run(unlink_file(rig.memory, name))
     counts = rig.audit()
     left = {key: value for key, value in counts.items() if value and key != "frames_total"}
     pinned = counts["frames_pinned"]
     assert left == ({"frames_in_use": pinned, "frames_pinned": pinned} if pinned else {})
-    assert not rig.memory.rmap.owners
+    assert not rig.memory.owners
     assert not rig.scheduler.threads

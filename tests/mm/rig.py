@@ -6,7 +6,18 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from xpmem_emu.image import Bytes, Image, LimitsSection, MemorySection
-from xpmem_emu.mm import AddressSpace, MapRequest, MemoryManager, Prot, VmaFlags, load, store
+from xpmem_emu.mm import (
+    AddressSpace,
+    MapRequest,
+    MemoryContext,
+    Prot,
+    VmaFlags,
+    audit_memory,
+    load,
+    mmap,
+    store,
+    unpin_pages,
+)
 from xpmem_emu.sched import Completion, LockDep, Scheduler, Thread
 from xpmem_emu.trace import Event, Tracer
 from xpmem_emu.units import PAGE_SIZE
@@ -42,7 +53,7 @@ class Outcome(Generic[T]):
 
 
 class Rig:
-    """One MemoryManager and the means to run coroutines on it."""
+    """One MemoryContext and the means to run coroutines on it."""
 
     def __init__(self, frames: int = 256, swap: int = 64, **limits: int) -> None:
         memory = MemorySection(
@@ -52,7 +63,7 @@ class Rig:
         )
         self.scheduler = Scheduler()
         self.tracer = Tracer(PARTID, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
-        self.memory = MemoryManager(
+        self.memory = MemoryContext(
             PARTID,
             Image(memory=memory, limits=LimitsSection(**limits)),
             memoryview(bytearray(memory.size)),
@@ -81,7 +92,7 @@ class Rig:
         return self.memory.new_address_space(pid)
 
     def map(self, mm: AddressSpace, pages: int, **request: Any) -> int:
-        return self.run(mm.mmap(MapRequest(length=pages * PAGE_SIZE, **request)))
+        return self.run(mmap(mm, MapRequest(length=pages * PAGE_SIZE, **request)))
 
     def shared(self, mm: AddressSpace, pages: int) -> int:
         return self.map(mm, pages, flags=VmaFlags.SHARED)
@@ -101,7 +112,7 @@ class Rig:
         return [event for event in self.trace if isinstance(event, kind)]
 
     def audit(self) -> dict[str, int]:
-        return self.memory.audit()
+        return audit_memory(self.memory)
 
 
 class Client:
@@ -147,7 +158,7 @@ class Client:
         self._look("sync")
         pins, self.pins = self.pins, []
         for frames in pins:
-            self.rig.memory.unpin(frames)
+            unpin_pages(self.rig.memory, frames)
 
     async def invalidate_range_end(self, start: int, end: int) -> None:
         self.rig.scheduler.might_sleep()

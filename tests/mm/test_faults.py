@@ -3,7 +3,23 @@
 import pytest
 
 from xpmem_emu.errors import Signal, Signalled
-from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags, load, migrate_range, store, walk_word
+from xpmem_emu.mm import (
+    MapRequest,
+    Prot,
+    Remap,
+    VmaFlags,
+    exit_mmap,
+    fork,
+    load,
+    madvise,
+    migrate_range,
+    mmap,
+    mprotect,
+    mremap,
+    munmap,
+    store,
+    walk_word,
+)
 from xpmem_emu.mm import pte as entries
 from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
@@ -32,7 +48,7 @@ def test_reused_frames_show_nothing_of_their_past(rig: Rig) -> None:
     at = rig.map(mm, 1)
     rig.store(mm, at, b"secret")
     frame = rig.frame(mm, at)
-    rig.run(mm.munmap(at, PAGE_SIZE))
+    rig.run(munmap(mm, at, PAGE_SIZE))
     again = rig.map(mm, 1)
     assert rig.load(mm, again, 6) == bytes(6)
     assert rig.frame(mm, again) == frame
@@ -64,7 +80,7 @@ def test_protection_can_be_taken_and_given_back_without_losing_the_page(rig: Rig
     at = rig.map(mm, 2)
     rig.store(mm, at, b"kept")
     for prot, last in ((Prot.READ, b"kept"), (Prot.NONE, None), (RW, b"kept")):
-        rig.run(mm.mprotect(at, PAGE_SIZE, prot))
+        rig.run(mprotect(mm, at, PAGE_SIZE, prot))
         if last is None:
             assert signal_of(rig, load(mm, at, 4))[0] is Signal.SIGSEGV
         else:
@@ -89,7 +105,7 @@ def test_fork_shares_frames_until_one_side_writes(rig: Rig) -> None:
     parent = rig.space()
     at = rig.map(parent, 3)
     rig.store(parent, at, b"before" + bytes(2 * PAGE_SIZE))
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     assert rig.frame(parent, at) == rig.frame(child, at) != 0
     rig.store(child, at, b"child!")
     assert rig.frame(parent, at) != rig.frame(child, at)
@@ -103,7 +119,7 @@ def test_the_last_one_to_write_reuses_the_frame(rig: Rig) -> None:
     at = rig.map(parent, 1)
     rig.store(parent, at, b"x")
     frame = rig.frame(parent, at)
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     rig.store(child, at, b"y")
     rig.store(parent, at, b"z")
     assert rig.frame(parent, at) == frame
@@ -116,10 +132,10 @@ def test_grandchildren_each_get_a_copy_of_what_they_saw(rig: Rig) -> None:
     spaces = [first]
     for generation in range(4):
         rig.store(spaces[-1], at, bytes([generation]))
-        spaces.append(rig.run(spaces[-1].fork(generation + 2)))
+        spaces.append(rig.run(fork(spaces[-1], generation + 2)))
     rig.store(spaces[-1], at, b"\x04")
     assert [rig.load(mm, at, 1)[0] for mm in spaces] == [0, 1, 2, 3, 4]
-    rig.run(first.exit_mmap())
+    rig.run(exit_mmap(first))
     assert [rig.load(mm, at, 1)[0] for mm in spaces[1:]] == [1, 2, 3, 4]
 
 
@@ -128,7 +144,7 @@ def test_fork_leaves_dontcopy_areas_out_and_shared_memory_shared(rig: Rig) -> No
     private = rig.map(parent, 1, flags=VmaFlags.DONTCOPY)
     shared = rig.shared(parent, 1)
     rig.store(parent, shared, b"old")
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     rig.store(parent, shared, b"new")
     assert rig.load(child, shared, 3) == b"new"
     assert signal_of(rig, load(child, private, 1))[0] is Signal.SIGSEGV
@@ -138,7 +154,7 @@ def test_copy_on_write_waits_for_the_notifiers_and_others_wait_for_it(rig: Rig) 
     mm = rig.space()
     at = rig.map(mm, 1)
     rig.store(mm, at, b"old!")
-    child = rig.run(mm.fork(2))
+    child = rig.run(fork(mm, 2))
     client = Client(rig, watched=at).attach(mm)
     client.hold()
     writer = rig.start(store(mm, at, b"new!"))
@@ -161,14 +177,14 @@ def test_mprotect_waits_until_an_entry_in_transit_has_arrived(rig: Rig) -> None:
     rig.store(mm, at, b"x")
     client = Client(rig).attach(mm)
     client.hold()
-    moving = rig.start(mm.madvise(at, PAGE_SIZE, 21))
-    change = rig.start(mm.mprotect(at, PAGE_SIZE, Prot.NONE))
+    moving = rig.start(madvise(mm, at, PAGE_SIZE, 21))
+    change = rig.start(mprotect(mm, at, PAGE_SIZE, Prot.NONE))
     assert not change.done
     client.let_go()
     assert moving.done
     assert change.done
     assert signal_of(rig, load(mm, at, 1))[0] is Signal.SIGSEGV
-    rig.run(mm.mprotect(at, PAGE_SIZE, RW))
+    rig.run(mprotect(mm, at, PAGE_SIZE, RW))
     assert rig.load(mm, at, 1) == b"x"
 
 
@@ -176,11 +192,11 @@ def test_a_page_in_transit_stays_out_of_reach_when_its_protection_is_lifted(rig:
     mm = rig.space()
     at = rig.map(mm, 1)
     rig.store(mm, at, b"x")
-    rig.run(mm.mprotect(at, PAGE_SIZE, Prot.NONE))
+    rig.run(mprotect(mm, at, PAGE_SIZE, Prot.NONE))
     client = Client(rig).attach(mm)
     client.hold()
     move = rig.start(migrate_range(mm, at, PAGE_SIZE))
-    change = rig.start(mm.mprotect(at, PAGE_SIZE, RW))
+    change = rig.start(mprotect(mm, at, PAGE_SIZE, RW))
     reader = rig.start(load(mm, at, 1))
     assert not reader.done
     client.let_go()
@@ -196,7 +212,7 @@ def test_mremap_takes_a_page_along_only_after_its_transit(rig: Rig) -> None:
     client.hold()
     move = rig.start(migrate_range(mm, at, PAGE_SIZE))
     flags = Remap.MAYMOVE | Remap.FIXED
-    remap = rig.start(mm.mremap(at, PAGE_SIZE, PAGE_SIZE, flags, 0x50_0000))
+    remap = rig.start(mremap(mm, at, PAGE_SIZE, PAGE_SIZE, flags, 0x50_0000))
     client.let_go()
     assert (move.value, remap.value) == (1, 0x50_0000)
     assert rig.load(mm, 0x50_0000, 1) == b"x"
@@ -208,8 +224,8 @@ def test_munmap_wins_over_a_transit_and_nothing_leaks(rig: Rig) -> None:
     rig.store(mm, at, bytes(4 * PAGE_SIZE))
     client = Client(rig).attach(mm)
     client.hold()
-    moving = rig.start(mm.madvise(at, 4 * PAGE_SIZE, 21))
-    gone = rig.start(mm.munmap(at, 2 * PAGE_SIZE))
+    moving = rig.start(madvise(mm, at, 4 * PAGE_SIZE, 21))
+    gone = rig.start(munmap(mm, at, 2 * PAGE_SIZE))
     client.let_go()
     assert moving.done
     assert gone.done
@@ -231,9 +247,9 @@ def test_a_killed_thread_stops_at_its_next_fault(rig: Rig) -> None:
 def test_an_exiting_address_space_kills_whoever_still_faults(rig: Rig) -> None:
     mm = rig.space()
     at = rig.map(mm, 1)
-    rig.run(mm.exit_mmap())
+    rig.run(exit_mmap(mm))
     assert signal_of(rig, load(mm, at, 1)) == (Signal.SIGKILL, "the task is exiting")
-    for call in (mm.mmap(MapRequest(1)), mm.fork(2), mm.mprotect(at, 1, RW)):
+    for call in (mmap(mm, MapRequest(1)), fork(mm, 2), mprotect(mm, at, 1, RW)):
         with pytest.raises(Exception, match="exiting"):
             rig.run(call)
 

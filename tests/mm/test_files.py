@@ -13,13 +13,25 @@ from xpmem_emu.mm import (
     MapRequest,
     Prot,
     VmaFlags,
+    create_file,
+    exit_mmap,
+    fork,
     load,
+    madvise,
+    mmap,
+    munmap,
     pin_pages,
+    pread,
+    pwrite,
     reclaim,
     reclaim_range,
     store,
+    unlink_file,
+    writeback,
+    zap_page_range,
 )
 from xpmem_emu.mm.events import Mkclean, Truncated
+from xpmem_emu.mm.truncate import punch, truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
@@ -27,7 +39,7 @@ from .rig import Client, Rig
 
 
 def new_file(rig: Rig, pages: int, name: str = "f") -> Inode:
-    return rig.memory.files.create(name, pages * PAGE_SIZE)
+    return create_file(rig.memory, name, pages * PAGE_SIZE)
 
 
 def map_shared(rig: Rig, mm, inode: Inode, pages: int, **request) -> int:
@@ -42,15 +54,15 @@ def refuses(rig: Rig, number: int, operation) -> None:
 
 def test_mapping_pread_and_pwrite_see_the_same_bytes(rig: Rig) -> None:
     inode, mm = new_file(rig, 4), rig.space()
-    rig.run(inode.pwrite(PAGE_SIZE - 2, b"disk"))
+    rig.run(pwrite(rig.memory, inode, PAGE_SIZE - 2, b"disk"))
     at = map_shared(rig, mm, inode, 3, offset=PAGE_SIZE)
     assert rig.load(mm, at, 2) == b"sk"
     rig.store(mm, at + 1, b"LOAD")
-    assert rig.run(inode.pread(PAGE_SIZE - 2, 7)) == b"disLOAD"
-    rig.run(inode.pwrite(PAGE_SIZE, b"back"))
+    assert rig.run(pread(inode, PAGE_SIZE - 2, 7)) == b"disLOAD"
+    rig.run(pwrite(rig.memory, inode, PAGE_SIZE, b"back"))
     assert rig.load(mm, at, 5) == b"backD"
-    assert rig.run(inode.pread(4 * PAGE_SIZE - 1, 100)) == b"\0"
-    assert rig.run(inode.pread(5 * PAGE_SIZE, 1)) == b""
+    assert rig.run(pread(inode, 4 * PAGE_SIZE - 1, 100)) == b"\0"
+    assert rig.run(pread(inode, 5 * PAGE_SIZE, 1)) == b""
 
 
 def test_pwrite_touches_only_its_bytes_of_a_cached_page(rig: Rig) -> None:
@@ -59,7 +71,7 @@ def test_pwrite_touches_only_its_bytes_of_a_cached_page(rig: Rig) -> None:
     rig.store(mm, at, b"abcdef")
     frame = rig.frame(mm, at)
     rig.memory.frames.pages[frame][0] = ord("X")  # an importer's store, unseen by this kernel
-    rig.run(inode.pwrite(2, b"--"))
+    rig.run(pwrite(rig.memory, inode, 2, b"--"))
     assert rig.load(mm, at, 6) == b"Xb--ef"
 
 
@@ -84,11 +96,11 @@ def test_a_file_is_a_row_of_bytes_whatever_the_cache_does(
     for i, (step, offset, size) in enumerate(steps, 1):
         data = bytes([i]) * size
         if step == "pwrite":
-            rig.run(inode.pwrite(offset, data))
+            rig.run(pwrite(rig.memory, inode, offset, data))
             model.extend(bytes(max(0, offset + size - len(model))))
             model[offset : offset + size] = data
         elif step == "truncate":
-            rig.run(inode.truncate(offset))
+            rig.run(truncate(rig.memory, inode, offset))
             del model[offset:]
             model.extend(bytes(offset - len(model)))
         elif step == "store":
@@ -98,8 +110,8 @@ def test_a_file_is_a_row_of_bytes_whatever_the_cache_does(
         elif step == "evict":
             rig.run(reclaim_range(mm, at, 6 * PAGE_SIZE, 6))
         else:
-            rig.run(inode.writeback())
-        assert rig.run(inode.pread(0, 1 << 20)) == model
+            rig.run(writeback(rig.memory, inode))
+        assert rig.run(pread(inode, 0, 1 << 20)) == model
         if model:
             assert rig.load(mm, at, len(model)) == model
         rig.audit()
@@ -113,16 +125,16 @@ def test_beyond_the_end_of_a_file_is_sigbus_until_it_grows(rig: Rig) -> None:
         rig.load(mm, at + PAGE_SIZE, 1)
     assert raised.value.info.signal is Signal.SIGBUS
     assert raised.value.info.address == at + PAGE_SIZE
-    rig.run(inode.truncate(2 * PAGE_SIZE))
+    rig.run(truncate(rig.memory, inode, 2 * PAGE_SIZE))
     assert rig.load(mm, at + PAGE_SIZE, 1) == b"\0"
 
 
 def test_bytes_stored_beyond_the_end_of_a_file_never_become_part_of_it(rig: Rig) -> None:
-    inode, mm = rig.memory.files.create("f", 10), rig.space()
+    inode, mm = create_file(rig.memory, "f", 10), rig.space()
     at = map_shared(rig, mm, inode, 1)
     rig.store(mm, at + 100, b"beyond")
-    rig.run(inode.pwrite(200, b"grow"))
-    assert rig.run(inode.pread(90, 200)) == bytes(110) + b"grow"
+    rig.run(pwrite(rig.memory, inode, 200, b"grow"))
+    assert rig.run(pread(inode, 90, 200)) == bytes(110) + b"grow"
     assert rig.load(mm, at + 100, 6) == bytes(6)
 
 
@@ -132,12 +144,12 @@ def test_truncation_takes_mapped_pages_away_private_copies_too(rig: Rig) -> None
     private = rig.map(mm, 3, inode=inode)
     rig.store(mm, shared, b"s" * 3 * PAGE_SIZE)
     rig.store(mm, private + 2 * PAGE_SIZE, b"p")
-    rig.run(inode.truncate(PAGE_SIZE + 1))
+    rig.run(truncate(rig.memory, inode, PAGE_SIZE + 1))
     for at in (shared + 2 * PAGE_SIZE, private + 2 * PAGE_SIZE):
         with pytest.raises(Signalled, match="SIGBUS"):
             rig.load(mm, at, 1)
     assert rig.load(mm, shared + PAGE_SIZE, 3) == b"s\0\0"
-    rig.run(inode.truncate(3 * PAGE_SIZE))
+    rig.run(truncate(rig.memory, inode, 3 * PAGE_SIZE))
     assert rig.load(mm, shared + PAGE_SIZE, 2 * PAGE_SIZE) == b"s" + bytes(2 * PAGE_SIZE - 1)
     assert rig.events(Truncated)[0] == Truncated(file="f", size=PAGE_SIZE + 1, pages=1)
 
@@ -148,8 +160,8 @@ def test_a_page_cannot_come_back_while_a_truncation_waits_for_its_holders(rig: R
     rig.store(mm, at + PAGE_SIZE, b"old")
     client = Client(rig, watched=at + PAGE_SIZE).attach(mm)
     client.hold()
-    cut = rig.start(inode.truncate(PAGE_SIZE))
-    grow = rig.start(inode.truncate(2 * PAGE_SIZE))
+    cut = rig.start(truncate(rig.memory, inode, PAGE_SIZE))
+    grow = rig.start(truncate(rig.memory, inode, 2 * PAGE_SIZE))
     reader = rig.start(load(mm, at + PAGE_SIZE, 3))
     assert not cut.done
     assert not grow.done
@@ -166,7 +178,7 @@ def test_a_hole_cannot_be_filled_while_its_old_pages_still_have_holders(rig: Rig
     rig.store(mm, at, b"old")
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    hole = rig.start(mm.madvise(at, PAGE_SIZE, 9))
+    hole = rig.start(madvise(mm, at, PAGE_SIZE, 9))
     reader = rig.start(load(mm, at, 3))
     assert not reader.done
     client.let_go()
@@ -176,16 +188,16 @@ def test_a_hole_cannot_be_filled_while_its_old_pages_still_have_holders(rig: Rig
 
 def test_private_mappings_follow_the_file_until_they_are_written(rig: Rig) -> None:
     inode, mm = new_file(rig, 2), rig.space()
-    rig.run(inode.pwrite(0, b"file"))
+    rig.run(pwrite(rig.memory, inode, 0, b"file"))
     at = rig.map(mm, 2, inode=inode)
     assert rig.load(mm, at, 4) == b"file"
-    rig.run(inode.pwrite(0, b"FILE"))
+    rig.run(pwrite(rig.memory, inode, 0, b"FILE"))
     assert rig.load(mm, at, 4) == b"FILE"
     rig.store(mm, at, b"mine")
     rig.store(mm, at + PAGE_SIZE, b"too")
-    rig.run(inode.pwrite(0, b"seen by nobody"))
+    rig.run(pwrite(rig.memory, inode, 0, b"seen by nobody"))
     assert rig.load(mm, at, 8) == b"mine" + bytes(4)
-    assert rig.run(inode.pread(0, 4)) == b"seen"
+    assert rig.run(pread(inode, 0, 4)) == b"seen"
     assert not inode.dirty[1]
 
 
@@ -193,23 +205,23 @@ def test_private_copies_survive_swap_and_fork(rig: Rig) -> None:
     inode, mm = new_file(rig, 1), rig.space()
     at = rig.map(mm, 1, inode=inode)
     rig.store(mm, at, b"mine")
-    child = rig.run(mm.fork(2))
+    child = rig.run(fork(mm, 2))
     assert rig.run(reclaim_range(mm, at, PAGE_SIZE, 1)) == 1
     rig.store(child, at, b"his!")
     assert rig.load(mm, at, 4) == b"mine"
-    assert rig.run(inode.pread(0, 4)) == bytes(4)
+    assert rig.run(pread(inode, 0, 4)) == bytes(4)
 
 
 def test_shared_anonymous_memory_survives_reclaim_and_is_shared_by_fork(rig: Rig) -> None:
     mm = rig.space()
     at = rig.shared(mm, 3)
     rig.store(mm, at, b"a" * 3 * PAGE_SIZE)
-    child = rig.run(mm.fork(2))
+    child = rig.run(fork(mm, 2))
     assert rig.run(reclaim_range(mm, at, 3 * PAGE_SIZE, 3)) == 3
     assert rig.audit()["frames_in_use"] == 0
     rig.store(child, at + 1, b"b")
     assert rig.load(mm, at, 3) == b"aba"
-    rig.run(mm.exit_mmap())
+    rig.run(exit_mmap(mm))
     assert rig.load(child, at + 2 * PAGE_SIZE, 1) == b"a"
 
 
@@ -219,11 +231,11 @@ def test_writeback_cleans_pages_and_notices_the_next_store(rig: Rig) -> None:
     rig.store(mm, at, b"1" * 2 * PAGE_SIZE)
     rig.load(mm, at + 2 * PAGE_SIZE, 1)
     assert inode.dirty.tolist() == [True, True, False]
-    assert rig.run(inode.writeback()) == 2
+    assert rig.run(writeback(rig.memory, inode)) == 2
     assert not inode.dirty.any()
     rig.store(mm, at + PAGE_SIZE, b"2")
     assert inode.dirty.tolist() == [False, True, False]
-    assert rig.run(inode.writeback()) == 1
+    assert rig.run(writeback(rig.memory, inode)) == 1
     assert [event.pages for event in rig.events(Mkclean)] == [2, 1]
     assert rig.load(mm, at + PAGE_SIZE, 2) == b"21"
 
@@ -234,7 +246,7 @@ def test_writeback_writes_what_importers_stored_until_they_were_stopped(rig: Rig
     rig.store(mm, at, b"x")
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    work = rig.start(inode.writeback())
+    work = rig.start(writeback(rig.memory, inode))
     rig.memory.frames.pages[rig.frame(mm, at)][1] = ord("y")
     client.let_go()
     assert work.done
@@ -248,7 +260,7 @@ def test_a_store_during_writeback_leaves_the_page_dirty(rig: Rig) -> None:
     rig.store(mm, at, b"x")
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    work = rig.start(inode.writeback())
+    work = rig.start(writeback(rig.memory, inode))
     rig.start(store(mm, at, b"z"))
     client.let_go()
     assert work.done
@@ -259,28 +271,28 @@ def test_a_hole_in_shared_memory_reads_as_zeros_everywhere(rig: Rig) -> None:
     inode, mm = new_file(rig, 3), rig.space()
     at = map_shared(rig, mm, inode, 3)
     rig.store(mm, at, b"d" * 3 * PAGE_SIZE)
-    rig.run(inode.writeback())
-    rig.run(mm.madvise(at + PAGE_SIZE, PAGE_SIZE, 9))
+    rig.run(writeback(rig.memory, inode))
+    rig.run(madvise(mm, at + PAGE_SIZE, PAGE_SIZE, 9))
     assert rig.load(mm, at + PAGE_SIZE - 1, 2) == b"d\0"
-    assert rig.run(inode.pread(2 * PAGE_SIZE - 1, 2)) == b"\0d"
+    assert rig.run(pread(inode, 2 * PAGE_SIZE - 1, 2)) == b"\0d"
     private = rig.map(mm, 1)
-    refuses(rig, errno.EINVAL, mm.madvise(private, PAGE_SIZE, 9))
+    refuses(rig, errno.EINVAL, madvise(mm, private, PAGE_SIZE, 9))
 
 
 def test_a_deleted_file_lives_until_its_last_mapping_goes(rig: Rig) -> None:
     inode, mm = new_file(rig, 2), rig.space()
     at = map_shared(rig, mm, inode, 2)
     rig.store(mm, at, b"still here")
-    rig.run(rig.memory.files.unlink("f"))
+    rig.run(unlink_file(rig.memory, "f"))
     new_file(rig, 1)
     assert rig.load(mm, at, 10) == b"still here"
     assert rig.memory.files.used == 3 * PAGE_SIZE
-    rig.run(mm.munmap(at, PAGE_SIZE))
+    rig.run(munmap(mm, at, PAGE_SIZE))
     assert rig.memory.files.used == 3 * PAGE_SIZE
-    rig.run(mm.munmap(at + PAGE_SIZE, PAGE_SIZE))
+    rig.run(munmap(mm, at + PAGE_SIZE, PAGE_SIZE))
     assert rig.memory.files.used == PAGE_SIZE
-    refuses(rig, errno.ENOENT, inode.pwrite(0, b"x"))
-    refuses(rig, errno.ENOENT, mm.mmap(MapRequest(PAGE_SIZE, inode=inode)))
+    refuses(rig, errno.ENOENT, pwrite(rig.memory, inode, 0, b"x"))
+    refuses(rig, errno.ENOENT, mmap(mm, MapRequest(PAGE_SIZE, inode=inode)))
 
 
 def test_names_and_the_disk_are_bounded(make_rig) -> None:
@@ -293,16 +305,16 @@ def test_names_and_the_disk_are_bounded(make_rig) -> None:
         (errno.EFBIG, "b", 1 << 30),
     ):
         with pytest.raises(KernelError) as refusal:
-            files.create(name, size)
+            create_file(rig.memory, name, size)
         assert refusal.value.errno == number
-    files.create("b", 1)
+    create_file(rig.memory, "b", 1)
     with pytest.raises(KernelError) as refusal:
-        files.create("c", 0)
+        create_file(rig.memory, "c", 0)
     assert refusal.value.errno == errno.ENFILE
-    refuses(rig, errno.ENOENT, files.unlink("c"))
-    refuses(rig, errno.ENOSPC, inode.pwrite(511 * PAGE_SIZE, b"xx" * PAGE_SIZE))
+    refuses(rig, errno.ENOENT, unlink_file(rig.memory, "c"))
+    refuses(rig, errno.ENOSPC, pwrite(rig.memory, inode, 511 * PAGE_SIZE, b"xx" * PAGE_SIZE))
     assert inode.size == 500 * PAGE_SIZE
-    rig.run(inode.truncate(0))
+    rig.run(truncate(rig.memory, inode, 0))
     assert files.used == PAGE_SIZE
 
 
@@ -323,8 +335,8 @@ def test_what_was_stored_through_a_pin_after_writeback_is_not_lost(rig: Rig) -> 
     (run,) = rig.run(pin_pages(mm, at >> 12, 1, at >> 12))
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    zap = rig.start(mm.zap_page_range(at, PAGE_SIZE))
-    assert rig.run(inode.writeback()) == 1
+    zap = rig.start(zap_page_range(mm, at, PAGE_SIZE))
+    assert rig.run(writeback(rig.memory, inode)) == 1
     rig.memory.frames.pages[run.frames[0]][0] = ord("z")  # not told to stop yet
     client.pins.append(run.frames)
     client.let_go()
@@ -340,7 +352,7 @@ def test_a_hole_leaves_what_a_task_has_copied_for_itself(rig: Rig) -> None:
     rig.store(mm, shared, b"f" * 2 * PAGE_SIZE)
     rig.store(mm, private, b"mine")
     rig.load(mm, private + PAGE_SIZE, 1)
-    rig.run(inode.punch(0, 2))
+    rig.run(punch(rig.memory, inode, 0, 2))
     assert rig.load(mm, private, 8) == b"mineffff"
     assert rig.load(mm, private + PAGE_SIZE, 4) == bytes(4)
     assert rig.load(mm, shared, 2 * PAGE_SIZE) == bytes(2 * PAGE_SIZE)

@@ -10,11 +10,16 @@ from xpmem_emu.mm import (
     PinnedRun,
     Prot,
     VmaFlags,
+    create_file,
+    fork,
     migrate_range,
+    munmap,
     pin_pages,
     reclaim_range,
     store,
+    unpin_pages,
 )
+from xpmem_emu.mm.truncate import punch
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import Client, Rig
@@ -28,7 +33,7 @@ def pin(rig: Rig, mm, at: int, pages: int, touched: int = 0) -> list[PinnedRun]:
 
 def give_back(rig: Rig, runs: list[PinnedRun]) -> None:
     for run in runs:
-        rig.memory.unpin(run.frames)
+        unpin_pages(rig.memory, run.frames)
 
 
 def refusal_of(rig: Rig, mm, at: int, pages: int = 1, touched: int = 0) -> tuple[int, str]:
@@ -54,7 +59,7 @@ def test_copy_on_write_is_broken_for_the_exporter_when_it_may_write(rig: Rig) ->
     parent = rig.space()
     at = rig.map(parent, 1)
     rig.store(parent, at, b"x")
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     (run,) = pin(rig, parent, at, 1)
     assert run.frames.tolist() == [rig.frame(parent, at)] != [rig.frame(child, at)]
     rig.store(parent, at, b"y")
@@ -63,7 +68,7 @@ def test_copy_on_write_is_broken_for_the_exporter_when_it_may_write(rig: Rig) ->
 
 
 def test_a_private_file_page_is_copied_before_it_is_pinned(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     at = rig.map(mm, 1, inode=inode)
     rig.load(mm, at, 1)
     (run,) = pin(rig, mm, at, 1)
@@ -72,7 +77,7 @@ def test_a_private_file_page_is_copied_before_it_is_pinned(rig: Rig) -> None:
 
 
 def test_read_only_areas_are_pinned_without_write_intent(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", 2 * PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", 2 * PAGE_SIZE)
     at = rig.map(mm, 2, inode=inode, prot=Prot.READ)
     (run,) = pin(rig, mm, at, 2)
     assert run.frames.tolist() == inode.frames.tolist()
@@ -81,7 +86,7 @@ def test_read_only_areas_are_pinned_without_write_intent(rig: Rig) -> None:
 
 
 def test_a_pinned_shared_page_counts_as_dirty(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     at = rig.map(mm, 1, inode=inode, flags=VmaFlags.SHARED)
     (run,) = pin(rig, mm, at, 1)
     rig.memory.frames.pages[run.frames[0]][0] = 9
@@ -101,7 +106,7 @@ def test_swapped_pages_are_brought_back_to_be_pinned(rig: Rig) -> None:
 
 
 def test_holes_and_unusable_areas_around_the_touched_page_are_skipped(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     page = PAGE_SIZE
     rig.map(mm, 2, address=BASE, fixed=True)
     rig.map(mm, 1, address=BASE + 3 * page, fixed=True, prot=Prot.NONE)
@@ -124,7 +129,7 @@ def test_no_page_need_be_touched(rig: Rig) -> None:
 
 
 def test_the_touched_page_is_refused_with_its_reason(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     hidden = rig.map(mm, 1, prot=Prot.NONE)
     device = rig.map(mm, 1, flags=VmaFlags.PFNMAP)
     attached = rig.map(mm, 1, flags=VmaFlags.PFNMAP, ops=DeadOps("gone"))
@@ -147,7 +152,7 @@ def test_running_out_of_memory_around_the_touched_page_is_not_an_error(make_rig)
     (run,) = pin(rig, mm, at, 40)
     assert (run.first_vpn, len(run.frames)) == (at >> 12, 15)
     give_back(rig, [run])
-    rig.run(mm.munmap(at, 40 * PAGE_SIZE))
+    rig.run(munmap(mm, at, 40 * PAGE_SIZE))
     hog = rig.map(mm, 15)
     rig.store(mm, hog, b"h" * 15 * PAGE_SIZE)
     number, _ = refusal_of(rig, mm, rig.map(mm, 1))
@@ -166,14 +171,14 @@ def test_fault_around_in_tight_memory_does_not_push_the_touched_page_out(make_ri
 
 
 def test_a_touched_page_that_is_taken_again_is_pinned_at_its_next_frame(rig: Rig) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     at = rig.map(mm, 1, inode=inode, flags=VmaFlags.SHARED)
     rig.load(mm, at, 1)
     rig.map(mm, 1, address=at + PAGE_SIZE, fixed=True)
     rig.memory.failpoints.set("mm.frames.allocate", "1*pause", 0)
     pinning = rig.start(pin_pages(mm, at >> 12, 2, at >> 12))
     assert not pinning.done  # the neighbour wants a frame
-    rig.run(inode.punch(0, 1))
+    rig.run(punch(rig.memory, inode, 0, 1))
     rig.memory.failpoints.reset()
     rig.scheduler.run(rig.scheduler.now_ns)
     runs = pinning.value
@@ -199,7 +204,7 @@ def test_pinning_waits_for_a_page_in_transit_and_pins_the_new_frame(rig: Rig) ->
     mm = rig.space()
     at = rig.map(mm, 1)
     rig.store(mm, at, b"x")
-    child = rig.run(mm.fork(2))
+    child = rig.run(fork(mm, 2))
     client = Client(rig, watched=at).attach(mm)
     client.hold()
     writer = rig.start(store(mm, at, b"y"))
@@ -218,7 +223,7 @@ def test_pinning_waits_for_a_munmap_and_then_finds_the_hole(rig: Rig) -> None:
     rig.store(mm, at, b"x")
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    unmapping = rig.start(mm.munmap(at, PAGE_SIZE))
+    unmapping = rig.start(munmap(mm, at, PAGE_SIZE))
     pinning = rig.start(pin_pages(mm, at >> 12, 1, at >> 12))
     assert not pinning.done
     client.let_go()

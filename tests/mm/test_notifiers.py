@@ -6,8 +6,26 @@ from typing import Any
 import pytest
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.mm import AddressSpace, Prot, Remap, migrate_range, reclaim_range, store
+from xpmem_emu.mm import (
+    AddressSpace,
+    Prot,
+    Remap,
+    create_file,
+    exit_mmap,
+    fork,
+    madvise,
+    migrate_range,
+    mmap,
+    mprotect,
+    mremap,
+    munmap,
+    reclaim_range,
+    store,
+    writeback,
+    zap_page_range,
+)
 from xpmem_emu.mm.events import FramesFree
+from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import RW, Client, Rig
@@ -15,23 +33,23 @@ from .rig import RW, Client, Rig
 Trigger = Callable[[Rig, AddressSpace, int], Coroutine[Any, Any, Any]]
 
 FREEING: dict[str, Trigger] = {
-    "munmap": lambda rig, mm, at: mm.munmap(at, PAGE_SIZE),
+    "munmap": lambda rig, mm, at: munmap(mm, at, PAGE_SIZE),
     "mmap over": lambda rig, mm, at: rig_map_over(rig, mm, at),
-    "madvise dontneed": lambda rig, mm, at: mm.madvise(at, PAGE_SIZE, 4),
-    "madvise remove": lambda rig, mm, at: mm.madvise(at, PAGE_SIZE, 9),
-    "madvise pageout": lambda rig, mm, at: mm.madvise(at, PAGE_SIZE, 21),
-    "zap_page_range": lambda rig, mm, at: mm.zap_page_range(at, PAGE_SIZE),
-    "mremap shrinks": lambda rig, mm, at: mm.mremap(at - PAGE_SIZE, 2 * PAGE_SIZE, PAGE_SIZE),
-    "truncate": lambda rig, mm, at: rig.memory.files.lookup("f").truncate(PAGE_SIZE),
+    "madvise dontneed": lambda rig, mm, at: madvise(mm, at, PAGE_SIZE, 4),
+    "madvise remove": lambda rig, mm, at: madvise(mm, at, PAGE_SIZE, 9),
+    "madvise pageout": lambda rig, mm, at: madvise(mm, at, PAGE_SIZE, 21),
+    "zap_page_range": lambda rig, mm, at: zap_page_range(mm, at, PAGE_SIZE),
+    "mremap shrinks": lambda rig, mm, at: mremap(mm, at - PAGE_SIZE, 2 * PAGE_SIZE, PAGE_SIZE),
+    "truncate": lambda rig, mm, at: truncate(rig.memory, rig.memory.files.lookup("f"), PAGE_SIZE),
     "reclaim": lambda rig, mm, at: reclaim_range(mm, at, PAGE_SIZE, 1),
     "migrate": lambda rig, mm, at: migrate_range(mm, at, PAGE_SIZE),
 }
 KEEPING: dict[str, Trigger] = {
-    "mprotect": lambda rig, mm, at: mm.mprotect(at, PAGE_SIZE, Prot.READ),
-    "mremap moves": lambda rig, mm, at: mm.mremap(
-        at, PAGE_SIZE, PAGE_SIZE, Remap.MAYMOVE | Remap.FIXED, 0x50_0000
+    "mprotect": lambda rig, mm, at: mprotect(mm, at, PAGE_SIZE, Prot.READ),
+    "mremap moves": lambda rig, mm, at: mremap(
+        mm, at, PAGE_SIZE, PAGE_SIZE, Remap.MAYMOVE | Remap.FIXED, 0x50_0000
     ),
-    "page_mkclean": lambda rig, mm, at: rig.memory.files.lookup("f").writeback(),
+    "page_mkclean": lambda rig, mm, at: writeback(rig.memory, rig.memory.files.lookup("f")),
 }
 NEEDS_SHARED_FILE = {"madvise remove", "truncate", "page_mkclean"}
 
@@ -39,7 +57,7 @@ NEEDS_SHARED_FILE = {"madvise remove", "truncate", "page_mkclean"}
 async def rig_map_over(rig: Rig, mm: AddressSpace, at: int) -> None:
     from xpmem_emu.mm import MapRequest
 
-    await mm.mmap(MapRequest(PAGE_SIZE, address=at, fixed=True, prot=Prot.READ))
+    await mmap(mm, MapRequest(PAGE_SIZE, address=at, fixed=True, prot=Prot.READ))
 
 
 def watched_page(rig: Rig, mm: AddressSpace, why: str) -> int:
@@ -47,7 +65,7 @@ def watched_page(rig: Rig, mm: AddressSpace, why: str) -> int:
     from xpmem_emu.mm import VmaFlags
 
     if why in NEEDS_SHARED_FILE:
-        inode = rig.memory.files.create("f", 2 * PAGE_SIZE)
+        inode = create_file(rig.memory, "f", 2 * PAGE_SIZE)
         at = rig.map(mm, 2, inode=inode, flags=VmaFlags.SHARED)
     else:
         at = rig.map(mm, 2)
@@ -119,7 +137,7 @@ def test_fork_announces_the_writable_private_areas_of_the_parent(rig: Rig) -> No
         rig.store(mm, at, b"x")
     rig.load(mm, readonly, 1)
     client = Client(rig, watched=private).attach(mm)
-    rig.run(mm.fork(2))
+    rig.run(fork(mm, 2))
     page = (private, private + PAGE_SIZE)
     assert client.calls == [("invalidate", *page), ("sync", *page)]
 
@@ -128,7 +146,7 @@ def test_copy_on_write_announces_the_page(rig: Rig) -> None:
     mm = rig.space()
     at = rig.map(mm, 1)
     rig.store(mm, at, b"x")
-    rig.run(mm.fork(2))
+    rig.run(fork(mm, 2))
     client = Client(rig, watched=at).attach(mm)
     rig.run(store(mm, at, b"y"))
     assert client.seen == [("invalidate", True, True), ("sync", False, True)]
@@ -139,7 +157,7 @@ def test_exit_releases_the_notifiers_before_any_page_goes(rig: Rig) -> None:
     at = rig.map(mm, 2)
     rig.store(mm, at, bytes(2 * PAGE_SIZE))
     client = Client(rig, watched=at).attach(mm)
-    rig.run(mm.exit_mmap())
+    rig.run(exit_mmap(mm))
     assert client.seen == [("release", True, True), ("end", False, False)]
     assert mm.notifiers.registered == []
 
@@ -149,9 +167,9 @@ def test_one_operation_tells_once_about_a_range_of_many_areas_and_pages(rig: Rig
     at = rig.map(mm, 60, address=0x10_0000, fixed=True)
     rig.store(mm, at, bytes(60 * PAGE_SIZE))
     for page in range(0, 60, 2):
-        rig.run(mm.mprotect(at + page * PAGE_SIZE, PAGE_SIZE, Prot.READ))
+        rig.run(mprotect(mm, at + page * PAGE_SIZE, PAGE_SIZE, Prot.READ))
     client = Client(rig).attach(mm)
-    rig.run(mm.munmap(at, 60 * PAGE_SIZE))
+    rig.run(munmap(mm, at, 60 * PAGE_SIZE))
     whole = (at, at + 60 * PAGE_SIZE)
     assert client.calls == [("invalidate", *whole), ("sync", *whole)]
 
@@ -162,7 +180,7 @@ def test_several_notifiers_are_told_in_order_and_one_that_leaves_is_left_alone(r
     rig.store(mm, at, b"x")
     first, second = Client(rig).attach(mm), Client(rig).attach(mm)
     first.hold()
-    operation = rig.start(mm.munmap(at, PAGE_SIZE))
+    operation = rig.start(munmap(mm, at, PAGE_SIZE))
     assert second.kinds() == ["invalidate"]
     mm.notifiers.unregister(second)
     first.let_go()
@@ -186,11 +204,11 @@ def test_an_address_space_without_notifiers_is_never_told_nor_waited_for(rig: Ri
     at = rig.map(mm, 4)
     rig.store(mm, at, bytes(4 * PAGE_SIZE))
     chain, mm.notifiers = mm.notifiers, Chain()  # type: ignore[assignment]
-    rig.run(mm.mprotect(at, PAGE_SIZE, Prot.READ))
-    rig.run(mm.mprotect(at, PAGE_SIZE, RW))
-    rig.run(mm.madvise(at, PAGE_SIZE, 4))
+    rig.run(mprotect(mm, at, PAGE_SIZE, Prot.READ))
+    rig.run(mprotect(mm, at, PAGE_SIZE, RW))
+    rig.run(madvise(mm, at, PAGE_SIZE, 4))
     rig.run(reclaim_range(mm, at, 4 * PAGE_SIZE, 4))
-    rig.run(mm.fork(2))
-    rig.run(mm.munmap(at, 4 * PAGE_SIZE))
+    rig.run(fork(mm, 2))
+    rig.run(munmap(mm, at, 4 * PAGE_SIZE))
     mm.notifiers = chain
     assert told == []

@@ -8,16 +8,24 @@ import pytest
 from xpmem_emu.errors import KernelError, Signal, Signalled
 from xpmem_emu.mm import (
     VmaFlags,
+    create_file,
+    fork,
     load,
+    madvise,
     migrate_frames,
     migrate_range,
+    munmap,
     pin_pages,
+    pwrite,
     reclaim,
     reclaim_range,
     store,
+    unpin_pages,
+    zap_page_range,
 )
 from xpmem_emu.mm.events import FramesFree, Migrated, Reclaimed, SwapOut
 from xpmem_emu.mm.extents import numbers
+from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import Client, Rig
@@ -53,13 +61,13 @@ def test_reclaim_of_a_range_stops_at_the_number_wanted(rig: Rig) -> None:
 def test_a_page_shared_by_fork_is_swapped_once_and_read_by_both(rig: Rig) -> None:
     parent = rig.space()
     at = filled(rig, parent, 2)
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     assert rig.run(reclaim_range(child, at, 2 * PAGE_SIZE, 2)) == 2
     assert (parent.rss, rig.audit()["swap_in_use"]) == (0, 2)
     rig.store(parent, at, b"\xff")
     assert rig.load(child, at, 2 * PAGE_SIZE) == pattern(2)
     assert rig.load(parent, at, 2) == b"\xff\x01"
-    grandchild = rig.run(parent.fork(3))
+    grandchild = rig.run(fork(parent, 3))
     assert rig.load(grandchild, at + PAGE_SIZE, 1) == b"\x02"
 
 
@@ -67,7 +75,7 @@ def test_unmapping_swapped_pages_frees_their_slots(rig: Rig) -> None:
     mm = rig.space()
     at = filled(rig, mm, 8)
     rig.run(reclaim_range(mm, at, 8 * PAGE_SIZE, 8))
-    rig.run(mm.munmap(at + PAGE_SIZE, 3 * PAGE_SIZE))
+    rig.run(munmap(mm, at + PAGE_SIZE, 3 * PAGE_SIZE))
     assert rig.audit()["swap_in_use"] == 5
 
 
@@ -86,14 +94,14 @@ def test_out_of_memory_kills_the_access_and_says_so(make_rig) -> None:
     with pytest.raises(Signalled, match="out of memory") as raised:
         rig.run(store(mm, at, pattern(40)))
     assert raised.value.info.signal is Signal.SIGKILL
-    rig.run(mm.munmap(at + 8 * PAGE_SIZE, 32 * PAGE_SIZE))
+    rig.run(munmap(mm, at + 8 * PAGE_SIZE, 32 * PAGE_SIZE))
     assert rig.load(mm, at, 8 * PAGE_SIZE) == pattern(8)
 
 
 def test_clean_file_pages_are_dropped_without_any_swap(make_rig) -> None:
     rig = make_rig(frames=24, swap=0)
-    mm, inode = rig.space(), rig.memory.files.create("f", 60 * PAGE_SIZE)
-    rig.run(inode.pwrite(0, pattern(60)))
+    mm, inode = rig.space(), create_file(rig.memory, "f", 60 * PAGE_SIZE)
+    rig.run(pwrite(rig.memory, inode, 0, pattern(60)))
     at = rig.map(mm, 60, inode=inode, flags=VmaFlags.SHARED)
     assert rig.load(mm, at, 60 * PAGE_SIZE) == pattern(60)
     rig.store(mm, at, pattern(60)[::-1])
@@ -102,11 +110,11 @@ def test_clean_file_pages_are_dropped_without_any_swap(make_rig) -> None:
 
 def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig) -> None:
     rig = make_rig(frames=16, swap=96)
-    mm, inode = rig.space(), rig.memory.files.create("f", 40 * PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", 40 * PAGE_SIZE)
     at = rig.map(mm, 40, inode=inode)
     rig.load(mm, at, 40 * PAGE_SIZE)
     rig.store(mm, at, pattern(40))
-    child = rig.run(mm.fork(2))
+    child = rig.run(fork(mm, 2))
     rig.store(child, at, b"\xee" * 20 * PAGE_SIZE)
     assert rig.load(mm, at, 40 * PAGE_SIZE) == pattern(40)
     assert rig.load(child, at + 19 * PAGE_SIZE, 2 * PAGE_SIZE)[::PAGE_SIZE] == b"\xee\x15"
@@ -116,7 +124,7 @@ def test_a_page_that_is_swapped_out_to_make_room_for_its_own_copy_survives(make_
     rig = make_rig(frames=16, swap=32)
     parent = rig.space()
     at = filled(rig, parent, 15)
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     rig.store(child, at + 1, b"\xee")
     assert rig.load(child, at, 3) == b"\1\xee\1"
     assert rig.load(parent, at, 3) == b"\1\1\1"
@@ -131,10 +139,10 @@ def test_a_pinned_page_is_kept_when_its_holder_insists(rig: Rig) -> None:
     assert rig.run(reclaim_range(mm, at, 3 * PAGE_SIZE, 3)) == 2
     assert rig.run(migrate_range(mm, at, 3 * PAGE_SIZE)) == 0
     assert rig.frame(mm, at) == frame
-    rig.run(mm.munmap(at, 3 * PAGE_SIZE))
+    rig.run(munmap(mm, at, 3 * PAGE_SIZE))
     assert rig.memory.frames.refcount[frame] == 1
     assert bytes(rig.memory.frames.pages[frame][:2]) == b"\1\1"
-    rig.memory.unpin(run.frames)
+    unpin_pages(rig.memory, run.frames)
     assert rig.audit()["frames_in_use"] == 0
 
 
@@ -158,7 +166,7 @@ def test_reclaim_prefers_pages_that_nobody_pins(make_rig) -> None:
     assert rig.run(reclaim(rig.memory, 32)) == 32
     assert all(start >= at + 32 * PAGE_SIZE for _, start, _ in client.calls)
     assert rig.events(Reclaimed) == [Reclaimed(tried=32, freed=32)]
-    rig.memory.unpin(run.frames)
+    unpin_pages(rig.memory, run.frames)
 
 
 def test_what_an_importer_stores_before_the_sync_is_swapped_out_too(rig: Rig) -> None:
@@ -178,7 +186,7 @@ def test_what_an_importer_stores_before_the_sync_is_swapped_out_too(rig: Rig) ->
 def test_migration_moves_contents_and_every_mapping(rig: Rig) -> None:
     parent = rig.space()
     at = filled(rig, parent, 4)
-    child = rig.run(parent.fork(2))
+    child = rig.run(fork(parent, 2))
     shared = rig.shared(parent, 2)
     rig.store(parent, shared, b"shared")
     before = rig.frame(parent, shared)
@@ -211,7 +219,7 @@ def test_a_fault_on_a_migrating_page_waits_and_finds_the_new_frame(rig: Rig) -> 
 
 def test_a_file_page_mapped_anew_during_migration_stays_where_it_is(rig: Rig) -> None:
     mm, other = rig.space(1), rig.space(2)
-    inode = rig.memory.files.create("f", PAGE_SIZE)
+    inode = create_file(rig.memory, "f", PAGE_SIZE)
     first = rig.map(mm, 1, inode=inode, flags=VmaFlags.SHARED)
     second = rig.map(other, 1, inode=inode, flags=VmaFlags.SHARED)
     rig.store(mm, first, b"x")
@@ -262,13 +270,15 @@ def test_two_reclaimers_do_not_take_the_same_page(rig: Rig) -> None:
 
 @pytest.mark.parametrize("how", ["truncate", "remove"])
 def test_reclaim_leaves_alone_what_a_file_is_giving_up(rig: Rig, how: str) -> None:
-    mm, inode = rig.space(), rig.memory.files.create("f", 4 * PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", 4 * PAGE_SIZE)
     at = rig.map(mm, 4, inode=inode, flags=VmaFlags.SHARED)
     rig.store(mm, at, pattern(4))
-    rig.run(mm.zap_page_range(at + 2 * PAGE_SIZE, 2 * PAGE_SIZE))  # cached, but not mapped
+    rig.run(zap_page_range(mm, at + 2 * PAGE_SIZE, 2 * PAGE_SIZE))  # cached, but not mapped
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    cut = rig.start(inode.truncate(0) if how == "truncate" else mm.madvise(at, 4 * PAGE_SIZE, 9))
+    cut = rig.start(
+        truncate(rig.memory, inode, 0) if how == "truncate" else madvise(mm, at, 4 * PAGE_SIZE, 9)
+    )
     assert rig.run(reclaim(rig.memory, 10)) == 0
     assert rig.run(migrate_frames(rig.memory, np.arange(1, 9))) == 0
     assert rig.events(FramesFree) == [FramesFree(count=8, extents=[(5, 8)])]
@@ -285,7 +295,7 @@ def test_an_access_waits_for_frames_that_are_about_to_be_freed(make_rig) -> None
     wanted = rig.map(other, 2)
     client = Client(rig, watched=at).attach(mm)
     client.hold()
-    rig.start(mm.munmap(at, 15 * PAGE_SIZE))
+    rig.start(munmap(mm, at, 15 * PAGE_SIZE))
     writer = rig.start(store(other, wanted, b"at last"))
     assert not writer.done
     client.let_go()

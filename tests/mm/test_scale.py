@@ -8,7 +8,20 @@ from types import FrameType
 import numpy as np
 import pytest
 
-from xpmem_emu.mm import VmaFlags, load, migrate_range, pin_pages, reclaim_range, store
+from xpmem_emu.mm import (
+    VmaFlags,
+    create_file,
+    fork,
+    load,
+    migrate_range,
+    munmap,
+    pin_pages,
+    reclaim_range,
+    store,
+    unpin_pages,
+    writeback,
+)
+from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import Client, Rig
@@ -50,12 +63,12 @@ def test_private_memory_is_filled_forked_copied_and_unmapped_in_vectors(big: Rig
     with fewer_calls_than(PAGES):
         big.run(store(mm, at, bytes(SIZE)))
     with fewer_calls_than(PAGES):
-        child = big.run(mm.fork(2))
+        child = big.run(fork(mm, 2))
     Client(big).attach(mm)
     with fewer_calls_than(PAGES):
         big.run(store(mm, at, b"\1" * SIZE))
     with fewer_calls_than(PAGES):
-        big.run(mm.munmap(at, SIZE))
+        big.run(munmap(mm, at, SIZE))
     assert big.run(load(child, at, SIZE)) == bytes(SIZE)
 
 
@@ -64,7 +77,7 @@ def test_pages_are_pinned_swapped_and_moved_in_vectors(big: Rig) -> None:
     at = big.map(mm, PAGES)
     with fewer_calls_than(PAGES):
         (run,) = big.run(pin_pages(mm, at >> 12, PAGES, at >> 12))
-    big.memory.unpin(run.frames)
+    unpin_pages(big.memory, run.frames)
     big.run(store(mm, at, b"\2" * SIZE))
     with fewer_calls_than(PAGES):
         assert big.run(migrate_range(mm, at, SIZE)) == PAGES
@@ -76,12 +89,12 @@ def test_pages_are_pinned_swapped_and_moved_in_vectors(big: Rig) -> None:
 
 def test_file_pages_are_written_back_and_truncated_in_vectors(make_rig) -> None:
     rig = unaudited(make_rig(frames=PAGES // 16))
-    mm, inode = rig.space(), rig.memory.files.create("f", 512 * PAGE_SIZE)
+    mm, inode = rig.space(), create_file(rig.memory, "f", 512 * PAGE_SIZE)
     at = rig.map(mm, 512, inode=inode, flags=VmaFlags.SHARED)
     with fewer_calls_than(512):
         rig.run(store(mm, at, b"\3" * 512 * PAGE_SIZE))
     with fewer_calls_than(512):
-        assert rig.run(inode.writeback()) == 512
+        assert rig.run(writeback(rig.memory, inode)) == 512
     with fewer_calls_than(512):
-        rig.run(inode.truncate(0))
+        rig.run(truncate(rig.memory, inode, 0))
     assert mm.rss == 0

@@ -6,7 +6,26 @@ import numpy as np
 import pytest
 
 from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signalled
-from xpmem_emu.mm import AddressSpace, DeadOps, Prot, Remap, Vma, VmaFlags, load, pte, store
+from xpmem_emu.mm import (
+    AddressSpace,
+    DeadOps,
+    Prot,
+    Remap,
+    Vma,
+    VmaFlags,
+    insert_special,
+    load,
+    madvise,
+    mmap,
+    mprotect,
+    mremap,
+    munmap,
+    pte,
+    store,
+    zap_page_range,
+    zap_special,
+)
+from xpmem_emu.mm.areas import cut_area
 from xpmem_emu.units import PAGE_SIZE
 
 from .rig import Client, Rig
@@ -32,7 +51,7 @@ class Foreign:
         first = (address >> 12) - vma.first
         if vma.mm.find_vma(address) is vma:
             frames = np.arange(first + 1, vma.pages + 1, dtype=np.int64)
-            vma.mm.insert_special(vma, address >> 12, (HOME << 38) + frames, pte.WRITE)
+            insert_special(vma, address >> 12, (HOME << 38) + frames, pte.WRITE)
 
     def check(self, vma: Vma, address: int) -> None:
         if not self.alive:
@@ -89,13 +108,13 @@ def test_special_entries_go_into_absent_pages_of_the_area_only(rig: Rig) -> None
     mm, _, at = attach(rig)
     vma = mm.find_vma(at)
     frames = np.arange(1, 9, dtype=np.int64) + (HOME << 38)
-    assert mm.insert_special(vma, (at >> 12) + 1, frames[:1], 0) == 1
-    assert mm.insert_special(vma, (at >> 12) - 2, frames, 0) == 3
+    assert insert_special(vma, (at >> 12) + 1, frames[:1], 0) == 1
+    assert insert_special(vma, (at >> 12) - 2, frames, 0) == 3
     assert mm.page_table.walk((at >> 12) + 1) >> 12 == frames[0]
     assert mm.page_table.walk((at >> 12) - 1) == 0
-    rig.run(mm.munmap(at, 4 * PAGE_SIZE))
+    rig.run(munmap(mm, at, 4 * PAGE_SIZE))
     with pytest.raises(KernelBug, match="not mapped"):
-        mm.insert_special(vma, at >> 12, frames, 0)
+        insert_special(vma, at >> 12, frames, 0)
 
 
 def test_zapping_special_entries_is_atomic_and_tells_shadowing_devices(rig: Rig) -> None:
@@ -108,8 +127,8 @@ def test_zapping_special_entries_is_atomic_and_tells_shadowing_devices(rig: Rig)
             told.append((start, end))
 
     Device(rig).attach(mm)
-    assert mm.zap_special(at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 2
-    assert mm.zap_special(at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 0
+    assert zap_special(mm, at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 2
+    assert zap_special(mm, at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 0
     assert told == [(at + PAGE_SIZE, at + 3 * PAGE_SIZE)]
     rig.load(mm, at, 1)
     rig.load(mm, at + PAGE_SIZE, 1)
@@ -126,10 +145,10 @@ def test_an_exporter_can_zap_its_own_attachment_while_it_unmaps_the_source(rig: 
         def invalidate_range(self, start: int, end: int) -> None:
             if start == source:
                 super().invalidate_range(start, end)
-                mm.zap_special(at, at + PAGE_SIZE)
+                zap_special(mm, at, at + PAGE_SIZE)
 
     client = SelfAttached(rig).attach(mm)
-    rig.run(mm.munmap(source, PAGE_SIZE))
+    rig.run(munmap(mm, source, PAGE_SIZE))
     assert mm.page_table.walk(at >> 12) == 0
     assert client.kinds() == ["invalidate", "sync"]
 
@@ -140,9 +159,9 @@ def test_madvise_refuses_what_zap_page_range_does(rig: Rig) -> None:
     rig.store(mm, normal, b"x")
     rig.load(mm, at, 1)
     with pytest.raises(KernelError) as refusal:
-        rig.run(mm.madvise(at, PAGE_SIZE, 4))
+        rig.run(madvise(mm, at, PAGE_SIZE, 4))
     assert refusal.value.errno == errno.EINVAL
-    rig.run(mm.zap_page_range(normal, at + 4 * PAGE_SIZE - normal))
+    rig.run(zap_page_range(mm, normal, at + 4 * PAGE_SIZE - normal))
     assert mm.page_table.walk(at >> 12) == 0
     assert rig.load(mm, normal, 1) == b"\0"
     rig.load(mm, at, 1)
@@ -157,14 +176,14 @@ def test_madvise_refuses_bad_ranges_and_advice(
     rig: Rig, address: int, length: int, advice: int, number: int
 ) -> None:
     with pytest.raises(KernelError) as refusal:
-        rig.run(rig.space().madvise(address, length, advice))
+        rig.run(madvise(rig.space(), address, length, advice))
     assert refusal.value.errno == number
 
 
 def test_unmapping_the_middle_reports_the_piece_and_cuts_the_tail_off(rig: Rig) -> None:
     mm, ops, at = attach(rig)
     rig.load(mm, at, 1)
-    rig.run(mm.munmap(at + PAGE_SIZE, 2 * PAGE_SIZE))
+    rig.run(munmap(mm, at + PAGE_SIZE, 2 * PAGE_SIZE))
     end = at + 4 * PAGE_SIZE
     assert ops.calls[1:] == [
         ("unmapped", at + PAGE_SIZE, at + 3 * PAGE_SIZE),
@@ -177,7 +196,7 @@ def test_unmapping_the_middle_reports_the_piece_and_cuts_the_tail_off(rig: Rig) 
 def test_partial_mprotect_cuts_and_drops_the_entries(rig: Rig) -> None:
     mm, ops, at = attach(rig)
     rig.load(mm, at, 1)
-    rig.run(mm.mprotect(at + 2 * PAGE_SIZE, 2 * PAGE_SIZE, Prot.READ))
+    rig.run(mprotect(mm, at + 2 * PAGE_SIZE, 2 * PAGE_SIZE, Prot.READ))
     assert ops.calls[1:] == [("split", at + 2 * PAGE_SIZE, at + 4 * PAGE_SIZE)]
     assert sigbus(rig, load(mm, at + 3 * PAGE_SIZE, 1)) == "cut off"
     assert rig.load(mm, at, 1) == b"\0"
@@ -187,7 +206,7 @@ def test_moving_an_attachment_leaves_a_dead_area(rig: Rig) -> None:
     mm, ops, at = attach(rig)
     rig.load(mm, at, 1)
     size = 4 * PAGE_SIZE
-    moved = rig.run(mm.mremap(at, size, size, Remap.MAYMOVE | Remap.FIXED, 0x50_0000))
+    moved = rig.run(mremap(mm, at, size, size, Remap.MAYMOVE | Remap.FIXED, 0x50_0000))
     assert ops.calls[1:] == [("unmapped", at, at + size)]
     assert "moved" in sigbus(rig, load(mm, moved, 1))
     assert mm.find_vma(at) is None
@@ -198,8 +217,8 @@ def test_moving_an_attachment_leaves_a_dead_area(rig: Rig) -> None:
 def test_an_access_is_judged_by_the_areas_that_it_touches(rig: Rig, offset: int, size: int) -> None:
     mm, ops, at = attach(rig)
     rig.store(mm, at, b"abcdefgh" * (4 * PAGE_SIZE // 8))
-    mm.cut_area(at + PAGE_SIZE)
-    mm.cut_area(at + 2 * PAGE_SIZE)
+    cut_area(mm, at + PAGE_SIZE)
+    cut_area(mm, at + 2 * PAGE_SIZE)
     for vma in mm.vmas:  # all entries are there still; only the second page's area is alive
         vma.ops = ops if vma.start == at + PAGE_SIZE else DeadOps("a dead neighbour")
     inside = at + PAGE_SIZE + offset
@@ -215,7 +234,7 @@ def test_a_cut_link_ends_accesses_even_where_entries_are_left(rig: Rig) -> None:
     rig.load(mm, at, 1)
     mm.find_vma(at).ops = DeadOps("the exporter removed the segment")
     assert sigbus(rig, load(mm, at, 1)) == "the exporter removed the segment"
-    rig.run(mm.munmap(at, 4 * PAGE_SIZE))
+    rig.run(munmap(mm, at, 4 * PAGE_SIZE))
 
 
 def test_a_fault_that_never_sticks_ends_in_sigbus(rig: Rig) -> None:
@@ -244,4 +263,4 @@ async def replaced_while_faulting(rig: Rig, mm: AddressSpace, at: int) -> bytes 
 
 
 async def remap(mm: AddressSpace, request) -> None:
-    await mm.mmap(request)
+    await mmap(mm, request)

@@ -19,12 +19,19 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import (
     Inode,
     VmaFlags,
+    create_file,
+    exit_mmap,
+    fork,
     load,
     migrate_range,
+    mprotect,
     pin_pages,
     reclaim,
     reclaim_range,
     store,
+    unpin_pages,
+    writeback,
+    zap_page_range,
 )
 from xpmem_emu.units import PAGE_SIZE
 
@@ -47,7 +54,7 @@ class Storm:
         self.mm = self.rig.space()
         self.inode: Inode | None = None
         if backing == "file":
-            self.inode = self.rig.memory.files.create("f", PAGES * PAGE_SIZE)
+            self.inode = create_file(self.rig.memory, "f", PAGES * PAGE_SIZE)
         flags = VmaFlags.SHARED if backing == "file" else VmaFlags.NONE
         self.at = self.rig.map(self.mm, PAGES, inode=self.inode, flags=flags)
         self.held: dict[int, int] = {}
@@ -85,7 +92,7 @@ class Storm:
     def drop(self, page: int) -> None:
         frame = self.held.pop(page, None)
         if frame is not None:
-            self.rig.memory.unpin(frame)
+            unpin_pages(self.rig.memory, frame)
 
     # -- the threads -------------------------------------------------------------------------
 
@@ -119,7 +126,7 @@ class Storm:
                     partial(reclaim_range, self.mm, start, size, count),
                     partial(reclaim, self.rig.memory, count),
                     partial(migrate_range, self.mm, start, size),
-                    partial(self.mm.mprotect, start, size, RW),
+                    partial(mprotect, self.mm, start, size, RW),
                     partial(self.drop_entries, start, size),
                     self.offspring,
                     self.writeback,
@@ -134,20 +141,20 @@ class Storm:
 
     async def drop_entries(self, start: int, size: int) -> None:
         if self.inode is not None:
-            await self.mm.zap_page_range(start, size)
+            await zap_page_range(self.mm, start, size)
 
     async def writeback(self) -> None:
         if self.inode is not None:
-            await self.inode.writeback()
+            await writeback(self.rig.memory, self.inode)
 
     async def offspring(self) -> None:
         """A child sees what its parent had at the fork, writes over it, and leaves."""
-        child = await self.mm.fork(2)
+        child = await fork(self.mm, 2)
         if self.inode is None:
             address = self.at + self.page() * PAGE_SIZE + 100
             assert (await load(child, address, 1))[0] == 0
             await store(child, address, b"child")
-        await child.exit_mmap()
+        await exit_mmap(child)
 
     def run(self) -> int:
         """Returns how many bytes were stored; each was found again."""

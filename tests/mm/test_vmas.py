@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from xpmem_emu.errors import KernelError, Signal, Signalled
-from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags
+from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags, madvise, mmap, mprotect, mremap, munmap
 from xpmem_emu.mm.vma_list import MMAP_TOP
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
@@ -55,14 +55,14 @@ class AddressSpaceMachine(RuleBasedStateMachine):
     @rule(first=page, count=length)
     def munmap(self, first: int, count: int) -> None:
         span = self.span(first, count)
-        self.rig.run(self.mm.munmap(self.at(first), len(span) * PAGE_SIZE))
+        self.rig.run(munmap(self.mm, self.at(first), len(span) * PAGE_SIZE))
         for p in span:
             self.model.pop(p, None)
 
     @rule(first=page, count=length, prot=st.sampled_from([RW, Prot.READ, Prot.NONE]))
     def mprotect(self, first: int, count: int, prot: Prot) -> None:
         span = self.span(first, count)
-        change = self.mm.mprotect(self.at(first), len(span) * PAGE_SIZE, prot)
+        change = mprotect(self.mm, self.at(first), len(span) * PAGE_SIZE, prot)
         if all(p in self.model for p in span):
             self.rig.run(change)
             self.model.update({p: (prot, self.model[p][1]) for p in span})
@@ -80,7 +80,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
             return
         size = len(span) * PAGE_SIZE
         flags = Remap.MAYMOVE | Remap.FIXED
-        where = self.rig.run(self.mm.mremap(self.at(first), size, size, flags, self.at(place)))
+        where = self.rig.run(mremap(self.mm, self.at(first), size, size, flags, self.at(place)))
         assert where == self.at(place)
         pages = [self.model.pop(p) for p in span]
         self.model.update(zip(moved, pages, strict=True))
@@ -106,7 +106,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def reclaim(self, data: st.DataObject) -> None:
         first = data.draw(st.sampled_from(sorted(self.model)))
-        self.rig.run(self.mm.madvise(self.at(first), PAGE_SIZE, 21))
+        self.rig.run(madvise(self.mm, self.at(first), PAGE_SIZE, 21))
 
     @rule(first=page, count=length)
     def load_all(self, first: int, count: int) -> None:
@@ -152,7 +152,7 @@ TestAddressSpace = AddressSpaceMachine.TestCase
 )
 def test_mmap_refuses_with_the_errno_of_linux(rig: Rig, request_: MapRequest, number: int) -> None:
     with pytest.raises(KernelError) as refusal:
-        rig.run(rig.space().mmap(request_))
+        rig.run(mmap(rig.space(), request_))
     assert refusal.value.errno == number
 
 
@@ -160,7 +160,7 @@ def test_areas_are_placed_top_down_and_holes_are_used_again(rig: Rig) -> None:
     mm = rig.space()
     first, second = rig.map(mm, 2), rig.map(mm, 2, prot=Prot.READ)
     assert (first, second) == (MMAP_TOP - 2 * PAGE_SIZE, MMAP_TOP - 4 * PAGE_SIZE)
-    rig.run(mm.munmap(first, 2 * PAGE_SIZE))
+    rig.run(munmap(mm, first, 2 * PAGE_SIZE))
     assert rig.map(mm, 2) == first
     assert rig.map(mm, 1, address=BASE) == BASE
     assert rig.map(mm, 1, address=BASE) != BASE
@@ -184,8 +184,8 @@ def test_the_limit_on_areas_is_enomem_and_changes_nothing(make_rig) -> None:
     rig = make_rig(vmas_per_task=3)
     mm = rig.space()
     rig.map(mm, 3, address=BASE, fixed=True)
-    rig.run(mm.mprotect(BASE + PAGE_SIZE, PAGE_SIZE, Prot.READ))
-    for change in (mm.mmap(MapRequest(PAGE_SIZE)), mm.mremap(BASE, PAGE_SIZE, 3 * PAGE_SIZE)):
+    rig.run(mprotect(mm, BASE + PAGE_SIZE, PAGE_SIZE, Prot.READ))
+    for change in (mmap(mm, MapRequest(PAGE_SIZE)), mremap(mm, BASE, PAGE_SIZE, 3 * PAGE_SIZE)):
         with pytest.raises(KernelError, match="areas") as refusal:
             rig.run(change)
         assert refusal.value.errno == errno.ENOMEM
@@ -211,7 +211,7 @@ def test_mremap_refuses_with_the_errno_of_linux(
     mm = rig.space()
     rig.map(mm, 2, address=BASE, fixed=True)
     with pytest.raises(KernelError) as refusal:
-        rig.run(mm.mremap(*arguments))
+        rig.run(mremap(mm, *arguments))
     assert refusal.value.errno == number
 
 
@@ -219,13 +219,13 @@ def test_mremap_grows_in_place_shrinks_and_moves(rig: Rig) -> None:
     mm = rig.space()
     rig.map(mm, 2, address=BASE, fixed=True)
     rig.store(mm, BASE, b"here")
-    assert rig.run(mm.mremap(BASE, 2 * PAGE_SIZE, 4 * PAGE_SIZE, Remap.NONE)) == BASE
+    assert rig.run(mremap(mm, BASE, 2 * PAGE_SIZE, 4 * PAGE_SIZE, Remap.NONE)) == BASE
     rig.store(mm, BASE + 3 * PAGE_SIZE, b"tail")
     rig.map(mm, 1, address=BASE + 4 * PAGE_SIZE, fixed=True, prot=Prot.READ)
-    moved = rig.run(mm.mremap(BASE, 4 * PAGE_SIZE, 5 * PAGE_SIZE))
+    moved = rig.run(mremap(mm, BASE, 4 * PAGE_SIZE, 5 * PAGE_SIZE))
     assert moved != BASE
     assert rig.load(mm, moved, 4) + rig.load(mm, moved + 3 * PAGE_SIZE, 4) == b"heretail"
-    assert rig.run(mm.mremap(moved, 5 * PAGE_SIZE, PAGE_SIZE)) == moved
+    assert rig.run(mremap(mm, moved, 5 * PAGE_SIZE, PAGE_SIZE)) == moved
     with pytest.raises(Signalled):
         rig.load(mm, moved + 3 * PAGE_SIZE, 4)
 
@@ -235,5 +235,5 @@ def test_areas_that_must_not_grow_are_efault(rig: Rig, flag: VmaFlags) -> None:
     mm = rig.space()
     at = rig.map(mm, 1, flags=flag)
     with pytest.raises(KernelError, match="must not grow") as refusal:
-        rig.run(mm.mremap(at, PAGE_SIZE, 2 * PAGE_SIZE))
+        rig.run(mremap(mm, at, PAGE_SIZE, 2 * PAGE_SIZE))
     assert refusal.value.errno == errno.EFAULT

@@ -59,7 +59,7 @@ def _sleeps(name: str, place: str, number: int, gist: str) -> Point:
 
 FRAMES_ALLOCATE = _sleeps(
     "mm.frames.allocate",
-    "mm/manager.py",
+    "mm/allocate.py",
     errno.ENOMEM,
     "frames are wanted; failing: nothing is free and nothing can be reclaimed",
 )
@@ -71,7 +71,7 @@ SWAP_ALLOCATE = _atomic(
 )
 MMAP_RESERVE = _atomic(
     "mm.mmap.reserve",
-    "mm/address_space.py",
+    "mm/areas.py",
     errno.ENOMEM,
     "a task gets more areas; failing: it has as many as the image allows",
 )
@@ -107,13 +107,13 @@ MIGRATE_COPY = _sleeps(
 )
 DISK_CHARGE = _atomic(
     "mm.disk.charge",
-    "mm/files.py",
+    "mm/file_table.py",
     errno.ENOSPC,
     "a file or shared memory takes disk; failing: the disk is full",
 )
 FILE_READ = _sleeps(
     "mm.file.read_in",
-    "mm/inode.py",
+    "mm/files.py",
     errno.ENOMEM,
     "file pages are about to be read in; failing: no memory for the page cache",
 )

@@ -12,12 +12,13 @@ which something happened. A difference is a KernelBug that names both numbers.
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskState
+from xpmem_emu.mm.audit import audit_memory
 from xpmem_emu.xpmem.audit import check_xpmem
 
 
 def check_kernel(kernel: Kernel) -> None:
     """Raises KernelBug with the first difference."""
-    kernel.memory.audit()
+    audit_memory(kernel.memory)
     check_xpmem(kernel.xpmem, kernel.services)
     kernel.xpc.check()
     _check_tasks(kernel)
@@ -49,7 +50,7 @@ def audit_kernel(kernel: Kernel) -> dict[str, int]:
         "quarantined": sum(xpmem.fence.quarantined().values()),
         "calls": kernel.calls_pending,
     }
-    memory = {f"mm_{key}": value for key, value in kernel.memory.audit().items()}
+    memory = {f"mm_{key}": value for key, value in audit_memory(kernel.memory).items()}
     xpc = {f"xpc_{key}": value for key, value in kernel.xpc.audit().items()}
     return counts | memory | xpc
 

@@ -43,7 +43,7 @@ from xpmem_emu.kernel.interface import (
     Send,
 )
 from xpmem_emu.kernel.tasks import Task, TaskTable
-from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.sched import LockDep, Scheduler, Thread
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.messages import RsvdPage
@@ -100,7 +100,7 @@ class Kernel:
         self.lockdep = LockDep()
         self.tracer = Tracer(partid, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
         self.failpoints = Failpoints(self.scheduler, self.tracer)
-        self.memory = MemoryManager(
+        self.memory = MemoryContext(
             partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer, self.failpoints
         )
         self.xpc = Xpc(

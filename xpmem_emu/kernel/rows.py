@@ -7,7 +7,7 @@ that rows of several partitions can stand in one table.
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.vma import FarOps
+from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import ChannelNumber
 from xpmem_emu.xpc.reasons import Reason
@@ -188,7 +188,7 @@ def file_rows(kernel: Kernel) -> list[Row]:
             "size": inode.size,
             "cached_pages": len(inode.cached_pages()),
             "dirty_pages": int(inode.dirty.sum()),
-            "mappings": len(inode.vmas),
+            "mappings": len(kernel.memory.owners[inode.id].vmas),
         }
         for name, inode in kernel.memory.files.by_name.items()
     ]

@@ -22,8 +22,8 @@ from xpmem_emu.failpoints.points import TASK_REAP, TASK_SPAWN
 from xpmem_emu.fields import UID_END
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.mm.lifecycle import exit_mmap, fork
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake
 from xpmem_emu.tables import StateMachine
 from xpmem_emu.trace import Tracer
@@ -106,7 +106,7 @@ class TaskTable:
     """The tasks of one kernel."""
 
     def __init__(
-        self, image: Image, scheduler: Scheduler, tracer: Tracer, memory: MemoryManager
+        self, image: Image, scheduler: Scheduler, tracer: Tracer, memory: MemoryContext
     ) -> None:
         self._image = image
         self._scheduler = scheduler
@@ -177,9 +177,9 @@ class TaskTable:
         pid = self._free_pid()
         self._forking.add(pid)
         try:
-            mm = await parent.mm.fork(pid)
+            mm = await fork(parent.mm, pid)
             if self._me.killed:  # while the copy slept: nobody would know the child
-                await mm.exit_mmap()
+                await exit_mmap(mm)
                 raise _killed(parent)
         finally:
             self._forking.remove(pid)
@@ -212,7 +212,7 @@ class TaskTable:
                 if await task.idle.wait_killable() is Wake.KILLED:
                     raise _killed(task)
             old, task.mm = task.mm, self._memory.new_address_space(task.pid)
-            await old.exit_mmap()
+            await exit_mmap(old)
         finally:
             task.executing = None
 
@@ -237,7 +237,7 @@ class TaskTable:
             await task.idle.wait()
         if self._memory.failpoints.armed:
             await self._memory.failpoints.reach(TASK_REAP)
-        await task.mm.exit_mmap()
+        await exit_mmap(task.mm)
         task.apply(TaskEvent.REAPED)
         del self._tasks[task.pid]
         self._graves[task.pid] = why

@@ -11,7 +11,6 @@ SIGBUS, and a killed thread gets SIGKILL before each fault.
 """
 
 import errno
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,26 +18,24 @@ from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Ptes, leading, runs
 from xpmem_emu.mm.fault import fault_range
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.physical import MachineCheck
 from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, WRITE
-from xpmem_emu.mm.vma import FarOps, Vma
+from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 FRUITLESS_FAULTS_MAX = 64
 _WINDOW = 1024
 """Most pages walked at once."""
 
 
-async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray:
+async def load(mm: AddressSpace, address: int, size: int) -> bytes | bytearray:
     """`size` bytes at `address`. Raises Signalled."""
     offset = address & PAGE_MASK
-    if offset + size <= PAGE_SIZE and not mm.manager.physical.poisoned:
+    if offset + size <= PAGE_SIZE and not mm.context.physical.poisoned:
         entry = mm.page_table.walk(address >> PAGE_SHIFT)
         if entry & (PRESENT | SPECIAL) == PRESENT:
-            page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
+            page = mm.context.physical.view(entry >> FRAME_SHIFT, 1)
             return bytes(page[offset : offset + size])
     data = bytearray(size)
     done = 0
@@ -56,15 +53,15 @@ async def load(mm: "AddressSpace", address: int, size: int) -> bytes | bytearray
     return data
 
 
-async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memoryview) -> None:
+async def store(mm: AddressSpace, address: int, data: bytes | bytearray | memoryview) -> None:
     """Write `data` at `address`. Raises Signalled; the bytes before the signal are written. Where
     the store is carried, bytes behind it may be written as well."""
     size = len(data)
     offset = address & PAGE_MASK
-    if offset + size <= PAGE_SIZE and not mm.manager.physical.poisoned:
+    if offset + size <= PAGE_SIZE and not mm.context.physical.poisoned:
         entry = mm.page_table.walk(address >> PAGE_SHIFT)
         if entry & (PRESENT | WRITE | SPECIAL) == PRESENT | WRITE:
-            page = mm.manager.physical.view(entry >> FRAME_SHIFT, 1)
+            page = mm.context.physical.view(entry >> FRAME_SHIFT, 1)
             page[offset : offset + size] = data
             return
     rest = memoryview(data)
@@ -81,7 +78,7 @@ async def store(mm: "AddressSpace", address: int, data: bytes | bytearray | memo
             rest = rest[len(view) :]
 
 
-async def walk_word(mm: "AddressSpace", address: int, write: bool) -> memoryview:
+async def walk_word(mm: AddressSpace, address: int, write: bool) -> memoryview:
     """The 8 bytes of an aligned word, for an atomic operation: use them before the next await.
     Raises Signalled, SIGBUS when unaligned."""
     if address % 8:
@@ -89,7 +86,7 @@ async def walk_word(mm: "AddressSpace", address: int, write: bool) -> memoryview
     return (await reach(mm, address, 8, write))[0]
 
 
-async def reach(mm: "AddressSpace", address: int, size: int, write: bool) -> list[memoryview]:
+async def reach(mm: AddressSpace, address: int, size: int, write: bool) -> list[memoryview]:
     """Views of the bytes from `address` on, at least one byte and at most `size`. Valid until
     the caller next awaits. Raises Signalled, SIGBUS where no view can be had."""
     found = await _reach(mm, address, size, write)
@@ -99,9 +96,7 @@ async def reach(mm: "AddressSpace", address: int, size: int, write: bool) -> lis
     return found
 
 
-async def _reach(
-    mm: "AddressSpace", address: int, size: int, write: bool
-) -> list[memoryview] | Vma:
+async def _reach(mm: AddressSpace, address: int, size: int, write: bool) -> list[memoryview] | Vma:
     """As `reach`, but gives the area whose FarOps must carry the access."""
     if address >= TASK_SIZE:
         raise Signalled(SignalInfo(Signal.SIGSEGV, "beyond the end of user space", address))
@@ -122,7 +117,7 @@ async def _reach(
     )
 
 
-def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memoryview]:
+def _views(mm: AddressSpace, address: int, size: int, ptes: Ptes) -> list[memoryview]:
     if pte.has(ptes, SPECIAL).any():
         # Exactly what is touched: the area behind the last byte may be dead, and is not asked.
         walked = ((address >> PAGE_SHIFT) + len(ptes)) << PAGE_SHIFT
@@ -131,7 +126,7 @@ def _views(mm: "AddressSpace", address: int, size: int, ptes: Ptes) -> list[memo
     skip = address & PAGE_MASK
     try:
         for gpfn, count in runs(pte.frame_field(ptes)):
-            view = mm.manager.physical.view(gpfn, count)[skip : skip + size]
+            view = mm.context.physical.view(gpfn, count)[skip : skip + size]
             size -= len(view)
             skip = 0
             views.append(view)
@@ -149,14 +144,14 @@ def _far(vma: Vma) -> FarOps:
     return vma.ops
 
 
-def _check_special(mm: "AddressSpace", start: int, end: int) -> None:
+def _check_special(mm: AddressSpace, start: int, end: int) -> None:
     for vma in mm.vmas.intersecting(start, end):
         if vma.ops is not None:
             vma.ops.check(vma, max(start, vma.start))
 
 
-async def _fault(mm: "AddressSpace", first: int, count: int, write: bool) -> Vma | None:
-    thread = mm.manager.scheduler.current
+async def _fault(mm: AddressSpace, first: int, count: int, write: bool) -> Vma | None:
+    thread = mm.context.scheduler.current
     address = first << PAGE_SHIFT
     if thread is not None and thread.killed:
         raise Signalled(SignalInfo(Signal.SIGKILL, "killed during a memory access", address))

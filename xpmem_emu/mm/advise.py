@@ -6,17 +6,16 @@ because XPMEM needs the same for imported, uncached and normal pages (sources T5
 
 import errno
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.entries import zap
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.ranges import WORDS_END, aligned_range, require_alive, require_covered
 from xpmem_emu.mm.reclaim import reclaim_range
-from xpmem_emu.mm.vma import Vma, VmaFlags
+from xpmem_emu.mm.truncate import punch
+from xpmem_emu.mm.vma_flags import VmaFlags
 from xpmem_emu.units import PAGE_SHIFT, page_align_up
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 
 class Advice(IntEnum):
@@ -27,7 +26,7 @@ class Advice(IntEnum):
     PAGEOUT = 21
 
 
-async def madvise(mm: "AddressSpace", address: int, length: int, advice: int) -> None:
+async def madvise(mm: AddressSpace, address: int, length: int, advice: int) -> None:
     """DONTNEED drops pages, REMOVE makes a hole in the shared object behind them, PAGEOUT
     reclaims them. Raises EINVAL (unaligned, unknown advice, a range that wraps; DONTNEED on
     PFNMAP, REMOVE where no file is), EACCES (REMOVE where stores do not reach the object), ENOMEM
@@ -48,14 +47,14 @@ async def madvise(mm: "AddressSpace", address: int, length: int, advice: int) ->
         await reclaim_range(mm, start, end - start, (end - start) >> PAGE_SHIFT)
 
 
-async def zap_page_range(mm: "AddressSpace", address: int, length: int) -> None:
+async def zap_page_range(mm: AddressSpace, address: int, length: int) -> None:
     """Drop the entries of a range, whatever they map. Raises EINVAL."""
     start, end = aligned_range(address, length, errno.EINVAL)
-    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
-        mm.zap(gather, start, end, "zap_page_range")
+    async with mm.mmap_lock.write(), Gather(mm.context) as gather:
+        zap(mm, gather, start, end, "zap_page_range")
 
 
-async def _dont_need(mm: "AddressSpace", start: int, end: int) -> None:
+async def _dont_need(mm: AddressSpace, start: int, end: int) -> None:
     async with mm.mmap_lock.write():
         require_alive(mm)
         require_covered(mm, start, end)
@@ -66,11 +65,11 @@ async def _dont_need(mm: "AddressSpace", start: int, end: int) -> None:
                     f"area {vma} maps frames that are not this kernel's",
                     "zap_page_range drops such pages",
                 )
-        async with Gather(mm.manager) as gather:
-            mm.zap(gather, start, end, "madvise")
+        async with Gather(mm.context) as gather:
+            zap(mm, gather, start, end, "madvise")
 
 
-async def _remove(mm: "AddressSpace", start: int, end: int) -> None:
+async def _remove(mm: AddressSpace, start: int, end: int) -> None:
     async with mm.mmap_lock.read():
         require_alive(mm)
         require_covered(mm, start, end)
@@ -83,7 +82,7 @@ async def _remove(mm: "AddressSpace", start: int, end: int) -> None:
         holes = [_hole(vma, max(start, vma.start), min(end, vma.end)) for vma in areas]
         for vma, (index, count) in zip(areas, holes, strict=True):
             assert vma.inode is not None
-            await vma.inode.punch(index, count)
+            await punch(mm.context, vma.inode, index, count)
 
 
 def _hole(vma: Vma, start: int, end: int) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from enum import IntEnum
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm.access import walk_word
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.vma import VmaFlags
+from xpmem_emu.mm.mm_types import AddressSpace
+from xpmem_emu.mm.vma_flags import VmaFlags
 
 AMO_SIZE = 8
 _MASK = (1 << 64) - 1

@@ -6,8 +6,6 @@ every await. References of running operations cannot be seen from outside, so re
 at least what is known of them, and exactly that when nothing runs. Entries and areas: audit_areas.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,40 +13,37 @@ from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.audit_areas import check_areas
 from xpmem_emu.mm.extents import Frames
-from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE, page_align_up
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.manager import MemoryManager
 
-
-def audit_memory(manager: "MemoryManager") -> dict[str, int]:
+def audit_memory(context: MemoryContext) -> dict[str, int]:
     """Counts of what is in use. Raises KernelBug with the first difference."""
-    frames, swap = manager.frames, manager.swap
-    mapped = check_counts(manager)
-    check_areas(manager)
+    frames, swap = context.frames, context.swap
+    mapped = check_counts(context)
+    check_areas(context)
     return {
         "frames_total": frames.total - 1,
         "frames_in_use": frames.in_use,
         "frames_pinned": frames.pinned,
         "frames_quarantined": int(np.count_nonzero(frames.quarantined)),
         "frames_mapped": int(mapped.sum()),
-        "frames_cached": int(_cached(manager).sum()),
+        "frames_cached": int(_cached(context).sum()),
         "swap_in_use": swap.in_use,
-        "disk_used": manager.files.used,
-        "address_spaces": len(manager.address_spaces),
-        "areas": sum(len(mm.vmas) for mm in manager.address_spaces.values()),
-        "operations": manager.operations,
+        "disk_used": context.files.used,
+        "address_spaces": len(context.address_spaces),
+        "areas": sum(len(mm.vmas) for mm in context.address_spaces.values()),
+        "operations": context.operations,
     }
 
 
-def check_counts(manager: "MemoryManager") -> Frames:
+def check_counts(context: MemoryContext) -> Frames:
     """Frames and swap slots against page tables, page cache, pins and quarantine. Returns how many
     entries map each frame."""
-    frames, swap = manager.frames, manager.swap
+    frames, swap = context.frames, context.swap
     mapped = np.zeros(frames.total, dtype=np.int64)
     slots = np.zeros(swap.total, dtype=np.int64)
-    for mm in manager.address_spaces.values():
+    for mm in context.address_spaces.values():
         ptes = mm.page_table.entries(0, TASK_SIZE >> PAGE_SHIFT)[1]
         held = pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK
         np.add.at(mapped, held, 1)
@@ -56,17 +51,17 @@ def check_counts(manager: "MemoryManager") -> Frames:
         compare(f"rss of task {mm.pid}", len(held), mm.rss)
     compare("mapcount of frame", mapped, frames.mapcount)
     compare("count of swap slot", slots, swap.count)
-    known = mapped + _cached(manager) + frames.pins + frames.quarantined
-    if manager.operations == 0 and manager.loans == 0:
+    known = mapped + _cached(context) + frames.pins + frames.quarantined
+    if context.operations == 0 and context.loans == 0:
         compare("refcount of frame", known, frames.refcount)
     compare("refcount of frame, at least", np.maximum(known, frames.refcount), frames.refcount)
-    _check_free(manager)
+    _check_free(context)
     return mapped
 
 
-def _check_free(manager: "MemoryManager") -> None:
+def _check_free(context: MemoryContext) -> None:
     """The free lists hold exactly what nobody refers to, each once."""
-    frames, swap = manager.frames, manager.swap
+    frames, swap = context.frames, context.swap
     unused = np.flatnonzero(frames.refcount[1:] == 0) + 1
     compare("frames that are free", len(unused), frames.free)
     compare("free frame at place", unused, np.sort(frames._stack[: frames.free]))
@@ -81,36 +76,34 @@ def _check_free(manager: "MemoryManager") -> None:
     )
 
 
-def _cached(manager: "MemoryManager") -> Frames:
+def _cached(context: MemoryContext) -> Frames:
     """How often each frame is in a page cache; checks the caches on the way."""
-    cached = np.zeros(manager.frames.total, dtype=np.int64)
+    cached = np.zeros(context.frames.total, dtype=np.int64)
     used = 0
-    for number, owner in manager.rmap.owners.items():
-        if not isinstance(owner, Inode):
-            continue
-        pages = owner.cached_pages()
-        held = owner.frames[pages]
+    for number, inode in context.files.inodes.items():
+        pages = inode.cached_pages()
+        held = inode.frames[pages]
         np.add.at(cached, held, 1)
-        used += page_align_up(owner.size)
+        used += page_align_up(inode.size)
         compare(
-            f"owner of frame cached by {owner.title}, at place",
+            f"owner of frame cached by {inode.title}, at place",
             np.full(len(held), number),
-            manager.frames.owner[held],
+            context.frames.owner[held],
         )
         compare(
-            f"index of frame cached by {owner.title}, at place", pages, manager.frames.index[held]
+            f"index of frame cached by {inode.title}, at place", pages, context.frames.index[held]
         )
         compare(
-            f"dirty pages of {owner.title} that are cached",
-            int(owner.dirty.sum()),
-            int(owner.dirty[pages].sum()),
+            f"dirty pages of {inode.title} that are cached",
+            int(inode.dirty.sum()),
+            int(inode.dirty[pages].sum()),
         )
         compare(
-            f"cached pages of {owner.title} that it has",
+            f"cached pages of {inode.title} that it has",
             len(pages),
-            int(np.count_nonzero(pages < owner.pages)),
+            int(np.count_nonzero(pages < inode.pages)),
         )
-    compare("bytes of disk in use", used, manager.files.used)
+    compare("bytes of disk in use", used, context.files.used)
     return cached
 
 

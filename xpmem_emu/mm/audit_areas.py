@@ -13,26 +13,20 @@ What must hold of every entry, whenever all threads sleep:
 | is BUSY | somebody moves pages in: a page that nobody moves is waited for for ever |
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.extents import Frames, Ptes
-from xpmem_emu.mm.inode import Inode
-from xpmem_emu.mm.vma import Prot, Vma
+from xpmem_emu.mm.extents import Frames, Mask, Ptes
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext, Vma
+from xpmem_emu.mm.vma_flags import Prot
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, TASK_SIZE
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-    from xpmem_emu.mm.manager import MemoryManager
 
-
-def check_areas(manager: "MemoryManager") -> None:
+def check_areas(context: MemoryContext) -> None:
     """Raises KernelBug with the first difference."""
     listed: dict[Vma, None] = {}
-    for number, mm in manager.address_spaces.items():
+    for number, mm in context.address_spaces.items():
         _require(number == mm.number, f"address space {mm.number} is listed as {number}")
         _require(not mm.page_table_lock.locked, f"{mm.pid}'s page_table_lock is held asleep")
         _check_list(mm)
@@ -44,10 +38,10 @@ def check_areas(manager: "MemoryManager") -> None:
             _check_entries(vma, vpns, ptes)
         entries = len(mm.page_table.entries(0, TASK_SIZE >> PAGE_SHIFT)[0])
         _require(entries == inside, f"{entries} entries of {mm.pid}, {inside} of them in areas")
-    _check_owners(manager, listed)
+    _check_owners(context, listed)
 
 
-def _check_list(mm: "AddressSpace") -> None:
+def _check_list(mm: AddressSpace) -> None:
     """Sorted, disjoint, in whole pages, found by address."""
     end = 0
     starts = [vma.start for vma in mm.vmas]
@@ -65,14 +59,18 @@ def _check_entries(vma: Vma, vpns: Frames, ptes: Ptes) -> None:
     _none(vma, vpns, foreign, "is of the wrong kind: SPECIAL is for areas with ops, and only there")
     if not vma.writable:
         _none(vma, vpns, pte.has(ptes, pte.WRITE), "may be stored to, its area may not")
-    if not vma.mm.manager.operations:
+    if not vma.mm.context.operations:
         _none(vma, vpns, pte.has(ptes, pte.BUSY), "is in transit, and nobody moves anything")
     if vma.prot == Prot.NONE:
         _none(vma, vpns, pte.has(ptes, pte.PRESENT), "is present where no access is allowed")
-    frames = vma.mm.manager.frames
+    frames = vma.mm.context.frames
     held = pte.frame_field(ptes[counted]) & pte.LOCAL_MASK
-    owners = [owner.id for owner in (vma.anon_vma, vma.inode) if owner is not None]
-    _none(vma, vpns[counted], ~np.isin(frames.owner[held], owners), "is not found by its frame")
+    _none(
+        vma,
+        vpns[counted],
+        ~np.isin(frames.owner[held], _owners_of(vma)),
+        "is not found by its frame",
+    )
     wanted = vpns[counted] - vma.first + vma.pgoff
     _none(vma, vpns[counted], frames.index[held] != wanted, "is found elsewhere by its frame")
     if vma.inode is not None:
@@ -81,29 +79,40 @@ def _check_entries(vma: Vma, vpns: Frames, ptes: Ptes) -> None:
         _none(vma, vpns[counted], clean, f"may be stored to: {vma.inode.title} is clean there")
 
 
-def _check_owners(manager: "MemoryManager", listed: dict[Vma, None]) -> None:
+def _check_owners(context: MemoryContext, listed: dict[Vma, None]) -> None:
     """Owners list exactly the areas that name them."""
-    for number, owner in manager.rmap.owners.items():
+    owners, inodes = context.owners, context.files.inodes
+    for number, owner in owners.items():
         _require(number == owner.id, f"owner {owner.id} is listed as {number}")
         _require(not owner.lock.locked, f"the lock of owner {number} is held asleep")
         for vma in owner.vmas:
             _require(vma in listed, f"owner {number} lists area {vma}, which is in no list")
-            _require(owner in (vma.anon_vma, vma.inode), f"owner {number} lists {vma} of another")
-        alive = bool(owner.vmas) or (isinstance(owner, Inode) and owner.linked)
-        _require(alive or _held(manager), f"owner {number} is kept by nothing")
+            _require(number in _owners_of(vma), f"owner {number} lists {vma} of another")
+        alive = bool(owner.vmas) or (number in inodes and inodes[number].linked)
+        _require(alive or _held(context), f"owner {number} is kept by nothing")
+    for number, inode in inodes.items():
+        _require(number == inode.id, f"inode {inode.id} is listed as {number}")
+        _require(number in owners, f"inode {number} owns no frames")
     for vma in listed:
-        for named in (vma.anon_vma, vma.inode):
-            if named is not None:
-                known = manager.rmap.owners.get(named.id) is named and vma in named.vmas
-                _require(known, f"area {vma} is not in the list of its owner {named.id}")
+        named = vma.anon_vma is None or owners.get(vma.anon_vma.id) is vma.anon_vma
+        named &= vma.inode is None or inodes.get(vma.inode.id) is vma.inode
+        for number in _owners_of(vma):
+            known = named and vma in owners[number].vmas
+            _require(known, f"area {vma} is not in the list of its owner {number}")
 
 
-def _held(manager: "MemoryManager") -> bool:
+def _owners_of(vma: Vma) -> list[int]:
+    """The numbers of those whose frames an area may show."""
+    anon = [] if vma.anon_vma is None else [vma.anon_vma.id]
+    return anon if vma.inode is None else [*anon, vma.inode.id]
+
+
+def _held(context: MemoryContext) -> bool:
     """Whether a call may be between making an owner and giving it an area."""
-    return manager.operations > 0
+    return context.operations > 0
 
 
-def _none(vma: Vma, vpns: Frames, wrong: "np.typing.NDArray[np.bool_]", what: str) -> None:
+def _none(vma: Vma, vpns: Frames, wrong: Mask, what: str) -> None:
     if wrong.any():
         raise KernelBug(
             f"audit: {int(wrong.sum())} entries of {vma}, the first at "

@@ -9,26 +9,26 @@ Areas with ops are not handled here: the lock is dropped and `ops.fault` is call
 sleep on another partition. An area with FarOps is handed back: it never has an entry.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import FAULT_BEGIN
-from xpmem_emu.mm import pte
+from xpmem_emu.mm import pte, rmap
+from xpmem_emu.mm.allocate import allocate_up_to
+from xpmem_emu.mm.entries import exchange
 from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading, numbers
+from xpmem_emu.mm.files import cached_frames
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.physical import MachineCheck
 from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
-from xpmem_emu.mm.vma import FarOps, Prot, Vma, VmaFlags
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
+from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.units import PAGE_SHIFT
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
-
-async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: bool) -> Vma | None:
+async def fault_range(mm: AddressSpace, first_vpn: int, count: int, write: bool) -> Vma | None:
     """Work towards `count` accessible pages from `first_vpn` on, at least towards the first.
     Returns the area when its FarOps must carry the access instead, else None.
 
@@ -36,8 +36,8 @@ async def fault_range(mm: "AddressSpace", first_vpn: int, count: int, write: boo
     the area's ops say), SIGKILL (exiting); KernelError ENOMEM.
     """
     address = first_vpn << PAGE_SHIFT
-    if mm.manager.failpoints.armed:
-        await mm.manager.failpoints.reach(FAULT_BEGIN)
+    if mm.context.failpoints.armed:
+        await mm.context.failpoints.reach(FAULT_BEGIN)
     async with mm.mmap_lock.read():
         vma = _permitted(mm, address, write)
         if vma.ops is None:
@@ -56,7 +56,7 @@ async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
     ptes = vma.mm.page_table.read_range(first, count)
     head = int(ptes[0])
     if head & pte.BUSY:
-        await vma.mm.manager.changed.wait()
+        await vma.mm.context.changed.wait()
     elif head == 0 and vma.inode is None:
         await _anonymous(vma, first, leading(ptes == 0))
     elif head == 0:
@@ -70,7 +70,7 @@ async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
         raise KernelBug(f"entry {pte.pte_text(head)} in area {vma}")
 
 
-def _permitted(mm: "AddressSpace", address: int, write: bool) -> Vma:
+def _permitted(mm: AddressSpace, address: int, write: bool) -> Vma:
     if mm.dead:
         raise Signalled(SignalInfo(Signal.SIGKILL, "the task is exiting", address))
     vma = mm.vmas.find(address)
@@ -87,32 +87,32 @@ def _permitted(mm: "AddressSpace", address: int, write: bool) -> Vma:
 
 async def _anonymous(vma: Vma, first: int, count: int) -> None:
     """Demand zero. Loads allocate too: there is no shared zero page to recall later."""
-    manager = vma.mm.manager
-    frames = await manager.allocate_up_to(count)
-    manager.frames.fill(frames, 0)
+    context = vma.mm.context
+    frames = await allocate_up_to(context, count)
+    context.frames.fill(frames, 0)
     absent = np.zeros(len(frames), dtype=np.uint64)
     _install(vma, first, absent, _adopt(vma, first, frames), "anonymous")
-    manager.frames.put(frames)
+    context.frames.put(frames)
 
 
 async def _swap_in(vma: Vma, first: int, swapped: Ptes) -> None:
-    manager = vma.mm.manager
-    frames = await manager.allocate_up_to(len(swapped))
+    context = vma.mm.context
+    frames = await allocate_up_to(context, len(swapped))
     swapped = swapped[: len(frames)]
-    manager.swap.read(pte.frame_field(swapped), manager.frames, frames)
+    context.swap.read(pte.frame_field(swapped), context.frames, frames)
     _install(vma, first, swapped, _adopt(vma, first, frames), "swap_in")
-    manager.frames.put(frames)
+    context.frames.put(frames)
 
 
 async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
-    manager, inode = vma.mm.manager, vma.inode
+    context, inode = vma.mm.context, vma.inode
     assert inode is not None
     index = vma.index_of(first)
     private = write and not vma.shared
-    copies = await manager.allocate_up_to(count) if private else numbers(0, 0)
-    manager.loans += 1
+    copies = await allocate_up_to(context, count) if private else numbers(0, 0)
+    context.loans += 1
     try:
-        cached = await inode.cached(index, len(copies) if private else count)
+        cached = await cached_frames(context, inode, index, len(copies) if private else count)
         if len(cached) == 0:
             raise Signalled(
                 SignalInfo(Signal.SIGBUS, f"beyond the end of {inode.title}", first << PAGE_SHIFT)
@@ -121,24 +121,24 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
         if private:
             cached = _readable(vma, first, cached)
             chosen = copies[: len(cached)]
-            manager.frames.copy(cached, chosen)
+            context.frames.copy(cached, chosen)
             _install(vma, first, absent, _adopt(vma, first, chosen), "private")
             return
         flags = _flags(vma)
         if write:
             flags |= pte.WRITE | pte.DIRTY
             inode.dirty[index : index + len(cached)] = True
-        entries = pte.make(cached + manager.frames.base, flags)
+        entries = pte.make(cached + context.frames.base, flags)
         _install(vma, first, absent, entries, "file")
     finally:
-        manager.loans -= 1
-        manager.frames.put(copies)
+        context.loans -= 1
+        context.frames.put(copies)
 
 
 async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
     """Present, but not for stores: shared pages become dirty, private ones are reused when
     nobody else maps them, else copied."""
-    allocator = vma.mm.manager.frames
+    allocator = vma.mm.context.frames
     if vma.shared:
         assert vma.inode is not None
         index = vma.index_of(first)
@@ -156,34 +156,34 @@ async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
 
 
 async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
-    mm, manager = vma.mm, vma.mm.manager
-    copies = await manager.allocate_up_to(len(ptes))
+    mm, context = vma.mm, vma.mm.context
+    copies = await allocate_up_to(context, len(ptes))
     ptes = ptes[: len(copies)]
     now = mm.page_table.read_range(first, len(ptes))
     same = leading(now == ptes)
     new = _adopt(vma, first, copies)
     try:
-        async with Transit(manager) as transit:
+        async with Transit(context) as transit:
             with mm.page_table_lock:
                 transit.hold(mm, numbers(first, same), ptes[:same])
             await transit.sync()
             # A frame that went bad while we slept stays with who has it: its entry is restored.
             source = _readable(vma, first, pte.frame_field(ptes[:same]) & pte.LOCAL_MASK)
-            manager.frames.copy(source, copies[: len(source)])
+            context.frames.copy(source, copies[: len(source)])
             broken = transit.settle(
                 lambda vpns, old: np.where(vpns - first < len(source), new[vpns - first], old)
             )
     finally:
-        manager.frames.put(copies)
-    manager.tracer.emit(Cow(pid=mm.pid, address=first << PAGE_SHIFT, pages=broken))
+        context.frames.put(copies)
+    context.tracer.emit(Cow(pid=mm.pid, address=first << PAGE_SHIFT, pages=broken))
 
 
 def _readable(vma: Vma, first: int, frames: Frames) -> Frames:
     """The leading frames behind the pages from `first` on that can be copied. Raises Signalled, the
     machine check of whoever wants the copy, when the first one is poisoned (sources T17)."""
-    good = leading(~vma.mm.manager.frames.spoilt(frames))
+    good = leading(~vma.mm.context.frames.spoilt(frames))
     if good == 0 and len(frames):
-        check = MachineCheck(vma.mm.manager.frames.base + int(frames[0]))
+        check = MachineCheck(vma.mm.context.frames.base + int(frames[0]))
         info = SignalInfo(Signal.SIGBUS, check.cause, first << PAGE_SHIFT, forced=True)
         raise Signalled(info)
     return frames[:good]
@@ -199,11 +199,11 @@ def _flags(vma: Vma) -> int:
 
 def _adopt(vma: Vma, first: int, frames: Frames) -> Ptes:
     """Make new frames the anonymous pages of `vma` from `first` on; returns their entries."""
-    manager = vma.mm.manager
-    owner = manager.rmap.prepare_anon(vma)
-    manager.frames.set_owner(frames, owner.id, numbers(vma.index_of(first), len(frames)))
+    context = vma.mm.context
+    owner = rmap.prepare_anon(vma)
+    context.frames.set_owner(frames, owner.id, numbers(vma.index_of(first), len(frames)))
     flags = _flags(vma) | pte.DIRTY | (pte.WRITE if vma.writable else 0)
-    return pte.make(frames + manager.frames.base, flags)
+    return pte.make(frames + context.frames.base, flags)
 
 
 def _install(vma: Vma, first: int, expected: Ptes, entries: Ptes, kind: str) -> None:
@@ -212,7 +212,7 @@ def _install(vma: Vma, first: int, expected: Ptes, entries: Ptes, kind: str) -> 
     mm = vma.mm
     with mm.page_table_lock:
         vpns, same = _unchanged(mm, first, expected)
-        mm.exchange(Gather(mm.manager), vpns, expected[same], entries[same])
+        exchange(mm, Gather(mm.context), vpns, expected[same], entries[same])
     _trace(mm, first, len(vpns), kind)
 
 
@@ -225,13 +225,13 @@ def _make_writable(vma: Vma, first: int, ptes: Ptes) -> None:
     _trace(mm, first, len(vpns), "reuse")
 
 
-def _unchanged(mm: "AddressSpace", first: int, expected: Ptes) -> tuple[Frames, Mask]:
+def _unchanged(mm: AddressSpace, first: int, expected: Ptes) -> tuple[Frames, Mask]:
     vpns = numbers(first, len(expected))
     same = mm.page_table.read_range(first, len(expected)) == expected
     return vpns[same], same
 
 
-def _trace(mm: "AddressSpace", first: int, pages: int, kind: str) -> None:
-    mm.manager.tracer.emit(
+def _trace(mm: AddressSpace, first: int, pages: int, kind: str) -> None:
+    mm.context.tracer.emit(
         PageFault(pid=mm.pid, address=first << PAGE_SHIFT, pages=pages, kind=kind)
     )

@@ -14,32 +14,28 @@ A holder that did not answer was given up, and may be about to store into a page
 So the block ends, with no reference held any more, by waiting until that holder's way to the page
 is cut (`Notifier.invalidate_range_end`). Only then does the caller's operation return.
 
-What a Gather owes is counted in `manager.operations`, which is zero when the kernel is quiet.
+What a Gather owes is counted in `context.operations`, which is zero when the kernel is quiet.
 """
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from xpmem_emu.failpoints.points import GATHER_FREE
 from xpmem_emu.mm.extents import Frames, runs
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-    from xpmem_emu.mm.manager import MemoryManager
 
 
 class Gather:
-    """One operation's invalidations and frames; `async with Gather(manager) as gather:`."""
+    """One operation's invalidations and frames; `async with Gather(context) as gather:`."""
 
-    def __init__(self, manager: "MemoryManager") -> None:
-        self.manager = manager
+    def __init__(self, context: MemoryContext) -> None:
+        self.context = context
         self._told: dict[AddressSpace, tuple[int, int]] = {}
         self._changed: list[tuple[AddressSpace, int, int]] = []
         self._frames: list[Frames] = []
 
     async def __aenter__(self) -> "Gather":
-        self.manager.operations += 1
+        self.context.operations += 1
         return self
 
     async def __aexit__(
@@ -49,11 +45,11 @@ class Gather:
         traceback: TracebackType | None,
     ) -> None:
         await self.finish()
-        self.manager.operations -= 1
-        self.manager.changed.wake_all()
+        self.context.operations -= 1
+        self.context.changed.wake_all()
         await self._end()
 
-    def invalidate(self, mm: "AddressSpace", start: int, end: int) -> None:
+    def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
         """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock."""
         if mm.notifiers.registered:
             low, high = self._told.get(mm, (start, end))
@@ -61,7 +57,7 @@ class Gather:
             self._changed.append((mm, start, end))
             mm.notifiers.invalidate_range(start, end)
 
-    def invalidate_pages(self, mm: "AddressSpace", vpns: Frames) -> None:
+    def invalidate_pages(self, mm: AddressSpace, vpns: Frames) -> None:
         """As `invalidate`, for the runs of `vpns`."""
         if mm.notifiers.registered:
             for first, count in runs(vpns):
@@ -81,11 +77,11 @@ class Gather:
     async def finish(self) -> None:
         """Sync, then put the collected frames."""
         await self.sync()
-        if self._frames and self.manager.failpoints.armed:
-            await self.manager.failpoints.reach(GATHER_FREE)
+        if self._frames and self.context.failpoints.armed:
+            await self.context.failpoints.reach(GATHER_FREE)
         collected, self._frames = self._frames, []
         for frames in collected:
-            self.manager.frames.put(frames)
+            self.context.frames.put(frames)
 
     async def _end(self) -> None:
         """Wait until nobody who was given up can reach what the operation left in use. Nothing is

@@ -8,7 +8,6 @@ and a hole or an unusable area there is skipped.
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +16,9 @@ from xpmem_emu.failpoints.points import GUP_PIN
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, leading
 from xpmem_emu.mm.fault import resolve
-from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 TRIES_MAX = 16
 """How often a page may be taken away again before it is pinned."""
@@ -30,7 +27,7 @@ TRIES_MAX = 16
 @dataclass(frozen=True, slots=True)
 class PinnedRun:
     """Consecutive pages and the local frames behind them. Each frame was pinned once; give it
-    back with `MemoryManager.unpin`."""
+    back with `page_cache.unpin_pages`."""
 
     first_vpn: int
     frames: Frames
@@ -43,7 +40,7 @@ class PinnedRun:
 
 
 async def pin_pages(
-    mm: "AddressSpace", first_vpn: int, count: int, touched_vpn: int
+    mm: AddressSpace, first_vpn: int, count: int, touched_vpn: int
 ) -> list[PinnedRun]:
     """Pin what can be pinned of `count` pages from `first_vpn` on, the touched page for certain;
     a `touched_vpn` of -1 means that no page is.
@@ -52,8 +49,8 @@ async def pin_pages(
     itself an attachment), EFAULT (no access, no accountable frames, beyond the end of the file),
     EIO (its frame is poisoned), ENOMEM, EAGAIN (taken away again and again).
     """
-    if mm.manager.failpoints.armed:
-        await mm.manager.failpoints.reach(GUP_PIN)
+    if mm.context.failpoints.armed:
+        await mm.context.failpoints.reach(GUP_PIN)
     async with mm.mmap_lock.read():
         for _ in range(TRIES_MAX):
             guard: list[PinnedRun] = []
@@ -73,12 +70,12 @@ async def pin_pages(
 # -- which areas ------------------------------------------------------------------------------
 
 
-def _areas(mm: "AddressSpace", first: int, count: int) -> list[Vma]:
+def _areas(mm: AddressSpace, first: int, count: int) -> list[Vma]:
     areas = mm.vmas.intersecting(first << PAGE_SHIFT, (first + count) << PAGE_SHIFT)
     return [vma for vma in areas if _refusal(vma) is None]
 
 
-def usable_area(mm: "AddressSpace", vpn: int) -> Vma:
+def usable_area(mm: AddressSpace, vpn: int) -> Vma:
     """The area whose page `vpn` others may be given. Raises KernelError with the cause, ENOENT
     or EFAULT."""
     vma = mm.vmas.find(vpn << PAGE_SHIFT)
@@ -164,7 +161,7 @@ def _ready(vma: Vma, ptes: Ptes) -> Mask:
 # -- pinning ----------------------------------------------------------------------------------
 
 
-def _pin_present(mm: "AddressSpace", first: int, count: int) -> list[PinnedRun]:
+def _pin_present(mm: AddressSpace, first: int, count: int) -> list[PinnedRun]:
     """Pin every page of the window that is fit now. Atomic."""
     found: list[PinnedRun] = []
     for vma in _areas(mm, first, count):
@@ -177,13 +174,13 @@ def _pin_present(mm: "AddressSpace", first: int, count: int) -> list[PinnedRun]:
             taken = leading(fit[at:])
             if taken:
                 frames = pte.frame_field(ptes[at : at + taken]) & pte.LOCAL_MASK
-                mm.manager.frames.pin(frames)
+                mm.context.frames.pin(frames)
                 uncached = bool(vma.flags & VmaFlags.UNCACHED)
                 found.append(PinnedRun(start + at, frames, uncached, vma.writable))
             at += max(taken, 1)
     return found
 
 
-def _unpin(mm: "AddressSpace", runs: list[PinnedRun]) -> None:
+def _unpin(mm: AddressSpace, runs: list[PinnedRun]) -> None:
     for run in runs:
-        mm.manager.frames.unpin(run.frames)
+        mm.context.frames.unpin(run.frames)

@@ -7,44 +7,43 @@ so that nobody stores into a frame that the child now shares (sources 1.11).
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpmem_emu.failpoints.points import EXIT_UNMAP, FORK_COPY
-from xpmem_emu.mm import pte
+from xpmem_emu.mm import pte, rmap
+from xpmem_emu.mm.areas import unmap_range
+from xpmem_emu.mm.entries import exchange, settle
 from xpmem_emu.mm.events import Forked
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.ranges import require_alive
-from xpmem_emu.mm.vma import Vma, VmaFlags
+from xpmem_emu.mm.vma_flags import VmaFlags
 from xpmem_emu.units import TASK_SIZE
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
-
-async def fork(mm: "AddressSpace", pid: int) -> "AddressSpace":
+async def fork(mm: AddressSpace, pid: int) -> AddressSpace:
     """A copy of the address space for task `pid`. DONTCOPY areas are left out, notifiers are not
     inherited. Raises ESRCH, ENOMEM (only a failpoint does)."""
     async with mm.mmap_lock.write():
         require_alive(mm)
-        await mm.settle(0, TASK_SIZE)
-        if mm.manager.failpoints.armed:
-            await mm.manager.failpoints.reach(FORK_COPY)
-            await mm.settle(0, TASK_SIZE)
-        child = mm.manager.new_address_space(pid)
-        async with Gather(mm.manager) as gather:
+        await settle(mm, 0, TASK_SIZE)
+        if mm.context.failpoints.armed:
+            await mm.context.failpoints.reach(FORK_COPY)
+            await settle(mm, 0, TASK_SIZE)
+        child = mm.context.new_address_space(pid)
+        async with Gather(mm.context) as gather:
             for vma in mm.vmas:
                 if not vma.flags & VmaFlags.DONTCOPY:
                     _copy_area(child, gather, vma)
-    mm.manager.tracer.emit(Forked(pid=mm.pid, child=pid, pages=child.rss))
+    mm.context.tracer.emit(Forked(pid=mm.pid, child=pid, pages=child.rss))
     return child
 
 
-def _copy_area(child: "AddressSpace", gather: Gather, vma: Vma) -> None:
+def _copy_area(child: AddressSpace, gather: Gather, vma: Vma) -> None:
     twin = replace(vma, mm=child, linked=False)
     child.vmas.insert(twin)
-    child.manager.rmap.link(twin)
+    rmap.link_area(twin)
     if vma.anon_vma is None or vma.shared:
         return
     mm = vma.mm
@@ -55,19 +54,19 @@ def _copy_area(child: "AddressSpace", gather: Gather, vma: Vma) -> None:
         ptes &= np.uint64(pte.without(pte.WRITE))
         mm.page_table.write(vpns, ptes)
         with child.page_table_lock:
-            child.exchange(gather, vpns, np.zeros_like(ptes), ptes)
+            exchange(child, gather, vpns, np.zeros_like(ptes), ptes)
 
 
-async def exit_mmap(mm: "AddressSpace") -> None:
+async def exit_mmap(mm: AddressSpace) -> None:
     """End the address space: first the notifiers let go, then everything is unmapped, then
     freed. Called once; accesses that still run are killed."""
     mm.dead = True
     clients = tuple(mm.notifiers.registered)
     await mm.notifiers.release()
-    if mm.manager.failpoints.armed:
-        await mm.manager.failpoints.reach(EXIT_UNMAP)
-    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
-        mm.unmap(gather, 0, TASK_SIZE, "exit")
-    mm.manager.forget_address_space(mm)
+    if mm.context.failpoints.armed:
+        await mm.context.failpoints.reach(EXIT_UNMAP)
+    async with mm.mmap_lock.write(), Gather(mm.context) as gather:
+        unmap_range(mm, gather, 0, TASK_SIZE, "exit")
+    mm.context.forget_address_space(mm)
     for client in clients:  # of a file or a forked child: what outlives the address space
         await client.invalidate_range_end(0, TASK_SIZE)

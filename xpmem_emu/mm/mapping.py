@@ -7,18 +7,17 @@ sync is over: a new page can appear in the range only when nobody reaches the ol
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.areas import count_cuts, insert_area, reserve_areas, unmap_range
+from xpmem_emu.mm.files import create_unnamed
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.mm_types import AddressSpace, Vma, VmaOps
 from xpmem_emu.mm.ranges import OFFSET_END, aligned_range, require_aligned, require_alive
-from xpmem_emu.mm.vma import Prot, Vma, VmaFlags, VmaOps
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 from xpmem_emu.mm.vma_list import MMAP_MIN
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align_up
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class MapRequest:
     fixed; raises KernelError to refuse."""
 
 
-async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
+async def mmap(mm: AddressSpace, request: MapRequest) -> int:
     """Map memory; returns its address.
 
     Raises EINVAL (length 0, unaligned), EOVERFLOW (offsets beyond those of a file), EPERM (fixed
@@ -66,34 +65,34 @@ async def mmap(mm: "AddressSpace", request: MapRequest) -> int:
         start = request.address if request.fixed else _choose(mm, request.address, length)
         if request.check is not None:
             request.check(mm.vmas.intersecting(start, start + length))
-        mm.reserve_areas(1 + mm.cuts(start, start + length))
+        reserve_areas(mm, 1 + count_cuts(mm, start, start + length))
         vma = _new_area(mm, request, start, length)
-        async with Gather(mm.manager) as gather:
-            mm.unmap(gather, start, start + length, "mmap")
-            mm.insert_area(vma)
+        async with Gather(mm.context) as gather:
+            unmap_range(mm, gather, start, start + length, "mmap")
+            insert_area(vma)
     return start
 
 
-async def munmap(mm: "AddressSpace", address: int, length: int) -> None:
+async def munmap(mm: AddressSpace, address: int, length: int) -> None:
     """Remove every mapping in the range. Raises EINVAL (unaligned, length 0, beyond user space),
     ENOMEM (too many areas)."""
     start, end = aligned_range(address, length, errno.EINVAL)
     if start == end:
         raise KernelError(errno.EINVAL, "unmapping of length 0")
     async with mm.mmap_lock.write():
-        mm.reserve_areas(max(mm.cuts(start, end) - 1, 0))
-        async with Gather(mm.manager) as gather:
-            mm.unmap(gather, start, end, "munmap")
+        reserve_areas(mm, max(count_cuts(mm, start, end) - 1, 0))
+        async with Gather(mm.context) as gather:
+            unmap_range(mm, gather, start, end, "munmap")
 
 
 async def unmap_areas(
-    mm: "AddressSpace", start: int, end: int, chosen: Callable[[Vma], bool], why: str
+    mm: AddressSpace, start: int, end: int, chosen: Callable[[Vma], bool], why: str
 ) -> None:
     """Remove the chosen areas in [start, end), each as a whole. Cannot fail: nothing is cut."""
-    async with mm.mmap_lock.write(), Gather(mm.manager) as gather:
+    async with mm.mmap_lock.write(), Gather(mm.context) as gather:
         for vma in mm.vmas.intersecting(start, end):
             if chosen(vma):
-                mm.unmap(gather, vma.start, vma.end, why)
+                unmap_range(mm, gather, vma.start, vma.end, why)
 
 
 def _check_fixed(request: MapRequest, length: int) -> None:
@@ -104,7 +103,7 @@ def _check_fixed(request: MapRequest, length: int) -> None:
         raise KernelError(errno.EPERM, f"nothing may be mapped below {MMAP_MIN:#x}")
 
 
-def _choose(mm: "AddressSpace", hint: int, length: int) -> int:
+def _choose(mm: AddressSpace, hint: int, length: int) -> int:
     hint = page_align_up(hint)
     if MMAP_MIN <= hint <= TASK_SIZE - length and not mm.vmas.intersecting(hint, hint + length):
         return hint
@@ -114,10 +113,10 @@ def _choose(mm: "AddressSpace", hint: int, length: int) -> int:
     return start
 
 
-def _new_area(mm: "AddressSpace", request: MapRequest, start: int, length: int) -> Vma:
+def _new_area(mm: AddressSpace, request: MapRequest, start: int, length: int) -> Vma:
     inode, pgoff = request.inode, request.offset >> PAGE_SHIFT
     if inode is not None:
-        inode.require_alive()
+        mm.context.files.require_alive(inode)
     if inode is None and request.ops is None:
         pgoff = start >> PAGE_SHIFT
         if request.flags & VmaFlags.SHARED:
@@ -125,8 +124,8 @@ def _new_area(mm: "AddressSpace", request: MapRequest, start: int, length: int) 
     return Vma(mm, start, start + length, request.prot, request.flags, pgoff, inode, request.ops)
 
 
-def _shared_memory(mm: "AddressSpace", length: int) -> Inode:
+def _shared_memory(mm: AddressSpace, length: int) -> Inode:
     try:
-        return mm.manager.files.create_unnamed(length)
+        return create_unnamed(mm.context, length)
     except KernelError as error:
         raise KernelError(errno.ENOMEM, error.cause, error.remedy) from None

@@ -6,55 +6,53 @@ importer that was given up but may still store (see `FrameAllocator.quarantine`)
 stay where they are: there is nothing left to move.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from xpmem_emu.failpoints.points import MIGRATE_COPY
-from xpmem_emu.mm import pte
+from xpmem_emu.mm import page_cache, pte
+from xpmem_emu.mm.allocate import allocate_up_to
 from xpmem_emu.mm.events import Migrated
 from xpmem_emu.mm.extents import Frames, Ptes, locate
-from xpmem_emu.mm.reclaim import by_inode, in_page_cache, resident_frames
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
+from xpmem_emu.mm.reclaim import resident_frames
 from xpmem_emu.mm.transit import Transit
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-    from xpmem_emu.mm.manager import MemoryManager
 
-
-async def migrate_range(mm: "AddressSpace", address: int, length: int) -> int:
+async def migrate_range(mm: AddressSpace, address: int, length: int) -> int:
     """Move the resident pages of a range. Returns how many moved; pages that somebody insists
     on stay. Raises KernelError EINVAL, ENOMEM."""
-    return await migrate_frames(mm.manager, resident_frames(mm, address, length))
+    return await migrate_frames(mm.context, resident_frames(mm, address, length))
 
 
-async def migrate_frames(manager: "MemoryManager", frames: Frames) -> int:
+async def migrate_frames(context: MemoryContext, frames: Frames) -> int:
     """Move whatever pages are in these local frames now. Returns how many moved. Raises
     KernelError ENOMEM; what moved before stays moved."""
     moved, rest = 0, np.unique(frames)
     while len(rest):
-        if manager.failpoints.armed:
-            await manager.failpoints.reach(MIGRATE_COPY)
-        fresh = await manager.allocate_up_to(len(rest))
+        if context.failpoints.armed:
+            await context.failpoints.reach(MIGRATE_COPY)
+        fresh = await allocate_up_to(context, len(rest))
         batch, rest = rest[: len(fresh)], rest[len(fresh) :]
-        moved += await _move(manager, batch, fresh)
-    manager.tracer.emit(Migrated(tried=len(frames), moved=moved))
+        moved += await _move(context, batch, fresh)
+    context.tracer.emit(Migrated(tried=len(frames), moved=moved))
     return moved
 
 
-async def _move(manager: "MemoryManager", old: Frames, new: Frames) -> int:
-    allocator = manager.frames
-    async with Transit(manager) as transit:
+async def _move(context: MemoryContext, old: Frames, new: Frames) -> int:
+    allocator = context.frames
+    async with Transit(context) as transit:
         transit.hold_frames(old)
         await transit.sync()
-        in_file = in_page_cache(manager, old)
+        in_file = page_cache.in_page_cache(context, old)
         moving = transit.quiet(old, in_file) & ~allocator.spoilt(old)
         source, target = old[moving], new[moving]
         allocator.copy(source, target)
         allocator.owner[target] = allocator.owner[source]
         allocator.index[target] = allocator.index[source]
-        for inode, positions in by_inode(manager, source):
-            inode.replace(transit, allocator.index[source[positions]], target[positions])
+        for inode, positions in page_cache.by_inode(context, source):
+            page_cache.replace(
+                transit, inode, allocator.index[source[positions]], target[positions]
+            )
 
         def repoint(vpns: Frames, ptes: Ptes) -> Ptes:
             places, gone = locate(source, pte.frame_field(ptes) & pte.LOCAL_MASK)

@@ -5,24 +5,23 @@ fault. PROT_NONE keeps the frame and hides it.
 """
 
 import errno
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import pte
+from xpmem_emu.mm.areas import count_cuts, cut_area, merge_areas, reserve_areas
+from xpmem_emu.mm.entries import settle
 from xpmem_emu.mm.events import Mprotected
 from xpmem_emu.mm.extents import Ptes
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.mm_types import AddressSpace
 from xpmem_emu.mm.ranges import aligned_range, require_alive, require_covered
-from xpmem_emu.mm.vma import Prot, VmaFlags
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 from xpmem_emu.units import PAGE_SHIFT
 
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
-
-async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) -> None:
+async def mprotect(mm: AddressSpace, address: int, length: int, prot: Prot) -> None:
     """Change the protection of a range, all of it or nothing. Raises EINVAL (unaligned, unknown
     protection), EACCES (an area that stays read-only), ENOMEM (a hole, too many areas), ESRCH."""
     if not Prot.NONE <= prot <= Prot.READ | Prot.WRITE:
@@ -34,25 +33,25 @@ async def mprotect(mm: "AddressSpace", address: int, length: int, prot: Prot) ->
         require_alive(mm)
         require_covered(mm, start, end)
         _refuse_widening(mm, start, end, prot)
-        mm.reserve_areas(mm.cuts(start, end))
-        await mm.settle(start, end)
-        async with Gather(mm.manager) as gather:
+        reserve_areas(mm, count_cuts(mm, start, end))
+        await settle(mm, start, end)
+        async with Gather(mm.context) as gather:
             _change_entries(mm, gather, start, end, prot)
-            mm.cut_area(start)
-            mm.cut_area(end)
+            cut_area(mm, start)
+            cut_area(mm, end)
             for vma in mm.vmas.intersecting(start, end):
                 vma.prot = prot
-            mm.merge_areas(start, end)
-    mm.manager.tracer.emit(Mprotected(pid=mm.pid, start=start, end=end, prot=int(prot)))
+            merge_areas(mm, start, end)
+    mm.context.tracer.emit(Mprotected(pid=mm.pid, start=start, end=end, prot=int(prot)))
 
 
-def _refuse_widening(mm: "AddressSpace", start: int, end: int, prot: Prot) -> None:
+def _refuse_widening(mm: AddressSpace, start: int, end: int, prot: Prot) -> None:
     for vma in mm.vmas.intersecting(start, end):
         if prot & Prot.WRITE and vma.flags & VmaFlags.READONLY:
             raise KernelError(errno.EACCES, f"area {vma} was given to be read only")
 
 
-def _change_entries(mm: "AddressSpace", gather: Gather, start: int, end: int, prot: Prot) -> None:
+def _change_entries(mm: AddressSpace, gather: Gather, start: int, end: int, prot: Prot) -> None:
     first = start >> PAGE_SHIFT
     with mm.page_table_lock:
         gather.invalidate(mm, start, end)

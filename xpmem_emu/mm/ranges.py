@@ -5,14 +5,10 @@ whole pages leaves the register, Linux goes on with 0, and so does `aligned_leng
 """
 
 import errno
-from typing import TYPE_CHECKING
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.mm.mm_types import AddressSpace
 from xpmem_emu.units import PAGE_MASK, TASK_SIZE, page_align_up
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-
 
 WORDS_END = 1 << 64
 OFFSET_END = 1 << 63
@@ -45,13 +41,13 @@ def aligned_range(address: int, length: int, beyond: int) -> tuple[int, int]:
     return address, end
 
 
-def require_covered(mm: "AddressSpace", start: int, end: int) -> None:
+def require_covered(mm: AddressSpace, start: int, end: int) -> None:
     """Raise ENOMEM when some page of [start, end) is not mapped."""
     if not mm.vmas.covers(start, end):
         raise KernelError(errno.ENOMEM, f"part of {start:#x}-{end:#x} is not mapped")
 
 
-def require_alive(mm: "AddressSpace") -> None:
+def require_alive(mm: AddressSpace) -> None:
     """Raise ESRCH when the address space is on its way out."""
     if mm.dead:
         raise KernelError(errno.ESRCH, f"task {mm.pid} is exiting")

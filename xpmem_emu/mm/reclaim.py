@@ -12,49 +12,43 @@ of memory is told so at once, instead of after a look at every frame.
 """
 
 import errno
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpmem_emu.failpoints.points import SWAP_ALLOCATE
-from xpmem_emu.mm import pte
+from xpmem_emu.mm import page_cache, pte
 from xpmem_emu.mm.events import Reclaimed, SwapOut
-from xpmem_emu.mm.extents import Frames, Mask, Ptes, groups, locate
-from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.extents import Frames, Ptes, locate
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.mm.ranges import aligned_range
 from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
 from xpmem_emu.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-    from xpmem_emu.mm.manager import MemoryManager
 
 SWAP_CLUSTER_MAX = 32
 """Least number of frames that direct reclaim goes for."""
 
 
-async def reclaim(manager: "MemoryManager", wanted: int) -> int:
+async def reclaim(context: MemoryContext, wanted: int) -> int:
     """Give up at least `wanted` frames if that can be done. Returns how many were given up."""
-    candidates = _candidates(manager)
+    candidates = _candidates(context)
     step = min(max(wanted, SWAP_CLUSTER_MAX), TRANSIT_BATCH)
     freed = 0
     for at in range(0, len(candidates), step):
         if freed >= wanted:
             break
         batch = candidates[at : at + step]
-        manager.clock_hand = int(batch[-1]) + 1
-        freed += await evict(manager, batch)
+        context.clock_hand = int(batch[-1]) + 1
+        freed += await evict(context, batch)
     return freed
 
 
-async def reclaim_range(mm: "AddressSpace", address: int, length: int, wanted: int) -> int:
+async def reclaim_range(mm: AddressSpace, address: int, length: int, wanted: int) -> int:
     """Reclaim up to `wanted` resident pages of a range. Returns how many frames were given up.
     Raises EINVAL."""
-    return await evict(mm.manager, resident_frames(mm, address, length)[:wanted])
+    return await evict(mm.context, resident_frames(mm, address, length)[:wanted])
 
 
-def resident_frames(mm: "AddressSpace", address: int, length: int) -> Frames:
+def resident_frames(mm: AddressSpace, address: int, length: int) -> Frames:
     """The local frames that a range maps, ascending. Raises EINVAL."""
     start, end = aligned_range(address, length, errno.EINVAL)
     first = start >> PAGE_SHIFT
@@ -62,52 +56,33 @@ def resident_frames(mm: "AddressSpace", address: int, length: int) -> Frames:
     return np.unique(pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK)
 
 
-def by_inode(manager: "MemoryManager", frames: Frames) -> Iterator[tuple[Inode, Frames]]:
-    """(inode, positions in `frames`) of the frames that are in a page cache now."""
-    owner, index = manager.frames.owner[frames], manager.frames.index[frames]
-    order = np.lexsort((index, owner))
-    for number, lo, hi in groups(owner[order]):
-        inode = manager.rmap.owners.get(number)
-        if isinstance(inode, Inode):
-            part = order[lo:hi]
-            yield inode, part[inode.caches(index[part], frames[part])]
-
-
-def in_page_cache(manager: "MemoryManager", frames: Frames) -> Mask:
-    """Which frames are in a page cache now."""
-    cached = np.zeros(len(frames), dtype=np.bool_)
-    for _, positions in by_inode(manager, frames):
-        cached[positions] = True
-    return cached
-
-
-def _candidates(manager: "MemoryManager") -> Frames:
-    frames = np.flatnonzero(manager.frames.owner)
-    frames = frames[~manager.frames.spoilt(frames)]
-    if not manager.swap.free:
-        frames = frames[in_page_cache(manager, frames)]
-    frames = np.roll(frames, -int(np.searchsorted(frames, manager.clock_hand)))
-    pinned = manager.frames.pins[frames] > 0
+def _candidates(context: MemoryContext) -> Frames:
+    frames = np.flatnonzero(context.frames.owner)
+    frames = frames[~context.frames.spoilt(frames)]
+    if not context.swap.free:
+        frames = frames[page_cache.in_page_cache(context, frames)]
+    frames = np.roll(frames, -int(np.searchsorted(frames, context.clock_hand)))
+    pinned = context.frames.pins[frames] > 0
     return np.concatenate((frames[~pinned], frames[pinned]))
 
 
-async def evict(manager: "MemoryManager", frames: Frames) -> int:
+async def evict(context: MemoryContext, frames: Frames) -> int:
     """Try to take these frames back. Returns how many nobody holds any more."""
-    async with Transit(manager) as transit:
+    async with Transit(context) as transit:
         frames = np.sort(frames)
         transit.hold_frames(frames)
         await transit.sync()
-        in_file = in_page_cache(manager, frames)
-        quiet = transit.quiet(frames, in_file) & ~manager.frames.spoilt(frames)
+        in_file = page_cache.in_page_cache(context, frames)
+        quiet = transit.quiet(frames, in_file) & ~context.frames.spoilt(frames)
         dropped = frames[quiet & in_file]
         swapped = frames[quiet & ~in_file]
-        if manager.failpoints.armed and manager.failpoints.failing(SWAP_ALLOCATE):
+        if context.failpoints.armed and context.failpoints.failing(SWAP_ALLOCATE):
             swapped = swapped[:0]
-        slots = manager.swap.allocate_up_to(len(swapped))
+        slots = context.swap.allocate_up_to(len(swapped))
         swapped = swapped[: len(slots)]
-        manager.swap.write(slots, manager.frames, swapped)
-        for inode, positions in by_inode(manager, dropped):
-            inode.evict(transit, manager.frames.index[dropped[positions]])
+        context.swap.write(slots, context.frames, swapped)
+        for inode, positions in page_cache.by_inode(context, dropped):
+            page_cache.evict_pages(transit, inode, context.frames.index[dropped[positions]])
 
         def target(vpns: Frames, ptes: Ptes) -> Ptes:
             local = pte.frame_field(ptes) & pte.LOCAL_MASK
@@ -117,9 +92,9 @@ async def evict(manager: "MemoryManager", frames: Frames) -> int:
             return ptes
 
         transit.settle(target)
-        manager.swap.put(slots)
+        context.swap.put(slots)
     if len(swapped):
-        manager.tracer.emit(SwapOut(pages=len(swapped)))
+        context.tracer.emit(SwapOut(pages=len(swapped)))
     freed = len(dropped) + len(swapped)
-    manager.tracer.emit(Reclaimed(tried=len(frames), freed=freed))
+    context.tracer.emit(Reclaimed(tried=len(frames), freed=freed))
     return freed

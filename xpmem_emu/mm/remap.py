@@ -7,19 +7,20 @@ by its old addresses (sources 1.11).
 
 import errno
 from enum import IntFlag
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.mm import rmap
+from xpmem_emu.mm.areas import merge_areas, remove_areas, reserve_areas, unmap_range
+from xpmem_emu.mm.entries import settle, zap
 from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.ranges import aligned_length, aligned_range, require_aligned, require_alive
-from xpmem_emu.mm.vma import DeadOps, Vma, VmaFlags
+from xpmem_emu.mm.vma_flags import VmaFlags
 from xpmem_emu.mm.vma_list import MMAP_MIN
+from xpmem_emu.mm.vma_ops import DeadOps
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
 
 
 class Remap(IntFlag):
@@ -31,7 +32,7 @@ class Remap(IntFlag):
 
 
 async def mremap(
-    mm: "AddressSpace",
+    mm: AddressSpace,
     address: int,
     old_length: int,
     new_length: int,
@@ -49,13 +50,13 @@ async def mremap(
     async with mm.mmap_lock.write():
         require_alive(mm)
         _source(mm, address, old, new)
-        mm.reserve_areas(4)
-        await mm.settle(address, address + old)
-        async with Gather(mm.manager) as gather:
+        reserve_areas(mm, 4)
+        await settle(mm, address, address + old)
+        async with Gather(mm.context) as gather:
             if flags & Remap.FIXED:
-                mm.unmap(gather, new_address, new_address + new, "mremap")
+                unmap_range(mm, gather, new_address, new_address + new, "mremap")
             if new < old:
-                mm.unmap(gather, address + new, address + old, "mremap")
+                unmap_range(mm, gather, address + new, address + old, "mremap")
                 old = new
             vma = _source(mm, address, old, new)
             if not flags & Remap.FIXED:
@@ -84,7 +85,7 @@ def _check(address: int, old: int, new: int, flags: int, new_address: int) -> No
         raise KernelError(errno.EPERM, f"nothing may be mapped below {MMAP_MIN:#x}")
 
 
-def _source(mm: "AddressSpace", address: int, old: int, new: int) -> Vma:
+def _source(mm: AddressSpace, address: int, old: int, new: int) -> Vma:
     vma = mm.vmas.find(address)
     if vma is None or address + old > vma.end:
         raise KernelError(errno.EFAULT, f"{address:#x} + {old:#x} is not within one area")
@@ -93,15 +94,15 @@ def _source(mm: "AddressSpace", address: int, old: int, new: int) -> Vma:
     return vma
 
 
-def _grow_in_place(mm: "AddressSpace", vma: Vma, old_end: int, new_end: int) -> bool:
+def _grow_in_place(mm: AddressSpace, vma: Vma, old_end: int, new_end: int) -> bool:
     if vma.end != old_end or new_end > TASK_SIZE or mm.vmas.intersecting(old_end, new_end):
         return False
     vma.end = new_end
-    mm.merge_areas(vma.start, vma.end)
+    merge_areas(mm, vma.start, vma.end)
     return True
 
 
-def _place(mm: "AddressSpace", length: int, flags: int) -> int:
+def _place(mm: AddressSpace, length: int, flags: int) -> int:
     start = mm.vmas.gap(length) if flags & Remap.MAYMOVE else None
     if start is None:
         raise KernelError(errno.ENOMEM, f"no room for {length:#x} bytes", "allow MAYMOVE")
@@ -109,7 +110,7 @@ def _place(mm: "AddressSpace", length: int, flags: int) -> int:
 
 
 def _move(
-    mm: "AddressSpace", gather: Gather, vma: Vma, address: int, old: int, target: int, new: int
+    mm: AddressSpace, gather: Gather, vma: Vma, address: int, old: int, target: int, new: int
 ) -> None:
     ops = None if vma.ops is None else DeadOps("the mapping was moved by mremap")
     moved = Vma(
@@ -124,19 +125,17 @@ def _move(
         vma.anon_vma,
     )
     mm.vmas.insert(moved)
-    mm.manager.rmap.link(moved)
+    rmap.link_area(moved)
     if vma.ops is not None:
-        mm.zap(gather, address, address + old, "mremap")
+        zap(mm, gather, address, address + old, "mremap")
         vma.ops.unmapped(vma, address, address + old)
     else:
         _move_entries(mm, gather, address, old, target)
-    mm.remove_areas(gather, address, address + old)
-    mm.merge_areas(target, target + new)
+    remove_areas(mm, gather, address, address + old)
+    merge_areas(mm, target, target + new)
 
 
-def _move_entries(
-    mm: "AddressSpace", gather: Gather, address: int, length: int, target: int
-) -> None:
+def _move_entries(mm: AddressSpace, gather: Gather, address: int, length: int, target: int) -> None:
     first = address >> PAGE_SHIFT
     with mm.page_table_lock:
         gather.invalidate(mm, address, address + length)

@@ -19,18 +19,15 @@ a BUSY entry or memory while it does, so the waiters need no deadline.
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpmem_emu.failpoints.points import TRANSIT_SYNC
-from xpmem_emu.mm import pte
+from xpmem_emu.mm import pte, rmap
+from xpmem_emu.mm.entries import exchange
 from xpmem_emu.mm.extents import Frames, Mask, Ptes, locate
 from xpmem_emu.mm.gather import Gather
-
-if TYPE_CHECKING:
-    from xpmem_emu.mm.address_space import AddressSpace
-    from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 
 TRANSIT_BATCH = 1024
 """Most pages that one operation takes on at once: what is bounded is how long others wait."""
@@ -44,7 +41,7 @@ class _Held:
     """Entries that were made BUSY. Flags of a BUSY entry may still change: page_mkclean takes
     the right to write away wherever it finds it."""
 
-    mm: "AddressSpace"
+    mm: AddressSpace
     vpns: Frames
     frames: Frames
 
@@ -58,8 +55,8 @@ class _Held:
 class Transit(Gather):
     """A Gather that holds entries BUSY. What is not settled is restored at the end."""
 
-    def __init__(self, manager: "MemoryManager") -> None:
-        super().__init__(manager)
+    def __init__(self, context: MemoryContext) -> None:
+        super().__init__(context)
         self._held: list[_Held] = []
 
     async def __aenter__(self) -> "Transit":
@@ -81,11 +78,11 @@ class Transit(Gather):
 
     async def sync(self) -> None:
         """The sleeping half, while what is held is BUSY: who touches it waits for the end."""
-        if self._held and self.manager.failpoints.armed:
-            await self.manager.failpoints.reach(TRANSIT_SYNC)
+        if self._held and self.context.failpoints.armed:
+            await self.context.failpoints.reach(TRANSIT_SYNC)
         await super().sync()
 
-    def hold(self, mm: "AddressSpace", vpns: Frames, ptes: Ptes) -> None:
+    def hold(self, mm: AddressSpace, vpns: Frames, ptes: Ptes) -> None:
         """Make resident entries BUSY; those that already are stay with whoever made them so.
         Under mm.page_table_lock."""
         idle = ~pte.has(ptes, pte.BUSY)
@@ -94,19 +91,19 @@ class Transit(Gather):
             self.invalidate_pages(mm, vpns)
             mm.page_table.write(vpns, pte.busy(ptes))
             frames = pte.frame_field(ptes) & pte.LOCAL_MASK
-            self.manager.frames.get(frames)
+            self.context.frames.get(frames)
             self.collect(frames)
             self._held.append(_Held(mm, vpns, frames))
 
     def hold_frames(self, frames: Frames) -> None:
         """Hold every entry of every one of `frames`. Atomic."""
-        self.manager.rmap.visit(frames, self.hold)
+        rmap.visit(self.context, frames, self.hold)
 
     def quiet(self, frames: Frames, cached: Mask) -> Mask:
         """Which of `frames` (ascending) can be taken: they are in use, but nobody holds them
         except the entries held here, the page cache (one reference where `cached`), and the
         quarantine."""
-        allocator = self.manager.frames
+        allocator = self.context.frames
         ours = np.zeros(len(frames), dtype=np.int64)
         still = np.zeros(len(frames), dtype=np.int64)
         for held in self._held:
@@ -128,7 +125,7 @@ class Transit(Gather):
             with held.mm.page_table_lock:
                 still, ptes = held.now()
                 vpns, busy = held.vpns[still], ptes[still]
-                held.mm.exchange(self, vpns, busy, target(vpns, pte.settled(busy)))
+                exchange(held.mm, self, vpns, busy, target(vpns, pte.settled(busy)))
                 written += len(vpns)
-        self.manager.changed.wake_all()
+        self.context.changed.wake_all()
         return written

@@ -1,14 +1,14 @@
 """The areas of one address space, sorted and disjoint, with look-up by bisection.
 
 Only bounds are known here. Cutting and merging areas, and what that means for their backing, is
-the business of `AddressSpace`.
+the business of `areas`.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.mm.vma import Vma
 from xpmem_emu.units import TASK_SIZE
 
 MMAP_MIN = 0x10000
@@ -17,14 +17,24 @@ MMAP_TOP = TASK_SIZE - (128 << 20)
 """Areas are placed from here downwards; the room above is the stack's in Linux."""
 
 
-class VmaList:
+class Bounded(Protocol):
+    """All that the list knows of an area: [start, end), in bytes."""
+
+    start: int
+    end: int
+
+
+AreaT = TypeVar("AreaT", bound=Bounded)
+
+
+class VmaList(Generic[AreaT]):
     """Sorted list of areas."""
 
     __slots__ = ("_areas", "_search_from", "_starts")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
-        self._areas: list[Vma] = []
+        self._areas: list[AreaT] = []
         self._search_from = MMAP_TOP
         """Where the next search for a hole begins: below what was placed last, or at the end of
         what was removed above it since."""
@@ -32,17 +42,17 @@ class VmaList:
     def __len__(self) -> int:
         return len(self._areas)
 
-    def __iter__(self) -> Iterator[Vma]:
+    def __iter__(self) -> Iterator[AreaT]:
         return iter(self._areas)
 
-    def find(self, address: int) -> Vma | None:
+    def find(self, address: int) -> AreaT | None:
         """The area that contains `address`."""
         i = bisect_right(self._starts, address) - 1
         if i >= 0 and address < self._areas[i].end:
             return self._areas[i]
         return None
 
-    def intersecting(self, start: int, end: int) -> list[Vma]:
+    def intersecting(self, start: int, end: int) -> list[AreaT]:
         """The areas that meet [start, end), ascending."""
         lo = max(bisect_right(self._starts, start) - 1, 0)
         if lo < len(self._areas) and self._areas[lo].end <= start:
@@ -57,7 +67,7 @@ class VmaList:
             start = vma.end
         return start >= end
 
-    def insert(self, vma: Vma) -> None:
+    def insert(self, vma: AreaT) -> None:
         """Add an area. KernelBug when it overlaps another."""
         if self.intersecting(vma.start, vma.end):
             raise KernelBug(f"area {vma} overlaps another")
@@ -65,7 +75,7 @@ class VmaList:
         self._starts.insert(i, vma.start)
         self._areas.insert(i, vma)
 
-    def remove(self, vma: Vma) -> None:
+    def remove(self, vma: AreaT) -> None:
         """Take an area out."""
         i = bisect_left(self._starts, vma.start)
         if i == len(self._areas) or self._areas[i] is not vma:

@@ -24,7 +24,7 @@ from xpmem_emu.failpoints.points import SERVE_ACCESS
 from xpmem_emu.mm.access import reach
 from xpmem_emu.mm.atomic import AMO_SIZE, AmoOperation, atomic, require_uncached
 from xpmem_emu.mm.gup import TRIES_MAX, usable_area
-from xpmem_emu.mm.vma import Vma
+from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.sched import Wake
 from xpmem_emu.text import text
 from xpmem_emu.units import PAGE_SHIFT

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from xpmem_emu.errors import Signalled
-from xpmem_emu.mm.vma import FarOps, Vma
+from xpmem_emu.mm.mm_types import Vma
+from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.objects import Attachment
 

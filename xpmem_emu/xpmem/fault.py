@@ -32,8 +32,8 @@ from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signall
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_INSTALL, FAULT_SEND
 from xpmem_emu.fields import RANGES_MAX
+from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.mm.pte import LOCAL_MASK
-from xpmem_emu.mm.vma import Vma
 from xpmem_emu.sched import Completion, WaitQueue, Wake
 from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, Evict, Fault, FaultReply, Message
 from xpmem_emu.xpc.reasons import Reason

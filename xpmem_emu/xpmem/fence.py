@@ -39,10 +39,10 @@ import numpy as np
 
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.failpoints.points import FENCE_MIGRATE
+from xpmem_emu.mm import page_cache, rmap
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.migrate import migrate_frames
-from xpmem_emu.mm.reclaim import by_inode, in_page_cache
 from xpmem_emu.sched import WaitQueue, Wake
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX
@@ -203,7 +203,7 @@ class Fence:
         memory = self._services.memory
         frames = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *vectors]))
         mapped = memory.frames.mapcount[frames] > 0
-        live: Vector = frames[mapped | in_page_cache(memory, frames)]
+        live: Vector = frames[mapped | page_cache.in_page_cache(memory, frames)]
         return live
 
     async def _give_up_spoilt(self, frames: Vector) -> None:
@@ -214,13 +214,13 @@ class Fence:
         if len(spoilt):
             self._kill_users(spoilt, "machine check: its page is poisoned", Signal.SIGBUS)
             async with Gather(memory) as gather:
-                for inode, positions in by_inode(memory, spoilt):
-                    inode.discard(gather, memory.frames.index[spoilt[positions]])
+                for inode, positions in page_cache.by_inode(memory, spoilt):
+                    page_cache.discard(gather, inode, memory.frames.index[spoilt[positions]])
 
     def _kill_users(self, frames: Vector, why: str, signal: Signal = Signal.SIGKILL) -> None:
         """Data may not stay where a lost partition can write, and there is nowhere else."""
         pids: set[int] = set()
-        self._services.memory.rmap.visit(frames, lambda mm, vpns, ptes: pids.add(mm.pid))
+        rmap.visit(self._services.memory, frames, lambda mm, vpns, ptes: pids.add(mm.pid))
         for pid in sorted(pids):
             self._services.kill(pid, SignalInfo(signal, why, forced=True))
 

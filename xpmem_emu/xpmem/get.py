@@ -25,9 +25,9 @@ from itertools import count
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import ATTACH_MAP, GET_ADOPT, GET_PERMIT
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.mapping import MapRequest
-from xpmem_emu.mm.vma import Prot, Vma, VmaFlags
+from xpmem_emu.mm.mapping import MapRequest, mmap
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 from xpmem_emu.sched import Completion, Wake
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_align_up
 from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
@@ -315,7 +315,8 @@ class AttachCalls:
         writable = permit.flags != XPMEM_RDONLY
         permit.attachments.append(attachment)  # now: its place is taken, and a release waits for it
         try:
-            attachment.address = await process.mm.mmap(
+            attachment.address = await mmap(
+                process.mm,
                 MapRequest(
                     length=size,
                     prot=Prot.READ | Prot.WRITE if writable else Prot.READ,
@@ -324,7 +325,7 @@ class AttachCalls:
                     fixed=bool(vaddr),
                     ops=attachment,
                     check=still_wanted,
-                )
+                ),
             )
         except KernelError:
             permit.attachments.remove(attachment)

@@ -7,6 +7,8 @@ can hold the task that detaches. Gaining pages is fault.py.
 
 from functools import partial
 
+from xpmem_emu.mm.entries import zap_special
+from xpmem_emu.mm.mapping import unmap_areas
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Detach, Invalidate, InvalidateAck, Release
@@ -90,12 +92,12 @@ class Importer:
         # attachment that shows them. An invalidation that comes later has nothing to find here.
         for vma in mm.vmas.intersecting(attachment.address, attachment.end):
             if attachment.owns(vma):
-                mm.zap_special(vma.start, vma.end)
+                zap_special(mm, vma.start, vma.end)
                 vma.ops = dead
         del imported.attachments[attachment.number]
         told = self._give_back(attachment)
         # Sleeps; the task may have mapped other things in between, which `owns` leaves alone.
-        await mm.unmap_areas(attachment.address, attachment.end, attachment.owns, "detach")
+        await unmap_areas(mm, attachment.address, attachment.end, attachment.owns, "detach")
         attachment.permit.attachments.remove(attachment)
         attachment.torn_down()
         attachment.permit.group.changed.wake_all()
@@ -165,5 +167,5 @@ class Importer:
                 part = intersect(span, attachment.pages)
                 if part is not None:
                     start = attachment.vpn_of(part[0]) << PAGE_SHIFT
-                    ptes += attachment.mm.zap_special(start, start + (part[1] << PAGE_SHIFT))
+                    ptes += zap_special(attachment.mm, start, start + (part[1] << PAGE_SHIFT))
         return ptes

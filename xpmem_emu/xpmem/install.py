@@ -8,6 +8,7 @@ child: a store must not get there (S5).
 """
 
 from xpmem_emu.mm import pte
+from xpmem_emu.mm.entries import insert_special
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
@@ -60,7 +61,7 @@ def _map(services: Services, attachment: MappedAttachment, page: int, extents: l
         gpfns = numbers(base + frame, count)
         access = pte.WRITE if vma.writable and not flags & EXTENT_READ_ONLY else 0
         access |= pte.UNCACHED if flags & EXTENT_UNCACHED else 0
-        ptes += mm.insert_special(vma, attachment.vpn_of(first), gpfns, access)
+        ptes += insert_special(vma, attachment.vpn_of(first), gpfns, access)
         installed.append(part)
     services.tracer.emit(
         events.PageInstall(

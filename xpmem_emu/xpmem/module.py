@@ -17,7 +17,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.points import INVALIDATE_ACK, INVALIDATE_ZAP
 from xpmem_emu.mm.atomic import AmoOperation
-from xpmem_emu.mm.vma import Vma
+from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
     Amo,

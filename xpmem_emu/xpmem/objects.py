@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from xpmem_emu.errors import Signal, SignalInfo, Signalled
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.vma import DeadOps, Vma
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
+from xpmem_emu.mm.vma_ops import DeadOps
 from xpmem_emu.sched import WaitQueue
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.xpc import XpcError

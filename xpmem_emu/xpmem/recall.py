@@ -39,6 +39,7 @@ from msgspec.structs import replace
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import RECALL_SEND, RECALL_UNPIN
+from xpmem_emu.mm.page_cache import unpin_pages
 from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 from xpmem_emu.xpc.messages import ENTRIES_MAX, Invalidate, RecallEntry
@@ -115,13 +116,13 @@ class Recalls:
             self._services.tracer.emit(events.PagesPin(segid=segment.segid, pages=len(frames)))
 
     def unpin(self, segment: Segment, frames: Vector) -> None:
-        """Give pinned frames of `segment` back to the memory manager."""
+        """Give pinned frames of `segment` back to the allocator."""
         if not len(frames):
             return
         segment.group.pinned -= len(frames)
         self.unpinned_total += len(frames)
         self._services.tracer.emit(events.PagesUnpin(segid=segment.segid, pages=len(frames)))
-        self._services.memory.unpin(frames)
+        unpin_pages(self._services.memory, frames)
 
     async def _run(self, batch: list[Recall]) -> None:
         self._number += 1

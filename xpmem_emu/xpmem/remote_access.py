@@ -19,7 +19,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAR_SEND
-from xpmem_emu.mm.vma import Vma
+from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason

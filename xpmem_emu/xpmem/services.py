@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.image import Image
-from xpmem_emu.mm.manager import MemoryManager
+from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.sched import Scheduler
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.xpc import Patience, Xpc
@@ -21,7 +21,7 @@ class Services:
     image: Image
     scheduler: Scheduler
     tracer: Tracer
-    memory: MemoryManager
+    memory: MemoryContext
     xpc: Xpc
     kill: Callable[[int, SignalInfo], None]
     """Sends a fatal signal to the task with this pid."""

@@ -17,6 +17,7 @@ from xpmem_emu.kernel.breaking import (
 )
 from xpmem_emu.kernel.dispatch import Handlers, Returned
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.mm.memory_failure import poison_frame, unpoison_frame
 
 
 async def _set(kernel: Kernel, call: FailpointSet, task: None, bulk: Buffer) -> Returned:
@@ -42,13 +43,13 @@ async def _list(kernel: Kernel, call: ListFailpoints, task: None, bulk: Buffer) 
 
 async def _poison(kernel: Kernel, call: Poison, task: None, bulk: Buffer) -> Returned:
     _require_partition(kernel, call.home)
-    kernel.memory.poison(call.home, call.frame)
+    poison_frame(kernel.memory, call.home, call.frame)
     return None, b""
 
 
 async def _unpoison(kernel: Kernel, call: Unpoison, task: None, bulk: Buffer) -> Returned:
     _require_partition(kernel, call.home)
-    kernel.memory.unpoison(call.home, call.frame)
+    unpoison_frame(kernel.memory, call.home, call.frame)
     return None, b""
 
 

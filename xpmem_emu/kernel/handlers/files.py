@@ -4,35 +4,38 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Creat, Pread, Pwrite, Reclaim, Truncate, Unlink, Writeback
 from xpmem_emu.kernel.dispatch import Handlers, Returned
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.mm.files import create_file, pread, pwrite, unlink_file, writeback
 from xpmem_emu.mm.reclaim import reclaim, reclaim_range
+from xpmem_emu.mm.truncate import truncate
 
 
 async def _creat(kernel: Kernel, call: Creat, task: None, bulk: Buffer) -> Returned:
-    kernel.memory.files.create(call.file, call.size)
+    create_file(kernel.memory, call.file, call.size)
     return None, b""
 
 
 async def _unlink(kernel: Kernel, call: Unlink, task: None, bulk: Buffer) -> Returned:
-    await kernel.memory.files.unlink(call.file)
+    await unlink_file(kernel.memory, call.file)
     return None, b""
 
 
 async def _pread(kernel: Kernel, call: Pread, task: None, bulk: Buffer) -> Returned:
-    return None, await kernel.memory.files.lookup(call.file).pread(call.offset, call.size)
+    return None, await pread(kernel.memory.files.lookup(call.file), call.offset, call.size)
 
 
 async def _pwrite(kernel: Kernel, call: Pwrite, task: None, bulk: Buffer) -> Returned:
-    await kernel.memory.files.lookup(call.file).pwrite(call.offset, bulk)
+    inode = kernel.memory.files.lookup(call.file)
+    await pwrite(kernel.memory, inode, call.offset, bulk)
     return None, b""
 
 
 async def _truncate(kernel: Kernel, call: Truncate, task: None, bulk: Buffer) -> Returned:
-    await kernel.memory.files.lookup(call.file).truncate(call.size)
+    await truncate(kernel.memory, kernel.memory.files.lookup(call.file), call.size)
     return None, b""
 
 
 async def _writeback(kernel: Kernel, call: Writeback, task: None, bulk: Buffer) -> Returned:
-    return await kernel.memory.files.lookup(call.file).writeback(), b""
+    return await writeback(kernel.memory, kernel.memory.files.lookup(call.file)), b""
 
 
 async def _reclaim(kernel: Kernel, call: Reclaim, task: None, bulk: Buffer) -> Returned:

@@ -25,11 +25,13 @@ from xpmem_emu.kernel.dispatch import Handlers, Returned
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm.access import load, store
+from xpmem_emu.mm.advise import madvise, zap_page_range
 from xpmem_emu.mm.atomic import AmoOperation, atomic
-from xpmem_emu.mm.mapping import MapRequest
+from xpmem_emu.mm.mapping import MapRequest, mmap, munmap
 from xpmem_emu.mm.migrate import migrate_range
-from xpmem_emu.mm.remap import Remap
-from xpmem_emu.mm.vma import Prot, VmaFlags
+from xpmem_emu.mm.protect import mprotect
+from xpmem_emu.mm.remap import Remap, mremap
+from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 
 
 async def _mmap(kernel: Kernel, call: Mmap, task: Task, bulk: Buffer) -> Returned:
@@ -55,27 +57,27 @@ async def _mmap(kernel: Kernel, call: Mmap, task: Task, bulk: Buffer) -> Returne
         inode=kernel.memory.files.lookup(call.file) if call.file else None,
         offset=call.offset,
     )
-    return await task.mm.mmap(request), b""
+    return await mmap(task.mm, request), b""
 
 
 async def _munmap(kernel: Kernel, call: Munmap, task: Task, bulk: Buffer) -> Returned:
-    await task.mm.munmap(call.address, call.length)
+    await munmap(task.mm, call.address, call.length)
     return None, b""
 
 
 async def _mprotect(kernel: Kernel, call: Mprotect, task: Task, bulk: Buffer) -> Returned:
-    await task.mm.mprotect(call.address, call.length, _prot(call.prot))
+    await mprotect(task.mm, call.address, call.length, _prot(call.prot))
     return None, b""
 
 
 async def _madvise(kernel: Kernel, call: Madvise, task: Task, bulk: Buffer) -> Returned:
-    await task.mm.madvise(call.address, call.length, call.advice)
+    await madvise(task.mm, call.address, call.length, call.advice)
     return None, b""
 
 
 async def _mremap(kernel: Kernel, call: Mremap, task: Task, bulk: Buffer) -> Returned:
-    address = await task.mm.mremap(
-        call.address, call.old_length, call.new_length, Remap(call.flags), call.new_address
+    address = await mremap(
+        task.mm, call.address, call.old_length, call.new_length, Remap(call.flags), call.new_address
     )
     return address, b""
 
@@ -103,7 +105,7 @@ async def _amo(kernel: Kernel, call: AtomicOp, task: Task, bulk: Buffer) -> Retu
 
 
 async def _zap(kernel: Kernel, call: ZapPageRange, task: Task, bulk: Buffer) -> Returned:
-    await task.mm.zap_page_range(call.address, call.length)
+    await zap_page_range(task.mm, call.address, call.length)
     return None, b""
 
 

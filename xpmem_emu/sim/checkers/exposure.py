@@ -18,8 +18,8 @@ from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskExit
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
-from xpmem_emu.mm.inode import Inode
-from xpmem_emu.mm.vma import Vma, VmaFlags
+from xpmem_emu.mm.mm_types import Vma
+from xpmem_emu.mm.vma_flags import VmaFlags
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import (
     FRAME_SHIFT,
@@ -192,8 +192,8 @@ def _same_memory(home: int, kernel: Kernel, other: Kernel) -> bool:
 
 def _cached(kernel: Kernel, frame: int) -> bool:
     """Whether it is in the page cache of a file."""
-    owners = kernel.memory.rmap.owners.values()
-    return any(bool((each.frames == frame).any()) for each in owners if isinstance(each, Inode))
+    inodes = kernel.memory.files.inodes.values()
+    return any(bool((inode.frames == frame).any()) for inode in inodes)
 
 
 def _areas(kernel: Kernel, frame: int) -> Iterator[Vma]:

@@ -14,7 +14,7 @@ from xpmem_emu.kernel.calls import XpmemRelease
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.mm.vma import Vma
+from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.trace import Event

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.mm_types import AddressSpace
 from xpmem_emu.sim.checkers.base import Checker, Scene
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
@@ -110,8 +109,8 @@ def _memory(kernel: Kernel) -> Iterator[str]:
         lock = mm.mmap_lock
         if lock._waiters and lock._writer is None and not (lock._waiters[0][1] and lock._readers):
             yield f"somebody waits for the mmap_lock of task {mm.pid}, who could have it"
-    mutexes = [each.mutex for each in memory.rmap.owners.values() if isinstance(each, Inode)]
-    for mutex in (memory._direct_reclaim, *mutexes):
+    mutexes = [inode.mutex for inode in memory.files.inodes.values()]
+    for mutex in (memory.direct_reclaim, *mutexes):
         if mutex._waiters and mutex._owner is None:
             yield f"somebody waits for {mutex.name}, which nobody holds"
 

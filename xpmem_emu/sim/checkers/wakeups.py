@@ -21,7 +21,7 @@ import numpy as np
 
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm.mm_types import AddressSpace
 from xpmem_emu.sched import Completion, WaitQueue
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import RESIDENT

@@ -4,9 +4,11 @@ Every one takes away one step that the protocol rests on and leaves everything e
 and meanings are in `mutants`. One module for each part of the kernel.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 
@@ -18,3 +20,18 @@ def together(*breaks: AbstractContextManager[Any]) -> Iterator[None]:
         for each in breaks:
             stack.enter_context(each)
         yield
+
+
+def everywhere(
+    function: Callable[..., Any], instead: Callable[..., Any]
+) -> AbstractContextManager[Any]:
+    """A function of the kernel replaced under every name by which the kernel calls it: a module
+    that imported it looks it up in itself."""
+    places = [
+        (module, name)
+        for path, module in list(sys.modules.items())
+        if path.startswith("xpmem_emu.") and not path.startswith("xpmem_emu.sim.")
+        for name, value in vars(module).items()
+        if value is function
+    ]
+    return together(*(patch.object(module, name, instead) for module, name in places))

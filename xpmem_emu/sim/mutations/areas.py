@@ -2,50 +2,49 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from xpmem_emu.mm import access, fault, gup, pte, remap
+from xpmem_emu.mm import access, fault, gup, pte, remap, rmap
 from xpmem_emu.mm import protect as protection
-from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm.entries import zap
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.gather import Gather
-from xpmem_emu.mm.manager import MemoryManager
-from xpmem_emu.mm.rmap import ReverseMap
+from xpmem_emu.mm.memory_failure import poison_frame
+from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.mm.transit import Transit
-from xpmem_emu.mm.vma import Prot
+from xpmem_emu.mm.vma_flags import Prot
+from xpmem_emu.sim.mutations import everywhere
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE, page_align_up
 
 
-def _silently(where: ModuleType | type, name: str) -> AbstractContextManager[Any]:
+def _silently(function: Callable[..., Any]) -> AbstractContextManager[Any]:
     """That function tells no notifier of what it changes."""
-    function: Callable[..., Any] = getattr(where, name)
 
     def silent(*given: Any, **named: Any) -> Any:
         with patch.object(Gather, "invalidate", lambda self, mm, start, end: None):
             return function(*given, **named)
 
-    return patch.object(where, name, silent)
+    return everywhere(function, silent)
 
 
 def protect_without_recall() -> AbstractContextManager[Any]:
     """mprotect changes its own entries and tells nobody."""
-    return _silently(protection, "_change_entries")
+    return _silently(protection._change_entries)
 
 
 def move_without_recall() -> AbstractContextManager[Any]:
     """mremap takes the entries along and tells nobody."""
-    return _silently(remap, "_move_entries")
+    return _silently(remap._move_entries)
 
 
 def zap_without_recall() -> AbstractContextManager[Any]:
     """munmap, DONTNEED and truncation clear entries and tell nobody."""
-    return _silently(AddressSpace, "zap")
+    return _silently(zap)
 
 
 def protect_keeps_entries() -> AbstractContextManager[Any]:
@@ -79,7 +78,7 @@ def private_store_reaches_file() -> AbstractContextManager[Any]:
     protected = fault._write_protected
 
     async def reuse(vma: Any, first: int, ptes: Any) -> None:
-        allocator = vma.mm.manager.frames
+        allocator = vma.mm.context.frames
         frames = pte.frame_field(ptes[:1]) & pte.LOCAL_MASK
         if not vma.shared and allocator.mapcount[frames[0]] == 1:
             fault._make_writable(vma, first, ptes[:1])
@@ -121,9 +120,9 @@ def copies_before_sync() -> AbstractContextManager[Any]:
 
 def one_mapping_found() -> AbstractContextManager[Any]:
     """The reverse map stops at the first area that maps a frame."""
-    visit = ReverseMap._visit_owner
+    visit = rmap._visit_owner
 
-    def lazy(self: ReverseMap, owner: Any, frames: Any, indices: Any, visitor: Any) -> None:
+    def lazy(owner: Any, frames: Any, indices: Any, visitor: Any) -> None:
         found: list[Any] = []
 
         def first(mm: Any, vpns: Any, ptes: Any) -> None:
@@ -131,9 +130,9 @@ def one_mapping_found() -> AbstractContextManager[Any]:
                 found.append(mm)
                 visitor(mm, vpns, ptes)
 
-        visit(self, owner, frames, indices, first)
+        visit(owner, frames, indices, first)
 
-    return patch.object(ReverseMap, "_visit_owner", lazy)
+    return patch.object(rmap, "_visit_owner", lazy)
 
 
 def slots_not_counted() -> AbstractContextManager[Any]:
@@ -152,11 +151,10 @@ def poison_forgotten() -> AbstractContextManager[Any]:
 
 def poison_anywhere() -> AbstractContextManager[Any]:
     """A frame of a peer that goes bad takes ours of that number with it."""
-    told = MemoryManager.poison
 
-    def alias(self: MemoryManager, home: int, frame: int) -> None:
-        told(self, home, frame)
-        if frame < self.frames.total:
-            self.frames.poison(frame)
+    def alias(context: MemoryContext, home: int, frame: int) -> None:
+        poison_frame(context, home, frame)
+        if frame < context.frames.total:
+            context.frames.poison(frame)
 
-    return patch.object(MemoryManager, "poison", alias)
+    return everywhere(poison_frame, alias)

@@ -6,51 +6,53 @@ from unittest.mock import patch
 
 import numpy as np
 
-from xpmem_emu.mm import fault
+from xpmem_emu.mm import fault, page_cache, truncate
+from xpmem_emu.mm.files import pwrite
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
+from xpmem_emu.mm.mm_types import MemoryContext
+from xpmem_emu.sim.mutations import everywhere
 
 _FAR = 1 << 16
 
 
 def dirty_forgotten() -> AbstractContextManager[Any]:
     """File pages that leave the cache are not written first."""
-    evict = Inode.evict
+    evict = page_cache.evict_pages
 
-    def careless(self: Inode, gather: Gather, indices: Any) -> None:
-        with patch.object(Inode, "_write_blocks", lambda self, indices: None):
-            evict(self, gather, indices)
+    def careless(gather: Gather, inode: Inode, indices: Any) -> None:
+        with patch.object(Inode, "write_blocks", lambda self, indices: None):
+            evict(gather, inode, indices)
 
-    return patch.object(Inode, "evict", careless)
+    return everywhere(evict, careless)
 
 
 def tail_shows() -> AbstractContextManager[Any]:
     """What was stored behind the end of a file shows when the file grows."""
-    return patch.object(Inode, "_zero_tail", lambda self: None)
+    return patch.object(Inode, "zero_tail", lambda self: None)
 
 
 def writeback_writes_nothing() -> AbstractContextManager[Any]:
     """A writeback takes the dirty mark away, and that is all."""
-    blocks = Inode._write_blocks
+    blocks = Inode.write_blocks
 
     def keep(self: Inode, indices: Any) -> None:
         if self.dirty[indices].all():  # an eviction: these are dirty still
             blocks(self, indices)
 
-    return patch.object(Inode, "_write_blocks", keep)
+    return patch.object(Inode, "write_blocks", keep)
 
 
 def pwrite_leaves_clean() -> AbstractContextManager[Any]:
     """What a call writes into cached pages does not make them dirty."""
-    pwrite = Inode.pwrite
 
-    async def clean(self: Inode, offset: int, data: Any) -> None:
-        before = self.dirty.copy()
-        await pwrite(self, offset, data)
-        size = min(len(before), len(self.dirty))
-        self.dirty[:size] &= before[:size]
+    async def clean(context: MemoryContext, inode: Inode, offset: int, data: Any) -> None:
+        before = inode.dirty.copy()
+        await pwrite(context, inode, offset, data)
+        size = min(len(before), len(inode.dirty))
+        inode.dirty[:size] &= before[:size]
 
-    return patch.object(Inode, "pwrite", clean)
+    return everywhere(pwrite, clean)
 
 
 def store_leaves_clean() -> AbstractContextManager[Any]:
@@ -69,34 +71,31 @@ def store_leaves_clean() -> AbstractContextManager[Any]:
 def truncate_keeps_mappings() -> AbstractContextManager[Any]:
     """Who maps the end of a file still sees what was cut off."""
 
-    def kept(self: Inode, gather: Gather, index: int, count: int) -> int:
-        return self._forget(gather, index, count)
-
-    return patch.object(Inode, "_drop", kept)
+    return patch.object(truncate, "_drop", page_cache.forget)
 
 
 def hole_takes_copies() -> AbstractContextManager[Any]:
     """A hole in a file takes the private copies of its pages as well."""
 
-    async def greedy(self: Inode, index: int, count: int) -> None:
-        async with self.mutex, Gather(self._manager) as gather:
-            count = max(min(count, self.pages - index), 0)
-            self._drop(gather, index, count)
-            self._blocks[index : index + count] = 0
+    async def greedy(context: MemoryContext, inode: Inode, index: int, count: int) -> None:
+        async with inode.mutex, Gather(context) as gather:
+            count = max(min(count, inode.pages - index), 0)
+            truncate._drop(gather, inode, index, count)
+            inode.blocks[index : index + count] = 0
 
-    return patch.object(Inode, "punch", greedy)
+    return everywhere(truncate.punch, greedy)
 
 
 def hole_keeps_blocks() -> AbstractContextManager[Any]:
     """Behind a hole is what was written there before."""
-    punch = Inode.punch
+    punch = truncate.punch
 
-    async def shallow(self: Inode, index: int, count: int) -> None:
-        blocks = self._blocks.copy()
-        await punch(self, index, count)
-        size = min(len(blocks), len(self._blocks))
-        self._blocks[:size] = np.where(
-            self._blocks[:size].any(axis=1, keepdims=True), self._blocks[:size], blocks[:size]
+    async def shallow(context: MemoryContext, inode: Inode, index: int, count: int) -> None:
+        blocks = inode.blocks.copy()
+        await punch(context, inode, index, count)
+        size = min(len(blocks), len(inode.blocks))
+        inode.blocks[:size] = np.where(
+            inode.blocks[:size].any(axis=1, keepdims=True), inode.blocks[:size], blocks[:size]
         )
 
-    return patch.object(Inode, "punch", shallow)
+    return everywhere(punch, shallow)

@@ -12,7 +12,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from xpmem_emu.sim.mutations import Mutation
+from xpmem_emu.sim.mutations import Mutation, everywhere
 
 
 def slip(where: ModuleType | type, name: str, old: str, new: str) -> Mutation:
@@ -32,4 +32,7 @@ def _slipped(
         raise ValueError(f"{name} of {where.__name__} has {old!r} {source.count(old)} times")
     made: dict[str, Any] = {}
     exec(compile(source.replace(old, new), f"<slip of {name}>", "exec"), function.__globals__, made)
-    return patch.object(where, name, made[function.__name__])
+    slipped = made[function.__name__]
+    if isinstance(where, ModuleType):
+        return everywhere(function, slipped)
+    return patch.object(where, name, slipped)

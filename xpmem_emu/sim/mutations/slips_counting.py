@@ -1,6 +1,6 @@
 """Slips of accounts: places, pins and rights that are not noted, not returned, or one too many."""
 
-from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm import protect
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults
@@ -52,4 +52,4 @@ failed_attach_untold = slip(
     "self._homes.tell(imported.home, imported.incarnation, Detach(apid, number, []))",
     "pass",
 )
-protect_of_some = slip(AddressSpace, "mprotect", "require_covered(mm, start, end)", "pass")
+protect_of_some = slip(protect, "mprotect", "require_covered(mm, start, end)", "pass")

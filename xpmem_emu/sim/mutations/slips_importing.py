@@ -36,7 +36,7 @@ zap_one_page_short = slip(
     "start + (part[1] << PAGE_SHIFT)",
     "start + (max(part[1] - 1, 1) << PAGE_SHIFT)",
 )
-detach_keeps_entries = slip(Importer, "detach", "mm.zap_special(vma.start, vma.end)", "pass")
+detach_keeps_entries = slip(Importer, "detach", "zap_special(mm, vma.start, vma.end)", "pass")
 reaped_with_answers_out = slip(ImportRegistry, "reap", "(used or imported.left)", "used")
 late_pages_kept = slip(
     Xpmem, "late_reply", "self._give_back(asked, found=not answer.errno)", "pass"

@@ -19,7 +19,7 @@ child_keeps_rights = slip(
 cow_reuses_shared = slip(
     fault, "_write_protected", "allocator.mapcount[frames] == 1", "allocator.mapcount[frames] <= 2"
 )
-transit_not_waited_for = slip(fault, "resolve", "await vma.mm.manager.changed.wait()", "pass")
+transit_not_waited_for = slip(fault, "resolve", "await vma.mm.context.changed.wait()", "pass")
 gather_does_not_wait_for_fence = slip(
     Gather, "_end", "await mm.notifiers.invalidate_range_end(start, end)", "pass"
 )

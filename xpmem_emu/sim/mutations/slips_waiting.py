@@ -1,7 +1,7 @@
 """Slips of waiting: somebody goes on although what it needs is not over."""
 
 from xpmem_emu.kernel.tasks import TaskTable
-from xpmem_emu.mm.address_space import AddressSpace
+from xpmem_emu.mm import lifecycle, protect
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
@@ -14,7 +14,7 @@ teardown_waits_for_nobody = slip(
 )
 fence_tries_once = slip(Fence, "_migrate", "while len(live := ", "if len(live := ")
 exit_does_not_wait_for_fence = slip(
-    AddressSpace, "exit_mmap", "await client.invalidate_range_end(0, TASK_SIZE)", "pass"
+    lifecycle, "exit_mmap", "await client.invalidate_range_end(0, TASK_SIZE)", "pass"
 )
 exit_waits_for_no_call = slip(TaskTable, "_reap", "while task.threads:", "while False:")
 exec_keeps_killed = slip(
@@ -22,7 +22,7 @@ exec_keeps_killed = slip(
 )
 exec_kills_nobody = slip(TaskTable, "exec", "self._scheduler.kill(thread)", "pass")
 fork_meets_transit = slip(
-    AddressSpace, "fork", "await mm.settle(0, TASK_SIZE)\n        if mm", "if mm"
+    lifecycle, "fork", "await settle(mm, 0, TASK_SIZE)\n        if mm", "if mm"
 )
-protect_meets_transit = slip(AddressSpace, "mprotect", "await mm.settle(start, end)", "pass")
+protect_meets_transit = slip(protect, "mprotect", "await settle(mm, start, end)", "pass")
 fault_ignores_recall = slip(Exporter, "_quiet", "segment.recalled(page) or ", "")

@@ -7,8 +7,9 @@ from unittest.mock import patch
 from xpmem_emu.kernel.admission import Admission
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskTable
-from xpmem_emu.mm.address_space import AddressSpace
-from xpmem_emu.sim.mutations import together
+from xpmem_emu.mm.lifecycle import exit_mmap, fork
+from xpmem_emu.mm.mm_types import AddressSpace
+from xpmem_emu.sim.mutations import everywhere, together
 from xpmem_emu.xpmem.device import Device
 
 
@@ -28,23 +29,22 @@ def exec_leaves_threads() -> AbstractContextManager[Any]:
 
     async def hasty(self: TaskTable, task: Task) -> None:
         old, task.mm = task.mm, self._memory.new_address_space(task.pid)
-        await old.exit_mmap()
+        await exit_mmap(old)
 
     return patch.object(TaskTable, "exec", hasty)
 
 
 def killed_fork_lives() -> AbstractContextManager[Any]:
     """A fork that slept forgets that its task was killed meanwhile."""
-    fork = AddressSpace.fork
 
-    async def forgetful(self: AddressSpace, pid: int) -> AddressSpace:
-        child = await fork(self, pid)
-        thread = self.manager.scheduler.current
+    async def forgetful(mm: AddressSpace, pid: int) -> AddressSpace:
+        child = await fork(mm, pid)
+        thread = mm.context.scheduler.current
         assert thread is not None
         thread.killed = False
         return child
 
-    return patch.object(AddressSpace, "fork", forgetful)
+    return everywhere(fork, forgetful)
 
 
 def healing_needs_places() -> AbstractContextManager[Any]:
