@@ -60,10 +60,10 @@ async def mremap(
                 old = new
             vma = _source(mm, address, old, new)
             if not flags & Remap.FIXED:
-                if new == old or _grow_in_place(mm, vma, address + old, address + new):
+                if new == old or _grow_in_place(vma, address + old, address + new):
                     return address
                 new_address = _place(mm, new, flags)
-            _move(mm, gather, vma, address, old, new_address, new)
+            _move(gather, vma, address, old, new_address, new)
     return new_address
 
 
@@ -94,7 +94,8 @@ def _source(mm: AddressSpace, address: int, old: int, new: int) -> Vma:
     return vma
 
 
-def _grow_in_place(mm: AddressSpace, vma: Vma, old_end: int, new_end: int) -> bool:
+def _grow_in_place(vma: Vma, old_end: int, new_end: int) -> bool:
+    mm = vma.mm
     if vma.end != old_end or new_end > TASK_SIZE or mm.vmas.intersecting(old_end, new_end):
         return False
     vma.end = new_end
@@ -109,9 +110,8 @@ def _place(mm: AddressSpace, length: int, flags: int) -> int:
     return start
 
 
-def _move(
-    mm: AddressSpace, gather: Gather, vma: Vma, address: int, old: int, target: int, new: int
-) -> None:
+def _move(gather: Gather, vma: Vma, address: int, old: int, target: int, new: int) -> None:
+    mm = vma.mm
     ops = None if vma.ops is None else DeadOps("the mapping was moved by mremap")
     moved = Vma(
         mm,
