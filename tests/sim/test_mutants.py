@@ -3,7 +3,9 @@
 import pytest
 
 from xpmem_emu.kernel.handlers import memory as memory_calls
+from xpmem_emu.mm import advise, areas, protect, remap, truncate
 from xpmem_emu.mm.access import store
+from xpmem_emu.mm.entries import zap
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.mutants import MUTANTS, mutated
@@ -78,3 +80,12 @@ def test_every_mutant_finds_what_it_breaks() -> None:
     for name in MUTANTS:
         with mutated(name):
             pass
+
+
+def test_a_mutant_is_met_by_whoever_imported_what_it_breaks() -> None:
+    with mutated("zap_without_recall"):
+        assert all(module.zap is not zap for module in (advise, areas, remap, truncate))
+    assert all(module.zap is zap for module in (advise, areas, remap, truncate))
+    with mutated("protect_of_some"):
+        assert memory_calls.mprotect is protect.mprotect
+        assert memory_calls.mprotect.__code__.co_filename.startswith("<slip")

@@ -7,6 +7,7 @@ and meanings are in `mutants`. One module for each part of the kernel.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +28,7 @@ def everywhere(
 ) -> AbstractContextManager[Any]:
     """A function of the kernel replaced under every name by which the kernel calls it: a module
     that imported it looks it up in itself."""
+    import_module("xpmem_emu.kernel.boot")  # all of it: what is imported later would be missed
     places = [
         (module, name)
         for path, module in list(sys.modules.items())
