@@ -86,9 +86,12 @@ class Tries(Checker):
         if begun is None or not least:
             return
         changes = self._changes[event.segid, begun.touched] - before
-        if changes < least and event.segid >> 48 not in self._armed:
+        home = event.segid >> 48
+        if home in self._armed | self.scene.injuries.forgers:  # who lies is not listened to at all
+            return
+        if changes < least:
             text = f"the home of {event.segid:#x} gave up page {begun.touched} after {changes}"
-            self.report(Invariant.L8, event.segid >> 48, f"{text} changes, of {least}")
+            self.report(Invariant.L8, home, f"{text} changes, of {least}")
 
     def _asked(self, partid: int, event: Syscall) -> None:
         self._accesses[partid, self.scene.thread] += 1
