@@ -73,7 +73,7 @@ def _check_group(xpmem: "Xpmem", group: "ThreadGroup") -> None:
     held = [segment.table.pages for segment in group.segments.values()]
     held += [len(r.taken.frames) for s in group.segments.values() for r in s.recalls]
     _equal(f"pages of group {group.tgid} that are pinned", sum(held), group.pinned)
-    places = [each.pages[1] for segment in group.segments.values() for each in segment.requests]
+    places = [each.pages[1] for each in group.requests]
     _equal(f"places for pages of group {group.tgid} being pinned", sum(places), group.pinning)
     _same(
         f"recalls of group {group.tgid}",

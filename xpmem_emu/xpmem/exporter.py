@@ -31,13 +31,11 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_REPLY, FAULT_SERVE
 from xpmem_emu.fields import WINDOW_MAX
-from xpmem_emu.mm.gup import PinnedRun, pin_pages
+from xpmem_emu.mm.gup import pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.text import text
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
-    EXTENT_READ_ONLY,
-    EXTENT_UNCACHED,
     Ack,
     Amo,
     Attach,
@@ -56,7 +54,7 @@ from xpmem_emu.xpc.messages import (
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.access_server import AccessServer
-from xpmem_emu.xpmem.extents import Extent, Range, intersect, subtract, total
+from xpmem_emu.xpmem.extents import Extent, Range, flags_of, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.ids import unpack_id
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
@@ -310,13 +308,12 @@ class Exporter:
         segment = grant.segment
         for _ in range(self._services.image.faults.collisions + 1):
             await self._quiet(segment, touched)
-            # Asked after the sleep: the permit may have been released, the segment removed.
-            if not (grant.live and segment.live):
-                raise KernelError(errno.ENOENT, "the segment is going away")
+            _require_alive(grant)  # after the sleep
             missing = self._missing(segment, touched, segment.undisturbed(touched, pages))
             if missing is None or await self._pin(grant, touched, missing):
                 return
             pages = (touched, 1)  # what keeps changing may be a neighbour
+        _require_alive(grant)  # or nothing changed, and its permit ended while it was being pinned
         raise KernelError(errno.EAGAIN, "the exporter's page keeps changing under the fault")
 
     async def _quiet(self, segment: Segment, touched: int) -> None:
@@ -353,6 +350,7 @@ class Exporter:
             pages = self._within_limit(segment, touched, pages)
         request = PageRequest(pages)
         segment.requests.append(request)
+        segment.group.requests.append(request)
         segment.group.pinning += pages[1]  # reserved: others ask for room while this sleeps
         base = segment.first_vpn
         try:
@@ -360,6 +358,7 @@ class Exporter:
         finally:
             # Nothing sleeps until the pages are recorded: who is woken here runs after that.
             segment.group.pinning -= pages[1]
+            segment.group.requests.remove(request)
             segment.requests.remove(request)
             segment.changed.wake_all()
         for run in pinned:
@@ -373,7 +372,7 @@ class Exporter:
                 for page, pages in subtract([(first, count)], usable)
             ]
             surplus += [
-                segment.table.record(page, run.frames[page - first :][:length], _flags(run))
+                segment.table.record(page, run.frames[page - first :][:length], flags_of(run))
                 for page, length in usable
             ]
             for frames in surplus:
@@ -394,5 +393,7 @@ class Exporter:
         return pages if pages[1] <= room else (touched, 1)
 
 
-def _flags(run: PinnedRun) -> int:
-    return (EXTENT_UNCACHED if run.uncached else 0) | (0 if run.writable else EXTENT_READ_ONLY)
+def _require_alive(grant: Grant) -> None:
+    """Raises KernelError ENOENT when the permit was released or the segment removed meanwhile."""
+    if not (grant.live and grant.segment.live):
+        raise KernelError(errno.ENOENT, "the segment is going away")

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from xpmem_emu.mm.extents import Frames as Vector
 from xpmem_emu.mm.extents import Mask
+from xpmem_emu.mm.gup import PinnedRun
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
 
 Range = tuple[int, int]
 Extent = tuple[int, int, int, int]
@@ -119,3 +121,8 @@ def overlaps(one: Range, other: Range) -> bool:
 def total(ranges: Iterable[Range] | Sequence[Extent]) -> int:
     """How many pages the ranges (or extents) hold."""
     return sum(entry[1] if len(entry) == 2 else entry[2] for entry in ranges)
+
+
+def flags_of(run: PinnedRun) -> int:
+    """What importers are told of the pages of a run."""
+    return (EXTENT_UNCACHED if run.uncached else 0) | (0 if run.writable else EXTENT_READ_ONLY)

@@ -90,6 +90,8 @@ class ThreadGroup(Lifecycle):
     """Pages of this exporter pinned by anyone."""
     pinning: int = 0
     """Pages that faults are about to pin, at most: places of the limit that are taken already."""
+    requests: list["PageRequest"] = field(default_factory=list)
+    """Whose pages those are; of segments, too, that were removed while they were being pinned."""
     fork_depth: int = 0
     """Greater than 0 between fork_begin and fork_end: faults wait."""
 

@@ -10,7 +10,7 @@ from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.importer import Importer
 
 no_second_look_at_grant = slip(
-    Exporter, "_make_known", "if not (grant.live and segment.live):", "if False:"
+    Exporter, "_make_known", "_require_alive(grant)  # after the sleep", "pass"
 )
 pinned_after_release = slip(
     Exporter, "_pin", "[(first, count)] if grant.live and segment.live else []", "[(first, count)]"
