@@ -157,7 +157,8 @@ class FakePartition:
         pass
 
     def spawn(self, name: str = "", **_details: object) -> FakeTask:
-        self.tasks[pid] = FakeTask(self, pid := len(self.tasks) + 1, name)
+        pid = len(self.tasks) + 1
+        self.tasks[pid] = FakeTask(self, pid, name)
         return self.tasks[pid]
 
     def task(self, pid: int) -> FakeTask:

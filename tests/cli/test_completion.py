@@ -1,7 +1,8 @@
 """What the shell completes, and how bash is answered."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import click
 import pytest
@@ -14,7 +15,13 @@ from xpmem_emu.shipped import shipped_names
 
 from .conftest import Shell
 
-Complete = Callable[[str], list[str]]
+
+class Complete(Protocol):
+    """What bash is told for a line whose end is the cursor; of a word in pieces the last one."""
+
+    def __call__(self, line: str, word: str = "", breaks: str = "") -> list[str]: ...
+
+
 FREE = {
     "SIZE",
     "TIME",
@@ -48,8 +55,6 @@ NAMED_NOW = {
 def complete(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Complete:
-    """What bash is told for a line whose end is the cursor; of a word in pieces the last one."""
-
     def ask(line: str, word: str = "", breaks: str = "") -> list[str]:
         for name, value in {
             COMPLETION_VARIABLE: "bash_complete",
@@ -83,8 +88,8 @@ def parameters(command: click.Command, path: str = "") -> Iterator[tuple[str, cl
     for each in command.params:
         yield f"{path} {each.opts[-1]}".strip(), each
     if isinstance(command, click.Group):
-        for name, each in command.commands.items():
-            yield from parameters(each, f"{path} {name}".strip())
+        for name, inner in command.commands.items():
+            yield from parameters(inner, f"{path} {name}".strip())
 
 
 def test_whatever_is_not_free_text_is_completed() -> None:

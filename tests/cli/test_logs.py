@@ -3,13 +3,14 @@ a run folder with a state file and logs is all that there is."""
 
 import json
 import os
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from xpmem_emu.cli import logs
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live.liveness import start_ticks
@@ -18,6 +19,7 @@ from xpmem_emu.live.state import ClusterState, PartitionRecord, locked, write_st
 
 from .conftest import Outcome
 
+Typed = Callable[..., Outcome]
 NOW = datetime.now(UTC)
 
 
@@ -59,7 +61,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def typed(cluster: str, capsys: pytest.CaptureFixture[str]):
+def typed(cluster: str, capsys: pytest.CaptureFixture[str]) -> Typed:
     def run_line(*arguments: str) -> Outcome:
         capsys.readouterr()
         code = run_command(arguments, CommandSession(cluster=cluster))
@@ -69,7 +71,7 @@ def typed(cluster: str, capsys: pytest.CaptureFixture[str]):
     return run_line
 
 
-def test_all_logs_are_one_by_time_and_a_traceback_stays_with_its_line(typed) -> None:
+def test_all_logs_are_one_by_time_and_a_traceback_stays_with_its_line(typed: Typed) -> None:
     lines = typed("logs").out.splitlines()
     assert [each.split()[3] if "|" not in each else "|" for each in lines] == [
         "boot",
@@ -84,13 +86,13 @@ def test_all_logs_are_one_by_time_and_a_traceback_stays_with_its_line(typed) -> 
     assert lines[3].endswith("b1   |   \\x1b[2J")
 
 
-def test_one_log_as_it_was_written(typed, cluster: str) -> None:
+def test_one_log_as_it_was_written(typed: Typed, cluster: str) -> None:
     assert typed("logs", "p0", "-o", "jsonl").out == (run_folder(cluster) / "p0.log").read_text()
     assert typed("logs", "p1").out == typed("logs", "b1").out
     assert typed("logs", "-o", "json").code == 64
 
 
-def test_only_the_end_or_only_what_is_new(typed) -> None:
+def test_only_the_end_or_only_what_is_new(typed: Typed) -> None:
     assert [each.split()[3] for each in typed("logs", "--tail", "1").out.splitlines()] == [
         "late",
         "last",
@@ -103,9 +105,9 @@ def test_only_the_end_or_only_what_is_new(typed) -> None:
 
 
 def test_followed_logs_end_when_down_has_removed_them(
-    typed, cluster: str, monkeypatch: pytest.MonkeyPatch
+    typed: Typed, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, written = run_folder(cluster), []
+    folder, written = run_folder(cluster), list[int]()
 
     def wait(_seconds: float) -> None:
         if written:
@@ -116,12 +118,12 @@ def test_followed_logs_end_when_down_has_removed_them(
                 file.write(f"{line(0, 'more')}\n")
             written.append(1)
 
-    monkeypatch.setattr(logs.time, "sleep", wait)
+    monkeypatch.setattr(time, "sleep", wait)
     out = typed("logs", "p0,b1", "-f", "--tail", "0").out
     assert [each.split()[3] for each in out.splitlines()] == ["more"]
 
 
-def test_all_clusters_are_listed_with_what_lives_of_them(typed) -> None:
+def test_all_clusters_are_listed_with_what_lives_of_them(typed: Typed) -> None:
     run_folder("empty").mkdir()
     items = json.loads(typed("ps", "--all", "-o", "json").out)["items"]
     rows = {row["cluster"]: row for row in items}

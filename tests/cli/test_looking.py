@@ -1,12 +1,12 @@
 """get, describe, pagetable, events, top, completion, and the options that all commands have."""
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
 import yaml
 
-from xpmem_emu.cli import watching
 from xpmem_emu.cli.look import TABLES
 from xpmem_emu.cli.top import Rates
 from xpmem_emu.live import cluster
@@ -171,7 +171,7 @@ def test_a_watch_shows_again_until_interrupted(
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", pause)
+    monkeypatch.setattr(time, "sleep", pause)
     outcome = shell("get", "segments", "-w", "--interval", "20ms")
     assert outcome.code == 130
     assert outcome.out.count(segid) == 3

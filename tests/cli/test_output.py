@@ -88,7 +88,8 @@ def test_a_record_nests_in_the_outline() -> None:
 
 
 def test_nothing_is_a_dash() -> None:
-    assert [cell("x", value) for value in (None, "", [], {})] == ["-"] * 4
+    empty: list[object] = [None, "", [], {}]
+    assert [cell("x", value) for value in empty] == ["-"] * 4
     assert cell("segid", 0) == "-"
     assert cell("ranges", [[0, 4], [8, 1]]) == "0,4,8,1"
 
@@ -130,7 +131,7 @@ def test_rows_are_sorted_by_any_field_either_way(by: str, names: list[str]) -> N
 
 
 def test_columns_are_sorted_by_their_titles_too_and_nothing_comes_last() -> None:
-    rows = [{"wait_ns": None}, {"wait_ns": 9_000_000_000}, {"wait_ns": 10}]
+    rows: list[dict[str, object]] = [{"wait_ns": None}, {"wait_ns": 9_000_000_000}, {"wait_ns": 10}]
     for by in ("wait", "WAIT", "wait_ns", "wait-ns"):
         lines = show_rows("waits", rows, Listing(sort_by=by)).splitlines()
         assert lines == ["WAIT", "10ns", "9s", "-"]

@@ -65,9 +65,9 @@ def texts(path: Path, fields: dict[str, str]) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             parts = [
-                str(part.value)
-                if isinstance(part, ast.Constant)
-                else fields.get(ast.unparse(part.value), "p0")
+                fields.get(ast.unparse(part.value), "p0")
+                if isinstance(part, ast.FormattedValue)
+                else str(ast.literal_eval(part))
                 for part in node.values
             ]
             yield node.lineno, "".join(parts)

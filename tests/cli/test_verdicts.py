@@ -12,8 +12,10 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from tempfile import TemporaryFile
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from rich.progress import Task
 
 from tests.scenario.conftest import SHARED, written
 from xpmem_emu.cli import campaigning, killing, simulating
@@ -356,5 +358,6 @@ def test_a_swarm_that_cannot_be_drawn_from_is_refused(
 
 def test_a_speed_has_one_decimal_and_nothing_is_said_before_there_is_one() -> None:
     for speed, shown in ((None, ""), (2.363066841899323, "2.4 seeds/s")):
-        assert str(Speed("seeds").render(SimpleNamespace(speed=speed))) == shown
+        task = cast(Task, SimpleNamespace(speed=speed))
+        assert str(Speed("seeds").render(task)) == shown
     assert list(tracked(iter("abc"), 3, "letters")) == ["a", "b", "c"]

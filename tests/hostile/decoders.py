@@ -162,7 +162,8 @@ def example(kind: type[msgspec.Struct]) -> msgspec.Struct:
 
 
 def _fitting(hint: type | UnionType) -> Any:
-    for value in (1, "x", []):
+    first: list[object] = [1, "x", []]
+    for value in first:
         with suppress(msgspec.ValidationError):
             return msgspec.convert(value, hint)
     raise TypeError(f"no example of {hint}")
@@ -181,12 +182,12 @@ def mutated(data: bytes, number: Callable[[int], int]) -> bytes:
             return data
         holder, key = places[number(len(places))]
         _change(holder, key, number)
-        return data[:1] + msgpack.packb(tree, unicode_errors="surrogateescape")
+        return data[:1] + bytes(msgpack.packb(tree, unicode_errors="surrogateescape"))
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
         return data
 
 
-_EDGES = (
+_EDGES: tuple[object, ...] = (
     0,
     1,
     -1,

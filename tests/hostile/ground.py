@@ -85,7 +85,7 @@ class Speaker:
         """Ask, and wait for the answer; None: there is none."""
         ident, until_s = self.send(kind, body, bulk), time.monotonic() + PATIENCE_S
         while (left_s := until_s - time.monotonic()) > 0:
-            if not self.socket.poll(left_s * 1000):
+            if not self.socket.poll(int(left_s * 1000)):
                 break
             envelope = self._take()
             if envelope is not None and envelope.id == ident:
@@ -95,8 +95,9 @@ class Speaker:
     def call(self, call: Call, bulk: bytes = b"") -> int:
         """Make a call; its result where that is a number, else 0."""
         answer = self.ask(Ask.CALL, call, bulk)
-        good = answer is not None and answer.kind == Say.DONE
-        return answer.body if good and isinstance(answer.body, int) else 0
+        if answer is None or answer.kind != Say.DONE:
+            return 0
+        return answer.body if isinstance(answer.body, int) else 0
 
     def drain(self, wait_ms: int = 0) -> None:
         """Count the answers that are there; wait so long for each."""
@@ -208,6 +209,7 @@ class Ground:
 
     def socket(self, endpoint: str, shown: Credentials | None) -> zmq.Socket[bytes]:
         """A connection that shows that key, or speaks without one."""
+        made: zmq.Socket[bytes]
         made = self.stack.enter_context(zmq.Context.instance().socket(zmq.DEALER))
         made.linger = 200
         made.sndtimeo = 1000

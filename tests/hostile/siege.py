@@ -178,7 +178,7 @@ class Siege:
 
     def _waits(self, going_on: Iterator[None]) -> tuple[float, float]:
         """The 99th percentile and the most of how long a load of the victim takes meanwhile."""
-        taken = []
+        taken: list[float] = []
         for _ in going_on:
             begun = time.perf_counter()
             found = self._task.load(self._at + len(taken) % 256 * PAGE, 2)

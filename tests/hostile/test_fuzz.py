@@ -8,7 +8,7 @@ import pytest
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall
-from xpmem_emu.xpc.frame import KIND
+from xpmem_emu.xpc.frame import KIND, decode_frame, seal
 
 from . import decoders
 from .decoders import DECODERS, REFUSED, mutated, read_console, read_frame, seeds
@@ -55,8 +55,8 @@ def test_a_decoder_that_raises_something_else_is_found(
 
 def test_a_frame_that_comes_back_as_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = seeds("frame")[2], seeds("frame")[3]
-    right = decoders.decode
-    monkeypatch.setattr(decoders, "encode_frame", lambda *_: decoders.seal(other[1:]))
+    right = decode_frame
+    monkeypatch.setattr(decoders, "encode_frame", lambda *_: seal(other[1:]))
     monkeypatch.setattr(decoders, "decode_frame", lambda frames: right(frames))
     with pytest.raises(AssertionError):
         read_frame(first)
