@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import xpmem_emu
+from tests.clusters import events_of
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints import POINTS, Context, Failpoints, points
+from xpmem_emu.failpoints.events import PointCleared, PointHit
 from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.kernel.events import TaskSignal
 from xpmem_emu.kernel.interface import Failed, Panic
 from xpmem_emu.sched import Scheduler
 from xpmem_emu.sim.cluster import SimCluster
@@ -125,7 +128,7 @@ def test_an_error_takes_the_way_of_the_real_one(cluster: SimCluster) -> None:
     base = world.exporter.mmap(PAGE)
     assert outcome_of(lambda: world.exporter.store(base, b"x")) == "SIGKILL"
     assert world.spawn(0).mmap(PAGE)
-    signals = [r.event.reason for r in cluster.trace if r.name == "task:signal"]
+    signals = [each.reason for each in events_of(cluster.trace, TaskSignal)]
     assert "out of memory: failpoint mm.frames.allocate said so" in signals[-1]
 
 
@@ -175,11 +178,11 @@ def test_print_and_yield_change_nothing_but_the_stream(cluster: SimCluster) -> N
     put(cluster, 0, "xpmem.make.segment=print")
     put(cluster, 0, "kernel.call.before_answer=yield")
     assert world.exporter.xpmem_make(world.base, PAGE) > 0
-    hits = [(r.event.point, r.event.action) for r in cluster.trace if r.name == "failpoint:hit"]
+    hits = [(each.point, each.action) for each in events_of(cluster.trace, PointHit)]
     assert ("xpmem.make.segment", "print") in hits
     assert ("kernel.call.before_answer", "yield") in hits
     cluster.call(0, breaking.FailpointClear())
-    ends = [r.event.point for r in cluster.trace if r.name == "failpoint:clear"]
+    ends = [each.point for each in events_of(cluster.trace, PointCleared)]
     assert ends == ["xpmem.make.segment", "kernel.call.before_answer"]
 
 

@@ -1,5 +1,6 @@
 """The interconnect and its rules."""
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -58,11 +59,12 @@ def test_after_and_times_bound_a_rule() -> None:
 
 def test_duplicate_delay_and_corrupt() -> None:
     message = send()
-    for verdict, check in {
+    checks: dict[Fate, Callable[[list[Delivery]], bool]] = {
         Fate.DUPLICATE: lambda got: len(got) == 2 and got[0] == got[1],
         Fate.DELAY: lambda got: 110 <= got[0].at_ns < 115,
         Fate.CORRUPT: lambda got: got[0].frames[0] != b"frame" and got[0].frames[1] == b"bulk",
-    }.items():
+    }
+    for verdict, check in checks.items():
         interconnect = new()
         interconnect.add(Rule("r", verdict, delay_ns=10, jitter_ns=5))
         assert check(interconnect.route(100, 0, message)), verdict

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.clusters import events_of
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.events import TaskSignal
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.injections import SimInjections
 from xpmem_emu.units import SECOND
@@ -32,7 +34,7 @@ def test_a_poisoned_frame_kills_the_user_wherever_it_runs(
     assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
     assert outcome_of(lambda: world.importer.mmap(PAGE)) == "ESRCH"
     assert outcome_of(lambda: world.exporter.store(world.base, b"x")) == "SIGBUS"
-    signals = [r.event for r in cluster.trace if r.name == "task:signal"]
+    signals = events_of(cluster.trace, TaskSignal)
     assert all(each.fatal and "machine check" in each.reason for each in signals)
     assert {kernel.stopped for kernel in cluster.kernels.values()} == {None}
     cluster.run_for(SECOND)
@@ -110,7 +112,7 @@ def test_a_copy_of_a_poisoned_page_is_a_machine_check_of_who_wants_it(
     poison = faults.add(f"poison p0 {frame_of(world, 0, world.exporter.pid, world.base):#x}")
     with pytest.raises(Signalled, match="machine check"):
         child.store(world.base, b"mine")
-    child.cluster.run_until(lambda: cluster.kernels[0].tasks.get(child.pid) is None)
+    cluster.run_until(lambda: cluster.kernels[0].tasks.get(child.pid) is None)
     faults.board.remove(poison)
     assert world.exporter.load(world.base, 8) == b"exporter"
     assert {kernel.stopped for kernel in cluster.kernels.values()} == {None}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.clusters import SMALL
+from tests.clusters import SMALL, cluster_of
 from tests.xpmem.world import PAGE, outcome_of
 from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import breaking, calls
@@ -42,13 +42,13 @@ def test_what_heals_always_finds_a_place(full: SimTask) -> None:
 
 def test_a_task_can_be_killed_though_no_place_is_left(full: SimTask) -> None:
     full.kill()
-    assert not list(full.cluster.kernels[0].tasks)
+    assert not list(cluster_of(full).kernels[0].tasks)
     full.cluster.call(0, breaking.FailpointClear())
 
 
 def test_a_kernel_can_be_shut_down_though_no_place_is_left(full: SimTask) -> None:
     full.cluster.call(0, calls.Shutdown())
-    assert full.cluster.outstanding == []
+    assert cluster_of(full).outstanding == []
 
 
 def test_paused_work_does_not_keep_anybody_from_looking(
@@ -67,7 +67,7 @@ def test_paused_work_does_not_keep_anybody_from_looking(
 
 
 def test_kills_that_wait_have_places_of_their_own(full: SimTask) -> None:
-    cluster = full.cluster
+    cluster = cluster_of(full)
     cluster.call(0, breaking.FailpointSet("kernel.task.before_reap", "pause"))
     kills = [cluster.submit(0, calls.Kill(full.pid)) for _ in range(2)]
     assert not kills[0].ended

@@ -13,8 +13,10 @@ from xpmem_emu.kernel.interface import Panic, Tick
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, numbers
+from xpmem_emu.mm.mm_types import FrameOwner
 from xpmem_emu.mm.vma_flags import Prot
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.xpc.slots import SendRing
 
 SIZE = PAGES * PAGE
 
@@ -53,14 +55,22 @@ def bump(vector: object, index: int = 1) -> None:
     vector[index] += 1  # type: ignore[index]
 
 
+def refer(stage: Stage, why: object) -> None:
+    """A reference to the frame, for this reason: neither is there."""
+    bump(why, stage.frame)
+    bump(stage.frames.refcount, stage.frame)
+
+
+def anon_vma(stage: Stage) -> FrameOwner:
+    assert stage.area.anon_vma is not None
+    return stage.area.anon_vma
+
+
 FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "references": (lambda s: bump(s.frames.refcount, s.frame), "refcount"),
     "mappings": (lambda s: bump(s.frames.mapcount, s.frame), "mapcount"),
-    "pins": (lambda s: (bump(s.frames.pins, s.frame), bump(s.frames.refcount, s.frame)), "pins"),
-    "quarantine": (
-        lambda s: (bump(s.frames.quarantined, s.frame), bump(s.frames.refcount, s.frame)),
-        "quarantine",
-    ),
+    "pins": (lambda s: refer(s, s.frames.pins), "pins"),
+    "quarantine": (lambda s: refer(s, s.frames.quarantined), "quarantine"),
     "swap slots": (lambda s: bump(s.home.memory.swap.count, 0), "swap slot"),
     "resident pages": (lambda s: put(s.mm, "rss", s.mm.rss + 1), "rss"),
     "number of free frames": (lambda s: put(s.frames, "free", s.frames.free - 1), "free"),
@@ -74,7 +84,7 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "overlap of areas": (lambda s: put(s.area, "end", s.area.end + (1 << 44)), "begins before"),
     "an area without entries": (lambda s: put(s.area, "end", s.area.end - PAGE), "in areas"),
     "rights of an area": (lambda s: put(s.area, "prot", Prot.READ), "may be stored to"),
-    "an area's owner": (lambda s: s.area.anon_vma.vmas.clear(), "list of its owner|kept by"),
+    "an area's owner": (lambda s: anon_vma(s).vmas.clear(), "list of its owner|kept by"),
     "a file's areas": (
         lambda s: s.home.memory.owners[s.inode.id].vmas.clear(),
         "list of its owner",
@@ -148,7 +158,7 @@ def forget_holder(stage: Stage) -> None:
             mask[0] = False
 
 
-def sender(stage: Stage) -> object:
+def sender(stage: Stage) -> SendRing:
     partition = stage.home.xpc.partitions[1]
     assert partition.session is not None
     opening = partition.session.channels[0].opening

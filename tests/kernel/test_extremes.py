@@ -22,6 +22,7 @@ from xpmem_emu.kernel.calls import (
     Call,
 )
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import TASK_SIZE
 
 SIZE = PAGES * PAGE
@@ -167,7 +168,7 @@ def test_arguments_at_the_borders_of_their_types_are_answered(unaudited: SimClus
     assert tried > 5000
 
 
-def cast(world: World) -> list[tuple[int, object]]:
+def cast(world: World) -> list[tuple[int, SimTask]]:
     return [(0, world.exporter), (1, world.importer)]
 
 

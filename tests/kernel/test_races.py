@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.clusters import SMALL, leftovers
+from tests.clusters import SMALL, cluster_of, leftovers
 from tests.xpmem.world import PAGE
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.image import Image
@@ -167,7 +167,7 @@ def pause(task: SimTask, partid: int, point: str) -> None:
 
 
 def settle(task: SimTask) -> None:
-    task.cluster.run_for(300_000)
+    cluster_of(task).run_for(300_000)
 
 
 @pytest.mark.parametrize("second", ["close", "exec", "exit"])
@@ -184,14 +184,15 @@ def test_who_ends_a_group_waits_for_what_others_had_begun_to_end(
     assert not (begun.ended)
     assert not (later.ended)
     task.cluster.call(1, breaking.FailpointClear())
-    task.cluster.run_until(lambda: begun.ended and later.ended)
-    assert task.cluster.audit(0)["segments"] == task.cluster.audit(0)["groups"] == 0
+    cluster = cluster_of(task)
+    cluster.run_until(lambda: begun.ended and later.ended)
+    assert cluster.audit(0)["segments"] == cluster.audit(0)["groups"] == 0
     assert later.answer() == (None, b"")
 
 
 @pytest.mark.parametrize("end", ["release", "close", "exec", "exit"])
 def test_an_attach_whose_permit_ends_while_it_sleeps_leaves_nothing(actor: Actor, end: str) -> None:
-    task, cluster = actor.task, actor.task.cluster
+    task, cluster = actor.task, cluster_of(actor.task)
     pause(task, 1, "xpmem.invalidate.before_ack")
     attach = task.begin(calls.XpmemAttach(task.pid, actor.apid, 0, SIZE, actor.base))
     settle(task)
@@ -213,8 +214,9 @@ def test_an_attach_whose_permit_ends_while_it_sleeps_leaves_nothing(actor: Actor
 @pytest.mark.parametrize("second", ["exec", "exit", "close"])
 def test_two_calls_end_the_same_things_at_once(actor: Actor, first: str, second: str) -> None:
     tickets = [actor.task.begin(actor.call(name)) for name in (first, second)]
-    actor.task.cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
-    assert actor.task.cluster.kernels[0].stopped is None
+    cluster = cluster_of(actor.task)
+    cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
+    assert cluster.kernels[0].stopped is None
 
 
 def test_exec_ends_the_other_calls_of_its_task_and_not_the_task(actor: Actor) -> None:
@@ -240,7 +242,7 @@ def test_a_call_that_comes_during_an_exec_is_refused(actor: Actor) -> None:
         assert refused.ended
         assert "exec" in str(refused.outcome)
     task.cluster.call(0, breaking.FailpointClear())
-    task.cluster.run_until(lambda: first.ended)
+    cluster_of(task).run_until(lambda: first.ended)
     assert task.mmap(PAGE)
 
 
@@ -250,7 +252,7 @@ def test_a_killed_task_forks_no_child(actor: Actor) -> None:
     fork = task.begin(calls.Fork(task.pid))
     task.kill()
     assert isinstance(fork.outcome, Raised)
-    assert not list(task.cluster.kernels[0].tasks)
+    assert not list(cluster_of(task).kernels[0].tasks)
 
 
 def test_a_fork_under_way_has_its_place_in_the_table(

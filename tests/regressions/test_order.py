@@ -1,5 +1,6 @@
 """Found by the determinism gate: order that came from where objects happened to lie in memory."""
 
+from tests.clusters import events_of
 from tests.xpmem.world import PAGE, PAGES, World
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.events import SyscallDone
@@ -22,7 +23,7 @@ def test_the_calls_of_a_killed_task_end_in_the_order_in_which_they_began(
     assert list(task.threads) == began
     before = len(cluster.trace)
     world.importer.kill()
-    ended = [r for r in cluster.trace[before:] if isinstance(r.event, SyscallDone)]
-    assert [r.event.outcome for r in ended[:12]] == ["SIGKILL"] * 12
+    ended = events_of(cluster.trace[before:], SyscallDone)
+    assert [each.outcome for each in ended[:12]] == ["SIGKILL"] * 12
     cluster.resume(0)
     cluster.run_until_active()

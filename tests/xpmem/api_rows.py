@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED, PROT_NONE, PROT_READ
+from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import TASK_SIZE
 from xpmem_emu.xpmem.ids import UNIQ_MAX, IdParts
 
@@ -344,7 +345,7 @@ def home_lost(w: World) -> Action:
     return touch(w, at)
 
 
-def forked(w: World, what: Callable[[World, object], Action]) -> Action:
+def forked(w: World, what: Callable[[World, tuple[int, SimTask]], Action]) -> Action:
     at = w.attached()
     return what(w, (at, w.importer.fork()))
 

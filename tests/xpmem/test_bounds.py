@@ -2,15 +2,18 @@
 of ours, however long, becomes a message that its receiver would drop as bad."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
+from tests.clusters import events_of
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MILLISECOND, TASK_SIZE
+from xpmem_emu.xpc.events import Sent
 from xpmem_emu.xpc.messages import Fault, FaultReply
 from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem import exporter, fault, recall
@@ -49,27 +52,31 @@ def healthy(cluster: SimCluster) -> bool:
 
 def extreme(draw: random.Random, pid: int, apid: int, at: int, ids: list[int]) -> Call:
     """Some call about cross-partition memory whose arguments are typed and that is all."""
-    edge, signed, ident = (
-        lambda: draw.choice(EDGES),
-        lambda: draw.choice(SIGNED),
-        lambda: draw.choice(ids),
-    )
+
+    def edge() -> int:
+        return draw.choice(EDGES)
+
+    def signed() -> int:
+        return draw.choice(SIGNED)
+
+    def ident() -> int:
+        return draw.choice(ids)
+
     inside = at + draw.choice([0, 8, PAGE - 8, SIZE - 8])
-    return draw.choice(
-        [
-            lambda: calls.XpmemMake(pid, edge(), edge(), 1, draw.choice([0o777, signed()])),
-            lambda: calls.XpmemMake(pid, edge(), (1 << 64) - 1, 1, 0o777),
-            lambda: calls.XpmemGet(pid, ident(), draw.choice([1, 2, signed()])),
-            lambda: calls.XpmemAttach(pid, ident(), signed(), edge(), draw.choice([0, edge()])),
-            lambda: calls.XpmemAttach(pid, apid, signed(), edge()),
-            lambda: calls.XpmemCopy(pid, apid, signed(), apid, signed(), draw.choice(EDGES[:5])),
-            lambda: calls.XpmemDetach(pid, edge()),
-            lambda: calls.XpmemRemove(pid, ident()),
-            lambda: calls.AtomicOp(pid, inside, "add", edge(), edge()),
-            lambda: calls.Setuid(pid, draw.choice([0, 1000, (1 << 32) - 2, edge()]), [edge()]),
-            lambda: calls.Load(pid, draw.choice([inside, edge()]), 8),
-        ]
-    )()
+    kinds: list[Callable[[], Call]] = [
+        lambda: calls.XpmemMake(pid, edge(), edge(), 1, draw.choice([0o777, signed()])),
+        lambda: calls.XpmemMake(pid, edge(), (1 << 64) - 1, 1, 0o777),
+        lambda: calls.XpmemGet(pid, ident(), draw.choice([1, 2, signed()])),
+        lambda: calls.XpmemAttach(pid, ident(), signed(), edge(), draw.choice([0, edge()])),
+        lambda: calls.XpmemAttach(pid, apid, signed(), edge()),
+        lambda: calls.XpmemCopy(pid, apid, signed(), apid, signed(), draw.choice(EDGES[:5])),
+        lambda: calls.XpmemDetach(pid, edge()),
+        lambda: calls.XpmemRemove(pid, ident()),
+        lambda: calls.AtomicOp(pid, inside, "add", edge(), edge()),
+        lambda: calls.Setuid(pid, draw.choice([0, 1000, (1 << 32) - 2, edge()]), [edge()]),
+        lambda: calls.Load(pid, draw.choice([inside, edge()]), 8),
+    ]
+    return draw.choice(kinds)()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -83,7 +90,7 @@ def test_no_typed_argument_costs_anybody_a_session(cluster: SimCluster, seed: in
         task, other = draw.sample([world.importer, world.exporter], 2)
         call = extreme(draw, task.pid, apid, at, ids)
         ticket = task.begin(call)
-        cluster.run_until(lambda ticket=ticket: ticket.ended)
+        cluster.run_until(lambda: ticket.ended)  # noqa: B023
         if isinstance(call, calls.XpmemMake) and isinstance(ticket.outcome, Done):
             ids.append(ticket.outcome.value)
             outcome_of(lambda other=other: other.xpmem_get(ids[-1]))
@@ -105,7 +112,7 @@ def test_an_id_that_no_message_carries_is_refused_to_its_caller(
 
 
 def told(cluster: SimCluster, before: int, kind: str) -> int:
-    return [r.event.kind for r in cluster.trace[before:] if r.name == "xpc:send"].count(kind)
+    return [each.kind for each in events_of(cluster.trace[before:], Sent)].count(kind)
 
 
 def test_a_detach_of_more_ranges_than_a_message_carries_is_told_in_several(

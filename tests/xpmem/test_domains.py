@@ -5,13 +5,14 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.clusters import SMALL
+from tests.clusters import SMALL, events_of
 from tests.xpmem.world import AT, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
 from xpmem_emu.image import Bytes, ExtensionSection, XpcSection
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
+from xpmem_emu.xpc.events import Sent
 
 SIZE = PAGES * PAGE
 MADE = b"exporter" * (SIZE // 8)
@@ -32,8 +33,7 @@ def why(action: Callable[[], object]) -> str:
 
 
 def sent(cluster: SimCluster, since: int, kind: str) -> int:
-    records = [r.event for r in cluster.trace[since:] if r.name == "xpc:send"]
-    return sum(1 for event in records if event.kind == kind)
+    return sum(each.kind == kind for each in events_of(cluster.trace[since:], Sent))
 
 
 def copies(cluster: SimCluster, since: int) -> int:
@@ -317,12 +317,13 @@ def test_ends_of_the_importer_leave_nothing_at_home(world: World, how: str) -> N
     apid = world.permit()
     at = world.importer.xpmem_attach(apid, 0, SIZE, AT)
     world.importer.load(at, SIZE)
-    {
+    ends: dict[str, Callable[[], object]] = {
         "detach": lambda: world.importer.xpmem_detach(at),
         "release": lambda: world.importer.xpmem_release(apid),
         "exit": lambda: world.importer.exit(),
         "close": lambda: world.do(world.importer, calls.XpmemClose(world.importer.pid)),
-    }[how]()
+    }
+    ends[how]()
     world.cluster.run_for(1_000_000)
     assert world.cluster.audit(0)["grants"] == (1 if how == "detach" else 0)
 

@@ -14,7 +14,8 @@ from xpmem_emu.image import Bytes, DeadlineSection, XpcSection
 from xpmem_emu.inject.rules import Fate, Match, Rule
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Send
-from xpmem_emu.sim.cluster import SimCluster, Ticket
+from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason

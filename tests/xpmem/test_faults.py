@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from tests.clusters import LARGE, SMALL
+from tests.clusters import LARGE, SMALL, events_of
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import Signalled
 from xpmem_emu.image import FaultSection, LimitsSection
@@ -14,6 +14,8 @@ from xpmem_emu.kernel.calls import MADV_DONTNEED
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
+from xpmem_emu.xpc.events import Sent
+from xpmem_emu.xpmem.events import FaultBegin, FaultServe
 
 
 def events(cluster: SimCluster, name: str, start: int = 0) -> list[Record]:
@@ -21,7 +23,7 @@ def events(cluster: SimCluster, name: str, start: int = 0) -> list[Record]:
 
 
 def faults_sent(cluster: SimCluster, start: int = 0) -> int:
-    return sum(r.event.kind == "FAULT" for r in events(cluster, "xpc:send", start))
+    return sum(each.kind == "FAULT" for each in events_of(cluster.trace[start:], Sent))
 
 
 def test_fifty_tasks_that_touch_one_page_make_one_fault(cluster: SimCluster) -> None:
@@ -80,7 +82,7 @@ def test_a_sequential_reader_asks_for_more_each_time(
     for offset in range(0, pages * PAGE, 1 << 20):
         importer.load(at + offset, 1 << 20)
     assert pages / faults_sent(cluster) >= 64
-    assert max(r.event.count for r in events(cluster, "xpmem:fault_begin")) == 1024
+    assert max(each.count for each in events_of(cluster.trace, FaultBegin)) == 1024
 
 
 def test_a_random_reader_gets_fault_around(make_cluster: Callable[..., SimCluster]) -> None:
@@ -90,7 +92,7 @@ def test_a_random_reader_gets_fault_around(make_cluster: Callable[..., SimCluste
     segid = exporter.xpmem_make(base, 1000 * PAGE)
     at = importer.xpmem_attach(importer.xpmem_get(segid), 0, 1000 * PAGE)
     importer.load(at + 500 * PAGE, 1)
-    begin = events(cluster, "xpmem:fault_begin")[0].event
+    begin = events_of(cluster.trace, FaultBegin)[0]
     assert (begin.page, begin.count) == (484, 49)
 
 
@@ -102,7 +104,7 @@ def test_a_window_stops_where_pages_are_known(cluster: SimCluster) -> None:
         spot = one.xpmem_attach(one.xpmem_get(world.segid), page * PAGE, PAGE)
         one.load(spot, 1)
     world.importer.load(at + 3 * PAGE, 1)
-    last = events(cluster, "xpmem:fault_begin")[-1].event
+    last = events_of(cluster.trace, FaultBegin)[-1]
     assert (last.page, last.count) == (2, 4)
 
 
@@ -197,8 +199,8 @@ def test_a_neighbour_that_is_replaced_meanwhile_costs_its_read_ahead_and_nothing
     cluster.run_until(lambda: ticket.ended)
     assert ticket.answer().bulk == b"exporter"
     assert len(events(cluster, "failpoint:hit")) == 1
-    (served,) = events(cluster, "xpmem:fault_serve")
-    assert served.event.pages == PAGES - 1
+    (served,) = events_of(cluster.trace, FaultServe)
+    assert served.pages == PAGES - 1
     assert cluster.audit(0)["pins"] == PAGES - 1
     assert world.importer.load(at + 5 * PAGE, 8) == bytes(8)
 

@@ -22,9 +22,7 @@ def shared_file(cluster: SimCluster) -> World:
     """The usual world, but the exporter's memory is a file."""
     world = World(cluster)
     cluster.call(0, calls.Creat("f", SIZE))
-    world.base = world.do(
-        world.exporter, calls.Mmap(world.exporter.pid, SIZE, flags=MAP_SHARED, file="f")
-    )
+    world.base = world.exporter.mmap(SIZE, flags=MAP_SHARED, file="f")
     world.exporter.store(world.base, b"exporter" * (SIZE // 8))
     world.segid = world.exporter.xpmem_make(world.base, SIZE, 0o640)
     return world
@@ -146,7 +144,7 @@ def test_a_fence_recalls_the_page_from_healthy_importers_on_its_way(make_cluster
     before = world.importer.load(at, SIZE)
     frames = in_hand(cluster, world.importer, at)
     second, third = world.spawn(0), world.spawn(2)
-    base = world.do(second, calls.Mmap(second.pid, SIZE, flags=MAP_SHARED, file="f"))
+    base = second.mmap(SIZE, flags=MAP_SHARED, file="f")
     there = third.xpmem_attach(third.xpmem_get(second.xpmem_make(base, SIZE, 0o666)), 0, SIZE)
     assert third.load(there, SIZE) == before
     cluster.hang(1)

@@ -1,6 +1,6 @@
 """An answer whose caller has gone brings pages that nobody wants: they are given back."""
 
-from tests.clusters import SMALL
+from tests.clusters import SMALL, events_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.injections import SimInjections
@@ -73,8 +73,8 @@ def test_a_load_that_is_killed_before_it_asks_leaves_nothing() -> None:
     SimInjections(cluster).add("link p1->p0 delay 20ms --match type=FAULT")
     loads = [task.begin(calls.Load(task.pid, at, 8)) for task, at in zip(crowd, there, strict=True)]
     cluster.run_for(MILLISECOND)
-    asked = [each for each in cluster.trace if isinstance(each.event, Sent)]
-    assert len([each for each in asked if each.event.kind == "FAULT"]) == len(crowd) - 1
+    asked = events_of(cluster.trace, Sent)
+    assert len([each for each in asked if each.kind == "FAULT"]) == len(crowd) - 1
     last = crowd[-1]
     cluster.call(1, calls.Kill(last.pid, 9))
     (imported,) = cluster.kernels[1].xpmem.imports.all()

@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.clusters import events_of
 from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import SECOND
+from xpmem_emu.xpmem.events import RecallEnd
 
 SIZE = PAGES * PAGE
 
@@ -172,7 +174,7 @@ def test_a_recall_of_a_crashed_holder_ends_by_its_deadline(cluster: SimCluster) 
     world.exporter.munmap(world.base, SIZE)
     deadlines = cluster.image.deadlines
     assert cluster.now_ns - before <= deadlines.recall_attempt * deadlines.recall_tries
-    ends = [r.event for r in cluster.trace if r.name == "xpmem:recall_end"]
+    ends = events_of(cluster.trace, RecallEnd)
     assert ends[-1].fenced == [1]
     assert cluster.audit(0)["quarantined"] == PAGES
     cluster.prove_gone(1)

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import events_of
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu import xpmem
+from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointClear, FailpointResume, FailpointSet
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MICROSECOND, MILLISECOND, SECOND
+from xpmem_emu.xpc.events import Sent
 from xpmem_emu.xpc.frame import decode_frame
 from xpmem_emu.xpc.messages import Copy
 
@@ -146,13 +149,13 @@ def test_a_transfer_whose_time_is_over_leaves_its_peer_alone(cluster: SimCluster
     apid = world.permit()
     deliver, lost = cluster._deliver, [0]
 
-    def without_copies(time_ns: int, dst: int, frames: list[bytes]) -> None:
+    def without_copies(time_ns: int, dst: int, frames: list[Buffer]) -> None:
         if isinstance(decode_frame(frames)[1], Copy):
             lost[0] += 1
         else:
             deliver(time_ns, dst, frames)
 
-    cluster._deliver = without_copies  # type: ignore[method-assign, assignment]
+    cluster._deliver = without_copies  # type: ignore[method-assign]
     copy = calls.XpmemCopy(world.importer.pid, apid, 0, apid, 0, PAGE)
     assert outcome_of(lambda: world.do(world.importer, copy)) == "ETIMEDOUT"
     cluster.run_for(5 * SECOND)
@@ -180,7 +183,7 @@ def test_what_is_told_in_one_session_is_not_told_in_the_next(cluster: SimCluster
     cluster.call(1, FailpointResume("xpc.call.begin"))
     cluster.call(1, FailpointClear())
     cluster.run_until(lambda: told.ended)
-    kinds = [r.event.kind for r in cluster.trace[before:] if r.name == "xpc:send"]
+    kinds = [each.kind for each in events_of(cluster.trace[before:], Sent)]
     assert "DETACH" not in kinds
 
 

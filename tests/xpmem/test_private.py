@@ -84,8 +84,7 @@ def test_a_private_mapping_of_a_file_is_copied_before_an_importer_stores(
     importer = tolerant(world)
     cluster.call(0, calls.Creat("f", PAGE))
     cluster.call(0, calls.Pwrite("f", 0), b"on disk!")
-    mmap = calls.Mmap(world.exporter.pid, PAGE, PROT_READ, MAP_PRIVATE, file="f")
-    base = world.do(world.exporter, mmap)
+    base = world.exporter.mmap(PAGE, PROT_READ, MAP_PRIVATE, file="f")
     segid = world.exporter.xpmem_make(base, PAGE, 0o666)
     at = importer.xpmem_attach(importer.xpmem_get(segid), 0, PAGE)
     assert outcome_of(lambda: importer.store(at, b"hijacked")) == "SIGBUS"
@@ -120,8 +119,7 @@ def test_a_page_cleaned_for_writeback_is_written_by_an_importer_through_a_fault(
 ) -> None:
     world = World(cluster)
     cluster.call(0, calls.Creat("f", PAGE))
-    mmap = calls.Mmap(world.exporter.pid, PAGE, flags=calls.MAP_SHARED, file="f")
-    base = world.do(world.exporter, mmap)
+    base = world.exporter.mmap(PAGE, flags=calls.MAP_SHARED, file="f")
     segid = world.exporter.xpmem_make(base, PAGE, 0o666)
     at = world.importer.xpmem_attach(world.importer.xpmem_get(segid), 0, PAGE)
     world.importer.store(at, b"one")

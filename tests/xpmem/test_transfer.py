@@ -1,7 +1,6 @@
 """Block transfers, and answers of a home partition that make no sense."""
 
 import tracemalloc
-from collections.abc import Callable
 from itertools import islice, pairwise
 
 import pytest
@@ -10,6 +9,7 @@ from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.xpc.messages import Fault, FaultReply, Message
+from xpmem_emu.xpc.requester import Requester
 from xpmem_emu.xpmem.blocks import Blocks
 from xpmem_emu.xpmem.exporter import Exporter
 
@@ -111,10 +111,10 @@ def test_a_home_that_answers_nonsense_is_given_up_and_nothing_panics(
 ) -> None:
     world = World(cluster)
     at = world.attached()
-    honest: Callable[[Exporter, int, Fault], object] = Exporter._fault
+    honest = Exporter._fault
 
-    async def lie(self: Exporter, importer: int, request: Fault) -> Message:
-        await honest(self, importer, request)  # type: ignore[misc]
+    async def lie(self: Exporter, requester: Requester, request: Fault) -> Message:
+        await honest(self, requester, request)
         return FaultReply(0, "", 0, extents)
 
     monkeypatch.setattr(Exporter, "_fault", lie)

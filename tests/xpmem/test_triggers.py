@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.clusters import LARGE, SMALL
+from tests.clusters import LARGE, SMALL, events_of
 from tests.xpmem.world import PAGE
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import MADV_DONTNEED, MAP_SHARED, PROT_READ, PROT_WRITE
+from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.trace import Record
+from xpmem_emu.xpc.events import Received, Sent
+from xpmem_emu.xpmem.events import FaultServe, Invalidated
 
 OLD, NEW = b"old page", b"new page"
 
@@ -112,9 +115,9 @@ def named(trace: list[Record], name: str) -> list[Record]:
     return [record for record in trace if record.name == name]
 
 
-def sent(trace: list[Record], partid: int, kind: str) -> list[Record]:
-    sends = [r for r in named(trace, "xpc:send") if r.partid == partid]
-    return [r for r in sends if r.event.kind == kind]
+def sent(trace: list[Record], partid: int, kind: str) -> list[Sent]:
+    sends = events_of((r for r in trace if r.partid == partid), Sent)
+    return [each for each in sends if each.kind == kind]
 
 
 @pytest.mark.parametrize("pages", [1, 10_000])
@@ -125,8 +128,8 @@ def test_trigger(make_cluster: Callable[..., SimCluster], name: str, pages: int)
     sharing = share(cluster, pages, trigger.file)
     held = {
         frame
-        for record in named(cluster.trace, "xpmem:fault_serve")
-        for _, first, count, _ in record.event.extents
+        for served in events_of(cluster.trace, FaultServe)
+        for _, first, count, _ in served.extents
         for frame in range(first, first + count)
     }
     assert len(held) == pages
@@ -136,22 +139,25 @@ def test_trigger(make_cluster: Callable[..., SimCluster], name: str, pages: int)
 
     assert named(trace, "xpmem:sequence"), "the sequence moved"
     invalidates = sent(trace, 0, "INVALIDATE")
-    assert [r.event.peer for r in invalidates] == [1], "one INVALIDATE, to the holder alone"
+    assert [each.peer for each in invalidates] == [1], "one INVALIDATE, to the holder alone"
     acks = [
-        r for r in named(trace, "xpc:receive") if r.partid == 0 and r.event.kind == "INVALIDATE_ACK"
+        r
+        for r in trace
+        if isinstance(r.event, Received) and r.partid == 0 and r.event.kind == "INVALIDATE_ACK"
     ]
     assert len(acks) == 1
     freed = {
         frame
-        for record in named(trace, "mm:frames_free")
-        if record.partid == 0
+        for record in trace
+        if isinstance(record.event, FramesFree) and record.partid == 0
         for first, count in record.event.extents
         for frame in range(first, first + count)
     }
     early = [
         r
-        for r in named(trace, "mm:frames_free")
-        if r.partid == 0
+        for r in trace
+        if isinstance(r.event, FramesFree)
+        and r.partid == 0
         and r.sequence < acks[0].sequence
         and held & {f for a, n in r.event.extents for f in range(a, a + n)}
     ]
@@ -176,8 +182,8 @@ def test_only_the_touched_part_is_recalled(make_cluster: Callable[..., SimCluste
     sharing = share(cluster, 64, "")
     start = len(cluster.trace)
     sharing.exporter.munmap(sharing.base + 10 * PAGE, 4 * PAGE)
-    dropped = named(cluster.trace[start:], "xpmem:invalidate")
-    assert [r.event.ranges for r in dropped] == [[(10, 4)]]
+    dropped = events_of(cluster.trace[start:], Invalidated)
+    assert [each.ranges for each in dropped] == [[(10, 4)]]
     assert cluster.audit(0)["pins"] == 60
 
 
