@@ -132,7 +132,7 @@ def test_both_sides_closing_and_opening_at_once_end_up_connected(seed: int) -> N
     for delay_ms in (0, 1, 3, 6):
         leaving = [node.spawn(node.xpc.unregister(0)) for node in world.nodes.values()]
         world.run(delay_ms * MILLISECOND)
-        assert world.run_until(lambda leaving=leaving: all(task.done for task in leaving))
+        assert world.run_until_done(*leaving)
         for node in world.nodes.values():
             node.xpc.register(0, node.echo)
         world.connect()

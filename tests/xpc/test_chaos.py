@@ -33,7 +33,7 @@ def check_listener(node: Node) -> None:
     of one boot nothing comes up before the session before is gone."""
     up: dict[object, object] = {}
     last: dict[object, int] = {}
-    down: dict[object, list[object]] = {}
+    down: dict[object, list[int]] = {}
     for call in node.listener.calls:
         match call:
             case ("up", peer, _, int(incarnation)):
@@ -41,10 +41,10 @@ def check_listener(node: Node) -> None:
                 assert incarnation > last.get(peer, 0)
                 assert not [one for one in down.get(peer, []) if one >> 16 == incarnation >> 16]
                 up[peer] = last[peer] = incarnation
-            case ("down", peer, incarnation, _):
+            case ("down", peer, int(incarnation), _):
                 assert up.pop(peer) == incarnation
                 down.setdefault(peer, []).append(incarnation)
-            case ("gone", peer, incarnation):
+            case ("gone", peer, int(incarnation)):
                 down[peer].remove(incarnation)
 
 
@@ -108,7 +108,7 @@ def test_after_any_storm_every_pair_is_active_again_and_nothing_was_done_twice(s
         for b in world.partids:
             if a != b:
                 task = world.ask(a, b, f"{a}to{b}")
-                assert world.run_until(lambda task=task: task.done, 4 * SECOND)
+                assert world.run_until_done(task, limit_ns=4 * SECOND)
                 assert task.result == (FindNameReply(4), b"") or late(task)
     check_exactly_once(world, {name: task.result for name, task in tasks.items()}, retired)
     world.shut_down()

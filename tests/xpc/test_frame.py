@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from tests.xpc.golden import GOLDEN, HEADERS
 from tests.xpc.strategies import structs
-from xpmem_emu.codec import BadMessage
+from xpmem_emu.codec import BadMessage, Buffer
 from xpmem_emu.errors import KernelBug, KernelError
 from xpmem_emu.fields import RANGES_MAX
 from xpmem_emu.image import Image
@@ -198,7 +198,9 @@ def test_bulk_travels_uncopied_and_only_with_types_that_have_it() -> None:
     bulk = decode_frame([frame, data], 4096)[2]
     data[0] = 7
     assert bulk[0] == 7
-    for frames, most in (([frame, data], 4095), ([frame, b""], 4096), ([raw(), b"x"], 4096)):
+    bad: list[tuple[list[Buffer], int]]
+    bad = [([frame, data], 4095), ([frame, b""], 4096), ([raw(), b"x"], 4096)]
+    for frames, most in bad:
         with pytest.raises(BadMessage):
             decode_frame(frames, most)
 

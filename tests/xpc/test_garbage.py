@@ -121,7 +121,7 @@ def test_a_new_number_in_a_slot_that_is_still_busy_is_a_bad_frame() -> None:
         header = Header(1, partition.remote.seen, partition.mine, 0, number)
         world[0].xpc.receive([encode_frame(header, FindName(f"{number}"))])
     world.run(0)
-    assert [message.name for message in world[0].echo.served] == ["0"]
+    assert world[0].echo.served == [FindName("0")]
     assert world[0].xpc.counters["bad_frames"] == 1
     world.shut_down()
 
@@ -162,7 +162,7 @@ def test_a_channel_that_is_opened_again_and_again_ends_its_session(
     world.connect()
     for _ in range(3):
         closed = world[1].spawn(world[1].xpc.unregister(0))
-        assert world.run_until(lambda task=closed: task.done)
+        assert world.run_until_done(closed)
         world[1].xpc.register(0, world[1].echo)
         world.connect()
     assert [place for place in places(world[0]) if place == "xpc/channel:openings"] != []

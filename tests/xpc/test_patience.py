@@ -40,7 +40,7 @@ def test_silence_for_all_attempts_gives_the_peer_up_and_tells_the_listener_first
     def partition_down(partid: int, incarnation: int, why: Reason, place: str) -> None:
         order.append("listener")
 
-    node.listener.partition_down = partition_down  # type: ignore[method-assign]
+    node.listener.partition_down = partition_down  # type: ignore[method-assign, assignment]
 
     async def ask() -> None:
         try:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xpc.world import World, answer, connected, ending, hold, image, reason
+from xpmem_emu.codec import Buffer
 from xpmem_emu.units import MILLISECOND, SECOND
 from xpmem_emu.xpc.answers import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import Header, encode_frame
@@ -90,7 +91,7 @@ def test_a_new_number_in_a_slot_forgets_the_answer_of_the_old_one() -> None:
     world = connected(slots=1)
     for _ in range(3):
         task = world.ask(0, 1)
-        assert world.run_until(lambda task=task: task.done)
+        assert world.run_until_done(task)
     assert world[1].xpc.audit()["remembered"] == 2  # one of MEM, one of ADMIN
     world.shut_down()
 
@@ -127,7 +128,7 @@ def test_recalls_go_through_while_every_demand_slot_waits() -> None:
     }
     held = world[1].echo.work
 
-    async def work(message: Message) -> Message:
+    async def work(message: Message) -> Message | tuple[Message, Buffer]:
         assert held is not None
         return answer(message) if isinstance(message, Invalidate | Evict) else await held(message)
 
@@ -230,7 +231,7 @@ def test_a_peer_gets_no_session_while_its_old_threads_leave_no_room_for_one() ->
     let_go = hold(world, 1)
     held = node.echo.work
 
-    async def work(message: Message) -> Message:
+    async def work(message: Message) -> Message | tuple[Message, Buffer]:
         assert held is not None
         return answer(message) if isinstance(message, Invalidate) else await held(message)
 
@@ -238,11 +239,11 @@ def test_a_peer_gets_no_session_while_its_old_threads_leave_no_room_for_one() ->
     for session in range(1, 6):
         world.connect()
         recall = world.owed(0, 1, Invalidate([]))
-        assert world.run_until(lambda task=recall: task.done, MILLISECOND), session
+        assert world.run_until_done(recall, limit_ns=MILLISECOND), session
         stuck = [world.ask(0, 1, patience=STUBBORN) for _ in range(2)]
         world.run(50 * MILLISECOND)
         world[0].xpc.deactivate(1, Reason.TIMEOUT, "test")
-        assert world.run_until(lambda tasks=stuck: all(task.done for task in tasks))
+        assert world.run_until_done(*stuck)
     world.run(10 * SECOND)
     assert partition.threads == 10
     assert partition.place == "xpc/partition:threads"
@@ -276,7 +277,7 @@ def test_numbers_may_be_strained_as_far_as_the_command_allows(number: int) -> No
     world[0].xpc.number_from(number)
     for _ in range(30):
         task = world.ask(0, 1)
-        assert world.run_until(lambda task=task: task.done)
+        assert world.run_until_done(task)
         assert task.error is None
     assert world[0].xpc.partitions[1].counters.activations == 1
     world.shut_down()

@@ -220,6 +220,10 @@ class World:
         """Let virtual time pass."""
         self.run_until(lambda: False, duration_ns)
 
+    def run_until_done(self, *tasks: "Task", limit_ns: int = 60 * SECOND) -> bool:
+        """Let virtual time pass until these are done; whether they were within the limit."""
+        return self.run_until(lambda: all(task.done for task in tasks), limit_ns)
+
     def run_until(self, condition: Callable[[], bool], limit_ns: int = 60 * SECOND) -> bool:
         """Let virtual time pass until `condition`; whether it came true within the limit."""
         end_ns = self.now_ns + limit_ns
