@@ -357,9 +357,9 @@ def crowd_loop(
     require(not judgement.violations, "\n".join(map(str, judgement.violations)))
     require(not healthy, "healthy partitions were given up:\n" + "\n".join(healthy[:10]))
     outcomes = sum((client.outcomes for client in clients), Counter[str]())
-    kinds = Counter(one.kind for one in loop.rounds)
+    done = Counter(one.kind for one in loop.rounds)
     killed = loop.killed + sum(n for name, n in outcomes.items() if name.endswith(" SIGKILL"))
-    return Tally(kinds, outcomes, killed, loop.refused, len(ends), judgement)
+    return Tally(done, outcomes, killed, loop.refused, len(ends), judgement)
 
 
 @click.command()

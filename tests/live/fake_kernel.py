@@ -7,7 +7,7 @@ has three words that make it misbehave: `panic`, `raise`, and `wait`, which is a
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgpack
 
@@ -182,7 +182,7 @@ class FakeKernel:
                 return self.access(address, len(bulk), lambda view: self.write(view, bulk))
         return Done()
 
-    def access(self, address, size, act):  # type: ignore[no-untyped-def]
+    def access(self, address: int, size: int, act: Callable[[memoryview], Outcome]) -> Outcome:
         partid, offset = address // PEER_MEMORY - 1, address % PEER_MEMORY
         view = self.arena if partid < 0 else self.views.get(partid)
         if view is None or offset + size > len(view):

@@ -6,7 +6,8 @@ what a container would run.
 
 import sys
 
-from fake_kernel import FakeKernel
+# It runs as a script: what is beside it has no package.
+from fake_kernel import FakeKernel  # type: ignore[import-not-found]
 
 from xpmem_emu.live.cluster import boot_one
 from xpmem_emu.live.partition import main

@@ -66,6 +66,7 @@ def test_a_refusal_is_the_builtin_exception_of_its_errno_with_cause_and_remedy(u
 def test_an_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(xpmem_error(errno.EACCES, "why", "how")))
     assert isinstance(error, PermissionError)
+    assert isinstance(error, XpmemError)
     assert (error.errno, error.cause, error.remedy) == (errno.EACCES, "why", "how")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 import uvloop
@@ -89,6 +89,7 @@ def test_a_quiet_connection_keeps_its_lease(run: Run) -> None:
 def test_events_arrive_as_they_happen(run: Run) -> None:
     async def body(p0: AsyncPartition) -> None:
         events = p0.events()
+        assert isinstance(events, AsyncGenerator)
         born = (one async for one in events if one["event"] == "fake:task_born")
         first = asyncio.ensure_future(anext(born))
         while not first.done():

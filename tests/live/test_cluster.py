@@ -18,6 +18,7 @@ from xpmem_emu.live import cluster
 from xpmem_emu.live.client import connect
 from xpmem_emu.live.liveness import life_path, living
 from xpmem_emu.live.paths import arena_folder, run_folder
+from xpmem_emu.live.starting import no_progress
 from xpmem_emu.live.state import locked, read_state
 from xpmem_emu.live.topology import PartitionSpec
 
@@ -53,7 +54,7 @@ def test_nobody_is_waited_for_who_is_active_already(
 ) -> None:
     state = up(3)
     monkeypatch.setattr(cluster, "_POLL_S", -1.0)  # a pause that `sleep` refuses to make
-    cluster._wait_active(state, cluster.no_progress, time.monotonic() + 60)
+    cluster._wait_active(state, no_progress, time.monotonic() + 60)
 
 
 def test_down_leaves_no_process_no_socket_no_arena_and_no_folder(up: Up, home: Home) -> None:
@@ -302,6 +303,7 @@ def test_partitions_booted_one_by_one_in_the_foreground_make_a_cluster(home: Hom
     ]
     try:
         for process in processes:
+            assert process.stderr is not None
             assert b'"event": "boot"' in process.stderr.readline()
         with connect("p0", "t") as p0, p0.events() as events:
             while p0.status()["peers"][1]["state"] != "ACTIVE":
@@ -313,7 +315,8 @@ def test_partitions_booted_one_by_one_in_the_foreground_make_a_cluster(home: Hom
         assert home.leftovers() == []
     finally:
         for process in processes:
-            process.stderr.close()
+            if process.stderr is not None:
+                process.stderr.close()
             process.kill()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .crowd_loop import KINDS, Round, crowd_loop, unexplained
-from .loops import Broken
+from .loops import Broken, Row
 
 pytestmark = pytest.mark.live
 
@@ -36,8 +36,14 @@ def test_a_partition_that_is_given_up_for_a_killed_task_is_seen() -> None:
 def test_the_end_of_a_session_is_explained_by_its_own_round_only(
     broken: str, late_ns: int, seen: int
 ) -> None:
-    end = {"partid": 0, "peer": 1, "time_ns": 5_000_000_000, "reason": "TIMEOUT", "place": "here"}
-    still = {"partid": 1, "time_ns": 5_100_000_000, "late_ns": late_ns}
+    end: Row = {
+        "partid": 0,
+        "peer": 1,
+        "time_ns": 5_000_000_000,
+        "reason": "TIMEOUT",
+        "place": "here",
+    }
+    still: Row = {"partid": 1, "time_ns": 5_100_000_000, "late_ns": late_ns}
     one = Round(KINDS[0], 4_000_000_000, broken, 6_000_000_000)
     assert len(unexplained([end], [one], [still])) == seen
     assert len(unexplained([end | {"time_ns": 9_000_000_000}], [one], [])) == 1

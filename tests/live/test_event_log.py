@@ -11,8 +11,9 @@ import pytest
 from xpmem_emu import connect
 from xpmem_emu.kernel.interface import Effects, Halt, KernelEvent, LinkDown, Panic, Send
 from xpmem_emu.live import cluster
+from xpmem_emu.live.config import PartitionConfig
 from xpmem_emu.live.driver import LATE_NS, Driver
-from xpmem_emu.live.partition import PartitionConfig, _event_log
+from xpmem_emu.live.partition import _event_log
 from xpmem_emu.live.state import read_state
 from xpmem_emu.trace import Record
 from xpmem_emu.xpc.events import PartitionGone
@@ -57,6 +58,9 @@ class Diary:
     def step(self, now_ns: int, event: KernelEvent) -> Effects:
         record = Record(1, now_ns, 0, "thread", PartitionGone(peer=1, incarnation=1))
         return Effects(sends=[Send(1, "GET", 0, [b""])], trace=[record], wake_at_ns=now_ns)
+
+    def discard(self) -> None:
+        """Nothing to let go."""
 
     def send(self, now_ns: int, message: Send) -> None:
         self.entries.append("send")

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -183,7 +183,7 @@ def test_a_peer_that_is_not_let_in_finds_a_closed_door(keyed: Keyed, tmp_path: P
     assert p0 is not None
     server = p0.public.encode()
     wrong = Credentials(keyed.folder.pair("p1"), stranger.public)
-    attempts = {
+    attempts: dict[str, list[Credentials | None]] = {
         "a key": [None, wrong],
         "the key is on no list": [Credentials(stranger, server)],
         "the key of operator opens other doors": [
@@ -242,7 +242,7 @@ def test_who_a_client_is_comes_from_its_key_and_not_from_what_it_says(
         address = roots.mmap(4096)
         roots.store(address, b"secret")
         roots.xpmem_make(address, 4096, 0o600)
-        denied = [
+        denied: list[Callable[[], object]] = [
             lambda: alice.spawn(uid=6),
             lambda: alice.spawn(gids=[52]),
             lambda: alice.spawn(cap_ipc_owner=True),

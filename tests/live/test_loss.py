@@ -97,7 +97,7 @@ def test_a_killed_exporter_is_sigbus_with_the_reason_in_time(state: ClusterState
             task.xpmem_detach(at)
             task.exit()
         for partition in (p1, p2):
-            eventually(lambda one=partition: not imported(one))
+            eventually(lambda: not imported(partition))  # noqa: B023
 
 
 def test_a_recall_of_a_killed_importer_ends_by_its_deadline(state: ClusterState) -> None:

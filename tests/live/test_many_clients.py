@@ -24,8 +24,13 @@ def test_what_dies_leaves_nothing() -> None:
 def figures(
     files: int = 40, own: int = 50 << 20, threads: int = 4, tasks: int = 0, places: int = 26
 ) -> Figures:
-    each = [dict.fromkeys(NAMES, value) for value in (files, own, threads)]
-    return Figures(*each, {"tasks": tasks}, places)
+    return Figures(
+        dict.fromkeys(NAMES, files),
+        dict.fromkeys(NAMES, own),
+        dict.fromkeys(NAMES, threads),
+        {"tasks": tasks},
+        places,
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from xpmem_emu import connect
 from xpmem_emu.codec import Buffer
-from xpmem_emu.image import XpcSection
+from xpmem_emu.image import Nanoseconds, XpcSection
 from xpmem_emu.kernel.interface import Send
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition
@@ -79,7 +79,10 @@ def pulse(request: pytest.FixtureRequest) -> Callable[[], tuple[Pulse, Heard]]:
 
     def make() -> tuple[Pulse, Heard]:
         heard = Heard()
-        xpc = XpcSection(heartbeat_interval=20 * MILLISECOND, heartbeat_check=80 * MILLISECOND)
+        xpc = XpcSection(
+            heartbeat_interval=Nanoseconds(20 * MILLISECOND),
+            heartbeat_check=Nanoseconds(80 * MILLISECOND),
+        )
         made = Pulse(xpc, 1, heard)
         request.addfinalizer(made.close)
         return made, heard

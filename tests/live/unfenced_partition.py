@@ -17,5 +17,5 @@ def nothing(fence: Fence, vectors: Iterable[Vector]) -> Vector:
 
 
 if __name__ == "__main__":
-    Fence._in_use = nothing  # type: ignore[method-assign]
+    Fence._in_use = nothing  # type: ignore[method-assign, assignment]
     sys.exit(main(boot_kernel, sys.argv[1:]))

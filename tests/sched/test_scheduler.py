@@ -72,9 +72,10 @@ def test_a_cancelled_timer_does_not_fire_and_leaves_nothing(bench: Bench) -> Non
 
 
 def test_a_timer_may_set_a_timer(bench: Bench) -> None:
-    bench.scheduler.call_at(
-        1, lambda: bench.scheduler.call_at(2, lambda: bench.log.append("second")) and None
-    )
+    def first() -> None:
+        bench.scheduler.call_at(2, lambda: bench.log.append("second"))
+
+    bench.scheduler.call_at(1, first)
     assert bench.run(5) == ["second"]
 
 

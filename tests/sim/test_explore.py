@@ -117,7 +117,9 @@ def outcomes(world: World, line: str) -> dict[str, object]:
     ground = ExploredWorld(world)
     schedule = Schedule(ground, Replay(parse_line(line)))
     schedule.run()
-    ends = {text: type(ticket.outcome) for text, ticket in ground.tickets.items()}
+    ends: dict[str, object] = {
+        text: type(ticket.outcome) for text, ticket in ground.tickets.items()
+    }
     ground.close()
     return ends
 

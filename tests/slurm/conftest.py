@@ -103,8 +103,9 @@ class Host:
     def end(self) -> None:
         """End everything there."""
         self.keeper.kill()  # it ignores SIGTERM
-        for process in [*self.daemons, self.keeper]:
-            process.wait(30)
+        for daemon in self.daemons:
+            daemon.wait(30)
+        self.keeper.wait(30)
 
 
 @dataclass(frozen=True)
