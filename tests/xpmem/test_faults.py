@@ -15,7 +15,7 @@ from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 from xpmem_emu.xpc.events import Sent
-from xpmem_emu.xpmem.events import FaultBegin, FaultServe
+from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, FaultServe
 
 
 def events(cluster: SimCluster, name: str, start: int = 0) -> list[Record]:
@@ -285,6 +285,6 @@ def test_a_fault_whose_permit_ends_while_its_page_is_being_pinned_does_not_blame
         world.exporter.begin(calls.XpmemRemove(world.exporter.pid, world.segid))
     cluster.run_until(lambda: load.ended)
     cluster.run_for(100_000_000)
-    (ended,) = events(cluster, "xpmem:fault_end")
-    assert "keeps changing" not in ended.event.outcome
+    (ended,) = events_of(cluster.trace, FaultEnd)
+    assert "keeps changing" not in ended.outcome
     assert cluster.audit(0)["pins"] == 0
