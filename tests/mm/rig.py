@@ -1,6 +1,6 @@
 """A memory layer on a bench: small memory, a scheduler driven by hand, a recording notifier."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -113,6 +113,11 @@ class Rig:
 
     def audit(self) -> dict[str, int]:
         return audit_memory(self.memory)
+
+
+MakeRig = Callable[..., Rig]
+Work = Coroutine[Any, Any, object]
+"""What a rig runs."""
 
 
 class Client:

@@ -24,10 +24,10 @@ from xpmem_emu.mm import pte as entries
 from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
-from .rig import PARTID, RW, Client, Rig
+from .rig import PARTID, RW, Client, MakeRig, Rig, Work
 
 
-def signal_of(rig: Rig, access) -> tuple[Signal, str]:
+def signal_of(rig: Rig, access: Work) -> tuple[Signal, str]:
     with pytest.raises(Signalled) as raised:
         rig.run(access)
     return raised.value.info.signal, raised.value.info.reason
@@ -91,7 +91,7 @@ def test_protection_can_be_taken_and_given_back_without_losing_the_page(rig: Rig
     assert rig.load(mm, at, 4) == b"more"
 
 
-def test_a_store_fills_a_long_range_with_few_faults(make_rig) -> None:
+def test_a_store_fills_a_long_range_with_few_faults(make_rig: MakeRig) -> None:
     rig = make_rig(frames=1200)
     mm = rig.space()
     at = rig.map(mm, 1100)
@@ -238,6 +238,7 @@ def test_a_killed_thread_stops_at_its_next_fault(rig: Rig) -> None:
     at = rig.map(mm, 1)
 
     async def die_then_load() -> None:
+        assert rig.scheduler.current is not None
         rig.scheduler.kill(rig.scheduler.current)
         await load(mm, at, 1)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelError, Signal, Signalled
 from xpmem_emu.mm import (
+    AddressSpace,
     Inode,
     MapRequest,
     Prot,
@@ -35,18 +36,18 @@ from xpmem_emu.mm.truncate import punch, truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
-from .rig import Client, Rig
+from .rig import Client, MakeRig, Rig, Work
 
 
 def new_file(rig: Rig, pages: int, name: str = "f") -> Inode:
     return create_file(rig.memory, name, pages * PAGE_SIZE)
 
 
-def map_shared(rig: Rig, mm, inode: Inode, pages: int, **request) -> int:
+def map_shared(rig: Rig, mm: AddressSpace, inode: Inode, pages: int, **request: int) -> int:
     return rig.map(mm, pages, inode=inode, flags=VmaFlags.SHARED, **request)
 
 
-def refuses(rig: Rig, number: int, operation) -> None:
+def refuses(rig: Rig, number: int, operation: Work) -> None:
     with pytest.raises(KernelError) as refusal:
         rig.run(operation)
     assert refusal.value.errno == number
@@ -295,7 +296,7 @@ def test_a_deleted_file_lives_until_its_last_mapping_goes(rig: Rig) -> None:
     refuses(rig, errno.ENOENT, mmap(mm, MapRequest(PAGE_SIZE, inode=inode)))
 
 
-def test_names_and_the_disk_are_bounded(make_rig) -> None:
+def test_names_and_the_disk_are_bounded(make_rig: MakeRig) -> None:
     rig = make_rig(files=2)
     files = rig.memory.files
     inode = new_file(rig, 500, "a")

@@ -6,6 +6,7 @@ import pytest
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import (
+    AddressSpace,
     DeadOps,
     PinnedRun,
     Prot,
@@ -22,12 +23,12 @@ from xpmem_emu.mm import (
 from xpmem_emu.mm.truncate import punch
 from xpmem_emu.units import PAGE_SIZE
 
-from .rig import Client, Rig
+from .rig import Client, MakeRig, Rig
 
 BASE = 0x10_0000
 
 
-def pin(rig: Rig, mm, at: int, pages: int, touched: int = 0) -> list[PinnedRun]:
+def pin(rig: Rig, mm: AddressSpace, at: int, pages: int, touched: int = 0) -> list[PinnedRun]:
     return rig.run(pin_pages(mm, at >> 12, pages, (at >> 12) + touched))
 
 
@@ -36,7 +37,9 @@ def give_back(rig: Rig, runs: list[PinnedRun]) -> None:
         unpin_pages(rig.memory, run.frames)
 
 
-def refusal_of(rig: Rig, mm, at: int, pages: int = 1, touched: int = 0) -> tuple[int, str]:
+def refusal_of(
+    rig: Rig, mm: AddressSpace, at: int, pages: int = 1, touched: int = 0
+) -> tuple[int, str]:
     with pytest.raises(KernelError) as refusal:
         pin(rig, mm, at, pages, touched)
     assert rig.audit()["frames_pinned"] == 0
@@ -145,7 +148,7 @@ def test_the_touched_page_is_refused_with_its_reason(rig: Rig) -> None:
         assert (got, text in cause) == (number, True), cause
 
 
-def test_running_out_of_memory_around_the_touched_page_is_not_an_error(make_rig) -> None:
+def test_running_out_of_memory_around_the_touched_page_is_not_an_error(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=0)
     mm = rig.space()
     at = rig.map(mm, 40)
@@ -159,7 +162,7 @@ def test_running_out_of_memory_around_the_touched_page_is_not_an_error(make_rig)
     assert number == errno.ENOMEM
 
 
-def test_fault_around_in_tight_memory_does_not_push_the_touched_page_out(make_rig) -> None:
+def test_fault_around_in_tight_memory_does_not_push_the_touched_page_out(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=64)
     mm = rig.space()
     at = rig.map(mm, 40)

@@ -7,6 +7,7 @@ import pytest
 
 from xpmem_emu.errors import KernelError, Signal, Signalled
 from xpmem_emu.mm import (
+    AddressSpace,
     VmaFlags,
     create_file,
     fork,
@@ -28,14 +29,14 @@ from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
-from .rig import Client, Rig
+from .rig import Client, MakeRig, Rig
 
 
 def pattern(pages: int) -> bytes:
     return b"".join(bytes([page % 251 + 1]) * PAGE_SIZE for page in range(pages))
 
 
-def filled(rig: Rig, mm, pages: int) -> int:
+def filled(rig: Rig, mm: AddressSpace, pages: int) -> int:
     at = rig.map(mm, pages)
     rig.store(mm, at, pattern(pages))
     return at
@@ -79,7 +80,7 @@ def test_unmapping_swapped_pages_frees_their_slots(rig: Rig) -> None:
     assert rig.audit()["swap_in_use"] == 5
 
 
-def test_more_memory_than_there_is_works_through_swap(make_rig) -> None:
+def test_more_memory_than_there_is_works_through_swap(make_rig: MakeRig) -> None:
     rig = make_rig(frames=32, swap=96)
     mm = rig.space()
     at = filled(rig, mm, 100)
@@ -87,7 +88,7 @@ def test_more_memory_than_there_is_works_through_swap(make_rig) -> None:
     assert rig.audit()["swap_in_use"] > 60
 
 
-def test_out_of_memory_kills_the_access_and_says_so(make_rig) -> None:
+def test_out_of_memory_kills_the_access_and_says_so(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=2)
     mm = rig.space()
     at = rig.map(mm, 40)
@@ -98,7 +99,7 @@ def test_out_of_memory_kills_the_access_and_says_so(make_rig) -> None:
     assert rig.load(mm, at, 8 * PAGE_SIZE) == pattern(8)
 
 
-def test_clean_file_pages_are_dropped_without_any_swap(make_rig) -> None:
+def test_clean_file_pages_are_dropped_without_any_swap(make_rig: MakeRig) -> None:
     rig = make_rig(frames=24, swap=0)
     mm, inode = rig.space(), create_file(rig.memory, "f", 60 * PAGE_SIZE)
     rig.run(pwrite(rig.memory, inode, 0, pattern(60)))
@@ -108,7 +109,7 @@ def test_clean_file_pages_are_dropped_without_any_swap(make_rig) -> None:
     assert rig.load(mm, at, 60 * PAGE_SIZE) == pattern(60)[::-1]
 
 
-def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig) -> None:
+def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=96)
     mm, inode = rig.space(), create_file(rig.memory, "f", 40 * PAGE_SIZE)
     at = rig.map(mm, 40, inode=inode)
@@ -120,7 +121,9 @@ def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig) -> 
     assert rig.load(child, at + 19 * PAGE_SIZE, 2 * PAGE_SIZE)[::PAGE_SIZE] == b"\xee\x15"
 
 
-def test_a_page_that_is_swapped_out_to_make_room_for_its_own_copy_survives(make_rig) -> None:
+def test_a_page_that_is_swapped_out_to_make_room_for_its_own_copy_survives(
+    make_rig: MakeRig,
+) -> None:
     rig = make_rig(frames=16, swap=32)
     parent = rig.space()
     at = filled(rig, parent, 15)
@@ -157,7 +160,7 @@ def test_a_pinned_page_is_taken_when_its_holder_lets_go_at_the_sync(rig: Rig) ->
     assert rig.load(mm, at, 2 * PAGE_SIZE) == pattern(2)
 
 
-def test_reclaim_prefers_pages_that_nobody_pins(make_rig) -> None:
+def test_reclaim_prefers_pages_that_nobody_pins(make_rig: MakeRig) -> None:
     rig = make_rig(frames=256, swap=128)
     mm = rig.space()
     at = filled(rig, mm, 64)
@@ -247,7 +250,7 @@ def test_quarantined_frames_are_left_behind_and_stay_out_of_the_allocator(rig: R
     assert rig.audit()["frames_in_use"] == 3
 
 
-def test_migration_without_a_free_frame_is_enomem_and_loses_nothing(make_rig) -> None:
+def test_migration_without_a_free_frame_is_enomem_and_loses_nothing(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=0)
     mm = rig.space()
     at = filled(rig, mm, 15)
@@ -287,7 +290,7 @@ def test_reclaim_leaves_alone_what_a_file_is_giving_up(rig: Rig, how: str) -> No
     assert rig.audit()["frames_in_use"] == 0
 
 
-def test_an_access_waits_for_frames_that_are_about_to_be_freed(make_rig) -> None:
+def test_an_access_waits_for_frames_that_are_about_to_be_freed(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=0)
     mm = rig.space()
     at = filled(rig, mm, 15)
@@ -303,7 +306,7 @@ def test_an_access_waits_for_frames_that_are_about_to_be_freed(make_rig) -> None
     assert rig.load(other, wanted, 7) == b"at last"
 
 
-def test_frames_in_quarantine_are_not_taken_for_free_memory(make_rig) -> None:
+def test_frames_in_quarantine_are_not_taken_for_free_memory(make_rig: MakeRig) -> None:
     rig = make_rig(frames=16, swap=16)
     mm = rig.space()
     at = filled(rig, mm, 15)
@@ -325,7 +328,7 @@ class Insistent(Client):
 
 @pytest.mark.parametrize("allocators", [1, 2, 3, 5])
 def test_allocators_that_can_reclaim_nothing_give_up_instead_of_waiting_for_each_other(
-    make_rig, allocators: int
+    make_rig: MakeRig, allocators: int
 ) -> None:
     rig = make_rig(frames=32, swap=0)
     mm = rig.space()

@@ -24,7 +24,7 @@ from xpmem_emu.mm import (
 from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
-from .rig import Client, Rig
+from .rig import Client, MakeRig, Rig
 
 PAGES = 10_000
 SIZE = PAGES * PAGE_SIZE
@@ -87,7 +87,7 @@ def test_pages_are_pinned_swapped_and_moved_in_vectors(big: Rig) -> None:
         assert big.run(load(mm, at, SIZE)) == b"\2" * SIZE
 
 
-def test_file_pages_are_written_back_and_truncated_in_vectors(make_rig) -> None:
+def test_file_pages_are_written_back_and_truncated_in_vectors(make_rig: MakeRig) -> None:
     rig = unaudited(make_rig(frames=PAGES // 16))
     mm, inode = rig.space(), create_file(rig.memory, "f", 512 * PAGE_SIZE)
     at = rig.map(mm, 512, inode=inode, flags=VmaFlags.SHARED)

@@ -9,6 +9,7 @@ from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signall
 from xpmem_emu.mm import (
     AddressSpace,
     DeadOps,
+    MapRequest,
     Prot,
     Remap,
     Vma,
@@ -28,7 +29,7 @@ from xpmem_emu.mm import (
 from xpmem_emu.mm.areas import cut_area
 from xpmem_emu.units import PAGE_SIZE
 
-from .rig import Client, Rig
+from .rig import Client, Rig, Work
 
 HOME = 7
 FLAGS = VmaFlags.SHARED | VmaFlags.PFNMAP | VmaFlags.IO | VmaFlags.DONTCOPY | VmaFlags.DONTEXPAND
@@ -45,7 +46,9 @@ class Foreign:
         self.calls: list[tuple[str, int, int]] = []
 
     async def fault(self, vma: Vma, address: int, write: bool) -> None:
-        assert self.rig.scheduler.current.held == []
+        thread = self.rig.scheduler.current
+        assert thread is not None
+        assert thread.held == []
         self.calls.append(("fault", address, write))
         await self.rig.scheduler.reschedule()
         first = (address >> 12) - vma.first
@@ -71,7 +74,7 @@ def attach(rig: Rig, pages: int = 4) -> tuple[AddressSpace, Foreign, int]:
     return mm, ops, rig.map(mm, pages, flags=FLAGS, ops=ops)
 
 
-def sigbus(rig: Rig, access) -> str:
+def sigbus(rig: Rig, access: Work) -> str:
     with pytest.raises(Signalled) as raised:
         rig.run(access)
     assert raised.value.info.signal is Signal.SIGBUS
@@ -107,6 +110,7 @@ def test_a_closed_window_is_sigbus_not_a_crash(rig: Rig) -> None:
 def test_special_entries_go_into_absent_pages_of_the_area_only(rig: Rig) -> None:
     mm, _, at = attach(rig)
     vma = mm.find_vma(at)
+    assert vma is not None
     frames = np.arange(1, 9, dtype=np.int64) + (HOME << 38)
     assert insert_special(vma, (at >> 12) + 1, frames[:1], 0) == 1
     assert insert_special(vma, (at >> 12) - 2, frames, 0) == 3
@@ -232,7 +236,9 @@ def test_an_access_is_judged_by_the_areas_that_it_touches(rig: Rig, offset: int,
 def test_a_cut_link_ends_accesses_even_where_entries_are_left(rig: Rig) -> None:
     mm, _, at = attach(rig)
     rig.load(mm, at, 1)
-    mm.find_vma(at).ops = DeadOps("the exporter removed the segment")
+    vma = mm.find_vma(at)
+    assert vma is not None
+    vma.ops = DeadOps("the exporter removed the segment")
     assert sigbus(rig, load(mm, at, 1)) == "the exporter removed the segment"
     rig.run(munmap(mm, at, 4 * PAGE_SIZE))
 
@@ -243,7 +249,7 @@ def test_a_fault_that_never_sticks_ends_in_sigbus(rig: Rig) -> None:
     async def install_nothing(*arguments: object) -> None:
         ops.calls.append(("fault", at, 0))
 
-    ops.fault = install_nothing  # type: ignore[method-assign]
+    ops.fault = install_nothing  # type: ignore[method-assign, assignment]
     assert "taken away" in sigbus(rig, load(mm, at, 1))
     assert len(ops.calls) == 64
 
@@ -256,11 +262,9 @@ def test_an_area_that_changes_during_a_long_fault_is_looked_at_again(rig: Rig) -
 
 
 async def replaced_while_faulting(rig: Rig, mm: AddressSpace, at: int) -> bytes | bytearray:
-    from xpmem_emu.mm import MapRequest
-
     rig.scheduler.spawn("unmapper", remap(mm, MapRequest(4 * PAGE_SIZE, address=at, fixed=True)))
     return await load(mm, at, 1)
 
 
-async def remap(mm: AddressSpace, request) -> None:
+async def remap(mm: AddressSpace, request: MapRequest) -> None:
     await mmap(mm, request)

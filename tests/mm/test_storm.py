@@ -7,7 +7,7 @@ Whoever loses a byte, shows a stranger's page or frees a frame too early is foun
 
 import errno
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from xpmem_emu.mm import (
     writeback,
     zap_page_range,
 )
+from xpmem_emu.mm.extents import Frames
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
@@ -57,7 +58,7 @@ class Storm:
             self.inode = create_file(self.rig.memory, "f", PAGES * PAGE_SIZE)
         flags = VmaFlags.SHARED if backing == "file" else VmaFlags.NONE
         self.at = self.rig.map(self.mm, PAGES, inode=self.inode, flags=flags)
-        self.held: dict[int, int] = {}
+        self.held: dict[int, Frames] = {}
         """The importer's frames by page."""
         self.expected: dict[tuple[int, int], int] = {}
         """(page, byte) -> value."""
@@ -90,9 +91,9 @@ class Storm:
             self.drop(page)
 
     def drop(self, page: int) -> None:
-        frame = self.held.pop(page, None)
-        if frame is not None:
-            unpin_pages(self.rig.memory, frame)
+        frames = self.held.pop(page, None)
+        if frames is not None:
+            unpin_pages(self.rig.memory, frames)
 
     # -- the threads -------------------------------------------------------------------------
 
@@ -121,19 +122,17 @@ class Storm:
         for _ in range(STEPS):
             page, count = self.page(), self.random.randrange(1, 6)
             start, size = self.at + page * PAGE_SIZE, min(count, PAGES - page) * PAGE_SIZE
-            event = self.random.choice(
-                [
-                    partial(reclaim_range, self.mm, start, size, count),
-                    partial(reclaim, self.rig.memory, count),
-                    partial(migrate_range, self.mm, start, size),
-                    partial(mprotect, self.mm, start, size, RW),
-                    partial(self.drop_entries, start, size),
-                    self.offspring,
-                    self.writeback,
-                ]
-            )
+            events: list[Callable[[], Coroutine[Any, Any, object]]] = [
+                partial(reclaim_range, self.mm, start, size, count),
+                partial(reclaim, self.rig.memory, count),
+                partial(migrate_range, self.mm, start, size),
+                partial(mprotect, self.mm, start, size, RW),
+                partial(self.drop_entries, start, size),
+                self.offspring,
+                self.writeback,
+            ]
             try:
-                await event()
+                await self.random.choice(events)()
             except KernelError as error:
                 if error.errno != errno.ENOMEM:
                     raise

@@ -9,12 +9,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from xpmem_emu.errors import KernelError, Signal, Signalled
-from xpmem_emu.mm import MapRequest, Prot, Remap, VmaFlags, madvise, mmap, mprotect, mremap, munmap
+from xpmem_emu.mm import (
+    MapRequest,
+    Prot,
+    Remap,
+    Vma,
+    VmaFlags,
+    madvise,
+    mmap,
+    mprotect,
+    mremap,
+    munmap,
+)
 from xpmem_emu.mm.vma_list import MMAP_TOP
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 from .conftest import finish
-from .rig import RW, Rig
+from .rig import RW, MakeRig, Rig
 
 BASE = 0x10_0000
 PAGES = 24
@@ -171,7 +182,7 @@ def test_a_check_can_refuse_a_fixed_mapping_before_anything_is_replaced(rig: Rig
     rig.map(mm, 2, address=BASE, fixed=True)
     rig.store(mm, BASE, b"kept")
 
-    def refuse(areas: list) -> None:
+    def refuse(areas: list[Vma]) -> None:
         assert [area.start for area in areas] == [BASE]
         raise KernelError(errno.EINVAL, "in the way")
 
@@ -180,7 +191,7 @@ def test_a_check_can_refuse_a_fixed_mapping_before_anything_is_replaced(rig: Rig
     assert rig.load(mm, BASE, 4) == b"kept"
 
 
-def test_the_limit_on_areas_is_enomem_and_changes_nothing(make_rig) -> None:
+def test_the_limit_on_areas_is_enomem_and_changes_nothing(make_rig: MakeRig) -> None:
     rig = make_rig(vmas_per_task=3)
     mm = rig.space()
     rig.map(mm, 3, address=BASE, fixed=True)
