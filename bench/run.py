@@ -104,7 +104,7 @@ def remote_fault(p0: Partition, p1: Partition, folder: Path) -> Figure:
 def last_fault(partition: Partition) -> int:
     """The number of the newest fault; faults are numbered from 1."""
     events = partition.recent_events()
-    return max(e["fault"] for e in events if e["event"] == "xpmem:fault_begin")
+    return max(int(e["fault"]) for e in events if e["event"] == "xpmem:fault_begin")
 
 
 def cold_read(p0: Partition, p1: Partition) -> list[Figure]:
@@ -212,14 +212,15 @@ def main() -> None:
     options = parser.parse_args()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder, cluster() as (p0, p1, p2):
-        for measure in (
+        measures: list[Callable[[], list[Figure]]] = [
             lambda: [remote_fault(p0, p1, Path(folder))],
             lambda: cold_read(p0, p1),
             lambda: [hot_load(p0, p1)],
             lambda: recall(p0, p1, p2),
             lambda: [simulated()],
             lambda: [far_read(Path(folder))],
-        ):
+        ]
+        for measure in measures:
             figures += measure()
             print(f"measured: {figures[-1].what}", file=sys.stderr)
     if options.json:
