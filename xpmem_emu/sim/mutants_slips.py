@@ -79,7 +79,7 @@ SLIPS = (
             slips_refusing.segment_beyond_end, "chaos-wrongs"),
     # -- slips of memory, messages, threads and forks
     mutant("get_after_close", "a permit is kept whose task closed the device meanwhile",
-            "S10 S15 S18", slips_kernel.get_after_close, "chaos-rush"),
+            "S10 S15 S18", slips_kernel.get_after_close, "chaos-meetings"),
     mutant("dying_permit_used", "calls work on permits that are being released",
             "S11 S10 S15 S18", slips_kernel.dying_permit_used, "chaos-calls"),
     mutant("killed_waiter_keeps_place", "who was killed while it waited is given a slot",

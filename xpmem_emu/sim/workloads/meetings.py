@@ -218,6 +218,17 @@ def _attached_late(script: Script) -> None:
     set_failpoint(script, export.task, "failpoint_clear", _SERVE)
 
 
+def _got_late(script: Script) -> None:
+    """A task closes the device while a permit is on its way to it."""
+    export, views = _shared(script, 1)
+    set_failpoint(script, export.task, "failpoint_set", _SERVE, "1*delay(6ms)")
+    script.do(Op.GET, task=views[0].task, made=script.number(), segment=export.segment)
+    script.now_ns += 2 * MILLISECOND
+    script.do(Op.CLOSE, task=views[0].task)
+    script.settle()
+    set_failpoint(script, export.task, "failpoint_clear", _SERVE)
+
+
 def _copied_after_release(script: Script) -> None:
     """A block copy waits for a frame at its home, and its permit or segment goes meanwhile."""
     export, views = _shared(script, 1, 1, RegionKind.SCRATCH)
@@ -281,6 +292,7 @@ _SCENES: tuple[Callable[[Script], None], ...] = (
     _fork_outlives_permit,
     _attached_over_a_recall,
     _attached_late,
+    _got_late,
     _copied_after_release,
     _given_up,
 )
