@@ -115,7 +115,8 @@ def test_the_copied_keys_end_with_their_program_and_are_those_of_who_keeps_them(
         )
     )
     text = (
-        "from xpmem_emu.live.locator import place; print(place('compose', 'p0').keys, flush=True)"
+        "from xpmem_emu.live.locator import location_of;"
+        " print(location_of('compose', 'p0').keys, flush=True)"
     )
     root = home.run / "xpmem-emu-keys"
     killed = subprocess.Popen(

@@ -54,6 +54,7 @@ def test_no_request_delays_a_heartbeat() -> None:
     cluster.up(ClusterSpec("t", numbered_partitions(2), IMAGE, 16 << 20, lease_s=60, command=BUSY))
     with connect("p0", "t") as p0, connect("p1", "t") as p1:
         eventually(lambda: session(p1)[0] == "ACTIVE" == session(p0)[0])
+        let_pass(0.3)  # three intervals: what is repeated has to be said once
         before, told = session(p1), changes(p1)
         repeated = p0.boot_facts().traffic["heartbeats_repeated"]
         with pytest.raises(XpmemError, match="busy"):
