@@ -96,9 +96,11 @@ def test_work_that_takes_longer_has_a_bar_on_a_terminal(monkeypatch: pytest.Monk
             shown = b""
             while b"starting" not in shown:  # it appears by itself, with nothing done yet
                 shown += screen.read(4096)
+            assert b"1/2" not in shown
             progress(1, 2, "p0 started")
         while b"1/2" not in shown:
             shown += screen.read(4096)
+        assert shown.index(b"starting") < shown.index(b"1/2")
 
 
 def test_work_that_is_over_soon_has_none(

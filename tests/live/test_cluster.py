@@ -53,8 +53,10 @@ def test_nobody_is_waited_for_who_is_active_already(
     up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = up(3)
-    monkeypatch.setattr(cluster, "_POLL_S", -1.0)  # a pause that `sleep` refuses to make
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     cluster._wait_active(state, no_progress, time.monotonic() + 60)
+    assert pauses == []
 
 
 def test_down_leaves_no_process_no_socket_no_arena_and_no_folder(up: Up, home: Home) -> None:
