@@ -5,10 +5,10 @@
     split p0,p1|p2                             p1:xpmem.fault.before_reply=2%3*return(ENOMEM)
     clock p1 skew 0.1                          throttle p1 5ms
 
-`parse_fault` and `format_fault` are each other's inverse: what is formatted reads back as an
-equal fault, times to the nanosecond. Options may stand anywhere. What a verdict takes comes from
-SIGNATURES; nothing here knows what a fault does. Partitions are numbers here; who knows names for
-them says how they are read (`who`) and written (`called`).
+`parse_injection` and `format_injection` are each other's inverse: what is formatted reads back
+as an equal fault, times to the nanosecond. Options may stand anywhere. What a verdict takes
+comes from SIGNATURES; nothing here knows what a fault does. Partitions are numbers here;
+who knows names for them says how they are read (`who`) and written (`called`).
 """
 
 import shlex
@@ -79,7 +79,7 @@ def parse_injection(text: str, who: Reader = partids) -> Injection:
 
 
 def format_injection(fault: Injection, called: Caller = numbered) -> str:
-    """The text that `parse_fault` reads back."""
+    """The text that `parse_injection` reads back."""
     if isinstance(fault, Rule):
         return format_rule(fault, called)
     where = partids_text(fault.partids, called)
@@ -104,7 +104,7 @@ def format_injection(fault: Injection, called: Caller = numbered) -> str:
 
 
 def format_rule(rule: Rule, called: Caller = numbered) -> str:
-    """As `format_fault`, for a rule."""
+    """As `format_injection`, for a rule."""
     signature = SIGNATURES[rule.verdict]
     if isinstance(rule.scope, Sides):
         sides = "|".join(partids_text(side, called) for side in rule.scope.sides)

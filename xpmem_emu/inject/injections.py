@@ -1,7 +1,7 @@
 """Faults that are not of messages: clocks, pace, failpoints and the kernel's own bounds.
 
 Inert data like `Rule`, with a name and perhaps an end. How each is carried out: a clock fault in
-`clock`, a pace fault in `pace`; a kernel fault is told to the kernel as a call, whose name and
+`clock`, a pace fault in `throttle`; a kernel fault is told to the kernel as a call, whose name and
 fields it knows itself, so that no harness needs a table of them.
 """
 

@@ -1,6 +1,6 @@
 """The faults in force at one harness: put up, listed, taken down, and ended when their time is up.
 
-    text --parse_fault--> fault --put--> interconnect | clock | pace | call to a kernel
+    text --parse_injection--> injection --put--> interconnect | clock | throttle | call to a kernel
 
 The board keeps names and ends; what a fault does is done by the part it was given to. The same
 board serves the simulator, which has all partitions, and a partition's process, which has one: a

@@ -1,4 +1,4 @@
-"""The registry of imported segments: one `Imported` per segment and session with its home.
+"""The registry of imported segments: one `ImportedSegment` per segment and session with its home.
 
 An entry lives while anybody holds a permit, and longer while a fault or an eviction of it is in
 flight: a new permit must find those, or its FAULT could overtake an EVICT still under way and

@@ -1,10 +1,10 @@
 """The objects of cross-partition memory and what belongs to whom.
 
 Exporter's side:  ThreadGroup --makes--> Segment --grants--> Grant (one per permit of anybody)
-Importer's side:  ThreadGroup --got--> Permit --maps--> Attachment;  Permit --of--> Imported
+Importer's side:  ThreadGroup --got--> Permit --maps--> Attachment;  Permit --of--> ImportedSegment
 
-`Imported` is this partition's view of one segment (the proxy segment of 2008): which frames it
-was told, which faults are in flight. All permits and attachments of the partition share it, so
+`ImportedSegment` is this partition's view of one segment (the proxy segment of 2008): which frames
+it was told, which faults are in flight. All permits and attachments of the partition share it, so
 that fifty tasks that touch one page make one FAULT. A segment of this very partition is
 imported in the same way; only the messages are function calls.
 

@@ -1,7 +1,7 @@
 """The console of one partition: clients ask, the kernel answers, sessions are kept.
 
-`reception` takes requests in and sends answers out; `rights` says what a key may ask. Nothing that
-a client sends ends the partition.
+`request_queue` takes requests in and sends answers out; `rights` says what a key may ask. Nothing
+that a client sends ends the partition.
 
 A session whose client went away, by a goodbye or by silence for a whole lease, loses the tasks
 that it spawned: they are killed, so a client that crashed leaves nothing pinned behind. When this

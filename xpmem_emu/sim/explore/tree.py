@@ -26,7 +26,6 @@ DEPTH_MAX = 6
 FOUND_MAX = 200
 """Violations that one branch collects."""
 _PROBES = 64
-_STATES = 0
 
 
 class End(msgspec.Struct, frozen=True):

@@ -13,8 +13,6 @@ from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.sim.mutations import everywhere
 
-_FAR = 1 << 16
-
 
 def dirty_forgotten() -> AbstractContextManager[Any]:
     """File pages that leave the cache are not written first."""

@@ -1,7 +1,7 @@
 """Slips of waiting: somebody goes on although what it needs is not over."""
 
 from xpmem_emu.kernel.tasks import TaskTable
-from xpmem_emu.mm import lifecycle, protect
+from xpmem_emu.mm import lifecycle
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
@@ -24,5 +24,4 @@ exec_kills_nobody = slip(TaskTable, "exec", "self._scheduler.kill(thread)", "pas
 fork_meets_transit = slip(
     lifecycle, "fork", "await settle(mm, 0, TASK_SIZE)\n        if mm", "if mm"
 )
-protect_meets_transit = slip(protect, "mprotect", "await settle(mm, start, end)", "pass")
 fault_ignores_recall = slip(Exporter, "_quiet", "segment.recalled(page) or ", "")
