@@ -1,8 +1,11 @@
 """What a cache of attachments may rely on: the attachment follows the exporter's address."""
 
 from tests.xpmem.world import FIXED, PAGE, PAGES, World, outcome_of
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.breaking import FailpointClear, FailpointSet
 from xpmem_emu.kernel.calls import Setuid
 from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.units import MILLISECOND
 
 SIZE = PAGES * PAGE
 
@@ -79,3 +82,30 @@ def test_a_fork_of_the_exporter_leaves_importers_with_the_parents_pages(
     world.importer.store(at, b"importer")
     assert world.exporter.load(world.base, 8) == b"importer"
     assert child.load(world.base, 8) == b"child's!"
+
+
+def test_a_permit_granted_while_its_segment_is_removed_finds_what_others_have_of_it(
+    cluster: SimCluster,
+) -> None:
+    """The entry of a segment that is gone is not made anew: whose pages and faults it knows, those
+    would be known to nobody."""
+    world = World(cluster)
+    at = world.attached()
+    world.importer.load(at, PAGE)
+    late = world.spawn(1)
+    cluster.call(1, FailpointSet("xpmem.get.before_adopt", "1*pause"))
+    get = late.begin(calls.XpmemGet(late.pid, world.segid))
+    cluster.run_for(MILLISECOND)
+    imports = cluster.kernels[1].xpmem.imports
+    before = imports.find(world.segid)
+    assert before is not None
+    world.exporter.xpmem_remove(world.segid)
+    assert before.gone
+    cluster.call(1, FailpointClear())
+    cluster.run_until(lambda: get.ended)
+    assert imports.all() == [before]
+    assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
+    apid = get.answer()[0]
+    assert isinstance(apid, int)
+    assert outcome_of(lambda: late.xpmem_attach(apid, 0, PAGE)) == "ENOENT"
+    late.xpmem_release(apid)

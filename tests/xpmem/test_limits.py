@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from tests.clusters import SMALL
+from tests.clusters import SMALL, leftovers
 from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.sim.cluster import SimCluster
@@ -32,6 +32,44 @@ def test_faults_that_pin_at_the_same_time_stay_within_the_limit_together(
     cluster.run_until(lambda: all(ticket.ended for ticket in tickets))
     assert [outcome_of(ticket.answer) for ticket in tickets] == ["ok", "ok"]
     assert PAGES < cluster.audit(0)["pins"] <= limit
+
+
+def tight(**limits: int) -> SimCluster:
+    """Only p1, which imports, has these limits: no exporter helps it to keep to them."""
+    images = [SMALL, replace(SMALL, limits=replace(SMALL.limits, **limits))]
+    cluster = SimCluster(2, SMALL, image_of=images.__getitem__, audits=True)
+    cluster.run_until_active()
+    return cluster
+
+
+def test_gets_at_the_same_time_stay_within_the_permits_of_a_task_together() -> None:
+    cluster = tight(permits_per_task=3)
+    world = World(cluster)
+    gets = [world.importer.begin(calls.XpmemGet(world.importer.pid, world.segid)) for _ in range(6)]
+    cluster.run_until(lambda: all(get.ended for get in gets))
+    assert [outcome_of(get.answer) for get in gets] == ["ok"] * 3 + ["ENOMEM"] * 3
+    assert cluster.audit(1)["permits"] == 3
+    world.importer.exit()
+    assert [leftovers(cluster, partid) for partid in (0, 1)] == [{}, {}]
+
+
+def test_attaches_at_the_same_time_stay_within_the_attachments_of_a_task_together() -> None:
+    cluster = tight(attachments_per_task=3)
+    world = World(cluster)
+    apid, task = world.permit(), world.importer
+    covered = task.mmap(6 * SIZE)
+    holder = world.spawn(0)
+    segid = task.xpmem_make(covered, 6 * SIZE, 0o666)
+    holder.load(holder.xpmem_attach(holder.xpmem_get(segid), 0, 6 * SIZE), 6 * SIZE)
+    attaches = [
+        task.begin(calls.XpmemAttach(task.pid, apid, 0, SIZE, covered + each * SIZE))
+        for each in range(6)
+    ]
+    cluster.run_until(lambda: all(attach.ended for attach in attaches))
+    assert [outcome_of(attach.answer) for attach in attaches].count("ok") == 3
+    assert {outcome_of(attach.answer) for attach in attaches} == {"ok", "ENOMEM"}
+    assert cluster.audit(1)["attachments"] == 3
+    assert [leftovers(cluster, partid) for partid in (0, 1)] == [{}, {}]
 
 
 def test_an_attach_whose_permit_is_released_while_it_sleeps_leaves_nothing(

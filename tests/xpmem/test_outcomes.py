@@ -76,6 +76,28 @@ def test_a_task_killed_while_its_pages_are_recalled_costs_no_partition_its_sessi
     assert sessions(cluster) == [1, 1]
 
 
+def test_a_task_killed_in_direct_reclaim_costs_no_partition_its_session(
+    cluster: SimCluster,
+) -> None:
+    """Every frame is held by the importer: whoever wants another one recalls some."""
+    world = World(cluster)
+    look = bystander(world)
+    size = cluster.kernels[0].memory.frames.free * PAGE
+    all_of_it = world.exporter.mmap(size)
+    world.exporter.store(all_of_it, b"x" * size)
+    apid = world.importer.xpmem_get(world.exporter.xpmem_make(all_of_it, size, 0o666))
+    world.importer.load(world.importer.xpmem_attach(apid, 0, size), size)
+    store = world.exporter.begin(calls.Store(world.exporter.pid, world.exporter.mmap(PAGE)), b"x")
+    cluster.run_for(10 * MICROSECOND)
+    assert not store.ended  # it waits for a recall
+    killing = cluster.submit(0, calls.Kill(world.exporter.pid))
+    cluster.run_until(lambda: store.ended and killing.ended)
+    assert cluster.audit(0)["quarantined"] == 0
+    assert look() == b"innocent"
+    cluster.run_for(SECOND)
+    assert sessions(cluster) == [1, 1]
+
+
 @pytest.mark.parametrize(
     "leave",
     [
