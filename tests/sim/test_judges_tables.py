@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from xpmem_emu.image import Image, XpcSection
+from xpmem_emu.image import Image, LimitsSection, XpcSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet, Strain
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
+from xpmem_emu.xpc.messages import Attach, Get
+from xpmem_emu.xpmem.firewall import Firewall
+from xpmem_emu.xpmem.ids import IdParts
+from xpmem_emu.xpmem.objects import Grant
 
 from .judged import World, judged, share
 
@@ -95,3 +99,29 @@ def test_the_judge_invents_nothing(story: Story) -> None:
     story(world)
     world.watch.permits.settled()
     assert world.invariants == set(), world.said()
+
+
+def test_more_than_a_peers_task_may_have_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Firewall, "require_room", lambda *_: None)
+    monkeypatch.setattr(Firewall, "attach", _attach_any)
+    world = judged(image=Image(limits=LimitsSection(permits_per_task=2, attachments_per_task=2)))
+    shared = share(world.cluster)
+    kernel = world.cluster.kernels[1]
+
+    async def flood() -> None:
+        session = kernel.xpmem.homes.session(0)
+        for number in (1, 2, 3):
+            apid = IdParts(1, 1, 70, number).pack()
+            await kernel.xpmem.homes.ask(0, Get(shared.segid, apid, 2, 0, [], True), session)
+            await kernel.xpmem.homes.ask(0, Attach(apid, number, 0, PAGE_SIZE), session)
+
+    kernel.scheduler.spawn("flood", flood())
+    world.cluster.poke(1)
+    world.cluster.run_for(SECOND)
+    assert "S16" in world.invariants
+    assert "3 permits of task 70 of p1, of 2" in world.said()
+    assert "3 attachments of task 70 of p1, of 2" in world.said()
+
+
+def _attach_any(_self: Firewall, grant: Grant, number: int, pages: tuple[int, int]) -> None:
+    grant.attachments[number] = pages

@@ -65,6 +65,11 @@ def recalled_and_touched(world: World) -> None:
     _may_fail(lambda: shared.importer.load(shared.there, 8))
 
 
+def nothing_written_beyond_the_end(world: World) -> None:
+    world.cluster.call(0, calls.Creat("f", 10))
+    world.cluster.call(0, calls.Pwrite("f", 1 << 16), b"")
+
+
 STORIES: dict[str, Story] = {
     "protect_without_recall": importer_of_protected,
     "protect_keeps_entries": importer_of_protected,
@@ -72,6 +77,7 @@ STORIES: dict[str, Story] = {
     "release_drops_all": released_one_of_two,
     "drop_forgets_others": held_by_two,
     "table_remembers": recalled_and_touched,
+    "empty_write_extends": nothing_written_beyond_the_end,
 }
 
 

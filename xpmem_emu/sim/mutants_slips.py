@@ -201,6 +201,10 @@ SLIPS = (
            slips_counting.late_attach_kept, "chaos-meetings"),
     mutant("failed_attach_untold", "an attachment that was not mapped stays noted", "S15",
            slips_counting.failed_attach_untold, "chaos-borders"),
+    mutant("blocks_made_at_once", "a transfer makes all its blocks before it begins", "S16",
+           slips_counting.blocks_made_at_once, "chaos-extremes"),
+    mutant("empty_write_extends", "a write of nothing beyond the end extends the file", "S14",
+           slips_counting.empty_write_extends, "chaos-files"),
     mutant("protect_of_some", "mprotect changes what there is of a range", "S13",
            slips_counting.protect_of_some, "chaos-calls"),
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Shadow(Checker):
     looks_at = (
         "every call and answer against a model (`sim/shadow`) of areas, pages, files, "
         "permits and identities, those that must be refused and their errnos among them; all "
-        "memory and swap when quiet"
+        "memory, swap and ends of files when quiet"
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -288,6 +288,11 @@ class Shadow(Checker):
             kernel = self.scene.cluster.kernels.get(partid)
             if kernel is None or kernel.stopped is not None or machine.poisoned:
                 continue
+            for name, file in machine.files.items():
+                inode = kernel.memory.files.by_name.get(name)
+                if inode is not None and file.size not in (None, inode.size):
+                    text = f"file {name} has {inode.size} bytes, with {file.size} there"
+                    self.report(CONTENTS, partid, text)
             for task in machine.tasks.values():
                 if task.wild or task.dying:
                     continue

@@ -1,7 +1,8 @@
 """Slips of accounts: places, pins and rights that are not noted, not returned, or one too many."""
 
-from xpmem_emu.mm import protect
+from xpmem_emu.mm import files, protect
 from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.xpmem.blocks import _Crew
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults
 from xpmem_emu.xpmem.get import AttachCalls
@@ -53,3 +54,5 @@ failed_attach_untold = slip(
     "pass",
 )
 protect_of_some = slip(protect, "mprotect", "require_covered(mm, start, end)", "pass")
+blocks_made_at_once = slip(_Crew, "__init__", "iter(blocks)", "iter(list(blocks))")
+empty_write_extends = slip(files, "pwrite", "if not len(data):", "if False:")
