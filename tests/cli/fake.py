@@ -262,7 +262,7 @@ class FakePartition:
         }
 
     def status(self) -> Row:
-        return {"frames_total": self.memory // 4096}
+        return {"frames_total": self.memory // 4096, "peers": {}}
 
     def recent_events(self) -> list[Row]:
         return [
@@ -366,8 +366,8 @@ class FakeEmulator:
             )
         return {name: each.partid for name, each in self.running.items()}
 
-    def standing_still(self, cluster: str) -> set[str]:
-        return self.still
+    def stands_still(self, partition: str, cluster: str) -> bool:
+        return partition in self.still
 
     def segment(self, segid: int) -> tuple[int, int, int, int, bytearray] | None:
         for each in self.running.values():

@@ -9,7 +9,6 @@ import yaml
 
 from xpmem_emu.cli.look import TABLES
 from xpmem_emu.cli.top import Rates
-from xpmem_emu.live import cluster
 
 from .conftest import Shell
 from .fake import FakeEmulator
@@ -73,6 +72,31 @@ def test_a_partition_that_hangs_makes_the_answer_a_part_and_its_code_unknown(
         assert outcome.err.startswith("warning: p0 does not answer: ")
     assert segid in shell("get", "segments").out
     assert shell("get", "segments", "--on", "p1").code == 0
+
+
+def test_who_is_dead_or_stands_still_is_told_at_once_with_what_to_type(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(shell.emulator), "partitions", lambda *_: {"p0": 0, "p1": 1, "p2": 2})
+    shell.emulator.silent, shell.emulator.still = {"p0"}, {"p1"}
+    asked: list[str] = []
+    connect = shell.emulator.connect
+
+    def note(partition: str, cluster: str, boot: int = 0) -> object:
+        asked.append(partition)
+        return connect(partition, cluster, boot)
+
+    monkeypatch.setattr(shell.emulator, "connect", note)
+    on = ("--cluster", "lab")
+    spawned = shell(*on, "task", "spawn", "--on", "p1")
+    assert spawned.code == 2
+    assert "p1 stands still, as after a hang; try: xpmem-emu --cluster lab resume" in spawned.err
+    status, doctor = shell(*on, "status"), shell(*on, "doctor")
+    assert status.code == doctor.code == 1
+    for said in (status.out, doctor.out):
+        assert "xpmem-emu --cluster lab reboot p0" in said
+        assert "xpmem-emu --cluster lab resume p1" in said
+    assert "p1" not in asked, "nobody waits for who cannot answer"
 
 
 def test_no_answer_from_anybody_is_a_failure(shell: Shell) -> None:
@@ -257,17 +281,18 @@ def test_status_of_many_partitions_fits_into_a_line_and_names_who_is_apart(
         }
         for name in names
     }
-    monkeypatch.setattr(cluster, "status", lambda _cluster: answers)
+    for name, partition in shell.emulator.running.items():
+        monkeypatch.setattr(partition, "status", lambda name=name: answers[name], raising=False)
     lines = shell.ok("status").splitlines()
     assert max(map(len, lines)) < 80
     assert lines[1].split() == ["p0", "well", "178364521345", "33m20s", "16/16", "active", "-"]
     answers["p3"]["peers"] = {"4": {"state": "ACTIVE"}, "5": {"state": "DEACTIVATING"}}
-    answers["p9"] = {"error": "nobody answers"}
+    shell.emulator.silent = {"p9"}
     outcome = shell("status")
     assert outcome.code == 1
     lines = outcome.out.splitlines()
     assert lines[4].split()[-3:] == ["1/2", "active", "p5=DEACTIVATING"]
-    assert lines[10].endswith("nobody answers")
+    assert "nobody answers at p9 (ECONNREFUSED); try: xpmem-emu reboot p9" in lines[10]
     document = json.loads(shell("status", "-o", "json").out)
     assert document["items"][3]["peers"] == {"p4": "ACTIVE", "p5": "DEACTIVATING"}
 

@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,9 +28,15 @@ from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note, run_ro
 from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
+if TYPE_CHECKING:
+    from xpmem_emu.live.client import Partition
+    from xpmem_emu.live.failures import XpmemError
+
 _POLL_S = 0.2
 _CROWDED = 8
 _PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns")
+_STATUS_S = 5.0
+"""A partition whose kernel says nothing for so long has no status."""
 _STATUS = ("partition", "state", "boot", "uptime_ns", "peers", "apart")
 
 
@@ -237,10 +244,7 @@ def ps(session: CommandSession, every: bool, output: Listing) -> None:
 @pass_session
 def status(session: CommandSession, output: Listing) -> ExitCode:
     """Tell how each partition is and whom it knows; exit code 1 when one is not well."""
-    from xpmem_emu.live import cluster
-
-    answers = cluster.status(session.cluster)
-    rows = session.in_names((_status_row(*each) for each in answers.items()), output)
+    rows = session.in_names((_status_row(session, *each) for each in session.answers()), output)
     ok = all(row["state"] == "well" for row in rows)
     if output.format is Format.TABLE:
         rows = [_briefly(row) for row in rows]
@@ -248,10 +252,17 @@ def status(session: CommandSession, output: Listing) -> ExitCode:
     return exit_code(ok)
 
 
-def _status_row(name: str, answer: dict[str, object]) -> OutputRow:
+def _status_row(
+    session: CommandSession, name: str, partition: "Partition | XpmemError"
+) -> OutputRow:
     """What a partition said, with its peers by state and one word on how it is."""
-    if "error" in answer:
-        return {"partition": name, "state": "no answer", "error": answer["error"]}
+    try:
+        if isinstance(partition, OSError):
+            raise partition
+        partition.timeout = _STATUS_S
+        answer = partition.status()
+    except OSError as error:
+        return {"partition": name, "state": "no answer", "error": session.typeable(str(error))}
     peers = answer["peers"]
     assert isinstance(peers, dict)
     states = {partid: peer["state"] for partid, peer in peers.items()}

@@ -168,11 +168,9 @@ def _memory(_session: CommandSession) -> Iterator[DoctorCheck]:
 
 
 def _partitions(session: CommandSession) -> Iterator[DoctorCheck]:
-    from xpmem_emu.live.cluster import status
-
     try:
-        answers = status(session.cluster)
-    except KernelError:
+        names = session.partitions()
+    except (KernelError, OSError):
         yield DoctorCheck(
             "partitions",
             CheckResult.NOTE,
@@ -180,11 +178,11 @@ def _partitions(session: CommandSession) -> Iterator[DoctorCheck]:
             "xpmem-emu up",
         )
         return
-    for name, answer in answers.items():
-        error = answer.get("error")
-        yield _judged(
-            f"partition {name}", error is None, str(error or "answers"), f"xpmem-emu logs {name}"
-        )
+    for name, answer in session.answers(names):
+        if isinstance(answer, OSError):
+            yield DoctorCheck(f"partition {name}", CheckResult.BAD, answer.cause, answer.remedy)
+        else:
+            yield DoctorCheck(f"partition {name}", CheckResult.GOOD, "answers")
 
 
 CHECKS: tuple[Callable[[CommandSession], Iterator[DoctorCheck]], ...] = (
@@ -206,5 +204,6 @@ CHECKS: tuple[Callable[[CommandSession], Iterator[DoctorCheck]], ...] = (
 def doctor(session: CommandSession, output: Listing) -> ExitCode:
     """Check this machine and the cluster, with a remedy for what is wrong; exit code 1 if so."""
     findings = [finding for check in CHECKS for finding in check(session)]
-    session.show("doctor", [asdict(each) for each in findings], output)
+    rows = [asdict(each) | {"remedy": session.typeable(each.remedy)} for each in findings]
+    session.show("doctor", rows, output)
     return exit_code(all(each.health is not CheckResult.BAD for each in findings))

@@ -7,14 +7,14 @@ command line.
 
 import errno
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from xpmem_emu.cli.at_once import Attempt, at_once
+from xpmem_emu.cli.at_once import at_once
 from xpmem_emu.cli.bars import Bar
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.lines import of_pieces, of_steps, on_terminal
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from xpmem_emu.cli.output import Format, Listing, OutputRow
     from xpmem_emu.cli.parameters import TaskRef
     from xpmem_emu.live.client import Partition, Task
+    from xpmem_emu.live.failures import XpmemError
     from xpmem_emu.live.launcher import Launcher
     from xpmem_emu.live.starting import Progress as StepProgress
 
@@ -48,8 +49,8 @@ class Emulator(Protocol):
         """Names and partids of the partitions that the cluster was started with. Raises OSError
         or KernelError."""
 
-    def standing_still(self, cluster: str) -> Collection[str]:
-        """Names of partitions whose processes are known to be stopped: none of them answers."""
+    def stands_still(self, partition: str, cluster: str) -> bool:
+        """Whether its process is known to be stopped: then it answers nobody."""
 
 
 class LiveEmulator:
@@ -65,15 +66,15 @@ class LiveEmulator:
 
         return {one.name: one.partid for one in locations(cluster).values()}
 
-    def standing_still(self, cluster: str) -> Collection[str]:
+    def stands_still(self, partition: str, cluster: str) -> bool:
         from xpmem_emu.live.liveness import is_stopped
         from xpmem_emu.live.locator import Home, home_of
         from xpmem_emu.live.state import read_state
 
         if home_of(cluster) is not Home.HERE:
-            return ()
-        processes = read_state(cluster).partitions
-        return {one.name for one in processes if is_stopped(one.pid, one.started)}
+            return False
+        process = read_state(cluster).partition(partition)
+        return is_stopped(process.pid, process.started)
 
 
 @dataclass(slots=True)
@@ -118,11 +119,15 @@ class CommandSession:
 
     def connect(self, partition: str, boot: int = 0) -> "Partition":
         """One partition of this cluster, as a context manager. `boot`: which one is meant, 0:
-        whichever runs."""
-        from xpmem_emu.live.failures import XpmemError
+        whichever runs. Raises OSError with a remedy about that partition, at once where it is
+        known to be dead or stopped."""
+        from xpmem_emu.live.failures import XpmemError, xpmem_error
 
         name = self.names.named(partition)
         self.detail(f"connecting to {name} of cluster {self.cluster}")
+        if self.emulator.stands_still(name, self.cluster):
+            why = f"{name} stands still, as after a hang"
+            raise xpmem_error(errno.ETIMEDOUT, why, f"xpmem-emu resume {name}")
         try:
             return self.emulator.connect(name, self.cluster, boot)
         except XpmemError as error:
@@ -197,44 +202,39 @@ class CommandSession:
         """Each partition in turn, connected. One that does not answer is warned about and left
         out, unless none answers: then its error is raised. One that has a process and is silent
         makes the answer a part, and the exit code `unknown`."""
+        failure: XpmemError | None = None
+        answered = 0
+        for name, answer in self.answers(chosen):
+            if isinstance(answer, OSError):
+                failure = answer
+                self.warn(f"{name} does not answer: {self.said(str(answer))}")
+                if answer.errno == errno.ETIMEDOUT:
+                    self.unanswered.append(name)
+                continue
+            answered += 1
+            yield name, answer
+        if failure is not None and not answered:
+            raise failure
+
+    def answers(self, chosen: Sequence[str] = ()) -> Iterator[tuple[str, "Partition | XpmemError"]]:
+        """Each partition in turn, connected for as long as it is looked at, or why it is not."""
+        from xpmem_emu.live.failures import XpmemError
+
         names = self.partitions(chosen)
-        still = self.emulator.standing_still(self.cluster)
-        asked = [name for name in names if name not in still]
-        connects = at_once(self.connect, asked, _CONNECTS_AT_ONCE)
+        connects = at_once(self.connect, names, _CONNECTS_AT_ONCE)
         try:
-            yield from self._answers(names, connects)
+            for name in names:
+                try:
+                    partition = connects.pop(name).result()
+                except XpmemError as error:
+                    yield name, error
+                    continue
+                with partition:
+                    yield name, partition
         finally:
             for left in connects.values():  # where the caller has seen enough
                 with suppress(OSError), left.result():
                     pass
-
-    def _answers(
-        self, names: Sequence[str], connects: "dict[str, Attempt[Partition]]"
-    ) -> Iterator[tuple[str, "Partition"]]:
-        from xpmem_emu.live.failures import xpmem_error
-
-        failure: OSError | None = None
-        answered = 0
-        for name in names:
-            try:
-                if name not in connects:
-                    raise xpmem_error(
-                        errno.ETIMEDOUT,
-                        f"{name} stands still, as after a hang",
-                        f"xpmem-emu resume {name}",
-                    )
-                partition = connects.pop(name).result()
-            except OSError as error:
-                failure = error
-                self.warn(f"{name} does not answer: {self.said(str(error))}")
-                if error.errno == errno.ETIMEDOUT:
-                    self.unanswered.append(name)
-                continue
-            answered += 1
-            with partition:
-                yield name, partition
-        if failure is not None and not answered:
-            raise failure
 
     @contextmanager
     def transfer(
