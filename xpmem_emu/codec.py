@@ -50,7 +50,7 @@ def reader(kind: type[_T]) -> Callable[[Buffer], _T]:
         try:
             return read(data)
         except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError) as error:
-            raise BadMessage(str(error)) from None
+            raise BadMessage(misfit_named(str(error))) from None
 
     return read_untrusted
 
