@@ -46,3 +46,37 @@ def test_what_commands_import_is_compiled_even_where_python_writes_no_bytecode(c
     assert compiled() == first
     touched(source, LONG_AGO + 3)
     assert compiled() != first
+
+
+def made(clone: Path, *what: str) -> list[str]:
+    done = subprocess.run(
+        ["make", "--no-print-directory", *what],
+        cwd=clone,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_demo_ends_with_where_the_command_is(clone: Path) -> None:
+    command = clone / ".venv" / "bin" / "xpmem-emu"
+    command.write_text("#!/bin/sh\necho verdict: valid\n")
+    command.chmod(0o755)
+    where = "the command is .venv/bin/xpmem-emu; to call it by its name: . .venv/bin/activate"
+    assert made(clone, "demo") == ["verdict: valid", where]
+    assert '@echo "ready; $(CALLED)"' in (clone / "Makefile").read_text(), "and so does the setup"
+
+
+def test_the_first_setup_tells_what_it_fetches(clone: Path) -> None:
+    """It takes a minute or two, of which pip says much that nobody wants to know."""
+    said = (
+        r"Collecting zmq>=1 (from x)\n  Downloading y\nBuilding wheels\nInstalling collected: z\n"
+    )
+    rule = f"played: ; @printf '{said}' | $(PROGRESS)"
+    assert made(clone, f"--eval={rule}", "played") == [
+        "  fetching zmq",
+        "  building xpmem-emu",
+        "  installing all of them",
+    ]

@@ -1,12 +1,13 @@
 """How tests are collected, and left out: the same list in every process, nothing in silence."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from _pytest.outcomes import Failed, Skipped
 
 from tests.conftest import pytest_collection_modifyitems
-from tests.tools import REQUIRED, left_out, require_tools
+from tests.tools import PACKAGES, REQUIRED, left_out, require_tools
 
 ITEM = SimpleNamespace(iter_markers=lambda name: [SimpleNamespace(args=("spin", "gcc"))])
 
@@ -32,6 +33,15 @@ def test_where_all_is_to_be_tested_a_missing_tool_is_an_error(
     monkeypatch.setenv(REQUIRED, "1")
     with pytest.raises(Failed, match="apt-get install spin gcc libc6-dev"):
         require_tools(ITEM)  # type: ignore[arg-type]
+
+
+def test_ci_installs_what_is_missing_and_leaves_nothing_out() -> None:
+    run = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    before, _, tests = run.partition("\nrun make test\n")
+    assert tests
+    assert f"\nexport {REQUIRED}=1\n" in before
+    for tool, packages in PACKAGES.items():
+        assert f"command -v {tool} >/dev/null || missing+=({packages})" in before
 
 
 def test_every_process_collects_the_same_list() -> None:

@@ -1,16 +1,21 @@
 """Clusters that cannot be: every wrong name, number and file is refused with its reason, and
 nothing is left of the attempt. No partition process is started here."""
 
+import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from xpmem_emu.cli import doctor as checks
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.live import cluster as launcher
+from xpmem_emu.live import paths
+from xpmem_emu.live.topology import ClusterSpec, load_image
 
 from .conftest import Outcome
 
@@ -73,6 +78,19 @@ def test_a_crowd_of_partitions_boots_an_image_that_bears_it(
     outcome = live("up", *arguments)
     assert (outcome.code, asked) == (0, [image])
     assert ("they boot the image patient" in outcome.err) == (image == "patient")
+
+
+def test_up_says_in_a_line_that_memory_is_kept_elsewhere(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container that nobody gave more, /dev/shm has room for nothing."""
+    monkeypatch.delenv("XPMEM_EMU_ARENAS")
+    sizes = {"/dev/shm": 64 << 20, "/tmp": 8 << 30}
+    monkeypatch.setattr(paths, "_size", lambda folder: sizes[str(folder)])
+    monkeypatch.setattr(launcher, "up", lambda *_: None)
+    first, *rest = live("up", "-n", "3").err.splitlines()
+    assert first == "memory is kept in /tmp: /dev/shm has only 64M (docker: --shm-size 1g)"
+    assert rest == ["cluster default is up: p0, p1, p2"]
 
 
 def test_ending_a_cluster_that_is_not_there_is_done_at_once_and_said(live: Live) -> None:
@@ -182,6 +200,23 @@ def test_a_doctor_warns_of_socket_paths_that_are_too_long(
     outcome = live("doctor", "-o", "jsonl")
     assert outcome.code == 1
     assert '"check":"socket paths","health":"bad"' in outcome.out
+
+
+@pytest.mark.parametrize("free", [500 << 20, 7 << 20, 1 << 20])
+def test_a_doctor_advises_a_size_that_fits(
+    live: Live, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(checks, "arena_room", lambda _cluster: (Path("/tmp"), free))
+    outcome = live("doctor", "-o", "json")
+    assert outcome.code == 1
+    (space,) = [one for one in json.loads(outcome.out)["items"] if one["check"] == "arena space"]
+    advised = re.match(r"xpmem-emu up --memory (\d+M), ", space["remedy"])
+    assert (advised is None) == (free < 3 << 20)
+    if advised:
+        asked: list[ClusterSpec] = []
+        monkeypatch.setattr(launcher, "up", lambda spec, *_: asked.append(spec))
+        assert live("up", "--memory", advised[1]).code == 0
+        assert 3 * load_image("laptop", memory=asked[0].memory).memory.size <= free
 
 
 def test_a_doctor_notices_what_a_crash_left_behind(live: Live, place: Path) -> None:

@@ -3,14 +3,16 @@
 import os
 import pty
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
-from xpmem_emu.cli import bars, lines
+from xpmem_emu.cli import bars, data, lines, memory
 from xpmem_emu.cli.lines import Lines
 from xpmem_emu.cli.progress import tracked
 
+from .conftest import Shell
 from .fake import FakeEmulator
 
 
@@ -60,6 +62,20 @@ def test_a_copy_tells_how_far_it_is(capfd: pytest.CaptureFixture[str]) -> None:
         advance(100)
         advance(200)
     assert capfd.readouterr().err == "copying: 100 of 300 bytes\ncopying: 300 of 300 bytes\n"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_cat_and_cp_tell_how_far_they_are(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (memory, data):
+        monkeypatch.setattr(module, "PIECE", 4096)
+    segid = shell.ok("export", "--size", "12K", "--on", "p0")
+    copy = str(tmp_path / "copy")
+    for command in (["cat", segid], ["cp", segid, copy], ["cp", copy, segid]):
+        said = shell(*command).err
+        for done in (4096, 8192, 12288):
+            assert f": {done} of 12288 bytes\n" in said, command
 
 
 @pytest.mark.usefixtures("at_once")

@@ -18,7 +18,7 @@ import pytest
 from rich.progress import Task
 
 from tests.scenario.conftest import SHARED, written
-from xpmem_emu.cli import campaigning, killing, simulating
+from xpmem_emu.cli import campaigning, killing, lines, simulating
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.progress import Speed, tracked
 from xpmem_emu.cli.session import CommandSession
@@ -361,3 +361,14 @@ def test_a_speed_has_one_decimal_and_nothing_is_said_before_there_is_one() -> No
         task = cast(Task, SimpleNamespace(speed=speed))
         assert str(Speed("seeds").render(task)) == shown
     assert list(tracked(iter("abc"), 3, "letters")) == ["a", "b", "c"]
+
+
+def test_a_campaign_and_the_gate_tell_how_far_they_are(
+    typed: Typed, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "SHOWN_AFTER_S", 0.0)
+    monkeypatch.setattr(lines, "_EVERY_S", 0.0)
+    monkeypatch.setattr(campaigning, "compared", lambda *_: iter([(0, True), (1, True)]))
+    for command in ("run", "gate"):
+        code, _, err = typed("sim", command, tiny, "--seeds", "0..1")
+        assert (code, err) == (0, "1 of 2 seeds\n2 of 2 seeds\n")

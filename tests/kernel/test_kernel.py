@@ -278,6 +278,9 @@ def test_names_need_the_extension_and_are_found_on_any_partition(
 
 
 def test_read_only_attachments_need_the_extension(make_cluster: Callable[..., SimCluster]) -> None:
+    world = World(make_cluster(2))
+    with pytest.raises(KernelError, match=r"unless the image has extensions\.readonly_attach"):
+        world.importer.xpmem_attach(world.permit(1), 0, PAGE)
     image = Image(memory=SMALL.memory, extensions=ExtensionSection(readonly_attach=True))
     cluster = make_cluster(2, image)
     world = World(cluster)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from xpmem_emu.cli import doctor
+from xpmem_emu.cli.doctor import CheckResult
+from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, connect
@@ -72,6 +75,11 @@ def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(h
     cluster.up(real_spec("t", 3))
     with connect("p0", "t") as p0:
         shutil.rmtree(arena_folder("t"))
+        (names,) = doctor._names(CommandSession(cluster="t"))
+        assert names.health is CheckResult.BAD
+        for partid in range(3):
+            assert f"{arena_folder('t')}/p{partid}.life" in names.detail
+        assert names.detail.count(".arena") == 3
         require_shared(p0, "p1")
         cluster.hang("t", "p1")
         eventually(lambda: "INACTIVE" in states("p0"))

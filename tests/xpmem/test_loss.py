@@ -162,6 +162,7 @@ def test_ids_of_an_earlier_boot_resolve_to_nothing(cluster: SimCluster) -> None:
     with pytest.raises(KernelError, match="of another boot than 2, which runs now") as caught:
         world.importer.xpmem_get(world.segid)
     assert caught.value.errno == errno.ENOENT
+    assert "xpmem-emu get segments" in caught.value.remedy
     assert outcome_of(lambda: world.importer.xpmem_attach(apid, 0, SIZE)) == "ENOENT"
     world.importer.xpmem_release(apid)
 

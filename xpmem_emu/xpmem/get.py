@@ -55,6 +55,7 @@ ATTACHMENT_FLAGS = (
     | VmaFlags.DONTEXPAND
     | VmaFlags.PFNMAP
 )
+_WHICH_THERE_ARE = "`xpmem-emu get segments` lists the segids there are"
 
 
 class AttachCalls:
@@ -181,7 +182,7 @@ class AttachCalls:
             raise KernelError(
                 errno.ENOENT,
                 f"segment {segid:#x} names a partition that this machine does not have",
-                "`xpmem-emu get segments` lists the segids there are",
+                _WHICH_THERE_ARE,
             )
         return home
 
@@ -197,7 +198,8 @@ class AttachCalls:
             raise unreachable(home, str(error)) from None
         assert isinstance(reply, GetReply)
         if reply.errno:
-            raise KernelError(reply.errno, reply.cause)
+            remedy = _WHICH_THERE_ARE if reply.errno == errno.ENOENT else ""
+            raise KernelError(reply.errno, reply.cause, remedy)
         if reply.size > TASK_SIZE or reply.size & PAGE_MASK:
             raise KernelError(errno.EPROTO, f"p{home} says the segment has {reply.size:#x} bytes")
         return reply.size
