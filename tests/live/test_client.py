@@ -9,7 +9,7 @@ import pytest
 
 from xpmem_emu import connect
 from xpmem_emu.kernel import calls
-from xpmem_emu.live import cluster
+from xpmem_emu.live import cluster, operations
 from xpmem_emu.live.client import CONNECT_TIMEOUT_S
 from xpmem_emu.live.failures import SigBus, XpmemError, xpmem_error
 from xpmem_emu.live.operations import CHUNK
@@ -21,7 +21,11 @@ from .fake_kernel import PEER_MEMORY
 pytestmark = pytest.mark.live
 
 
-def test_what_is_stored_is_loaded_across_chunks(up: Up) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, operations.CHUNKS_AHEAD])
+def test_what_is_stored_is_loaded_across_chunks(
+    up: Up, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(operations, "CHUNKS_AHEAD", at_once)
     up(1, memory=8 << 20)
     data = bytes(range(256)) * (3 * CHUNK // 256) + b"tail"
     with connect("p0", "t") as p0:
@@ -31,6 +35,16 @@ def test_what_is_stored_is_loaded_across_chunks(up: Up) -> None:
         assert task.load(4096, 0) == b""
         task.store(4096, bytearray(b"head"))
         assert task.load(4096, 8) == b"head" + data[4:8]
+
+
+def test_a_transfer_ends_where_it_fails_however_long_it_is(up: Up) -> None:
+    """A million pieces, of which each would be refused: it would take longer than anybody waits."""
+    up(1, memory=8 << 20)
+    with connect("p0", "t", timeout=20) as p0:
+        task = p0.spawn()
+        with pytest.raises(SigBus):
+            task.load(0, 1 << 40)
+        assert task.load(0, 1) == b"\0"
 
 
 def test_partitions_of_one_folder_share_memory(up: Up) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from xpmem_emu.codec import Buffer, convert
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 
 CHUNK = 1 << 20
 """Bytes of memory that one request moves; longer transfers are split and pipelined."""
+CHUNKS_AHEAD = 64
+"""Pieces of a transfer that are asked for before the first has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,16 @@ def do(call: Call, bulk: Buffer = b"") -> Steps[None]:
     yield from call_once(call, bulk)
 
 
-def chunks(start: int, size: int) -> list[tuple[int, int]]:
+def chunks(start: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, size) of the pieces of a transfer; one, even of an empty one."""
-    return [(start + done, min(CHUNK, size - done)) for done in range(0, size or 1, CHUNK)]
+    for done in range(0, size or 1, CHUNK):
+        yield start + done, min(CHUNK, size - done)
+
+
+def in_turn(requests: Iterator[OperationRequest]) -> Steps[list[OperationAnswer]]:
+    """The pieces of a transfer, some at a time: when one fails, those behind are not asked for, so
+    a terabyte that is not there costs what a little costs."""
+    answers: list[OperationAnswer] = []
+    while several := list(islice(requests, CHUNKS_AHEAD)):
+        answers += yield several
+    return answers

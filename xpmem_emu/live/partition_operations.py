@@ -13,12 +13,12 @@ from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.live.console.wire import Ask, BootFacts
 from xpmem_emu.live.operations import (
-    OperationAnswer,
     OperationRequest,
     Steps,
     ask_for,
     chunks,
     do,
+    in_turn,
     operation,
 )
 
@@ -182,10 +182,10 @@ class PartitionOperations(ABC, Generic[_K]):
     @operation
     def pread(self, file: str, size: int, offset: int = 0) -> Steps[bytes]:
         """Read from a file; short at its end."""
-        answers: Sequence[OperationAnswer] = yield [
+        answers = yield from in_turn(
             OperationRequest(calls.Pread(file=file, offset=start, size=part))
             for start, part in chunks(offset, size)
-        ]
+        )
         return b"".join(answer.bulk for answer in answers)
 
     @operation

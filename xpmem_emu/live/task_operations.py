@@ -2,7 +2,7 @@
 
 Sizes, offsets and addresses are bytes. A refusal raises XpmemError with Linux's errno; an access
 that gets a signal raises SigBus or SigSegv. A load or store above 1 MiB travels in pieces: it is
-not atomic, and when a piece fails the pieces after it may have been carried out.
+not atomic, and when a piece fails some of the pieces after it may have been carried out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xpmem_emu.live.operations import (
     call_once,
     chunks,
     do,
+    in_turn,
     operation,
 )
 
@@ -147,22 +148,22 @@ class TaskOperations(ABC, Generic[_K]):
     @operation
     def load(self, address: int, size: int) -> Steps[bytes]:
         """Read memory as the task would."""
-        answers: Sequence[OperationAnswer] = yield [
+        answers = yield from in_turn(
             OperationRequest(calls.Load(pid=self.pid, address=start, size=part))
             for start, part in chunks(address, size)
-        ]
+        )
         return b"".join(answer.bulk for answer in answers)
 
     @operation
     def store(self, address: int, data: Buffer) -> Steps[None]:
         """Write memory as the task would."""
         view = memoryview(data).cast("B")
-        yield [
+        yield from in_turn(
             OperationRequest(
                 calls.Store(pid=self.pid, address=address + done), view[done : done + part]
             )
             for done, part in chunks(0, len(view))
-        ]
+        )
 
     @operation
     def amo(self, address: int, operation: str, operand: int = 0, compare: int = 0) -> Steps[int]:
