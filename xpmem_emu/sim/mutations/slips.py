@@ -23,8 +23,7 @@ def slip(where: ModuleType | type, name: str, old: str, new: str) -> Mutation:
 def _slipped(
     where: ModuleType | type, name: str, old: str, new: str
 ) -> AbstractContextManager[Any]:
-    found = inspect.getattr_static(where, name)
-    function = found.fget if isinstance(found, property) else found
+    function = inspect.getattr_static(where, name)
     if not isinstance(function, FunctionType):
         raise TypeError(f"{name} of {where.__name__} is no function")
     source = textwrap.dedent(inspect.getsource(function))
