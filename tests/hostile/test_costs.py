@@ -8,6 +8,7 @@ import pytest
 from tests.clusters import LARGE, SMALL
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
+from xpmem_emu.mm.transit import TRANSIT_BATCH
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
@@ -78,6 +79,48 @@ def test_others_have_their_turn_while_a_task_copies_a_long_range(
     cluster.run_until(lambda: beside.ended)
     assert not copying.ended
     cluster.run_until(lambda: copying.ended)
+
+
+def test_others_have_their_turn_while_tasks_fill_memory(
+    unaudited: SimCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many do: in each step one of them takes frames from others, once."""
+    size = SMALL.memory.frames // 4 * PAGE_SIZE
+    fillers = [unaudited.spawn(0) for _ in range(4)]
+    bases = [task.mmap(2 * size) for task in fillers]
+    for task, base in zip(fillers, bases, strict=True):
+        task.store(base, bytes(size))
+    reclaims = counted(monkeypatch, "xpmem_emu.mm.allocate", "reclaim")
+    filling = [
+        unaudited.submit(0, calls.Store(pid=task.pid, address=base + size), bytes(48 * PAGE_SIZE))
+        for task, base in zip(fillers, bases, strict=True)
+    ]
+    assert not any(ticket.ended for ticket in filling)
+    while not all(ticket.ended for ticket in filling):
+        before = reclaims()
+        beside = unaudited.submit(0, calls.XpmemVersion())
+        assert beside.ended
+        unaudited.run_for(1)
+        assert reclaims() - before <= 1
+    assert [ticket.answer().value for ticket in filling] == [None] * 4
+
+
+def test_others_have_their_turn_while_a_long_range_is_paged_out(
+    make_cluster: Callable[..., SimCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(1, LARGE, audits=False)
+    task, size = cluster.spawn(0), 2 * TRANSIT_BATCH * PAGE_SIZE
+    base = task.mmap(1 << 46)
+    task.store(base, bytes(size))
+    batches = counted(monkeypatch, "xpmem_emu.mm.reclaim", "evict")
+    advice = calls.Madvise(task.pid, base, 1 << 46, calls.MADV_PAGEOUT)
+    paging_out = cluster.submit(0, advice)
+    assert batches() == 1
+    assert cluster.submit(0, calls.XpmemVersion()).ended
+    assert not paging_out.ended
+    cluster.run_until(lambda: paging_out.ended)
+    assert batches() == 2
+    assert cluster.kernels[0].memory.swap.in_use == 2 * TRANSIT_BATCH
 
 
 def test_who_fills_memory_and_swap_is_told_so_without_a_look_at_every_frame(

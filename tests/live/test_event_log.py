@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -91,6 +92,20 @@ def test_an_event_is_in_the_stream_before_anybody_else_can_know_of_it() -> None:
     driver.close()
     loop.close()
     assert diary.entries == ["publish", "send"]
+
+
+class Giving(Diary):
+    """A kernel with long work, which gave way to others."""
+
+    def step(self, now_ns: int, event: KernelEvent) -> Effects:
+        return Effects(wake_at_ns=now_ns + 1)
+
+
+def test_long_work_that_gave_way_goes_on_in_the_next_turn_of_the_loop() -> None:
+    delays: list[float] = []
+    loop, kernel = Mock(call_later=lambda delay_s, _: delays.append(delay_s)), Giving()
+    Driver(loop, kernel, kernel).start()
+    assert delays == [0]
 
 
 @pytest.mark.live

@@ -79,10 +79,17 @@ class Rig:
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Outcome[T]:
         """Run everything until all threads wait; the coroutine may be one of them."""
         outcome = Outcome(self.scheduler, coroutine)
-        self.scheduler.run(self.scheduler.now_ns)
+        self.go_on()
         if self.audits:
             self.audit()
         return outcome
+
+    def go_on(self) -> None:
+        """Steps until all threads wait: who rests in long work goes on in the next one."""
+        scheduler = self.scheduler
+        scheduler.run(scheduler.now_ns)
+        while scheduler.next_deadline_ns() == scheduler.now_ns + 1:
+            scheduler.run(scheduler.now_ns + 1)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that must come to an end without outside help."""
@@ -183,4 +190,4 @@ class Client:
         assert self.gate is not None
         self.gate.complete(None)
         self.gate = None
-        self.rig.scheduler.run(self.rig.scheduler.now_ns)
+        self.rig.go_on()

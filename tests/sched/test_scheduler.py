@@ -112,6 +112,24 @@ def test_even_yielding_under_a_spinlock_is_reported(bench: Bench) -> None:
         bench.run_one(give_way())
 
 
+def test_of_those_in_long_work_one_goes_on_in_each_step(bench: Bench) -> None:
+    async def work(name: str) -> None:
+        for piece in range(2):
+            bench.log.append(f"{name}{piece}")
+            await bench.scheduler.cond_resched()
+
+    for name in "abc":
+        bench.thread(name, work(name))
+    assert bench.run() == ["a0", "b0", "c0"]
+    for now_ns, done in ((1, "a1"), (50, "b1"), (51, "c1")):
+        assert bench.scheduler.next_deadline_ns() is not None
+        assert bench.run(now_ns)[3:][-1] == done
+    for now_ns in (52, 53, 54):
+        bench.run(now_ns)
+    assert (len(bench.log), bench.scheduler.threads) == (6, {})
+    assert bench.scheduler.timers_pending() == 0
+
+
 def test_a_thread_that_ends_with_a_lock_held_is_reported(bench: Bench) -> None:
     async def forget() -> None:
         await bench.mutex("forgotten").lock_killable()

@@ -168,7 +168,7 @@ class Driver:
         elif effects.wake_at_ns is not None:
             wake_at_ns = self.clock.real_ns(effects.wake_at_ns)
             if wake_at_ns is not None:
-                self._arm(now_ns, wake_at_ns)
+                self._arm(wake_at_ns)
 
     def _answer(self, reply: Reply) -> None:
         self._waiting.pop(reply.call_id)(reply.outcome)
@@ -181,7 +181,7 @@ class Driver:
             answer(_refusal(end))
         self._outside.stopped(end)
 
-    def _arm(self, now_ns: int, wake_at_ns: int) -> None:
+    def _arm(self, wake_at_ns: int) -> None:
         """Tick at `wake_at_ns`. A timer that is already set for earlier is left: its tick finds
         nothing due and sets the next one, which is cheaper than moving it at each step."""
         if self._timer is not None:
@@ -189,8 +189,9 @@ class Driver:
                 return
             self._timer.cancel()
         self._armed_ns = wake_at_ns
-        # uvloop counts whole milliseconds; round up, or the tick comes too early and spins.
-        delay_ms = max(0, -((now_ns - wake_at_ns) // 1_000_000))
+        # uvloop counts whole milliseconds; round up, or the tick comes too early and spins. Counted
+        # from now, not from the beginning of the step: long work that gave way goes on at once.
+        delay_ms = max(0, -((time.monotonic_ns() - wake_at_ns) // 1_000_000))
         self._timer = self._loop.call_later(delay_ms / 1000, self._tick)
 
     def _tick(self) -> None:

@@ -20,6 +20,8 @@ async def allocate_up_to(context: MemoryContext, wanted: int) -> Frames:
         await context.failpoints.reach(FRAMES_ALLOCATE)
     frames = context.frames
     if frames.free == 0:
+        # In a step of its own: who fills memory waits for it, and not those beside.
+        await context.scheduler.cond_resched()
         # One at a time: what reclaims wakes who waits, so two that wait for a third would
         # wake each other for as long as it takes.
         async with context.direct_reclaim:

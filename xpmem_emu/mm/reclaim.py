@@ -45,14 +45,29 @@ async def reclaim(context: MemoryContext, wanted: int) -> int:
 async def reclaim_range(mm: AddressSpace, address: int, length: int, wanted: int) -> int:
     """Reclaim up to `wanted` resident pages of a range. Returns how many frames were given up.
     Raises EINVAL."""
-    return await evict(mm.context, resident_frames(mm, address, length)[:wanted])
+    freed = 0
+    vpns = mm.page_table.entries(*_pages(address, length))[0]
+    for at in range(0, len(vpns), TRANSIT_BATCH):
+        if at:
+            await mm.context.scheduler.cond_resched()
+        # Read now: while others had their turn, a frame may have become somebody else's.
+        frames = _local_frames(mm.page_table.read(vpns[at : at + TRANSIT_BATCH]))[:wanted]
+        wanted -= len(frames)
+        freed += await evict(mm.context, frames)
+    return freed
 
 
 def resident_frames(mm: AddressSpace, address: int, length: int) -> Frames:
     """The local frames that a range maps, ascending. Raises EINVAL."""
+    return _local_frames(mm.page_table.entries(*_pages(address, length))[1])
+
+
+def _pages(address: int, length: int) -> tuple[int, int]:
     start, end = aligned_range(address, length, errno.EINVAL)
-    first = start >> PAGE_SHIFT
-    ptes = mm.page_table.entries(first, (end >> PAGE_SHIFT) - first)[1]
+    return start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT
+
+
+def _local_frames(ptes: Ptes) -> Frames:
     return np.unique(pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK)
 
 

@@ -101,6 +101,8 @@ class Scheduler:
         self._timers: list[tuple[int, int, Timer]] = []
         self._timer_count = 0
         self._cancelled = 0
+        self._resting: deque[Thread] = deque()
+        """Who gave up the processor by cond_resched, first come first."""
         self._closing = False
 
     # -- threads ---------------------------------------------------------------------------
@@ -196,6 +198,22 @@ class Scheduler:
         thread._wake = Wake.WOKEN
         self._runnable.append(thread)
         await _park()
+
+    async def cond_resched(self) -> None:
+        """In long work: let all that comes from outside have its turn, and go on in a later step.
+        Of several that do so one goes on in each step: all together would make one long step."""
+        thread = self.current
+        assert thread is not None
+        self.might_sleep()
+        self._resting.append(thread)
+        if len(self._resting) == 1:
+            self.call_at(self.now_ns + 1, self._end_rest)
+        await self.park(None, None, killable=False)
+
+    def _end_rest(self) -> None:
+        self.wake(self._resting.popleft())
+        if self._resting:
+            self.call_at(self.now_ns + 1, self._end_rest)
 
     # -- timers ----------------------------------------------------------------------------
 

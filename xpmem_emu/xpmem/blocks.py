@@ -14,15 +14,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError, Signalled
-from xpmem_emu.sched import Completion, Scheduler, WaitQueue, Wake
+from xpmem_emu.sched import Completion, Scheduler, Wake
 from xpmem_emu.xpmem.services import Services
 
 BLOCK = 1 << 20
 """Bytes of one message, unless the image's payload is smaller."""
 ABREAST = 4
 """Blocks of one access under way at a time; each still waits for a slot like everybody."""
-IN_ONE_STEP = 2
-"""Blocks that are carried out here, without waiting for anybody, before others have their turn."""
 _WORD = 8
 
 Job = Callable[[int, int], Awaitable[None]]
@@ -84,38 +82,21 @@ class _Crew:
         self._blocks = iter(blocks)
         self._job = job
         self._scheduler = scheduler
-        self._step_ns = scheduler.now_ns
-        self._in_step = 0
-        """Blocks that ended at the time `_step_ns`."""
-        self._turn = WaitQueue(scheduler)
-        self._resting = False
 
     async def work(self) -> None:
         """Take blocks until there is none, or no need of more."""
         for offset, size in self._blocks:
+            begun_ns = self._scheduler.now_ns
             try:
                 await self._job(offset, size)
             except (KernelError, Signalled) as error:
                 self.failures[offset] = error
             if self.failures or self.stopped:
                 break
-            await self._breathe()
+            if self._scheduler.now_ns == begun_ns:
+                # Between two partitions a block is a message; within one, a copy of terabytes
+                # would else be a single step.
+                await self._scheduler.cond_resched()
         self.working -= 1
         if not self.working:
             self.done.complete(None)
-
-    async def _breathe(self) -> None:
-        """Between two partitions each block is a message; within one, a copy of terabytes would
-        else be a single step."""
-        if self._scheduler.now_ns != self._step_ns:
-            self._step_ns, self._in_step = self._scheduler.now_ns, 0
-        self._in_step += 1
-        if self._in_step < IN_ONE_STEP:
-            return
-        # One after the other: all at once they would go on in one step again.
-        while self._resting:
-            await self._turn.wait()
-        self._resting = True
-        await self._scheduler.sleep_until(self._scheduler.now_ns + 1)
-        self._resting = False
-        self._turn.wake_all()

@@ -164,7 +164,7 @@ class Device:
     async def _breathe(self, number: int) -> None:
         """After so many pieces of long work everything else of the partition has its turn."""
         if number % PIECES == 0:
-            await self._scheduler.sleep_until(self._scheduler.now_ns + 1)
+            await self._scheduler.cond_resched()
 
 
 def no_state(process: XpmemTask) -> KernelError:
