@@ -1,17 +1,19 @@
 """What one client may make a partition do in one go: no more than what it is about."""
 
+import gc
 from collections.abc import Callable
 from importlib import import_module
 
 import pytest
 
 from tests.clusters import LARGE, SMALL
-from xpmem_emu.errors import Signalled
+from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.mm.transit import TRANSIT_BATCH
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.xpmem import blocks
 from xpmem_emu.xpmem.blocks import BLOCK
 from xpmem_emu.xpmem.device import PIECES
 
@@ -121,6 +123,22 @@ def test_others_have_their_turn_while_a_long_range_is_paged_out(
     cluster.run_until(lambda: paging_out.ended)
     assert batches() == 2
     assert cluster.kernels[0].memory.swap.in_use == 2 * TRANSIT_BATCH
+
+
+def test_a_copy_that_fails_keeps_nothing_of_what_it_read(unaudited: SimCluster) -> None:
+    """Also before anybody collects garbage, which may be never."""
+    task = unaudited.spawn(0)
+    base = task.mmap(4 * BLOCK)
+    task.store(base, bytes(PAGE_SIZE))
+    apid = task.xpmem_get(task.xpmem_make(base, 8 * BLOCK, 0o666))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(KernelError, match="nothing is mapped"):
+            unaudited.call(0, calls.XpmemCopy(task.pid, apid, 0, apid, 4 * BLOCK, 4 * BLOCK))
+        assert not [one for one in gc.get_objects() if type(one) is blocks._Crew]
+    finally:
+        gc.enable()
 
 
 def test_who_fills_memory_and_swap_is_told_so_without_a_look_at_every_frame(

@@ -67,7 +67,7 @@ async def run_abreast(scheduler: Scheduler, name: str, blocks: Blocks, job: Job)
         crew.stopped = True
         raise KernelError(errno.EINTR, "killed while blocks were under way")
     if crew.failures:
-        raise crew.failures[min(crew.failures)]
+        raise crew.failures.pop(min(crew.failures))
 
 
 class _Crew:
@@ -90,7 +90,9 @@ class _Crew:
             try:
                 await self._job(offset, size)
             except (KernelError, Signalled) as error:
-                self.failures[offset] = error
+                # Without the frames that it came through: they lead back here, and such a circle
+                # would keep the block until somebody collects garbage.
+                self.failures[offset] = error.with_traceback(None)
             if self.failures or self.stopped:
                 break
             if self._scheduler.now_ns == begun_ns:
