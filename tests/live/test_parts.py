@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zmq
 
+from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import paths
 from xpmem_emu.live.console.sessions import ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.live.console.wire import EventBatch, Hello
+from xpmem_emu.live.loop import receive_now
 from xpmem_emu.live.paths import arena_folder, arena_note, make_own_folder, run_folder
 from xpmem_emu.live.topology import load_image, numbered_partitions, read_topology
 from xpmem_emu.shipped import find_toml, shipped_names
@@ -157,6 +160,10 @@ def records(first: int, count: int) -> list[Record]:
     return [Record(n, n, 0, "t", TaskBorn(pid=n)) for n in range(first, first + count)]
 
 
+def recent(stream: StreamServer) -> list[int]:
+    return [event["record"] for event in codec.decode(codec.encode(stream.recent()))]
+
+
 def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
     stream = StreamServer(remember=10, queue_max=4, log=None)
     batches: list[EventBatch] = []
@@ -179,12 +186,59 @@ def test_a_slow_subscriber_loses_events_and_is_told_how_many() -> None:
     assert [batch.dropped for batch in batches] == [3, 0]
 
 
+def test_of_a_message_of_a_thousand_parts_few_are_kept_and_one_question_is_asked() -> None:
+    asked: list[int] = []
+
+    class Asked(zmq.Socket[bytes]):
+        def getsockopt(self, option: int) -> int | bytes:
+            asked.append(option)
+            return super().getsockopt(option)
+
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PAIR) as near,
+        Asked(context, zmq.PAIR) as far,
+    ):
+        near.bind("inproc://parts")
+        far.connect("inproc://parts")
+        near.send_multipart([b"%d" % number for number in range(1000)])
+        near.send(b"next")
+        assert receive_now(far) == [b"%d" % number for number in range(9)]
+        assert receive_now(far) == [b"next"]
+    assert asked == [zmq.RCVMORE] * 2
+
+
 def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         stream = StreamServer(remember=10, queue_max=4, log=full)
         stream.publish(records(1, 2))
         stream.publish(records(3, 1))
-    assert [one["record"] for one in stream.recent()] == [1, 2, 3]
+    assert recent(stream) == [1, 2, 3]
+
+
+def test_an_event_is_packed_once_however_many_ask_for_the_recent_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed: list[int] = []
+    flat = Record.flat
+
+    def counting(record: Record) -> dict[str, object]:
+        packed.append(record.sequence)
+        return flat(record)
+
+    monkeypatch.setattr(Record, "flat", counting)
+    stream = StreamServer(remember=10, queue_max=4, log=None)
+    assert recent(stream) == []
+    for first, count, expected in (
+        (1, 4, range(1, 5)),
+        (5, 8, range(3, 13)),
+        (13, 0, range(3, 13)),
+    ):
+        stream.publish(records(first, count))
+        assert recent(stream) == recent(stream) == list(expected)
+    stream.publish(records(13, 25))
+    assert recent(stream) == list(range(28, 38))
+    assert packed == [*range(1, 13), *range(28, 38)]
 
 
 def test_any_connection_of_a_session_keeps_it_alive() -> None:

@@ -82,8 +82,10 @@ def monitored(frames: Sequence[Buffer]) -> tuple[int, int]:
 
 
 def _with_rest(socket: Socket, frames: list[Buffer]) -> list[Buffer]:
-    while socket.getsockopt(zmq.RCVMORE):
+    more = bool(socket.getsockopt(zmq.RCVMORE))
+    while more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
+        more = frame.more  # the socket need not be asked again: there may be a thousand
         if len(frames) < _PARTS_MAX:
             frames.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
     return frames

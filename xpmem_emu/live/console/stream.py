@@ -8,10 +8,11 @@ the loss is counted into the stream that it does get.
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
+from xpmem_emu import codec
 from xpmem_emu.live import log
 from xpmem_emu.live.console.wire import EventBatch
 from xpmem_emu.trace import Record
@@ -67,6 +68,10 @@ class StreamServer:
 
     def __init__(self, remember: int, queue_max: int, log: BinaryIO | None) -> None:
         self._ring: deque[Record] = deque(maxlen=remember)
+        self._told: deque[msgspec.Raw] = deque(maxlen=remember)
+        """The ring as far as somebody asked for it, packed: each event once, however many ask."""
+        self._untold = 0
+        """Events of the ring that are not in `_told` yet."""
         self._queue_max = queue_max
         self._log = log
         self._subscriptions: dict[object, Subscription] = {}
@@ -74,15 +79,19 @@ class StreamServer:
     def publish(self, records: Sequence[Record]) -> bool:
         """Hand `records` to every reader; True when subscribers wait for a flush."""
         self._ring.extend(records)
+        self._untold = min(self._untold + len(records), len(self._ring))
         if self._log is not None:
             self._write(self._log, records)
         for subscription in self._subscriptions.values():
             subscription.add(records)
         return bool(self._subscriptions)
 
-    def recent(self) -> list[dict[str, Any]]:
-        """The last events as flat mappings, oldest first."""
-        return [record.flat() for record in self._ring]
+    def recent(self) -> list[msgspec.Raw]:
+        """The last events as flat mappings, oldest first, packed."""
+        new = islice(self._ring, len(self._ring) - self._untold, None)
+        self._told.extend(msgspec.Raw(codec.encode(record.flat())) for record in new)
+        self._untold = 0
+        return list(self._told)
 
     def subscribe(self, key: object, pack: Pack, transmit: Transmit) -> None:
         """A new reader from now on, known as `key`."""
