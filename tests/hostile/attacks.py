@@ -60,6 +60,7 @@ ATTACKS = (
     Attack("client: promises", 20_000, by_clients.promises),
     Attack("client: malformed requests", 10_000, by_clients.malformed),
     Attack("client: long bulk", 200, by_clients.long_bulk),
+    Attack("client: huge frames", 100, by_clients.huge_frames),
     Attack("client: flood", 40_000, by_clients.flood),
     Attack("client: crowded flood", 40_000, by_clients.crowded_flood),
     Attack("client: never reads", 1_000, by_clients.never_reads),

@@ -17,7 +17,7 @@ from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.live.client import new_hello
 from xpmem_emu.live.console.wire import CONSOLE_VERSION, Ask
 from xpmem_emu.live.failures import TaskSignalled, XpmemError
-from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.limits import BULK_MAX, FRAME_MAX
 
 IN_FLIGHT = 64
 ESCAPES = ("\x1b[2J", "a\nb", "\x1b]0;owned\x07", "\u202eelif", "x" * 1000, "%s%n", "\x00", "../..")
@@ -36,11 +36,11 @@ def _flood(ground: Ground, speakers: list[Speaker], count: int, call: Call) -> N
 
 
 def nested_heads(ground: Ground, count: int) -> None:
-    """4 MiB of nested or empty containers in the head of a request."""
+    """As much as one frame may have of nested or empty containers in the head of a request."""
     speaker = ground.speaker()
     head = msgpack.packb([CONSOLE_VERSION, 7, Ask.CALL])
     for number in ground.times(count):
-        filling = (b"\x91", b"\x90", b"\x80")[number % 3] * (4 * MEBIBYTE - 64)
+        filling = (b"\x91", b"\x90", b"\x80")[number % 3] * (FRAME_MAX - 64)
         speaker.raw([b"\x94" + head[1:] + filling])
         speaker.drain()
     speaker.drain(200)
@@ -80,6 +80,16 @@ def long_bulk(ground: Ground, count: int) -> None:
     speaker.drain(200)
 
 
+def huge_frames(ground: Ground, count: int) -> None:
+    """Heads of 16 MiB: each costs a connection."""
+    for _ in ground.times(count):
+        with suppress(XpmemError):
+            speaker = ground.speaker()
+            speaker.raw([bytes(16 * MEBIBYTE)])
+            ground.counts.cut += speaker.cut()
+            speaker.close()
+
+
 def flood(ground: Ground, count: int) -> None:
     """Requests as fast as they can be sent, by one connection."""
     _flood(ground, [ground.speaker()], count, calls.Look(kind="tasks"))
@@ -91,7 +101,7 @@ def crowded_flood(ground: Ground, count: int) -> None:
 
 
 def never_reads(ground: Ground, count: int) -> None:
-    """Asks for 4 MiB each time and reads no answer."""
+    """Asks for as much as it may each time and reads no answer."""
     speaker = ground.speaker()
     pid, address = ground.task(speaker, BULK_MAX)
     speaker.ask(Ask.CALL, calls.Store(pid=pid, address=address), bytes(BULK_MAX))

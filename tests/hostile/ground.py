@@ -104,6 +104,13 @@ class Speaker:
         while self.socket.poll(wait_ms):
             self._take()
 
+    def cut(self) -> bool:
+        """Whether the other side closes the connection within a second."""
+        until_s = time.monotonic() + 1
+        while (there := bool(self.socket.poll(0, zmq.POLLOUT))) and time.monotonic() < until_s:
+            self.socket.poll(5)
+        return not there
+
     def close(self) -> None:
         """Say goodbye and leave."""
         if not self.socket.closed:

@@ -23,11 +23,13 @@ from xpmem_emu.live.console.server import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MA
 from xpmem_emu.live.console.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_MAX
 from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.limits import BULK_MAX, QUEUED_MAX, UNREAD_MAX
+from xpmem_emu.live.limits import BULK_MAX, FRAME_MAX, QUEUED_MAX, UNREAD_MAX
+from xpmem_emu.live.operations import CHUNK
 
 from .conftest import Home
 from .flood import sockets
 from .keyed import OPERATOR, make_keys, two_partitions
+from .loops import patiently
 
 pytestmark = pytest.mark.live
 
@@ -169,7 +171,8 @@ def test_what_is_too_big_is_refused_with_its_errno(process: psutil.Process) -> N
                 p0.call(call, bulk)
             assert caught.value.errno == errno.E2BIG
             assert "pieces" in caught.value.remedy
-        data = os.urandom(2 * BULK_MAX)
+        assert CHUNK <= BULK_MAX
+        data = os.urandom(2 * CHUNK)
         task.store(address, data)
         assert task.load(address, len(data)) == data
         (raw,) = sockets("keyed", 1)
@@ -177,6 +180,11 @@ def test_what_is_too_big_is_refused_with_its_errno(process: psutil.Process) -> N
             [pack_envelope(5, Ask.CALL, calls.Store(pid=1, address=0)), *[b"x"] * 1000]
         )
         assert answers(raw, 1) == {5: errno.EBADMSG}
+        store = pack_envelope(6, Ask.CALL, calls.Store(pid=task.pid, address=address))
+        raw.send_multipart([store, bytes(BULK_MAX + 1)])
+        assert answers(raw, 1) == {6: errno.E2BIG}
+        raw.send_multipart([store, bytes(FRAME_MAX + 1)])
+        patiently(lambda: not raw.poll(0, zmq.POLLOUT), "it is cut")
         raw.close()
         assert p0.look("tasks")
 

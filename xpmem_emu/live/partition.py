@@ -40,7 +40,7 @@ from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.health import HealthServer
 from xpmem_emu.live.injections import LiveInjections
 from xpmem_emu.live.keys import KeyFolder
-from xpmem_emu.live.limits import BULK_MAX
+from xpmem_emu.live.limits import FRAME_MAX
 from xpmem_emu.live.liveness import LifeLock, LifeRecord, LifeWatch
 from xpmem_emu.live.loop import new_socket
 from xpmem_emu.live.paths import is_tcp, make_own_folder
@@ -223,7 +223,7 @@ class Harness:
         )
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
-        socket = new_socket(context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=2 * BULK_MAX)
+        socket = new_socket(context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=FRAME_MAX)
         door = self._door if is_tcp(self._console_listen()) else None
         if door is not None:
             door.guard(socket, Side.CLIENTS)
