@@ -24,6 +24,7 @@ from xpmem_emu.live.console.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_M
 from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.limits import BULK_MAX, FRAME_MAX, QUEUED_MAX, UNREAD_MAX
+from xpmem_emu.live.loop import IO_THREADS
 from xpmem_emu.live.operations import CHUNK
 
 from .conftest import Home
@@ -187,6 +188,33 @@ def test_what_is_too_big_is_refused_with_its_errno(process: psutil.Process) -> N
         patiently(lambda: not raw.poll(0, zmq.POLLOUT), "it is cut")
         raw.close()
         assert p0.look("tasks")
+
+
+def io_work_s(process: psutil.Process) -> dict[int, float]:
+    """Processor time of each I/O thread, by its number."""
+    found = {}
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        name = (task / "comm").read_text().strip()
+        if name.startswith("ZMQbg/IO/"):
+            number = int(name.removeprefix("ZMQbg/IO/"))
+            found[number] = int((task / "schedstat").read_text().split()[0]) / 1e9
+    return found
+
+
+def test_what_clients_move_is_no_work_of_the_thread_that_peers_have(
+    process: psutil.Process,
+) -> None:
+    """Nor all of one: connections of clients are spread."""
+    with connect("p0") as first, connect("p0") as second:
+        tasks = [client.spawn() for client in (first, second)]
+        before = io_work_s(process)
+        for task in tasks:
+            address = task.mmap(BULK_MAX)
+            for _ in range(32):
+                task.store(address, bytes(BULK_MAX))
+        after = io_work_s(process)
+        of_peers, *of_clients = (after[number] - before[number] for number in range(IO_THREADS))
+        assert min(of_clients) > 4 * of_peers, (of_peers, of_clients)
 
 
 def test_a_key_has_only_so_many_sessions(process: psutil.Process) -> None:

@@ -18,7 +18,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console.connections import Connections, Refusals
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
-from xpmem_emu.live.loop import Inbox, Socket, new_socket, send_now
+from xpmem_emu.live.loop import FOR_PEERS, Inbox, Socket, new_socket, send_now
 from xpmem_emu.live.paths import is_tcp
 from xpmem_emu.xpc.frame import claimed_source
 
@@ -72,7 +72,9 @@ class XpcEndpoint:
         self._shown_to: dict[int, str] = {}
         """Public keys of the peers whose links are guarded."""
         self._door = door
-        socket = new_socket(context, zmq.ROUTER, queue=queue, message_max=message_max)
+        socket = new_socket(
+            context, zmq.ROUTER, queue=queue, message_max=message_max, threads=FOR_PEERS
+        )
         guarded = door is not None and is_tcp(listen)
         if door is not None and guarded:
             door.guard(socket, Side.PEERS)
@@ -120,7 +122,11 @@ class XpcEndpoint:
         if link is not None:
             return link
         link = new_socket(
-            self._context, zmq.DEALER, queue=self._queue, message_max=self._message_max
+            self._context,
+            zmq.DEALER,
+            queue=self._queue,
+            message_max=self._message_max,
+            threads=FOR_PEERS,
         )
         if self._door is not None and is_tcp(self._peers[partid]):
             public = self._door.introduce(link, partid)

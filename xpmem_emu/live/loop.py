@@ -28,18 +28,27 @@ Socket = zmq.Socket[bytes]
 
 RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
+IO_THREADS = 3
+"""Of libzmq, in a partition. Each encrypts and decrypts what passes through it, a frame in one go,
+and who shares it waits as long: so peers share none with clients, and clients are spread."""
+FOR_PEERS, FOR_CLIENTS = 0b001, 0b110
+"""Which of them, as bits."""
 _COPY_BELOW = 4096
 """Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
 _PARTS_MAX = 9
 """Parts of a message that are kept: one more than anybody has a use for, so that too many show."""
 
 
-def new_socket(context: zmq.Context[Socket], kind: int, *, queue: int, message_max: int) -> Socket:
+def new_socket(
+    context: zmq.Context[Socket], kind: int, *, queue: int, message_max: int, threads: int = 0
+) -> Socket:
     """A socket that never blocks and never grows: `queue` messages per direction and peer, no
-    message part above `message_max` bytes, nothing kept after close."""
+    message part above `message_max` bytes, nothing kept after close. `threads`: which of libzmq's
+    may serve it, as bits; 0: any."""
     socket = context.socket(kind)
     socket.linger = 0
     socket.set_hwm(queue)
+    socket.affinity = threads
     socket.setsockopt(zmq.MAXMSGSIZE, message_max)
     return socket
 

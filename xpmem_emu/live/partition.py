@@ -42,7 +42,7 @@ from xpmem_emu.live.injections import LiveInjections
 from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.limits import FRAME_MAX
 from xpmem_emu.live.liveness import LifeLock, LifeRecord, LifeWatch
-from xpmem_emu.live.loop import new_socket
+from xpmem_emu.live.loop import FOR_CLIENTS, IO_THREADS, new_socket
 from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
@@ -113,7 +113,7 @@ class Harness:
         self._driver = Driver(self._loop, kernel, self)
         stack.callback(self._driver.close)
         self._stream = StreamServer(_EVENTS_REMEMBERED, _EVENTS_QUEUED, _event_log(config, stack))
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
         stack.callback(context.term)
         self._door = self._open_door(context)
         if self._door is not None:
@@ -223,7 +223,9 @@ class Harness:
         )
 
     def _open_console(self, context: zmq.Context[zmq.Socket[bytes]]) -> Console:
-        socket = new_socket(context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=FRAME_MAX)
+        socket = new_socket(
+            context, zmq.ROUTER, queue=_CONSOLE_QUEUE, message_max=FRAME_MAX, threads=FOR_CLIENTS
+        )
         door = self._door if is_tcp(self._console_listen()) else None
         if door is not None:
             door.guard(socket, Side.CLIENTS)
