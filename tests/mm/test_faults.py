@@ -17,6 +17,7 @@ from xpmem_emu.mm import (
     mprotect,
     mremap,
     munmap,
+    pin_pages,
     store,
     walk_word,
 )
@@ -124,6 +125,27 @@ def test_the_last_one_to_write_reuses_the_frame(rig: Rig) -> None:
     rig.store(parent, at, b"z")
     assert rig.frame(parent, at) == frame
     assert len(rig.events(Cow)) == 1
+
+
+def test_a_store_does_not_reuse_a_frame_that_an_importer_of_the_other_side_still_reads(
+    rig: Rig,
+) -> None:
+    parent = rig.space()
+    at = rig.map(parent, 1)
+    rig.store(parent, at, b"parent")
+    rig.run(mprotect(parent, at, PAGE_SIZE, Prot.READ))
+    child = rig.run(fork(parent, 2))
+    rig.run(mprotect(child, at, PAGE_SIZE, RW))
+    (run,) = rig.run(pin_pages(parent, at >> 12, 1, at >> 12))
+    client = Client(rig, watched=at).attach(parent)
+    client.pins = [run.frames]
+    client.hold()
+    gone = rig.start(munmap(parent, at, PAGE_SIZE))
+    rig.store(child, at, b"child!")
+    assert bytes(rig.memory.frames.pages[run.frames[0]][:6]) == b"parent"
+    client.let_go()
+    assert gone.done
+    assert rig.load(child, at, 6) == b"child!"
 
 
 def test_grandchildren_each_get_a_copy_of_what_they_saw(rig: Rig) -> None:

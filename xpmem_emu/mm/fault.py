@@ -137,7 +137,13 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
 
 async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
     """Present, but not for stores: shared pages become dirty, private ones are reused when
-    nobody else maps them, else copied."""
+    nobody else maps or pins them, else copied.
+
+        exporter that may only read             its forked child
+        | munmap: entry cleared, mapcount 1
+        | sync: an importer reads the frame     | store: pinned, so not reused but copied
+        | acknowledged, unpinned
+    """
     allocator = vma.mm.context.frames
     if vma.shared:
         assert vma.inode is not None
@@ -146,7 +152,7 @@ async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
         _make_writable(vma, first, ptes)
         return
     frames = pte.frame_field(ptes) & pte.LOCAL_MASK
-    own = allocator.mapcount[frames] == 1
+    own = (allocator.mapcount[frames] == 1) & (allocator.pins[frames] == 0)
     if vma.inode is not None:
         own &= allocator.owner[frames] != vma.inode.id
     if own[0]:
