@@ -22,6 +22,7 @@ from xpmem_emu.mm import (
     reclaim_range,
     store,
     unpin_pages,
+    writeback,
     zap_page_range,
 )
 from xpmem_emu.mm.events import FramesFree, Migrated, Reclaimed, SwapOut
@@ -304,6 +305,22 @@ def test_an_access_waits_for_frames_that_are_about_to_be_freed(make_rig: MakeRig
     client.let_go()
     assert writer.done
     assert rig.load(other, wanted, 7) == b"at last"
+
+
+def test_who_reads_a_file_in_waits_for_no_writeback_that_waits_for_it(make_rig: MakeRig) -> None:
+    rig = make_rig(frames=16, swap=16)
+    mm, other, inode = rig.space(1), rig.space(2), create_file(rig.memory, "f", PAGE_SIZE)
+    at = filled(rig, mm, 15)
+    (run,) = rig.run(pin_pages(mm, at >> 12, 15, at >> 12))
+    client = Client(rig, watched=at).attach(mm)
+    client.hold()
+    reader = rig.start(load(other, rig.map(other, 1, inode=inode), 1))  # it reclaims
+    work = rig.start(writeback(rig.memory, inode))
+    client.let_go()  # of nothing: every page is pinned
+    assert work.value == 0
+    with pytest.raises(Signalled, match="out of memory"):
+        _ = reader.value
+    unpin_pages(rig.memory, run.frames)
 
 
 def test_frames_in_quarantine_are_not_taken_for_free_memory(make_rig: MakeRig) -> None:

@@ -114,22 +114,31 @@ async def pwrite(
 async def writeback(context: MemoryContext, inode: Inode) -> int:
     """Write dirty pages to disk, after page_mkclean of each (sources T23). Returns how many.
     Raises KernelError EIO when some are poisoned: those stay dirty, all others are written."""
-    # The mutex ends first: what the gather waits for last may need somebody who waits for it.
-    async with Gather(context) as gather, inode.mutex:
-        indices = np.flatnonzero(inode.dirty)
-        frames = inode.frames[indices]
-        context.frames.get(frames)
-        gather.collect(frames)
-        _mkclean(gather, inode, indices)
-        await gather.sync()
-        lost = context.frames.spoilt(inode.frames[indices])
-        inode.dirty[indices[lost]] = True
-        inode.write_blocks(indices[~lost])
-        if lost.any():
-            raise KernelError(
-                errno.EIO, f"machine check: dirty pages of {inode.title} are poisoned"
-            )
-        return len(indices)
+    # The mutex begins before the gather does: who has it may be reading in, and wait for memory,
+    # which is to wait for every gather. And it ends before: what a gather waits for last may need
+    # somebody who waits for the mutex.
+    await inode.mutex.lock()
+    async with Gather(context) as gather:
+        try:
+            return await _write_dirty(gather, inode)
+        finally:
+            inode.mutex.unlock()
+
+
+async def _write_dirty(gather: Gather, inode: Inode) -> int:
+    context = gather.context
+    indices = np.flatnonzero(inode.dirty)
+    frames = inode.frames[indices]
+    context.frames.get(frames)
+    gather.collect(frames)
+    _mkclean(gather, inode, indices)
+    await gather.sync()
+    lost = context.frames.spoilt(inode.frames[indices])
+    inode.dirty[indices[lost]] = True
+    inode.write_blocks(indices[~lost])
+    if lost.any():
+        raise KernelError(errno.EIO, f"machine check: dirty pages of {inode.title} are poisoned")
+    return len(indices)
 
 
 def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:

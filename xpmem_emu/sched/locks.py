@@ -113,8 +113,11 @@ class Mutex(_Lock):
         self._owner: Thread | None = None
         self._waiters: deque[Thread] = deque()
 
-    async def __aenter__(self) -> None:
+    async def lock(self) -> None:
+        """Take the lock, as `async with` does; for who unlocks elsewhere than at the end."""
         await self._lock(killable=False)
+
+    __aenter__ = lock
 
     async def __aexit__(self, *exc: object) -> None:
         self.unlock()
