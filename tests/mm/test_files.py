@@ -32,11 +32,14 @@ from xpmem_emu.mm import (
     zap_page_range,
 )
 from xpmem_emu.mm.events import Mkclean, Truncated
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.mm.memory_failure import poison_frame, unpoison_frame
+from xpmem_emu.mm.page_cache import discard
 from xpmem_emu.mm.truncate import punch, truncate
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
-from .rig import Client, MakeRig, Rig, Work
+from .rig import PARTID, Client, MakeRig, Rig, Work
 
 
 def new_file(rig: Rig, pages: int, name: str = "f") -> Inode:
@@ -253,6 +256,32 @@ def test_writeback_writes_what_importers_stored_until_they_were_stopped(rig: Rig
     assert work.done
     rig.run(reclaim_range(mm, at, PAGE_SIZE, 1))
     assert rig.load(mm, at, 2) == b"xy"
+
+
+def test_a_page_that_a_fence_takes_out_of_the_cache_during_writeback_is_an_error(rig: Rig) -> None:
+    mm, inode = rig.space(), create_file(rig.memory, "f", 2 * PAGE_SIZE)
+    at = rig.map(mm, 2, inode=inode, flags=VmaFlags.SHARED)
+    rig.run(pwrite(rig.memory, inode, 0, b"a" * 2 * PAGE_SIZE))
+    rig.store(mm, at, b"b" * 2 * PAGE_SIZE)
+    frame = rig.frame(mm, at)
+    client = Client(rig, watched=at).attach(mm)
+    client.hold()
+    work = rig.start(writeback(rig.memory, inode))
+    poison_frame(rig.memory, PARTID, frame)
+    rig.audits = False  # as `Fence._give_up_spoilt`, and its users are about to be killed
+
+    async def give_up() -> None:
+        async with Gather(rig.memory) as gather:
+            discard(gather, inode, np.array([0]))
+
+    rig.run(give_up())
+    client.let_go()
+    with pytest.raises(KernelError, match="machine check"):
+        _ = work.value
+    assert bytes(inode.blocks[:, 0]) == b"ab"
+    rig.run(munmap(mm, at, 2 * PAGE_SIZE))
+    unpoison_frame(rig.memory, PARTID, frame)
+    rig.audits = True
 
 
 def test_a_store_during_writeback_leaves_the_page_dirty(rig: Rig) -> None:

@@ -133,9 +133,11 @@ async def _write_dirty(gather: Gather, inode: Inode) -> int:
     gather.collect(frames)
     _mkclean(gather, inode, indices)
     await gather.sync()
-    lost = context.frames.spoilt(inode.frames[indices])
-    inode.dirty[indices[lost]] = True
-    inode.write_blocks(indices[~lost])
+    # The mutex kept truncation away, our references kept reclaim and migration. What may have left
+    # the cache: a poisoned page, taken by a fence; every page, with the last that used the file.
+    here, lost = inode.frames[indices] == frames, context.frames.spoilt(frames)
+    inode.dirty[indices[here & lost]] = True
+    inode.write_blocks(indices[here & ~lost])
     if lost.any():
         raise KernelError(errno.EIO, f"machine check: dirty pages of {inode.title} are poisoned")
     return len(indices)
