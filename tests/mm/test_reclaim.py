@@ -122,6 +122,14 @@ def test_copies_of_file_pages_are_broken_even_when_memory_is_tight(make_rig: Mak
     assert rig.load(child, at + 19 * PAGE_SIZE, 2 * PAGE_SIZE)[::PAGE_SIZE] == b"\xee\x15"
 
 
+def test_a_store_into_pages_of_a_file_leaves_room_to_read_them_in(make_rig: MakeRig) -> None:
+    rig = make_rig(frames=16, swap=96)
+    mm, inode = rig.space(), create_file(rig.memory, "f", 40 * PAGE_SIZE)
+    at = rig.map(mm, 40, inode=inode)
+    rig.store(mm, at, pattern(40))
+    assert rig.load(mm, at, 40 * PAGE_SIZE) == pattern(40)
+
+
 def test_a_page_that_is_swapped_out_to_make_room_for_its_own_copy_survives(
     make_rig: MakeRig,
 ) -> None:

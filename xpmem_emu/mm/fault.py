@@ -109,7 +109,11 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
     assert inode is not None
     index = vma.index_of(first)
     private = write and not vma.shared
-    copies = await allocate_up_to(context, count) if private else numbers(0, 0)
+    copies = numbers(0, 0)
+    if private:
+        # Half of what is free at most: what is to be copied may have to be read in first, and
+        # frames that are on loan nobody can reclaim.
+        copies = await allocate_up_to(context, min(count, max(context.frames.free // 2, 1)))
     context.loans += 1
     try:
         cached = await cached_frames(context, inode, index, len(copies) if private else count)
