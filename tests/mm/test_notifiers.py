@@ -186,6 +186,7 @@ def test_several_notifiers_are_told_in_order_and_one_that_leaves_is_left_alone(r
     first.let_go()
     assert operation.done
     assert second.kinds() == ["invalidate"]
+    assert first.ended == second.ended == [(at, at + PAGE_SIZE, 0)]  # who was told is waited for
     with pytest.raises(KernelBug):
         mm.notifiers.register(first)
 

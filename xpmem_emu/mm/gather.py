@@ -22,6 +22,7 @@ from types import TracebackType
 from xpmem_emu.failpoints.points import GATHER_FREE
 from xpmem_emu.mm.extents import Frames, runs
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
+from xpmem_emu.mm.notifier import Notifier
 from xpmem_emu.units import PAGE_SHIFT
 
 
@@ -31,7 +32,8 @@ class Gather:
     def __init__(self, context: MemoryContext) -> None:
         self.context = context
         self._told: dict[AddressSpace, tuple[int, int]] = {}
-        self._changed: list[tuple[AddressSpace, int, int]] = []
+        self._changed: list[tuple[Notifier, int, int]] = []
+        """Who was told of what, and has a right to its end though it left the chain meanwhile."""
         self._frames: list[Frames] = []
 
     async def __aenter__(self) -> "Gather":
@@ -54,7 +56,7 @@ class Gather:
         if mm.notifiers.registered:
             low, high = self._told.get(mm, (start, end))
             self._told[mm] = min(low, start), max(high, end)
-            self._changed.append((mm, start, end))
+            self._changed += [(client, start, end) for client in mm.notifiers.registered]
             mm.notifiers.invalidate_range(start, end)
 
     def invalidate_pages(self, mm: AddressSpace, vpns: Frames) -> None:
@@ -86,5 +88,5 @@ class Gather:
     async def _end(self) -> None:
         """Wait until nobody who was given up can reach what the operation left in use. Nothing is
         owed or held any more, because what cuts that way needs the frames idle, and memory."""
-        for mm, start, end in self._changed:
-            await mm.notifiers.invalidate_range_end(start, end)
+        for client, start, end in self._changed:
+            await client.invalidate_range_end(start, end)

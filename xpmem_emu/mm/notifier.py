@@ -50,7 +50,8 @@ class NotifierChain:
         self.registered.append(notifier)
 
     def unregister(self, notifier: Notifier) -> None:
-        """Remove a client; from now on it hears nothing, not even a sync already owed."""
+        """Remove a client, which holds nothing any more. From now on it hears nothing, not even a
+        sync already owed; but the end of what it was told of."""
         self.registered.remove(notifier)
 
     def invalidate_range(self, start: int, end: int) -> None:
@@ -63,11 +64,6 @@ class NotifierChain:
         for notifier in tuple(self.registered):
             if notifier in self.registered:
                 await notifier.invalidate_range_sync(start, end)
-
-    async def invalidate_range_end(self, start: int, end: int) -> None:
-        """Wait for every client in turn."""
-        for notifier in tuple(self.registered):
-            await notifier.invalidate_range_end(start, end)
 
     async def release(self) -> None:
         """Release every client; the chain is empty afterwards."""

@@ -21,7 +21,7 @@ cow_reuses_shared = slip(
 )
 transit_not_waited_for = slip(fault, "resolve", "await vma.mm.context.changed.wait()", "pass")
 gather_does_not_wait_for_fence = slip(
-    Gather, "_end", "await mm.notifiers.invalidate_range_end(start, end)", "pass"
+    Gather, "_end", "await client.invalidate_range_end(start, end)", "pass"
 )
 gather_frees_first = slip(Gather, "finish", "    await self.sync()\n", "")
 zap_tells_first_page = slip(
