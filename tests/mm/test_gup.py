@@ -173,6 +173,14 @@ def test_fault_around_in_tight_memory_does_not_push_the_touched_page_out(make_ri
     assert rig.load(mm, at, 40 * PAGE_SIZE) == b"t" * 40 * PAGE_SIZE
 
 
+def test_a_fault_around_that_fails_leaves_nothing_pinned(rig: Rig) -> None:
+    mm = rig.space()
+    at = rig.map(mm, 4)
+    rig.memory.failpoints.set("mm.frames.allocate", "1*off->return(EIO)", 0)
+    assert refusal_of(rig, mm, at, pages=4)[0] == errno.EIO
+    rig.memory.failpoints.reset()
+
+
 def test_a_touched_page_that_is_taken_again_is_pinned_at_its_next_frame(rig: Rig) -> None:
     mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
     at = rig.map(mm, 1, inode=inode, flags=VmaFlags.SHARED)

@@ -57,10 +57,12 @@ async def pin_pages(
             if touched_vpn >= 0:
                 await _populate_touched(usable_area(mm, touched_vpn), touched_vpn)
                 guard = _pin_present(mm, touched_vpn, 1)  # fault-around must not push it out
-            for vma in _areas(mm, first_vpn, count):
-                await _populate_around(vma, first_vpn, count)
-            runs = _pin_present(mm, first_vpn, count)
-            _unpin(mm, guard)
+            try:
+                for vma in _areas(mm, first_vpn, count):
+                    await _populate_around(vma, first_vpn, count)
+                runs = _pin_present(mm, first_vpn, count)
+            finally:
+                _unpin(mm, guard)
             if touched_vpn < 0 or any(touched_vpn in run for run in runs):
                 return runs
             _unpin(mm, runs)
