@@ -2,7 +2,7 @@
 
 import pytest
 
-from xpmem_emu.errors import Signal, Signalled
+from xpmem_emu.errors import KernelError, Signal, Signalled
 from xpmem_emu.mm import (
     MapRequest,
     Prot,
@@ -22,6 +22,7 @@ from xpmem_emu.mm import (
     walk_word,
 )
 from xpmem_emu.mm import pte as entries
+from xpmem_emu.mm.atomic import AmoOperation, atomic
 from xpmem_emu.mm.events import Cow, PageFault
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
@@ -289,3 +290,15 @@ def test_a_word_is_reached_in_place_and_only_when_aligned(rig: Rig) -> None:
     rig.run(increment())
     assert rig.load(mm, at + 16, 8) == (2).to_bytes(8, "little")
     assert signal_of(rig, walk_word(mm, at + 4, write=True))[0] is Signal.SIGBUS
+
+
+def test_an_atomic_operation_looks_again_at_the_area_when_it_slept(rig: Rig) -> None:
+    mm = rig.space()
+    at = rig.map(mm, 1, flags=VmaFlags.UNCACHED)
+    rig.memory.failpoints.set("mm.fault.begin", "1*pause", 0)
+    add = rig.start(atomic(mm, at, AmoOperation.ADD, 1, 0))
+    rig.map(mm, 1, address=at, fixed=True)
+    rig.memory.failpoints.reset()
+    assert rig.load(mm, at, 8) == bytes(8)
+    with pytest.raises(KernelError, match="cached memory"):
+        _ = add.value

@@ -49,6 +49,7 @@ async def atomic(
     """
     require_uncached(mm, address)
     word = await walk_word(mm, address, write=True)
+    require_uncached(mm, address)  # another area may have taken its place while the walk slept
     before = int.from_bytes(word, "little")
     after = {
         AmoOperation.FETCH: before,
