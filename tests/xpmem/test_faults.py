@@ -227,6 +227,20 @@ def test_a_fault_waits_for_no_recall_of_a_neighbour(
     cluster.run_until_active()
 
 
+def test_an_answer_shows_nothing_where_no_access_is_allowed_any_more(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    cluster.call(0, breaking.FailpointSet("mm.gup.pin", "1*delay(50ms)"))
+    load = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(1_000_000)
+    world.importer.mprotect(at, PAGES * PAGE, calls.PROT_NONE)
+    cluster.run_until(lambda: load.ended)
+    with pytest.raises(Signalled, match="which forbids it"):
+        load.answer()
+    world.importer.mprotect(at, PAGES * PAGE, calls.PROT_READ)
+    assert world.importer.load(at, 8) == b"exporter"
+
+
 def test_an_invalidation_that_crosses_an_answer_spoils_its_own_pages_only(
     cluster: SimCluster,
 ) -> None:

@@ -11,6 +11,7 @@ from xpmem_emu.mm.events import Unmap
 from xpmem_emu.mm.extents import Frames, Ptes, numbers
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.mm_types import AddressSpace, Vma
+from xpmem_emu.mm.vma_flags import Prot
 from xpmem_emu.units import PAGE_SHIFT
 
 
@@ -47,11 +48,14 @@ def zap(mm: AddressSpace, gather: Gather, start: int, end: int, why: str) -> Non
 
 def insert_special(vma: Vma, first_vpn: int, gpfns: Frames, flags: int) -> int:
     """Install foreign frames (global numbers) for consecutive pages of `vma`, where the entry is
-    absent. `flags`: pte.WRITE, pte.UNCACHED. Pages outside the area are ignored; a removed area is
-    a KernelBug. Returns how many entries were installed."""
+    absent and the area allows access: it may have changed while they were asked for. `flags`:
+    pte.WRITE, pte.UNCACHED. Pages outside the area are ignored; a removed area is a KernelBug.
+    Returns how many entries were installed."""
     mm = vma.mm
     if not vma.linked:
         raise KernelBug(f"special pages inserted into {vma}, which is not mapped")
+    if vma.prot == Prot.NONE:
+        return 0
     vpns = numbers(first_vpn, len(gpfns))
     inside = (vpns >= vma.first) & (vpns < vma.first + vma.pages)
     vpns, gpfns = vpns[inside], gpfns[inside]
