@@ -6,7 +6,7 @@ kernel tracepoint name (`xpmem:fault_begin`) and defined by the layer that emits
 is an event with its place: sequence number, virtual time, partition and thread.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -44,20 +44,32 @@ class Record(msgspec.Struct, frozen=True):
         return place | fields
 
 
+class Running(Protocol):
+    """What knows the time and who runs: a scheduler."""
+
+    now_ns: int
+
+    def thread_name(self) -> str:
+        """Name of the running thread, `irq` outside of all threads."""
+        ...
+
+
 class Tracer:
     """Stamps events with their place and hands the records to one sink."""
 
-    def __init__(self, partid: int, clock: Callable[[], int], thread: Callable[[], str]) -> None:
+    def __init__(self, partid: int, running: Running) -> None:
         self.partid = partid
         self.count = 0
-        self._clock = clock
-        self._thread = thread
+        self._running = running
         self._records: list[Record] = []
 
     def emit(self, event: Event) -> None:
         """Append `event` to the stream."""
         self.count += 1
-        self._records.append(Record(self.count, self._clock(), self.partid, self._thread(), event))
+        running = self._running
+        self._records.append(
+            Record(self.count, running.now_ns, self.partid, running.thread_name(), event)
+        )
 
     def drain(self) -> list[Record]:
         """The records emitted since the last drain."""

@@ -26,7 +26,7 @@ ROOT = Path(xpmem_emu.__file__).parent
 
 def new() -> Failpoints:
     scheduler = Scheduler()
-    return Failpoints(scheduler, Tracer(0, lambda: 0, scheduler.thread_name))
+    return Failpoints(scheduler, Tracer(0, scheduler))
 
 
 def put(cluster: SimCluster, partid: int, text: str, seed: int = 0) -> None:

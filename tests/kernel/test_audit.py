@@ -41,7 +41,7 @@ class Stage(World):
         self.segment = self.home.xpmem.exporter.segments[self.segid]
         self.imported = self.away.xpmem.imports.all()[0]
         self.inode = self.home.memory.files.by_name["f"]
-        area, file_area = self.mm.find_vma(self.base), self.mm.find_vma(self.file)
+        area, file_area = self.mm.vmas.find(self.base), self.mm.vmas.find(self.file)
         assert area is not None
         assert file_area is not None
         self.area, self.file_area = area, file_area

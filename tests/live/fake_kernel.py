@@ -90,7 +90,10 @@ class FakeKernel:
         self.opened: set[int] = set()
         self.last_pid = 0
         self.waiting: list[int] = []
-        self.tracer = Tracer(partid, lambda: self.now_ns, lambda: "fake")
+        self.tracer = Tracer(partid, self)
+
+    def thread_name(self) -> str:
+        return "fake"
 
     def discard(self) -> None:
         pass

@@ -62,7 +62,7 @@ class Rig:
             files=Bytes(512 * PAGE_SIZE),
         )
         self.scheduler = Scheduler()
-        self.tracer = Tracer(PARTID, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
+        self.tracer = Tracer(PARTID, self.scheduler)
         self.memory = MemoryContext(
             PARTID,
             Image(memory=memory, limits=LimitsSection(**limits)),

@@ -12,12 +12,13 @@ from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.mm.frames import JUNK, FrameAllocator
 from xpmem_emu.mm.physical import PhysicalMemory
 from xpmem_emu.mm.swap import SwapArea
+from xpmem_emu.sched import Scheduler
 from xpmem_emu.trace import Tracer
 from xpmem_emu.units import PAGE_SIZE
 
 
 def allocator(frames: int = 32) -> tuple[FrameAllocator, Tracer]:
-    tracer = Tracer(3, lambda: 0, lambda: "irq")
+    tracer = Tracer(3, Scheduler())
     return FrameAllocator(3, memoryview(bytearray(frames * PAGE_SIZE)), tracer), tracer
 
 

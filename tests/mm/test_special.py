@@ -52,7 +52,7 @@ class Foreign:
         self.calls.append(("fault", address, write))
         await self.rig.scheduler.reschedule()
         first = (address >> 12) - vma.first
-        if vma.mm.find_vma(address) is vma:
+        if vma.mm.vmas.find(address) is vma:
             frames = np.arange(first + 1, vma.pages + 1, dtype=np.int64)
             insert_special(vma, address >> 12, (HOME << 38) + frames, pte.WRITE)
 
@@ -109,7 +109,7 @@ def test_a_closed_window_is_sigbus_not_a_crash(rig: Rig) -> None:
 
 def test_special_entries_go_into_absent_pages_of_the_area_only(rig: Rig) -> None:
     mm, _, at = attach(rig)
-    vma = mm.find_vma(at)
+    vma = mm.vmas.find(at)
     assert vma is not None
     frames = np.arange(1, 9, dtype=np.int64) + (HOME << 38)
     assert insert_special(vma, (at >> 12) + 1, frames[:1], 0) == 1
@@ -213,7 +213,7 @@ def test_moving_an_attachment_leaves_a_dead_area(rig: Rig) -> None:
     moved = rig.run(mremap(mm, at, size, size, Remap.MAYMOVE | Remap.FIXED, 0x50_0000))
     assert ops.calls[1:] == [("unmapped", at, at + size)]
     assert "moved" in sigbus(rig, load(mm, moved, 1))
-    assert mm.find_vma(at) is None
+    assert mm.vmas.find(at) is None
 
 
 @pytest.mark.parametrize("offset", [0, 1, 8, PAGE_SIZE - 8])
@@ -236,7 +236,7 @@ def test_an_access_is_judged_by_the_areas_that_it_touches(rig: Rig, offset: int,
 def test_a_cut_link_ends_accesses_even_where_entries_are_left(rig: Rig) -> None:
     mm, _, at = attach(rig)
     rig.load(mm, at, 1)
-    vma = mm.find_vma(at)
+    vma = mm.vmas.find(at)
     assert vma is not None
     vma.ops = DeadOps("the exporter removed the segment")
     assert sigbus(rig, load(mm, at, 1)) == "the exporter removed the segment"

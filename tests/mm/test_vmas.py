@@ -86,7 +86,7 @@ class AddressSpaceMachine(RuleBasedStateMachine):
     def mremap(self, first: int, count: int, place: int) -> None:
         span = self.span(first, min(count, PAGES - place))
         moved = range(place, place + len(span))
-        area = self.mm.find_vma(self.at(first))
+        area = self.mm.vmas.find(self.at(first))
         if area is None or self.at(span.stop) > area.end or set(span) & set(moved):
             return
         size = len(span) * PAGE_SIZE

@@ -28,5 +28,5 @@ def test_a_permit_released_while_attach_waits_for_what_it_replaces_leaves_no_map
     assert errno_name(attach.outcome.errno) == "ENOENT"
     task = cluster.kernels[1].tasks.get(importer.pid)
     assert task is not None
-    assert task.mm.find_vma(place) is None
+    assert task.mm.vmas.find(place) is None
     assert [leftovers(cluster, partid) for partid in range(3)] == [{}, {}, {}]

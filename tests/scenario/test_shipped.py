@@ -125,12 +125,14 @@ def test_a_permission_that_is_not_judged_is_seen() -> None:
 
 
 def test_a_refusal_without_its_reason_is_seen() -> None:
-    reply = Kernel._reply
+    answer = Kernel._answer
 
     def mute(self: Kernel, call_id: int, outcome: Outcome) -> None:
-        reply(self, call_id, replace(outcome, cause="") if isinstance(outcome, Failed) else outcome)
+        answer(
+            self, call_id, replace(outcome, cause="") if isinstance(outcome, Failed) else outcome
+        )
 
-    with patch.object(Kernel, "_reply", mute):
+    with patch.object(Kernel, "_answer", mute):
         judgement = on_sim(STORIES["minus-one"]).judgement
     assert 'EINVAL "page": came EINVAL ()' in judgement.findings[0]
 

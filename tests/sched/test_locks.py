@@ -125,7 +125,7 @@ def test_releasing_a_semaphore_that_is_not_held_is_reported(bench: Bench) -> Non
     lock = bench.semaphore()
 
     async def release() -> None:
-        lock._release()
+        lock.release()
 
     with pytest.raises(KernelBug, match="does not hold"):
         bench.run_one(release())

@@ -101,9 +101,7 @@ class Node:
         self.partid = partid
         self.scheduler = Scheduler()
         self.scheduler.now_ns = world.now_ns
-        self.tracer = Tracer(
-            partid, lambda: self.scheduler.now_ns, lambda: self.scheduler.thread_name()
-        )
+        self.tracer = Tracer(partid, self.scheduler)
         self.listener = Peer()
         self.echo = Echo()
         self.records: list[Record] = []

@@ -89,7 +89,7 @@ def test_an_attach_whose_permit_is_released_while_it_sleeps_leaves_nothing(
     cluster.run_until(lambda: attach.ended and release.ended)
     assert outcome_of(attach.answer) == "ENOENT"
     assert outcome_of(release.answer) == "ok"
-    found = cluster.kernels[1].tasks.find(task.pid).mm.find_vma(covered)
+    found = cluster.kernels[1].tasks.find(task.pid).mm.vmas.find(covered)
     assert found is None
     audit = cluster.audit(1)
     assert (audit["permits"], audit["attachments"], audit["imports"]) == (0, 0, 0)

@@ -98,7 +98,7 @@ class Kernel:
         self.image = image
         self.scheduler = Scheduler()
         self.lockdep = LockDep()
-        self.tracer = Tracer(partid, lambda: self.scheduler.now_ns, self.scheduler.thread_name)
+        self.tracer = Tracer(partid, self.scheduler)
         self.failpoints = Failpoints(self.scheduler, self.tracer)
         self.memory = MemoryContext(
             partid, image, arena, swap, self.scheduler, self.lockdep, self.tracer, self.failpoints
@@ -156,7 +156,7 @@ class Kernel:
             except Exception as error:
                 self._panic(error)
         elif isinstance(event, Request):
-            self._reply(event.call_id, self._no_more())
+            self._effects.replies.append(Reply(event.call_id, self._no_more()))
         effects, self._effects = self._effects, Effects()
         effects.trace = self.tracer.drain()
         effects.stopped = self.stopped
@@ -285,12 +285,9 @@ class Kernel:
 
     # -- effects -----------------------------------------------------------------------------
 
-    def _reply(self, call_id: int, outcome: Outcome) -> None:
-        self._effects.replies.append(Reply(call_id, outcome))
-
     def _answer(self, call_id: int, outcome: Outcome) -> None:
         del self._calls[call_id]
-        self._reply(call_id, outcome)
+        self._effects.replies.append(Reply(call_id, outcome))
 
     def send(self, partid: int, kind: str, number: int, frames: list[Buffer]) -> None:
         """Transport of XPC: put a message on the interconnect."""

@@ -222,7 +222,7 @@ def status_row(kernel: Kernel) -> Row:
 def walk(task: Task, address: int) -> Row:
     """The page-table walk for `address`, level by level, and the area around it."""
     vpn = address >> PAGE_SHIFT
-    vma = task.mm.find_vma(address)
+    vma = task.mm.vmas.find(address)
     entry = task.mm.page_table.walk(vpn)
     far = vma is not None and isinstance(vma.ops, FarOps)
     levels = task.mm.page_table.levels(vpn)

@@ -31,7 +31,7 @@ def require_uncached(mm: AddressSpace, address: int) -> None:
     """Raise KernelError EINVAL unless `address` is an aligned word of uncached memory."""
     if address % AMO_SIZE:
         raise KernelError(errno.EINVAL, f"{address:#x} is not aligned to {AMO_SIZE} bytes")
-    vma = mm.find_vma(address)
+    vma = mm.vmas.find(address)
     if vma is not None and not vma.flags & VmaFlags.UNCACHED:
         raise KernelError(
             errno.EINVAL,

@@ -116,7 +116,10 @@ def _usable_end(vma: Vma) -> int:
 
 async def _populate_touched(vma: Vma, vpn: int) -> None:
     try:
-        await _populate(vma, vpn, vpn + 1)
+        for _ in range(TRIES_MAX):
+            if _ready(vma, vma.mm.page_table.read_range(vpn, 1))[0]:
+                break
+            await resolve(vma, vpn, 1, vma.writable)
     except Signalled as signal:
         number = errno.EIO if signal.info.forced else errno.EFAULT
         raise KernelError(number, signal.info.reason) from None
@@ -140,17 +143,6 @@ async def _populate_around(vma: Vma, first: int, count: int) -> None:
     except KernelError as error:
         if error.errno != errno.ENOMEM:
             raise
-
-
-async def _populate(vma: Vma, vpn: int, end: int) -> None:
-    fruitless = 0
-    while vpn < end and fruitless < TRIES_MAX:
-        ready = _ready(vma, vma.mm.page_table.read_range(vpn, end - vpn))
-        done = leading(ready)
-        fruitless = 0 if done else fruitless + 1
-        vpn += done
-        if vpn < end:
-            await resolve(vma, vpn, leading(~ready[done:]), vma.writable)
 
 
 def _ready(vma: Vma, ptes: Ptes) -> Mask:

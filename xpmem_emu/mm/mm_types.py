@@ -150,10 +150,6 @@ class AddressSpace:
         self.rss = 0
         """Entries that hold a frame of this kernel."""
 
-    def find_vma(self, address: int) -> Vma | None:
-        """The area that contains `address`."""
-        return self.vmas.find(address)
-
 
 class MemoryContext:
     """What all of one kernel's memory shares. It knows no partition beyond the opaque high bits of

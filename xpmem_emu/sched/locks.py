@@ -12,9 +12,6 @@ nest only in ascending `order`, as mmap_sems nest by address, lowest first (sour
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.sched.scheduler import Held, Scheduler, Thread, Wake
@@ -81,28 +78,24 @@ class SpinLock(_Lock):
     """Atomic section. May also be taken from interrupt context (no current thread)."""
 
     atomic = True
-    _locked = False
+    locked = False
+    """Whether somebody is inside."""
 
     def __enter__(self) -> None:
-        if self._locked:
+        if self.locked:
             raise KernelBug(f"spinlock {self.name} is held by somebody who slept or took it twice")
         thread = self._scheduler.current
         if thread is not None:
             if thread.held:
                 self._lockdep.acquire(thread, self)
             thread.held.append(self)
-        self._locked = True
+        self.locked = True
 
     def __exit__(self, *exc: object) -> None:
-        self._locked = False
+        self.locked = False
         thread = self._scheduler.current
         if thread is not None:
             thread.held.remove(self)
-
-    @property
-    def locked(self) -> bool:
-        """Whether somebody is inside."""
-        return self._locked
 
 
 class Mutex(_Lock):
@@ -160,27 +153,23 @@ class RwSemaphore(_Lock):
         self._readers: set[Thread] = set()
         self._writer: Thread | None = None
         self._waiters: deque[tuple[Thread, bool]] = deque()
+        self._shared, self._exclusive = _RwSection(self, False), _RwSection(self, True)
 
-    def read(self) -> AbstractAsyncContextManager[None]:
+    def read(self) -> "_RwSection":
         """Shared: `async with semaphore.read():`."""
-        return _RwSection(self._acquire_read, self._release)
+        return self._shared
 
-    def write(self) -> AbstractAsyncContextManager[None]:
+    def write(self) -> "_RwSection":
         """Exclusive: `async with semaphore.write():`."""
-        return _RwSection(self._acquire_write, self._release)
+        return self._exclusive
 
     @property
     def write_locked(self) -> bool:
         """Whether a writer is inside."""
         return self._writer is not None
 
-    async def _acquire_read(self) -> None:
-        await self._acquire(exclusive=False)
-
-    async def _acquire_write(self) -> None:
-        await self._acquire(exclusive=True)
-
-    async def _acquire(self, *, exclusive: bool) -> None:
+    async def acquire(self, exclusive: bool) -> None:
+        """What entering a section does."""
         me = self._me()
         self._lockdep.acquire(me, self)
         self._scheduler.might_sleep()
@@ -200,7 +189,8 @@ class RwSemaphore(_Lock):
             self._readers.add(thread)
         thread.held.append(self)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """What leaving a section does: whoever waited longest goes on, and readers together."""
         me = self._me()
         if self._writer is me:
             self._writer = None
@@ -215,18 +205,15 @@ class RwSemaphore(_Lock):
             self._scheduler.wake(thread)
 
 
-class _RwSection(AbstractAsyncContextManager[None]):
-    def __init__(self, acquire: Callable[[], Awaitable[None]], release: Callable[[], None]) -> None:
-        self._acquire = acquire
-        self._release = release
+class _RwSection:
+    """One way to hold a semaphore. It has no state: who is inside, the semaphore knows."""
+
+    def __init__(self, semaphore: RwSemaphore, exclusive: bool) -> None:
+        self._semaphore = semaphore
+        self._exclusive = exclusive
 
     async def __aenter__(self) -> None:
-        await self._acquire()
+        await self._semaphore.acquire(self._exclusive)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._release()
+    async def __aexit__(self, *exc: object) -> None:
+        self._semaphore.release()

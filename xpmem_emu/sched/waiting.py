@@ -6,6 +6,7 @@ deadline is a KernelBug, because that partition may be dead (sources T19).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from xpmem_emu.errors import KernelBug
@@ -44,7 +45,7 @@ class WaitQueue:
             raise KernelBug("waiting outside of any thread")
         self._scheduler.might_sleep()
         self._waiters[thread] = None
-        return lambda: self._waiters.pop(thread, None) and None
+        return partial(self._waiters.pop, thread, None)
 
 
 class Completion(Generic[_T]):

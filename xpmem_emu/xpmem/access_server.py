@@ -127,7 +127,7 @@ class AccessServer:
             # While pages were brought in: the permit may have ended, the area gone or lost its
             # rights, a fork begun. If none of that, the views are good until the next sleep.
             self._firewall.require_live(grant)
-            if mm.find_vma(address) is area and not segment.group.fork_depth:
+            if mm.vmas.find(address) is area and not segment.group.fork_depth:
                 return views
         raise KernelError(errno.EAGAIN, "the exporter's areas keep changing under the access")
 

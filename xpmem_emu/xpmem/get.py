@@ -162,7 +162,7 @@ class AttachCalls:
 
     async def detach(self, process: XpmemTask, vaddr: int) -> None:
         """Raises KernelError (sources 1.8). Returns when the exporter knows, if it lives."""
-        vma = process.mm.find_vma(vaddr)
+        vma = process.mm.vmas.find(vaddr)
         if vma is None:
             return  # success, as the modern driver has it
         attachment = vma.ops

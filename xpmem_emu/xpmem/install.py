@@ -46,7 +46,7 @@ def install_known(services: Services, attachment: MappedAttachment, page: int, b
 
 def _map(services: Services, attachment: MappedAttachment, page: int, extents: list[Extent]) -> int:
     mm = attachment.mm
-    vma = mm.find_vma(attachment.vpn_of(page) << PAGE_SHIFT)
+    vma = mm.vmas.find(attachment.vpn_of(page) << PAGE_SHIFT)
     if vma is None or vma.ops is not attachment:
         return 0
     mapped = (attachment.page_at(vma.start), (vma.end - vma.start) >> PAGE_SHIFT)

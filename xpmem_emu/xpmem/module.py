@@ -88,7 +88,7 @@ class Xpmem:
     ) -> int:
         """An atomic operation through an attachment, carried out by the home partition."""
         imported = attachment.imported
-        vma = attachment.mm.find_vma(address)
+        vma = attachment.mm.vmas.find(address)
         if vma is None or not vma.writable:
             reason = f"atomic operation in area {vma}, which forbids stores"
             raise Signalled(SignalInfo(Signal.SIGSEGV, reason, address))

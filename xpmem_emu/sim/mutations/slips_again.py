@@ -18,8 +18,8 @@ pinned_after_release = slip(
 access_after_release = slip(
     AccessServer,
     "_reach",
-    "self._firewall.require_live(grant)\n        if mm.find_vma",
-    "if mm.find_vma",
+    "self._firewall.require_live(grant)\n        if mm.vmas.find",
+    "if mm.vmas.find",
 )
 attach_of_released = slip(AttachCalls, "_map", "if not permit.live:  # while", "if False:  # while")
 attach_unwatched = slip(AttachCalls, "_map", "permit.attachments.append(attachment)", "pass")

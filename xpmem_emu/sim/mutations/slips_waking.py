@@ -17,7 +17,7 @@ request_end_wakes_nobody = slip(
 )
 teardown_wakes_nobody = slip(Device, "_teardown", "    group.changed.wake_all()\n", "")
 transit_wakes_nobody = slip(Transit, "settle", "self.context.changed.wake_all()", "pass")
-readers_not_woken = slip(RwSemaphore, "_release", "while self._waiters and", "if self._waiters and")
+readers_not_woken = slip(RwSemaphore, "release", "while self._waiters and", "if self._waiters and")
 ended_ring_wakes_nobody = slip(SendRing, "end", "queue.popleft().complete(-1)", "queue.popleft()")
 drained_untold = slip(Opening, "_serve", "self._drained()", "pass")
 failed_attach_wakes_nobody = slip(AttachCalls, "_map", "permit.group.changed.wake_all()", "pass")
