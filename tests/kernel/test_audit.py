@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import pytest
 
 from tests.clusters import SMALL
 from tests.xpmem.world import PAGE, PAGES, World
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.admission import Purpose
 from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.interface import Panic, Tick
 from xpmem_emu.kernel.kernel import Kernel
@@ -144,12 +146,29 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
         lambda s: next(iter(s.imported.permits)).attachments.clear(),
         "no permit|attachments",
     ),
+    "a frame that another stores into": (lambda s: store_into_shared(s), "others map its frame"),
+    "the vectors of a file": (lambda s: put(s.inode, "dirty", s.inode.dirty[:1]), "lengths"),
+    "a spinlock held asleep": (
+        lambda s: next(iter(s.home.scheduler.threads)).held.append(s.mm.special_lock),
+        "sleeps with special_lock",
+    ),
+    "an exec of another": (
+        lambda s: put(s.task, "executing", next(iter(s.home.scheduler.threads))),
+        "no call of it",
+    ),
+    "a call that was let in": (lambda s: s.home._admission.enter(Purpose.WORK), "let in"),
     "a slot that is lost": (lambda s: sender(s)._free[0].pop(), "slots free"),
 }
 
 
 def pages(address: int) -> Frames:
     return numbers(address >> 12, 1)
+
+
+def store_into_shared(stage: Stage) -> None:
+    stage.exporter.fork()
+    shared = stage.mm.page_table.read(pages(stage.base))
+    stage.mm.page_table.write(pages(stage.base), shared | np.uint64(pte.WRITE))
 
 
 def forget_holder(stage: Stage) -> None:

@@ -70,20 +70,29 @@ def _check_tasks(kernel: Kernel) -> None:
             raise KernelBug(
                 f"audit: {group.getting} permits asked for in {calls} calls of {task.pid}"
             )
+        if task.executing is not None and task.executing not in task.threads:
+            raise KernelBug(f"audit: the exec of task {task.pid} is no call of it")
     for mm in spaces.values():
         if not mm.dead and mm.pid not in pids and not kernel.tasks.forking(mm.pid):
             raise KernelBug(f"audit: address space {mm.number} is of no task, not of {mm.pid}")
 
 
 def _check_threads(kernel: Kernel) -> None:
-    """Threads sleep, hold no spinlock, and are known to the task that owns them."""
+    """Threads sleep, hold no spinlock, and are known to the task that owns them; who was let in is
+    still to be answered."""
     threads = kernel.scheduler.threads
     for thread in threads:
         if not thread.parked:
             raise KernelBug(f"audit: thread {thread.name} does not sleep after a step")
+        for lock in thread.held:
+            if lock.atomic:
+                raise KernelBug(f"audit: thread {thread.name} sleeps with {lock.name}")
         owner = thread.owner
         if isinstance(owner, Task) and thread not in owner.threads:
             raise KernelBug(f"audit: task {owner.pid} does not know its thread {thread.name}")
+    inside = sum(kernel._admission._under_way.values())
+    if inside != kernel.calls_pending:
+        raise KernelBug(f"audit: {inside} calls let in, {kernel.calls_pending} calls pending")
     owned = 0
     for task in kernel.tasks:
         for thread in task.threads:

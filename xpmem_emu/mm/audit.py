@@ -81,6 +81,8 @@ def _cached(context: MemoryContext) -> Frames:
     cached = np.zeros(context.frames.total, dtype=np.int64)
     used = 0
     for number, inode in context.files.inodes.items():
+        vectors = [len(inode.frames), len(inode.dirty), len(inode.blocks)]
+        compare(f"lengths of the vectors of {inode.title}, at", [max(vectors)] * 3, vectors)
         pages = inode.cached_pages()
         held = inode.frames[pages]
         np.add.at(cached, held, 1)

@@ -10,6 +10,7 @@ What must hold of every entry, whenever all threads sleep:
 | is PRESENT | allows access; for stores if WRITE is set, too |
 | holds a frame | its owner lists, at the frame's index |
 | may be stored to and shows a page of a file | has that page dirty |
+| may be stored to and shows any other page | maps it alone: it was copied on write |
 | is BUSY | somebody moves pages in: a page that nobody moves is waited for for ever |
 """
 
@@ -28,7 +29,8 @@ def check_areas(context: MemoryContext) -> None:
     listed: dict[Vma, None] = {}
     for number, mm in context.address_spaces.items():
         _require(number == mm.number, f"address space {mm.number} is listed as {number}")
-        _require(not mm.page_table_lock.locked, f"{mm.pid}'s page_table_lock is held asleep")
+        for lock in (mm.page_table_lock, mm.special_lock):
+            _require(not lock.locked, f"{mm.pid}'s {lock.name} is held asleep")
         _check_list(mm)
         listed |= dict.fromkeys(mm.vmas)
         inside = 0
@@ -73,10 +75,14 @@ def _check_entries(vma: Vma, vpns: Frames, ptes: Ptes) -> None:
     )
     wanted = vpns[counted] - vma.first + vma.pgoff
     _none(vma, vpns[counted], frames.index[held] != wanted, "is found elsewhere by its frame")
+    stored = pte.has(ptes[counted], pte.WRITE)
     if vma.inode is not None:
-        stored = pte.has(ptes[counted], pte.WRITE) & (frames.owner[held] == vma.inode.id)
-        clean = stored & ~vma.inode.dirty[np.where(stored, wanted, 0)] if stored.any() else stored
+        cached = stored & (frames.owner[held] == vma.inode.id)
+        clean = cached & ~vma.inode.dirty[np.where(cached, wanted, 0)] if cached.any() else cached
         _none(vma, vpns[counted], clean, f"may be stored to: {vma.inode.title} is clean there")
+        stored &= ~cached
+    shared = stored & (frames.mapcount[held] != 1)
+    _none(vma, vpns[counted], shared, "may be stored to, and others map its frame")
 
 
 def _check_owners(context: MemoryContext, listed: dict[Vma, None]) -> None:
@@ -89,7 +95,7 @@ def _check_owners(context: MemoryContext, listed: dict[Vma, None]) -> None:
             _require(vma in listed, f"owner {number} lists area {vma}, which is in no list")
             _require(number in _owners_of(vma), f"owner {number} lists {vma} of another")
         alive = bool(owner.vmas) or (number in inodes and inodes[number].linked)
-        _require(alive or _held(context), f"owner {number} is kept by nothing")
+        _require(alive, f"owner {number} is kept by nothing")
     for number, inode in inodes.items():
         _require(number == inode.id, f"inode {inode.id} is listed as {number}")
         _require(number in owners, f"inode {number} owns no frames")
@@ -105,11 +111,6 @@ def _owners_of(vma: Vma) -> list[int]:
     """The numbers of those whose frames an area may show."""
     anon = [] if vma.anon_vma is None else [vma.anon_vma.id]
     return anon if vma.inode is None else [*anon, vma.inode.id]
-
-
-def _held(context: MemoryContext) -> bool:
-    """Whether a call may be between making an owner and giving it an area."""
-    return context.operations > 0
 
 
 def _none(vma: Vma, vpns: Frames, wrong: Mask, what: str) -> None:
