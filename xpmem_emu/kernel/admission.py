@@ -3,8 +3,8 @@
 | calls | places |
 |---|---|
 | those that break and heal | always: each is over in the step in which it begins |
-| kill, shutdown | `KEPT` of their own when the image's are taken |
-| those that look | `KEPT` of their own, too: a table that hangs does not keep the others shut |
+| kill, shutdown | `CALLS_RESERVED` of their own when the image's are taken |
+| those that look | as many of their own, too: a table that hangs does not keep the others shut |
 | all others | the image's limits.threads, threads of the kernel counted |
 
 So calls that are stuck, for instance paused at a failpoint, never keep anybody from letting them
@@ -30,7 +30,7 @@ class Purpose(Enum):
 
     @classmethod
     def of(cls, call: Call) -> "Purpose":
-        """The purpose of a call."""
+        """Whatever is in none of the other rows of the table above is work."""
         if isinstance(call, Breaking):
             return cls.BREAKING
         if isinstance(call, Kill | Shutdown):

@@ -125,9 +125,10 @@ class Kernel:
         self._handlers = handlers
         self._audit = audit
         self._audited = -1
-        """How many events there were when everything was audited last."""
+        """Events there were at the last audit: with none since, nothing is thought to change."""
         self._admission = Admission(image.limits.threads, self.scheduler)
         self._calls: dict[int, Call] = {}
+        """Begun and not answered, by Request.call_id."""
         self._effects = Effects()
         self.stopping = False
         """Whether a shutdown is under way: no work begins any more."""
@@ -241,11 +242,14 @@ class Kernel:
         thread = self.scheduler.current
         assert thread is not None
         try:
+            # Found and entered into `threads` in one step: who ends the task, or execs, from now on
+            # kills this thread and waits for it.
             task = task_of(request.call, self.tasks)
             if task is not None:
                 thread.owner = task
                 task.threads[thread] = None
             serve = handler_of(request.call, self._handlers)
+            # Sleeps. Whatever becomes of the task, it and its memory wait for this call.
             value, bulk = await serve(self, request.call, task, request.bulk)
             return Done(value, bulk)
         except (KernelError, Signalled) as error:
@@ -269,6 +273,7 @@ class Kernel:
 
     def _signal(self, task: Task, info: SignalInfo) -> SignalInfo:
         """Deliver a signal to `task`; what its call is told."""
+        # It died of another one while this call slept: that is what its calls are told.
         if task.fate is not None:
             return task.fate
         task.last_signal = info
@@ -314,6 +319,7 @@ class Kernel:
 
     def _stop(self, stopped: Panic | Halt) -> None:
         self.stopped = stopped
+        # Here, because threads that are dropped do not come to it.
         for call_id in list(self._calls):
             self._answer(call_id, self._no_more())
         self.scheduler.close()
@@ -347,6 +353,7 @@ class Kernel:
     def partition_down(self, partid: int, incarnation: int, reason: Reason, place: str) -> None:
         """Listener of XPC: a peer is lost; nothing of it is reachable when this returns."""
         why = f"p{partid} is lost: {reason.name} ({place})"
+        # Entries before the window that they lead to, in one step: no access finds one half gone.
         self.xpmem.partition_down(partid, incarnation, why)
         self.memory.physical.remove_window(partid)
         self._peer_memory.unmap(partid)

@@ -76,9 +76,10 @@ class Task:
     gone: Completion[str]
     state: TaskState = TASK_STATES.initial
     threads: dict[Thread, None] = field(default_factory=dict)
-    """In the order in which they began: they are killed in this order (D1)."""
+    """In the order in which they began: they are killed in this order (D1). Each enters in the
+    step that finds the task, and leaves when its call is answered."""
     executing: Thread | None = None
-    """The call that is replacing the address space."""
+    """The call that is replacing the address space. While there is one, no other call begins."""
     fate: SignalInfo | None = None
     """The fatal signal, once there is one."""
     last_signal: SignalInfo | None = None
@@ -113,6 +114,7 @@ class TaskTable:
         self._tracer = tracer
         self._memory = memory
         self._tasks: dict[int, Task] = {}
+        """By pid, EXITING ones included."""
         self._forking: set[int] = set()
         """Pids of children that are being made."""
         self._graves: OrderedDict[int, str] = OrderedDict()
@@ -178,7 +180,9 @@ class TaskTable:
         self._forking.add(pid)
         try:
             mm = await fork(parent.mm, pid)
-            if self._me.killed:  # while the copy slept: nobody would know the child
+            # While the copy slept the parent may have been ended: its child would be nobody's, and
+            # of a kernel that shuts down nobody would end it.
+            if self._me.killed:
                 await exit_mmap(mm)
                 raise _killed(parent)
         finally:
@@ -200,7 +204,13 @@ class TaskTable:
 
     async def exec(self, task: Task) -> None:
         """End the other calls of `task`, then replace the address space with an empty one; same
-        teardown as at exit. Raises KernelError EINTR when killed before there was a new one."""
+        teardown as at exit. Raises KernelError EINTR when killed before there was a new one.
+
+            exec                               another call, say a close of the device
+            | executing: none begins any more  | asleep in its teardown
+            | kills it, waits for `idle`       | its killable waits end; it comes to its end
+            | new space; the old one ends <--- | answered
+        """
         if self._me.killed:
             raise _killed(task)
         task.executing = self._me
@@ -211,8 +221,9 @@ class TaskTable:
             while len(task.threads) > 1:
                 if await task.idle.wait_killable() is Wake.KILLED:
                     raise _killed(task)
+            assert list(task.threads) == [self._me]
             old, task.mm = task.mm, self._memory.new_address_space(task.pid)
-            await exit_mmap(old)
+            await exit_mmap(old)  # after the exchange: no RUNNING task is in a dead address space
         finally:
             task.executing = None
 
@@ -223,7 +234,8 @@ class TaskTable:
         return thread
 
     def end(self, task: Task, fate: SignalInfo | None, why: str) -> None:
-        """Begin to end `task`; its `gone` completes when it is over. Atomic, idempotent."""
+        """Begin to end `task`; its `gone` completes when it is over. Atomic, idempotent. In one
+        step it is EXITING and its calls are killed, so that none begins unkilled."""
         if task.state is not TaskState.RUNNING:
             return
         task.apply(TaskEvent.END)
@@ -233,6 +245,8 @@ class TaskTable:
         self._scheduler.spawn(f"exit/{task.pid}", self._reap(task, why))
 
     async def _reap(self, task: Task, why: str) -> None:
+        # Its calls first: they have its memory in their hands, and one may be in exec, after which
+        # `mm` is another. No new one begins: the task is not RUNNING.
         while task.threads:
             await task.idle.wait()
         if self._memory.failpoints.armed:
@@ -247,6 +261,7 @@ class TaskTable:
         task.gone.complete(why)
 
     def _add(self, task: Task) -> Task:
+        assert self._memory.address_spaces[task.mm.number] is task.mm
         self._tasks[task.pid] = task
         self._tracer.emit(events.TaskSpawn(pid=task.pid, parent=task.parent, comm=task.name))
         return task

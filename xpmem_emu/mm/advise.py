@@ -70,6 +70,7 @@ async def _dont_need(mm: AddressSpace, start: int, end: int) -> None:
 
 
 async def _remove(mm: AddressSpace, start: int, end: int) -> None:
+    # Held to the end: it keeps the areas what they are, and so their inodes alive, in each sleep.
     async with mm.mmap_lock.read():
         require_alive(mm)
         require_covered(mm, start, end)

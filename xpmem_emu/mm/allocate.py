@@ -32,9 +32,9 @@ async def allocate_up_to(context: MemoryContext, wanted: int) -> Frames:
 
 async def _until_free(context: MemoryContext, wanted: int) -> None:
     while context.frames.free == 0:
-        if await reclaim(context, wanted) or context.frames.free:
+        if await reclaim(context, wanted) or context.frames.free:  # freed by others in the sleep
             continue
-        if context.operations == 0:
+        if context.operations == 0:  # so nobody is about to free any
             raise KernelError(
                 errno.ENOMEM,
                 f"{context.frames.in_use} frames are in use, none can be reclaimed",

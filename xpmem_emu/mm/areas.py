@@ -1,6 +1,7 @@
 """Areas of an address space: entered, cut, merged, removed, counted against the limit.
 
-Atomic, with mmap_lock held for writing.
+Atomic, with mmap_lock held for writing; the reverse map, which does not take it, sees each cut and
+merge whole.
 """
 
 import errno
@@ -72,9 +73,11 @@ def remove_areas(mm: AddressSpace, gather: Gather, start: int, end: int) -> None
 
 def unmap_range(mm: AddressSpace, gather: Gather, start: int, end: int, why: str) -> None:
     """Clear the entries of [start, end) and remove its areas. Nothing mapped is fine."""
+    assert mm.mmap_lock.writer is mm.context.scheduler.current
     areas = mm.vmas.intersecting(start, end)
     if not areas:
         return
+    # Entries before areas: the reverse map finds an entry by its area only.
     zap(mm, gather, max(start, areas[0].start), min(end, areas[-1].end), why)
     for vma in areas:
         if vma.ops is not None:

@@ -37,6 +37,7 @@ def exchange(mm: AddressSpace, gather: Gather, vpns: Frames, old: Ptes, new: Pte
 
 def zap(mm: AddressSpace, gather: Gather, start: int, end: int, why: str) -> None:
     """Tell the notifiers once about [start, end), then clear every entry in it."""
+    # Told before the special_lock is taken: what an exporter maps of itself is cleared under that.
     with mm.page_table_lock:
         gather.invalidate(mm, start, end)
         with mm.special_lock:
@@ -52,6 +53,8 @@ def insert_special(vma: Vma, first_vpn: int, gpfns: Frames, flags: int) -> int:
     pte.WRITE, pte.UNCACHED. Pages outside the area are ignored; a removed area is a KernelBug.
     Returns how many entries were installed."""
     mm = vma.mm
+    assert vma.ops is not None
+    assert vma.writable or not flags & pte.WRITE
     if not vma.linked:
         raise KernelBug(f"special pages inserted into {vma}, which is not mapped")
     if vma.prot == Prot.NONE:
@@ -68,7 +71,8 @@ def insert_special(vma: Vma, first_vpn: int, gpfns: Frames, flags: int) -> int:
 
 def zap_special(mm: AddressSpace, start: int, end: int) -> int:
     """Clear the SPECIAL entries of [start, end) and tell the devices that shadow them. Returns how
-    many there were. May be called under any page_table_lock."""
+    many there were. May be called under any page_table_lock. Nobody is waited for: the home does
+    not free the frames before this partition has acknowledged."""
     vpns, ptes = _entries(mm, start, end)
     vpns = vpns[pte.has(ptes, pte.SPECIAL)]
     if len(vpns):
@@ -79,8 +83,9 @@ def zap_special(mm: AddressSpace, start: int, end: int) -> int:
 
 
 async def settle(mm: AddressSpace, start: int, end: int) -> None:
-    """Wait until no entry of [start, end) is in transit. With mmap_lock held for writing the
-    entries then stay so until the caller next awaits."""
+    """Wait until no entry of [start, end) is in transit, and so until the caller next awaits: the
+    mmap_lock, held for writing, keeps faults away, but not reclaim, migration and writeback."""
+    assert mm.mmap_lock.writer is mm.context.scheduler.current
     while pte.has(_entries(mm, start, end)[1], pte.BUSY).any():
         await mm.context.changed.wait()
 

@@ -6,7 +6,9 @@ entries, sleeps if it must (memory, disk, notifiers), and installs only where th
 the one it read. It may do less than asked or nothing: the caller walks again.
 
 Areas with ops are not handled here: the lock is dropped and `ops.fault` is called, which may
-sleep on another partition. An area with FarOps is handed back: it never has an entry.
+sleep on another partition. With the lock held, a writer would wait for as long as a dead home is
+waited for; and where a task has attached its own memory, the home pins under the same lock, behind
+that writer, for ever. An area with FarOps is handed back: it never has an entry.
 """
 
 import numpy as np
@@ -43,8 +45,12 @@ async def fault_range(mm: AddressSpace, first_vpn: int, count: int, write: bool)
         if vma.ops is None:
             await resolve(vma, first_vpn, count, write)
             return None
+    # No sleep since the area was found. Whatever it is after this one, the caller walks again.
     if isinstance(vma.ops, FarOps):
         return vma
+    thread = mm.context.scheduler.current
+    assert thread is not None
+    assert not thread.held
     await vma.ops.fault(vma, address, write)
     return None
 
@@ -52,10 +58,11 @@ async def fault_range(mm: AddressSpace, first_vpn: int, count: int, write: bool)
 async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
     """One pass over the leading run of like pages. With vma.mm.mmap_lock held for reading; the
     area allows the access. Raises Signalled SIGBUS, KernelError ENOMEM."""
+    assert vma.linked  # until the mmap_lock is dropped
     count = min(count, TRANSIT_BATCH, vma.first + vma.pages - first)
     ptes = vma.mm.page_table.read_range(first, count)
     head = int(ptes[0])
-    if head & pte.BUSY:
+    if head & pte.BUSY:  # who moves the page needs neither our mmap_lock nor us
         await vma.mm.context.changed.wait()
     elif head == 0 and vma.inode is None:
         await _anonymous(vma, first, leading(ptes == 0))
@@ -98,6 +105,8 @@ async def _anonymous(vma: Vma, first: int, count: int) -> None:
 async def _swap_in(vma: Vma, first: int, swapped: Ptes) -> None:
     context = vma.mm.context
     frames = await allocate_up_to(context, len(swapped))
+    # Read after the sleep: an entry that is as it was may name a slot that was freed in between,
+    # and used again for a newer content of the same page.
     swapped = swapped[: len(frames)]
     context.swap.read(pte.frame_field(swapped), context.frames, frames)
     _install(vma, first, swapped, _adopt(vma, first, frames), "swap_in")
@@ -117,6 +126,7 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
     context.loans += 1
     try:
         cached = await cached_frames(context, inode, index, len(copies) if private else count)
+        # Nothing sleeps from here until the entries hold references: what is in the cache stays.
         if len(cached) == 0:
             raise Signalled(
                 SignalInfo(Signal.SIGBUS, f"beyond the end of {inode.title}", first << PAGE_SHIFT)
@@ -167,6 +177,8 @@ async def _write_protected(vma: Vma, first: int, ptes: Ptes) -> None:
 
 async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
     mm, context = vma.mm, vma.mm.context
+    # Memory first: nobody waits for it in a transit. The pages may have gone for it, or changed by
+    # another fault or a truncation; what is as it was is held before anything sleeps again.
     copies = await allocate_up_to(context, len(ptes))
     ptes = ptes[: len(copies)]
     now = mm.page_table.read_range(first, len(ptes))

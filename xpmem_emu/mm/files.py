@@ -72,6 +72,8 @@ async def _read_in(context: MemoryContext, inode: Inode, index: int, count: int)
     if context.failpoints.armed:
         await context.failpoints.reach(FILE_READ)
     frames = await allocate_up_to(context, count)
+    # Asked only now: who had the mutex before may have read the same pages in, or cut them off, and
+    # what waited for memory slept as well. Then nothing sleeps until they are in the cache.
     here = inode.frames[index : min(index + len(frames), inode.pages)]
     missing = np.flatnonzero(here == 0)
     chosen, indices = frames[: len(missing)], missing + index
@@ -144,7 +146,15 @@ async def _write_dirty(gather: Gather, inode: Inode) -> int:
 
 
 def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:
-    """Write-protect every entry of the pages, so that the next store is seen as a fault."""
+    """Write-protect every entry of the pages, so that the next store is seen as a fault.
+
+        writeback                          a task that has the page mapped
+        | clean; entry loses WRITE
+        | sync                             | store: faults, so the page is dirty again
+        | block := page
+
+    The block may have that store or not: the next writeback has it.
+    """
     inode.dirty[indices] = False
     protected = np.uint64(pte.without(pte.WRITE, pte.DIRTY))
 

@@ -6,6 +6,9 @@ Invariants: refcount = mapcount + pins + quarantine + page cache + running opera
 free exactly when refcount is 0; a free frame has no pin, no mapping and no owner, and is filled
 with junk so that a use after free shows. Frame 0 is reserved: 0 means "unknown".
 
+No lock: mapcount changes in one step with the entry, under its page_table_lock; everything else in
+a step of its own. So what was read here before a sleep is read again after it.
+
 The free list is a stack, so a freed frame is the next one handed out and a stale mapping is
 noticed at once; a batch comes out in ascending order, contiguous when it was freed together.
 """

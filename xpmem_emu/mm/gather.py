@@ -32,9 +32,11 @@ class Gather:
     def __init__(self, context: MemoryContext) -> None:
         self.context = context
         self._told: dict[AddressSpace, tuple[int, int]] = {}
+        """What a sync is owed for; one that covers all of an address space's ranges is enough."""
         self._changed: list[tuple[Notifier, int, int]] = []
         """Who was told of what, and has a right to its end though it left the chain meanwhile."""
         self._frames: list[Frames] = []
+        """References that go after the sync."""
 
     async def __aenter__(self) -> "Gather":
         self.context.operations += 1
@@ -47,12 +49,16 @@ class Gather:
         traceback: TracebackType | None,
     ) -> None:
         await self.finish()
+        # Before the end, which may be that of a fence: that wants memory, and whoever wants memory
+        # waits while there is an operation.
         self.context.operations -= 1
         self.context.changed.wake_all()
         await self._end()
 
     def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
-        """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock."""
+        """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock, and before it
+        does: what they note and what is changed are one step for whoever else takes the lock."""
+        assert mm.page_table_lock.locked
         if mm.notifiers.registered:
             low, high = self._told.get(mm, (start, end))
             self._told[mm] = min(low, start), max(high, end)
@@ -77,7 +83,9 @@ class Gather:
             await mm.notifiers.invalidate_range_sync(start, end)
 
     async def finish(self) -> None:
-        """Sync, then put the collected frames."""
+        """Sync, then put the collected frames. The other way round a frame would be somebody else's
+        while a holder of the old page still stores into it."""
+        self.context.scheduler.might_sleep()  # also when there is nobody to wait for
         await self.sync()
         if self._frames and self.context.failpoints.armed:
             await self.context.failpoints.reach(GATHER_FREE)

@@ -48,6 +48,11 @@ async def pin_pages(
     Raises KernelError when the touched page cannot be pinned, the cause says why: ENOENT (hole;
     itself an attachment), EFAULT (no access, no accountable frames, beyond the end of the file),
     EIO (its frame is poisoned), ENOMEM, EAGAIN (taken away again and again).
+
+        pin_pages                               mprotect, munmap, fork
+        | mmap_lock for reading; pins
+        | returns: the caller notes the pins    | waits for the mmap_lock
+        | and sleeps                            | invalidate: finds them noted
     """
     if mm.context.failpoints.armed:
         await mm.context.failpoints.reach(GUP_PIN)
@@ -156,7 +161,8 @@ def _ready(vma: Vma, ptes: Ptes) -> Mask:
 
 
 def _pin_present(mm: AddressSpace, first: int, count: int) -> list[PinnedRun]:
-    """Pin every page of the window that is fit now. Atomic."""
+    """Pin every page of the window that is fit now. Atomic: reclaim, which needs no mmap_lock,
+    comes before, and the page is not fit, or after, and finds the pin."""
     found: list[PinnedRun] = []
     for vma in _areas(mm, first, count):
         start = max(first, vma.first)

@@ -9,6 +9,9 @@ reclaim drops. The areas that map a file are with its owner number (`MemoryConte
 `mutex` serialises what changes the contents wholesale: read-in, truncate, writeback, pwrite. It
 is held over the notifiers' sync, so that a page beyond a truncation cannot come back before every
 holder of the old one is done. Faults take it with the mmap_lock held, never the other way round.
+Without it pages still leave the cache, or change frames: reclaim and migration, which hold every
+entry of theirs BUSY; a fence, with poisoned ones; and the end of the inode. Whoever has it looks
+again after each sleep.
 """
 
 import errno
@@ -41,8 +44,12 @@ class Inode:
         self.linked = bool(name)
         """Whether a directory entry keeps it alive."""
         self.size = size
+        """Guarded by `mutex`, as are the lengths of the vectors."""
         self.frames: Frames = np.zeros(self.pages, dtype=np.int64)
+        """Filled under `mutex`; emptied without it, as said above."""
         self.dirty: Mask = np.zeros(self.pages, dtype=np.bool_)
+        """Set in one step with what makes it so, under no lock; cleared by writeback, under
+        `mutex`, and by whoever takes the page out of the cache."""
         self.blocks: npt.NDArray[np.uint8] = np.zeros((self.pages, PAGE_SIZE), dtype=np.uint8)
         self._allocator = allocator
 

@@ -24,13 +24,21 @@ from xpmem_emu.units import TASK_SIZE
 
 async def fork(mm: AddressSpace, pid: int) -> AddressSpace:
     """A copy of the address space for task `pid`. DONTCOPY areas are left out, notifiers are not
-    inherited. Raises ESRCH, ENOMEM (only a failpoint does)."""
+    inherited. Raises ESRCH, ENOMEM (only a failpoint does).
+
+        fork                                   reclaim
+                                               | entry BUSY; sync
+        | mmap_lock, for writing
+        | settle: waits                        | entry := swap slot
+        | copies that; a copy of the BUSY one
+        | would never have been settled
+    """
     async with mm.mmap_lock.write():
         require_alive(mm)
         await settle(mm, 0, TASK_SIZE)
         if mm.context.failpoints.armed:
             await mm.context.failpoints.reach(FORK_COPY)
-            await settle(mm, 0, TASK_SIZE)
+            await settle(mm, 0, TASK_SIZE)  # that slept
         child = mm.context.new_address_space(pid)
         async with Gather(mm.context) as gather:
             for vma in mm.vmas:
@@ -60,12 +68,14 @@ def _copy_area(child: AddressSpace, gather: Gather, vma: Vma) -> None:
 async def exit_mmap(mm: AddressSpace) -> None:
     """End the address space: first the notifiers let go, then everything is unmapped, then
     freed. Called once; accesses that still run are killed."""
+    assert not mm.dead
     mm.dead = True
     clients = tuple(mm.notifiers.registered)
     await mm.notifiers.release()
     if mm.context.failpoints.armed:
         await mm.context.failpoints.reach(EXIT_UNMAP)
     async with mm.mmap_lock.write(), Gather(mm.context) as gather:
+        assert not mm.notifiers.registered  # nobody opens a device in a dead address space
         unmap_range(mm, gather, 0, TASK_SIZE, "exit")
     mm.context.forget_address_space(mm)
     for client in clients:  # of a file or a forked child: what outlives the address space

@@ -68,6 +68,8 @@ async def mmap(mm: AddressSpace, request: MapRequest) -> int:
         reserve_areas(mm, 1 + count_cuts(mm, start, start + length))
         vma = _new_area(mm, request, start, length)
         async with Gather(mm.context) as gather:
+            # The new area is listed while holders of the old pages are still told: no fault gets to
+            # it before the mmap_lock is dropped.
             unmap_range(mm, gather, start, start + length, "mmap")
             insert_area(vma)
     return start
@@ -115,7 +117,7 @@ def _choose(mm: AddressSpace, hint: int, length: int) -> int:
 
 def _new_area(mm: AddressSpace, request: MapRequest, start: int, length: int) -> Vma:
     inode, pgoff = request.inode, request.offset >> PAGE_SHIFT
-    if inode is not None:
+    if inode is not None:  # looked up before the wait for the mmap_lock
         mm.context.files.require_alive(inode)
     if inode is None and request.ops is None:
         pgoff = start >> PAGE_SHIFT

@@ -14,12 +14,18 @@ What guards what:
 
 * mmap_lock (sleeping): the list of areas, and the areas. Writers keep it over the notifiers' sync,
   so no fault brings back a page while holders of the old one are still being told. Whoever holds it
-  for reading may rely on the areas.
+  for reading may rely on the areas, but for two fields: `anon_vma`, which a fault sets once, and
+  `ops`, which XPMEM cuts off without it.
 * page_table_lock (spin): entries of this kernel's frames, together with the frames' counts.
   `entries.exchange` is the only place that changes entries and counts.
 * special_lock (spin): SPECIAL entries. It nests inside any page_table_lock, because a recall that
   starts under the exporter's lock clears the importers' entries, of the same task even.
-* FrameOwner.lock (spin): the owner's list of areas. It nests outside any page_table_lock.
+* FrameOwner.lock (spin): the owner's list of areas. It nests outside any page_table_lock. The
+  reverse map reads bounds of areas under it, without the mmap_lock: whoever changes them does so
+  in one step with the lists.
+
+Order, which LockDep holds everybody to: mmap_lock, i_mutex, direct_reclaim; then, spinning,
+FrameOwner.lock, page_table_lock (two of them only in fork, the parent's first), special_lock.
 """
 
 from dataclasses import dataclass
@@ -61,7 +67,8 @@ class VmaOps(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Vma:
-    """One area [start, end) of `mm`, in bytes. `linked` is false once it was removed."""
+    """One area [start, end) of `mm`, in bytes. `linked` is false once it was removed. Guarded by
+    mm.mmap_lock, but for `ops` and `anon_vma`."""
 
     mm: "AddressSpace"
     start: int
@@ -71,7 +78,9 @@ class Vma:
     pgoff: int
     inode: Inode | None = None
     ops: VmaOps | None = None
+    """Whoever slept asks again: a detach puts others here in one step, under no lock."""
     anon_vma: "FrameOwner | None" = None
+    """Set once, by the first fault, which has the mmap_lock for reading only; or by a merge."""
     linked: bool = False
 
     @property
@@ -144,11 +153,15 @@ class AddressSpace:
         self.page_table_lock = SpinLock(scheduler, lockdep, "page_table_lock", number)
         self.special_lock = SpinLock(scheduler, lockdep, "special_lock", number)
         self.page_table = PageTable()
+        """Guarded by page_table_lock; SPECIAL entries by special_lock."""
         self.vmas: VmaList[Vma] = VmaList()
+        """Guarded by mmap_lock. Who holds none may look a VMA up, for use before its next await."""
         self.notifiers = NotifierChain()
         self.dead = False
+        """Set once, by exit_mmap, under no lock: it then waits for the mmap_lock, so whoever holds
+        that and saw False is done before anything is unmapped."""
         self.rss = 0
-        """Entries that hold a frame of this kernel."""
+        """Entries that hold a frame of this kernel. Guarded by page_table_lock."""
 
 
 class MemoryContext:
@@ -180,14 +193,16 @@ class MemoryContext:
         self.owners: dict[int, FrameOwner] = {}
         """By FrameOwner.id, which is what a frame in use is marked with."""
         self.direct_reclaim = Mutex(scheduler, lockdep, "direct_reclaim")
+        """Guards nothing: lets one thread at a time wait for frames (allocate)."""
         self.changed = WaitQueue(scheduler)
         """Woken whenever entries stop being BUSY and whenever frames may have been freed."""
         self.address_spaces: dict[int, AddressSpace] = {}
         """By AddressSpace.number."""
         self.clock_hand = 0
-        """Where reclaim goes on."""
+        """Where reclaim goes on. A hint, guarded by nothing."""
         self.operations = 0
-        """Gathers that still owe a sync or a free; 0 when quiet."""
+        """Gathers that still owe a sync or a free; 0 when quiet. Who wants memory waits while there
+        is one, so none may wait for memory, nor for whoever does."""
         self.loans = 0
         """Faults that hold frames over an await, with nothing yet to show for them."""
         self._last_space = 0
@@ -201,6 +216,8 @@ class MemoryContext:
 
     def forget_address_space(self, mm: AddressSpace) -> None:
         """Called by exit_mmap when nothing is mapped any more."""
+        assert mm.dead
+        assert (mm.rss, len(mm.vmas)) == (0, 0)
         del self.address_spaces[mm.number]
 
     def new_owner(self, kind: str) -> FrameOwner:

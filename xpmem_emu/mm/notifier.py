@@ -12,6 +12,9 @@ more: a client may wait there for what needs the frames idle. A killed thread do
 A client sees at least one sync that covers a range after every invalidate of that range; one
 sync may cover several invalidates. It must tolerate a sync of a range it was never told of,
 because it may register between the two. Neither call may fail.
+
+Of SPECIAL entries there is `invalidate_range` alone, and under no page-table lock: their frames
+are counted at home, whose gather runs the sync (`entries.zap_special`).
 """
 
 from typing import Protocol
@@ -42,6 +45,7 @@ class NotifierChain:
 
     def __init__(self) -> None:
         self.registered: list[Notifier] = []
+        """Guarded by nothing: whoever sleeps over it goes through a copy."""
 
     def register(self, notifier: Notifier) -> None:
         """Add a client. KernelBug when it is there already."""
@@ -60,13 +64,15 @@ class NotifierChain:
             notifier.invalidate_range(start, end)
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
-        """Wait for every client in turn; one that unregisters meanwhile is skipped."""
+        """Wait for every client in turn; one that unregisters meanwhile is skipped: it leaves when
+        it holds nothing."""
         for notifier in tuple(self.registered):
             if notifier in self.registered:
                 await notifier.invalidate_range_sync(start, end)
 
     async def release(self) -> None:
-        """Release every client; the chain is empty afterwards."""
+        """Release every client; the chain is empty afterwards. Each is
+        looked for anew: it may have left by itself while another was released."""
         while self.registered:
             notifier = self.registered[0]
             await notifier.release()

@@ -1,8 +1,8 @@
 """The page table of one address space: entries by virtual page number (vpn).
 
 Mechanism only: it stores words and knows nothing about frames, counts, locks or notifiers.
-`AddressSpace.exchange` is the one place that changes entries together with the counts; whoever
-calls `write` directly may change flags only.
+`entries.exchange` is the one place that changes entries together with the counts; whoever calls
+`write` directly changes flags, moves entries, or writes SPECIAL ones, which are not counted.
 
 A leaf is an array of 512 words with a numpy view on the same memory: scalar reads are cheap,
 and ranges are vectors. Vectors of page numbers must be ascending.

@@ -29,6 +29,7 @@ class PhysicalMemory:
 
     def __init__(self, partid: int, arena: memoryview) -> None:
         self._windows = {partid: arena}
+        """One goes when its partition is lost, in one step with the entries that lead there."""
         self.poisoned: set[int] = set()
         """Global numbers of frames that give a machine check."""
 

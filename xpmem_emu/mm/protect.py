@@ -34,7 +34,7 @@ async def mprotect(mm: AddressSpace, address: int, length: int, prot: Prot) -> N
         require_covered(mm, start, end)
         _refuse_widening(mm, start, end, prot)
         reserve_areas(mm, count_cuts(mm, start, end))
-        await settle(mm, start, end)
+        await settle(mm, start, end)  # `_protected` would show a page whose contents are moving
         async with Gather(mm.context) as gather:
             _change_entries(mm, gather, start, end, prot)
             cut_area(mm, start)

@@ -33,6 +33,8 @@ async def reclaim(context: MemoryContext, wanted: int) -> int:
     candidates = _candidates(context)
     step = min(max(wanted, SWAP_CLUSTER_MAX), TRANSIT_BATCH)
     freed = 0
+    # Chosen before all the sleeps of this loop. A frame that is another page's by now is tried all
+    # the same: the reverse map says whose it is.
     for at in range(0, len(candidates), step):
         if freed >= wanted:
             break
@@ -87,6 +89,8 @@ async def evict(context: MemoryContext, frames: Frames) -> int:
         frames = np.sort(frames)
         transit.hold_frames(frames)
         await transit.sync()
+        # All of this is asked now, when nobody outside can store any more, and settled before
+        # anything sleeps: frames may have been truncated, unmapped, poisoned or pinned meanwhile.
         in_file = page_cache.in_page_cache(context, frames)
         quiet = transit.quiet(frames, in_file) & ~context.frames.spoilt(frames)
         dropped = frames[quiet & in_file]

@@ -51,6 +51,7 @@ async def mremap(
         require_alive(mm)
         _source(mm, address, old, new)
         reserve_areas(mm, 4)
+        # A transit looks for its entry where it made it BUSY: moved along, it would stay BUSY.
         await settle(mm, address, address + old)
         async with Gather(mm.context) as gather:
             if flags & Remap.FIXED:

@@ -51,7 +51,8 @@ def _list(owner: FrameOwner, vma: Vma) -> None:
 
 
 def unlink_area(vma: Vma) -> None:
-    """Take an area off the lists of its owners; its entries must be cleared already."""
+    """Take an area off the lists of its owners; its entries must be cleared already, or be another
+    area's by now. An anon_vma goes with its last area, whoever still holds frames of it."""
     vma.linked = False
     owners = vma.mm.context.owners
     if vma.inode is not None:

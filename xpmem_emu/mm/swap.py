@@ -1,7 +1,7 @@
 """The swap area: page-sized slots of a buffer, counted by the page-table entries that name them.
 
-A slot is free exactly when its count is 0. There is no swap cache: a page that was swapped in is
-a new private page, and the slot loses one reference.
+A slot is free exactly when its count is 0; counts change in one step with the entries. There is no
+swap cache: a page that was swapped in is a new private page, and the slot loses one reference.
 """
 
 import numpy as np

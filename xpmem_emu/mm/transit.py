@@ -58,6 +58,7 @@ class Transit(Gather):
     def __init__(self, context: MemoryContext) -> None:
         super().__init__(context)
         self._held: list[_Held] = []
+        """What is still to be settled, by this thread alone."""
 
     async def __aenter__(self) -> "Transit":
         await super().__aenter__()
@@ -85,6 +86,7 @@ class Transit(Gather):
     def hold(self, mm: AddressSpace, vpns: Frames, ptes: Ptes) -> None:
         """Make resident entries BUSY; those that already are stay with whoever made them so.
         Under mm.page_table_lock."""
+        assert mm.page_table_lock.locked
         idle = ~pte.has(ptes, pte.BUSY)
         vpns, ptes = vpns[idle], ptes[idle]
         if len(vpns):
@@ -102,7 +104,13 @@ class Transit(Gather):
     def quiet(self, frames: Frames, cached: Mask) -> Mask:
         """Which of `frames` (ascending) can be taken: they are in use, but nobody holds them
         except the entries held here, the page cache (one reference where `cached`), and the
-        quarantine."""
+        quarantine. Asked after the sync, and nothing sleeps until what is taken is settled.
+
+            mover                              a task that maps the same file
+            | every entry BUSY; sync
+            |                                  | fault: the page is cached, so it is mapped
+            | one mapping more than is BUSY: the page stays
+        """
         allocator = self.context.frames
         ours = np.zeros(len(frames), dtype=np.int64)
         still = np.zeros(len(frames), dtype=np.int64)

@@ -26,6 +26,7 @@ async def truncate(context: MemoryContext, inode: Inode, size: int) -> None:
             return
         async with Gather(context) as gather:
             old_pages = inode.pages
+            # The size first: a fault beyond the end is SIGBUS from this step on, mutex or not.
             context.files.charge(page_align_up(size) - page_align_up(inode.size))
             inode.size = size
             dropped = _drop(gather, inode, inode.pages, old_pages - inode.pages)
@@ -42,7 +43,14 @@ def extend(context: MemoryContext, inode: Inode, size: int) -> None:
 
 async def punch(context: MemoryContext, inode: Inode, index: int, count: int) -> None:
     """Make a hole: the pages read as zeros, their frames are given back. What somebody has copied
-    for itself is no page of the file any more, and stays."""
+    for itself is no page of the file any more, and stays.
+
+        madvise(REMOVE)                        fault
+        | mutex; entries and cache cleared
+        | sync: holders still have the frame   | not in the cache: waits for the mutex
+        | acknowledged; frame freed
+        | mutex dropped ---------------------> | reads the hole in
+    """
     async with inode.mutex, Gather(context) as gather:
         count = max(min(count, inode.pages - index), 0)
         cached = inode.frames[index : index + count]

@@ -126,6 +126,8 @@ class Mutex(_Lock):
             raise KernelBug(f"{me.name} unlocks {self.name}, which it does not hold")
         me.held.remove(self)
         self._owner = None
+        # Handed over, not let go: this thread, which runs on, could else take it again at once, and
+        # who waits would find it locked each time it runs.
         if self._waiters:
             heir = self._waiters[0]
             self._owner = heir
@@ -142,6 +144,7 @@ class Mutex(_Lock):
             return Wake.WOKEN
         self._waiters.append(me)
         why = await self._scheduler.park(None, lambda: self._waiters.remove(me), killable=killable)
+        # Not by `why`: a kill that came after the lock was handed over has changed nothing.
         return Wake.WOKEN if self._owner is me else why
 
 
@@ -151,7 +154,8 @@ class RwSemaphore(_Lock):
     def __init__(self, scheduler: Scheduler, lockdep: LockDep, name: str, order: int = 0) -> None:
         super().__init__(scheduler, lockdep, name, order)
         self._readers: set[Thread] = set()
-        self._writer: Thread | None = None
+        self.writer: Thread | None = None
+        """Who is inside alone."""
         self._waiters: deque[tuple[Thread, bool]] = deque()
         self._shared, self._exclusive = _RwSection(self, False), _RwSection(self, True)
 
@@ -163,28 +167,26 @@ class RwSemaphore(_Lock):
         """Exclusive: `async with semaphore.write():`."""
         return self._exclusive
 
-    @property
-    def write_locked(self) -> bool:
-        """Whether a writer is inside."""
-        return self._writer is not None
-
     async def acquire(self, exclusive: bool) -> None:
         """What entering a section does."""
         me = self._me()
         self._lockdep.acquire(me, self)
         self._scheduler.might_sleep()
+        # Behind who waits already, be it free for us: readers that come and go would keep a writer
+        # out for ever.
         if not self._waiters and self._free_for(exclusive):
             self._grant(me, exclusive)
             return
         self._waiters.append((me, exclusive))
         await self._scheduler.park(None, None, killable=False)
+        # Nothing to look at again: whoever released it has granted it to us.
 
     def _free_for(self, exclusive: bool) -> bool:
-        return self._writer is None and not (exclusive and self._readers)
+        return self.writer is None and not (exclusive and self._readers)
 
     def _grant(self, thread: Thread, exclusive: bool) -> None:
         if exclusive:
-            self._writer = thread
+            self.writer = thread
         else:
             self._readers.add(thread)
         thread.held.append(self)
@@ -192,8 +194,8 @@ class RwSemaphore(_Lock):
     def release(self) -> None:
         """What leaving a section does: whoever waited longest goes on, and readers together."""
         me = self._me()
-        if self._writer is me:
-            self._writer = None
+        if self.writer is me:
+            self.writer = None
         elif me in self._readers:
             self._readers.remove(me)
         else:

@@ -67,14 +67,19 @@ class Thread:
         self.name = name
         self.owner = owner
         self.held: list[Held] = []
+        """Locks, in the order in which they were taken."""
         self.killed = False
+        """Never taken back."""
         self.parked = False
+        """Asleep, so somebody has to wake it: not while it is runnable."""
         self._coroutine = coroutine
         self._killable = False
         self._started = False
         self._wake: Wake | None = None
+        """Why it runs next; None while it sleeps or runs."""
         self._timer: Timer | None = None
         self._leave: Callable[[], None] | None = None
+        """Takes it off what it waits on."""
 
     def __repr__(self) -> str:
         return f"<Thread {self.name}>"
@@ -149,6 +154,7 @@ class Scheduler:
         self.might_sleep()
         if self.parking is not None:
             self.parking(thread)
+        # `kill` wakes who is parked. Who was killed before, or by `parking`, would sleep for ever.
         if killable and thread.killed:
             if leave is not None:
                 leave()
@@ -195,6 +201,7 @@ class Scheduler:
         thread = self.current
         assert thread is not None
         self.might_sleep()
+        # Runnable, so not `parked`: neither a wake nor a kill puts it into the queue once more.
         thread._wake = Wake.WOKEN
         self._runnable.append(thread)
         await _park()
@@ -276,7 +283,7 @@ class Scheduler:
         sleeps or runs any more, and what goes wrong in a kernel that is dead does not matter."""
         self._closing = True
         for thread in self.threads:
-            self.current = thread
+            self.current = thread  # as which it unlocks what it holds
             with suppress(Exception):
                 thread._coroutine.close()
         self.threads.clear()

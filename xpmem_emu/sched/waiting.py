@@ -36,7 +36,7 @@ class WaitQueue:
     def wake_all(self) -> None:
         """Wake every waiter, in the order in which they came. There is no waking of one alone: it
         may need no more what it waited for, and would tell nobody."""
-        for thread in list(self._waiters):
+        for thread in list(self._waiters):  # a copy: each leaves the queue as it is woken
             self._scheduler.wake(thread)
 
     def _join(self) -> Callable[[], None]:
@@ -74,6 +74,7 @@ class Completion(Generic[_T]):
         """Sleep until completed (Wake.WOKEN) or until the deadline (Wake.TIMEOUT)."""
         while not self.done:
             if await self._queue.wait(until) is Wake.TIMEOUT:
+                # Completed between the deadline and our turn: what is there is not refused.
                 return Wake.WOKEN if self.done else Wake.TIMEOUT
         return Wake.WOKEN
 

@@ -24,6 +24,7 @@ class MappedAttachment(Attachment):
 
     async def fault(self, vma: Vma, address: int, write: bool) -> None:
         """Ask the home for frames."""
+        assert vma.ops is self
         await self.resolve(self, vma, address, write)
 
     def check(self, vma: Vma, address: int) -> None:

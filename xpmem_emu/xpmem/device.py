@@ -57,6 +57,7 @@ class Device:
         """Give `process` a thread group and subscribe to its address space; idempotent."""
         if process.pid in self.groups:
             return
+        assert not process.mm.dead  # exit_mmap would not ask this group to let go
         gid = process.gids[0] if process.gids else 0
         group = ThreadGroup(
             process.pid, process.uid, gid, process.mm, process.last_uniq, WaitQueue(self._scheduler)

@@ -364,6 +364,7 @@ class Exporter:
         for run in pinned:
             self._recalls.pin(segment, run.frames)
             first, count = run.first_vpn - base, len(run.frames)
+            assert pages[0] <= first < first + count <= sum(pages)
             # While this slept the permit may have ended, and recalls may have marked pages.
             usable = [(first, count)] if grant.live and segment.live else []
             usable = subtract(usable, request.spoilt)

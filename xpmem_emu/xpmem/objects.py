@@ -332,6 +332,7 @@ class Attachment(Lifecycle, ABC):
 
     def unmapped(self, vma: Vma, start: int, end: int) -> None:
         """The importer unmapped or moved [start, end) behind XPMEM's back."""
+        assert vma.start <= start < end <= vma.end
         reason = (
             f"the process unmapped or moved [{start:#x}, {end:#x}) of an xpmem attachment "
             "itself; xpmem_detach is the way"
@@ -340,6 +341,7 @@ class Attachment(Lifecycle, ABC):
 
     def split(self, vma: Vma, tail: Vma) -> None:
         """The VMA was cut in two; the piece behind the cut loses its attachment."""
+        assert (tail.ops, tail.start) == (self, vma.end)
         tail.ops = Severed(CUT_OFF, self)
 
     def owns(self, vma: Vma) -> bool:

@@ -37,7 +37,7 @@ def _accounts(kernel: Kernel) -> Iterator[tuple[str, int]]:
     yield "waiters for memory", len(memory.changed)
     for mm in memory.address_spaces.values():
         lock = mm.mmap_lock
-        yield "users of mmap_locks", len(lock._readers) + len(lock._waiters) + lock.write_locked
+        yield "users of mmap_locks", len(lock._readers) + len(lock._waiters) + bool(lock.writer)
     xpc = kernel.xpc.audit()
     yield from ((f"{each} of xpc", xpc[each]) for each in _XPC)
     yield "calls that have a place", sum(kernel._admission._under_way.values())

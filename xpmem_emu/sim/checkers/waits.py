@@ -107,7 +107,7 @@ def _memory(kernel: Kernel) -> Iterator[str]:
         yield "somebody waits for memory, and nothing happens to it"
     for mm in spaces:
         lock = mm.mmap_lock
-        if lock._waiters and lock._writer is None and not (lock._waiters[0][1] and lock._readers):
+        if lock._waiters and lock.writer is None and not (lock._waiters[0][1] and lock._readers):
             yield f"somebody waits for the mmap_lock of task {mm.pid}, who could have it"
     mutexes = [inode.mutex for inode in memory.files.inodes.values()]
     for mutex in (memory.direct_reclaim, *mutexes):
