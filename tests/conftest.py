@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from tests.clusters import SMALL, leftovers
 from tests.tools import left_out, require_tools
+from xpmem_emu.cluster.paths import arena_note
 from xpmem_emu.image import Image
-from xpmem_emu.live.paths import arena_note
 from xpmem_emu.sim.cluster import SimCluster
 
 # How long an example takes says how busy the machine is, and nothing about what is tested.

@@ -32,7 +32,7 @@ _HELP = "usage: xpmem-emu-health [live|ready|metrics] [PARTITION], or serve PORT
 
 
 def folder() -> str:
-    """The run folder of the cluster; `live.paths` says the same, and takes longer to import."""
+    """The run folder of the cluster; `cluster.paths` says the same, and takes longer to import."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     root = os.path.join(runtime, "xpmem-emu") if runtime else f"/tmp/xpmem-emu-{os.geteuid()}"
     return os.path.join(root, os.environ.get("XPMEM_EMU_CLUSTER") or "default")

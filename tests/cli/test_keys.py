@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xpmem_emu.live.keys import KeyFolder
+from xpmem_emu.cluster.keys import KeyFolder
 
 from .conftest import Shell
 

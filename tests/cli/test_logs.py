@@ -13,9 +13,9 @@ import pytest
 
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
-from xpmem_emu.live.liveness import start_ticks
-from xpmem_emu.live.paths import run_folder
-from xpmem_emu.live.state import ClusterState, PartitionRecord, locked, write_state
+from xpmem_emu.cluster.liveness import start_ticks
+from xpmem_emu.cluster.paths import run_folder
+from xpmem_emu.cluster.state import ClusterState, PartitionRecord, locked, write_state
 
 from .conftest import Outcome
 

@@ -11,7 +11,7 @@ from tests.test_tidy import commands
 from xpmem_emu.cli import parameters
 from xpmem_emu.cli.main import cli
 from xpmem_emu.cli.parameters import Handle, TaskRef
-from xpmem_emu.live.liveness import BOOT_LIMIT
+from xpmem_emu.cluster.liveness import BOOT_LIMIT
 
 
 @pytest.mark.parametrize(

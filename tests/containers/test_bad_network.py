@@ -17,8 +17,8 @@ import pytest
 from tests.containers.conftest import command
 from tests.live.load import Client, Market
 from tests.live.loops import let_pass
+from xpmem_emu.cluster.docker import containers
 from xpmem_emu.kernel.calls import Audit
-from xpmem_emu.live.docker import containers
 from xpmem_emu.scenario.backend import Unanswered
 from xpmem_emu.scenario.backend_compose import ComposeBackend
 from xpmem_emu.scenario.conditions import peer_state

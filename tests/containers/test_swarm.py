@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.containers.conftest import HEALTHY_S, ROOT, command, inspect, read, stay_healthy
-from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
-from xpmem_emu.live.topology import read_topology
+from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
+from xpmem_emu.cluster.topology import read_topology
 
 PARTITIONS = [one.name for one in read_topology("hosts")]
 GONE_S = 60

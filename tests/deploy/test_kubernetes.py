@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from xpmem_emu.live.topology import read_topology
+from xpmem_emu.cluster.topology import read_topology
 
 MANIFEST = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes.yaml"
 PARTITIONS = [one.name for one in read_topology("hosts")]

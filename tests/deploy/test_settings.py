@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xpmem_emu.live.topology import load_image, read_topology
+from xpmem_emu.cluster.topology import load_image, read_topology
 from xpmem_emu.units import SECOND
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ import click
 import pytest
 
 from xpmem_emu.cli.main import cli
+from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.inject.grammar import parse_injection
-from xpmem_emu.live.paths import arena_place
 
 from .exceptions import AFTER, ANY_ORDER, BEFORE, CODES, NOT_RUN, ON_CONTAINERS, PROGRESS, SMALLER
 from .pages import PAGES, ROOT, Shown, commands, mentions

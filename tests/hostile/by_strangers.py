@@ -8,8 +8,8 @@ from contextlib import suppress
 import zmq
 
 from tests.hostile.ground import Ground
-from xpmem_emu.live.keys import Credentials, Pair
-from xpmem_emu.live.state import read_state
+from xpmem_emu.cluster.keys import Credentials, Pair
+from xpmem_emu.cluster.state import read_state
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
 NULL_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu import toml
+from xpmem_emu.cluster.topology import load_image, read_topology
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.topology import load_image, read_topology
 from xpmem_emu.scenario.story import read_story
 from xpmem_emu.shipped import shipped_folder
 from xpmem_emu.sim.swarm import read_swarm

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.cluster.paths import arena_place
+from xpmem_emu.cluster.state import ClusterState
+from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec, numbered_partitions
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.paths import arena_place
-from xpmem_emu.live.state import ClusterState
-from xpmem_emu.live.topology import ClusterSpec, PartitionSpec, numbered_partitions
 
 IMAGE = "patient"
 """What clusters of the real kernel boot here, unless a test is about a deadline: a machine with

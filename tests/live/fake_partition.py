@@ -9,9 +9,9 @@ import sys
 # It runs as a script: what is beside it has no package.
 from fake_kernel import FakeKernel  # type: ignore[import-not-found]
 
+from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.live.cluster import boot_one
 from xpmem_emu.live.partition import main
-from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
 if __name__ == "__main__":
     if sys.argv[1] == "--config":

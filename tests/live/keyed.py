@@ -9,10 +9,10 @@ from pathlib import Path
 
 import zmq
 
+from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
+from xpmem_emu.cluster.state import ClusterState
+from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.live import cluster
-from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
-from xpmem_emu.live.state import ClusterState
-from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
 
 from .conftest import IMAGE, LEASE_S
 

@@ -28,8 +28,8 @@ from tests.live.loops import (
     verdict,
 )
 from xpmem_emu import connect
+from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.live import cluster
-from xpmem_emu.live.topology import load_image
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
 NAME = "kill"

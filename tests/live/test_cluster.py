@@ -13,14 +13,14 @@ import psutil
 import pytest
 import zmq
 
+from xpmem_emu.cluster.liveness import life_path, living
+from xpmem_emu.cluster.paths import arena_folder, run_folder
+from xpmem_emu.cluster.state import locked, read_state
+from xpmem_emu.cluster.topology import PartitionSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
 from xpmem_emu.live.client import connect
-from xpmem_emu.live.liveness import life_path, living
-from xpmem_emu.live.paths import arena_folder, run_folder
 from xpmem_emu.live.starting import no_progress
-from xpmem_emu.live.state import locked, read_state
-from xpmem_emu.live.topology import PartitionSpec
 
 from .conftest import FAKE, Home, Up, fake_spec
 
@@ -198,7 +198,7 @@ def test_a_socket_path_that_is_too_long_is_refused_before_anything_starts(
 def test_two_launchers_do_not_change_one_cluster_at_once(
     up: Up, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xpmem_emu.live.state._LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr("xpmem_emu.cluster.state._LOCK_PATIENCE_S", 0.1)
     with locked("t"):
         assert refusal(up, 1).errno == errno.EBUSY
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import zmq
 
+from xpmem_emu.cluster.state import read_state
 from xpmem_emu.kernel import calls
 from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.console.server import OUTSTANDING_MAX
@@ -24,7 +25,6 @@ from xpmem_emu.live.console.wire import (
     unpack_envelope,
 )
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.state import read_state
 
 from .conftest import Up
 

@@ -10,12 +10,12 @@ from unittest.mock import Mock
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.cluster.state import read_state
 from xpmem_emu.kernel.interface import Effects, Halt, KernelEvent, LinkDown, Panic, Send
 from xpmem_emu.live import cluster
 from xpmem_emu.live.config import PartitionConfig
 from xpmem_emu.live.driver import LATE_NS, Driver
 from xpmem_emu.live.partition import _event_log
-from xpmem_emu.live.state import read_state
 from xpmem_emu.trace import Record
 from xpmem_emu.xpc.events import PartitionGone
 

@@ -12,14 +12,14 @@ from typing import cast
 import pytest
 
 from xpmem_emu import health
+from xpmem_emu.cluster.paths import run_folder
+from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
 from xpmem_emu.live import cluster
 from xpmem_emu.live.driver import Driver, OnOutcome
 from xpmem_emu.live.health import HealthServer
-from xpmem_emu.live.paths import run_folder
-from xpmem_emu.live.state import ClusterState
 
 from .conftest import Up
 

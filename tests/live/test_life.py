@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.cluster import liveness
+from xpmem_emu.cluster.liveness import LifeLock, LifeWatch, holders, life_path, living, require_dead
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import liveness
 from xpmem_emu.live.arena import Arena, ArenaMemory
-from xpmem_emu.live.liveness import LifeLock, LifeWatch, holders, life_path, living, require_dead
 
 Refusal = Callable[..., KernelError]
 

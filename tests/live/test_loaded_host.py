@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.cluster.state import read_state
+from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.live import cluster
-from xpmem_emu.live.state import read_state
-from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
 from .loops import let_pass
 

@@ -16,13 +16,14 @@ import msgspec
 import pytest
 
 from tests.live.conftest import Home, fake_spec
+from xpmem_emu.cluster import docker
+from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
+from xpmem_emu.cluster.liveness import LifeRecord, life_path
+from xpmem_emu.cluster.locator import location_of, locations
+from xpmem_emu.cluster.paths import arena_folder, make_own_folder
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster, compose, docker
-from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
+from xpmem_emu.live import cluster, compose
 from xpmem_emu.live.launcher import launcher_of
-from xpmem_emu.live.liveness import LifeRecord, life_path
-from xpmem_emu.live.locator import location_of, locations
-from xpmem_emu.live.paths import arena_folder, make_own_folder
 
 FAKE = """#!/bin/sh
 case $1 in
@@ -115,7 +116,7 @@ def test_the_copied_keys_end_with_their_program_and_are_those_of_who_keeps_them(
         )
     )
     text = (
-        "from xpmem_emu.live.locator import location_of;"
+        "from xpmem_emu.cluster.locator import location_of;"
         " print(location_of('compose', 'p0').keys, flush=True)"
     )
     root = home.run / "xpmem-emu-keys"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from xpmem_emu.cluster.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.live import injections
@@ -15,7 +16,6 @@ from xpmem_emu.live.console.allow_list import LiveAllowList
 from xpmem_emu.live.console.rights import Rights, needed, needed_for_faults
 from xpmem_emu.live.console.sessions import ConsoleSessions
 from xpmem_emu.live.console.wire import Hello
-from xpmem_emu.live.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.live.limits import QUEUED_MAX, REQUESTS_PER_S, UNREAD_MAX, Allowance, Turns, Unread
 from xpmem_emu.xpc.frame import ChannelNumber, Header, claimed_source, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat

@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from xpmem_emu.cluster.liveness import start_ticks
+from xpmem_emu.cluster.state import PartitionRecord, process_of, read_state
+from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster, processes
-from xpmem_emu.live.liveness import start_ticks
-from xpmem_emu.live.state import PartitionRecord, process_of, read_state
-from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.live.zygote import ALONE, CONFIG_SUFFIX, forked, log_of
 
 from .conftest import Home

@@ -1,7 +1,7 @@
 """deploy/slurm.sh as jobs of a real Slurm."""
 
 from tests.slurm.conftest import NODES, Job, Slurm
-from xpmem_emu.live.topology import read_topology
+from xpmem_emu.cluster.topology import read_topology
 
 
 def left_on(slurm: Slurm, node: str) -> list[str]:

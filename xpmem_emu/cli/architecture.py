@@ -19,6 +19,7 @@ _CAPTIONS = {
     "scenario": "stories in files, told on any ground, and judged",
     "live": "uvloop and ZeroMQ: partition process, launcher, client library",
     "sim": "virtual time: many kernels in one process",
+    "cluster": "its partitions, folders, files, keys, and who of it lives",
     "kernel": "one image: tasks, calls, step(now, event) -> effects",
     "xpmem": "segments, permits, attachments, faults, recalls, fencing",
     "mm": "frames, page tables, areas, reverse map, notifiers",

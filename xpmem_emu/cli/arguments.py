@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.live.paths import KEYS_VARIABLE
+from xpmem_emu.cluster.paths import KEYS_VARIABLE
 
 _F = TypeVar("_F", bound=Callable[..., object])
 

@@ -22,9 +22,9 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.names import Names
 from xpmem_emu.cli.output import Format, Listing, OutputRow, list_options
 from xpmem_emu.cli.session import CommandSession, pass_session
+from xpmem_emu.cluster.descriptors import open_files
+from xpmem_emu.cluster.paths import KEYS_VARIABLE, arena_folder, arena_note, run_root
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.descriptors import open_files
-from xpmem_emu.live.paths import KEYS_VARIABLE, arena_folder, arena_note, run_root
 from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
@@ -130,7 +130,7 @@ def up(
     insecure: bool,
 ) -> None:
     """Start a cluster; returns when all its partitions are active with each other."""
-    from xpmem_emu.live.topology import ClusterSpec, numbered_partitions, read_topology
+    from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions, read_topology
 
     if topology and count:
         raise click.UsageError("Give either -n or --topology.")
@@ -319,9 +319,9 @@ def boot(
     insecure: bool,
 ) -> None:
     """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
+    from xpmem_emu.cluster.topology import ClusterSpec, read_topology
     from xpmem_emu.kernel.boot import boot_kernel
     from xpmem_emu.live.cluster import boot_one
-    from xpmem_emu.live.topology import ClusterSpec, read_topology
 
     partitions = read_topology(topology)
     spec = ClusterSpec(

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from xpmem_emu.cli.session import CommandSession
-from xpmem_emu.live.paths import CLUSTER_VARIABLE, run_root
+from xpmem_emu.cluster.paths import CLUSTER_VARIABLE, run_root
 
 
 def _stores(attribute: str) -> Callable[[click.Context, click.Parameter, object], None]:

@@ -20,8 +20,8 @@ from click.shell_completion import (
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.cluster.paths import KEYS_VARIABLE
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.paths import KEYS_VARIABLE
 from xpmem_emu.shipped import shipped_folder, shipped_names
 
 PROGRAM = "xpmem-emu"
@@ -224,7 +224,7 @@ def key_names(
     _context: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:
     """Names of the keys that are let in, in the folder that the environment names."""
-    from xpmem_emu.live.keys import KeyFolder
+    from xpmem_emu.cluster.keys import KeyFolder
 
     with suppress(OSError, KernelError):
         keys = KeyFolder(os.environ.get(KEYS_VARIABLE, "")).read().keys

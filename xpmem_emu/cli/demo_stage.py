@@ -21,7 +21,7 @@ from xpmem_emu.cli.cluster import arena_room
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import OutputRow, whole
 from xpmem_emu.cli.session import Emulator
-from xpmem_emu.live.paths import arena_folder, arena_note, run_folder
+from xpmem_emu.cluster.paths import arena_folder, arena_note, run_folder
 from xpmem_emu.units import SECOND, format_size
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ class DemoStage:
 
     def last_words(self) -> str:
         """The ends of the logs of the partitions that died."""
+        from xpmem_emu.cluster.state import process_of, read_state
         from xpmem_emu.live.processes import log_tail
-        from xpmem_emu.live.state import process_of, read_state
 
         return "\n".join(
             f"{one.name} died:\n{log_tail(one)}"
@@ -154,8 +154,8 @@ class DemoStage:
 def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> Iterator[DemoStage]:
     """`count` partitions with `memory` bytes each, recorded from their boot on; ended whatever
     happens. Raises CommandFailed when there is no room for them."""
+    from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
     from xpmem_emu.live import cluster
-    from xpmem_emu.live.topology import ClusterSpec, numbered_partitions
 
     name = f"demo-{os.getpid()}"
     if note := arena_note():

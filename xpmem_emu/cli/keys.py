@@ -1,6 +1,6 @@
 """Keys: made, listed and revoked in a folder that partitions and clients of tcp endpoints use.
 
-What a key is and what it guards is said in `live.keys`; these commands choose, ask and show. No
+What a key is and what it guards is said in `cluster.keys`; these commands choose, ask and show. No
 private key is ever printed.
 """
 
@@ -14,10 +14,10 @@ from xpmem_emu.cli.arguments import KEYS
 from xpmem_emu.cli.commands import Group
 from xpmem_emu.cli.output import Listing, OutputRow, list_options
 from xpmem_emu.cli.session import CommandSession, pass_session
-from xpmem_emu.live.keys import Capability, Client, Key, KeyFolder, Peer
+from xpmem_emu.cluster.keys import Capability, Client, Key, KeyFolder, Peer
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.topology import PartitionSpec
+    from xpmem_emu.cluster.topology import PartitionSpec
 
 _NARROW = ("name", "is", "partid", "uid", "gids", "may", "state", "private")
 
@@ -79,7 +79,7 @@ def init(
     output: Listing,
 ) -> None:
     """Make every key that a topology needs and that is not there yet; safe to repeat."""
-    from xpmem_emu.live.topology import read_topology
+    from xpmem_emu.cluster.topology import read_topology
 
     wanted = _wanted(read_topology(topology), clients)
     made = KeyFolder(folder).complete(wanted)

@@ -112,9 +112,9 @@ def logs(
     output: Format,
 ) -> None:
     """Print the logs of all partitions, or of some, by time; -o jsonl as they were written."""
+    from xpmem_emu.cluster.locator import Home, home_of
+    from xpmem_emu.cluster.state import read_state
     from xpmem_emu.live import compose
-    from xpmem_emu.live.locator import Home, home_of
-    from xpmem_emu.live.state import read_state
 
     refuse_document(output, "a log")
     names = session.partitions(where or ())

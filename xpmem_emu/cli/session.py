@@ -19,7 +19,7 @@ from xpmem_emu.cli.bars import Bar
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.lines import of_pieces, of_steps, on_terminal
 from xpmem_emu.cli.names import Names
-from xpmem_emu.live.paths import DEFAULT_CLUSTER
+from xpmem_emu.cluster.paths import DEFAULT_CLUSTER
 
 if TYPE_CHECKING:
     from xpmem_emu.cli.output import Format, Listing, OutputRow
@@ -62,14 +62,14 @@ class LiveEmulator:
         return connect(partition, cluster=cluster, boot=boot)
 
     def partitions(self, cluster: str) -> Mapping[str, int]:
-        from xpmem_emu.live.locator import locations
+        from xpmem_emu.cluster.locator import locations
 
         return {one.name: one.partid for one in locations(cluster).values()}
 
     def stands_still(self, partition: str, cluster: str) -> bool:
-        from xpmem_emu.live.liveness import is_stopped
-        from xpmem_emu.live.locator import Home, home_of
-        from xpmem_emu.live.state import read_state
+        from xpmem_emu.cluster.liveness import is_stopped
+        from xpmem_emu.cluster.locator import Home, home_of
+        from xpmem_emu.cluster.state import read_state
 
         if home_of(cluster) is not Home.HERE:
             return False

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.cluster.descriptors import lost_file
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.descriptors import lost_file
 from xpmem_emu.units import format_size
 
 

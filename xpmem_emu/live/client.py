@@ -21,6 +21,8 @@ from typing import TypeVar
 
 import msgspec
 
+from xpmem_emu.cluster.locator import location_of
+from xpmem_emu.cluster.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call
@@ -36,10 +38,8 @@ from xpmem_emu.live.failures import (
     XpmemError,
     xpmem_error,
 )
-from xpmem_emu.live.locator import location_of
 from xpmem_emu.live.operations import Blocking, OperationAnswer, OperationRequest, Steps
 from xpmem_emu.live.partition_operations import PartitionOperations, TableRow
-from xpmem_emu.live.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
 from xpmem_emu.live.task_operations import TaskOperations
 from xpmem_emu.text import visible
 

@@ -19,14 +19,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
+from xpmem_emu.cluster.liveness import living, require_dead
+from xpmem_emu.cluster.locator import locations
+from xpmem_emu.cluster.paths import arena_folder, make_own_folder, run_folder
+from xpmem_emu.cluster.state import (
+    STATE_FILE,
+    ClusterState,
+    PartitionRecord,
+    locked,
+    process_of,
+    read_state,
+    write_state,
+)
+from xpmem_emu.cluster.topology import ClusterSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.config import PartitionConfig, require_guarded
 from xpmem_emu.live.dial import credentials
 from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.liveness import living, require_dead
-from xpmem_emu.live.locator import locations
-from xpmem_emu.live.paths import arena_folder, make_own_folder, run_folder
 from xpmem_emu.live.processes import (
     PartitionProcess,
     cont,
@@ -46,17 +56,7 @@ from xpmem_emu.live.starting import (
     start,
     start_all,
 )
-from xpmem_emu.live.state import (
-    STATE_FILE,
-    ClusterState,
-    PartitionRecord,
-    locked,
-    process_of,
-    read_state,
-    write_state,
-)
 from xpmem_emu.live.strays import listed, strays_of
-from xpmem_emu.live.topology import ClusterSpec
 
 if TYPE_CHECKING:
     from xpmem_emu.live.partition import KernelFactory

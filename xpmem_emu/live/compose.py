@@ -18,13 +18,13 @@ from typing import NoReturn
 
 import psutil
 
+from xpmem_emu.cluster import docker
+from xpmem_emu.cluster.docker import PartitionContainer, container, containers
+from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import docker
 from xpmem_emu.live.client import Partition
-from xpmem_emu.live.docker import PartitionContainer, container, containers
 from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.processes import PartitionProcess
-from xpmem_emu.live.topology import load_image
 
 FABRIC_NETWORK = "fabric"
 _RUNNING = "running"

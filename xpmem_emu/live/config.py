@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from xpmem_emu.cluster.keys import KeyFolder
+from xpmem_emu.cluster.paths import is_tcp
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.log import Level
-from xpmem_emu.live.paths import is_tcp
 
 
 class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -34,7 +34,7 @@ from xpmem_emu.live.loop import receive_now, send_now, wait_for
 from xpmem_emu.live.operations import OperationAnswer, OperationRequest
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.keys import Credentials
+    from xpmem_emu.cluster.keys import Credentials
 
 WINDOW = 16
 """Requests in flight."""

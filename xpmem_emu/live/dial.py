@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from xpmem_emu.cluster.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console.wire import MESSAGE_MAX
 from xpmem_emu.live.failures import XpmemError, xpmem_error
 from xpmem_emu.live.loop import Socket, monitored, new_socket, wait_for
-from xpmem_emu.live.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.keys import Credentials
+    from xpmem_emu.cluster.keys import Credentials
 
 _QUEUE = 256
 _HOPELESS = (
@@ -40,7 +40,7 @@ def credentials(partition: str, endpoint: str, folder: str) -> "Credentials | No
     folder = folder or os.environ.get(KEYS_VARIABLE, "")
     if not folder or not is_tcp(endpoint):
         return None
-    from xpmem_emu.live.keys import KeyFolder
+    from xpmem_emu.cluster.keys import KeyFolder
 
     try:
         name = os.environ.get(KEY_VARIABLE, "")

@@ -3,13 +3,13 @@
 import errno
 from typing import Protocol
 
+from xpmem_emu.cluster.locator import TOPOLOGY_VARIABLE, Home, home_of
+from xpmem_emu.cluster.topology import ClusterSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster as processes
 from xpmem_emu.live import compose
-from xpmem_emu.live.locator import TOPOLOGY_VARIABLE, Home, home_of
 from xpmem_emu.live.processes import PartitionProcess
 from xpmem_emu.live.starting import Progress
-from xpmem_emu.live.topology import ClusterSpec
 
 
 class Launcher(Protocol):

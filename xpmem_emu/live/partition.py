@@ -22,6 +22,10 @@ import uvloop
 import zmq
 
 from xpmem_emu import __version__, codec
+from xpmem_emu.cluster.keys import KeyFolder
+from xpmem_emu.cluster.liveness import LifeLock, LifeRecord, LifeWatch
+from xpmem_emu.cluster.paths import is_tcp, make_own_folder
+from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
 from xpmem_emu.inject.events import StoodStill
@@ -39,14 +43,10 @@ from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.health import HealthServer
 from xpmem_emu.live.injections import LiveInjections
-from xpmem_emu.live.keys import KeyFolder
 from xpmem_emu.live.limits import FRAME_MAX
-from xpmem_emu.live.liveness import LifeLock, LifeRecord, LifeWatch
 from xpmem_emu.live.loop import FOR_CLIENTS, IO_THREADS, new_socket
-from xpmem_emu.live.paths import is_tcp, make_own_folder
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
-from xpmem_emu.live.topology import load_image
 from xpmem_emu.live.zygote import fork_each
 from xpmem_emu.trace import Record
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from xpmem_emu.cluster.liveness import LifeRecord
+from xpmem_emu.cluster.state import PartitionRecord, is_zombie, process_of
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.liveness import LifeRecord
-from xpmem_emu.live.state import PartitionRecord, is_zombie, process_of
 
 END_PATIENCE_S = 8.0
 _LOG_TAIL_LINES = 12

@@ -8,11 +8,11 @@ place. They are found by the life files that they hold, which `life` explains. L
 from collections.abc import Sequence
 from pathlib import Path
 
+from xpmem_emu.cluster.liveness import Holder, holders, life_path
+from xpmem_emu.cluster.paths import arena_folder
+from xpmem_emu.cluster.state import read_state
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.arena import arena_name
-from xpmem_emu.live.liveness import Holder, holders, life_path
-from xpmem_emu.live.paths import arena_folder
-from xpmem_emu.live.state import read_state
 
 
 def strays_of(cluster: str) -> list[Holder]:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.cluster.paths import run_folder
+from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
@@ -28,8 +30,6 @@ from xpmem_emu.live import cluster
 from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.failures import TaskSignalled, XpmemError
 from xpmem_emu.live.launcher import Launcher
-from xpmem_emu.live.paths import run_folder
-from xpmem_emu.live.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.scenario.backend import (
     ASKED_TO_PANIC,
     Finding,

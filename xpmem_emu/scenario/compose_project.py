@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from xpmem_emu.cluster.docker import TOPOLOGY_LABEL, docker
+from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.docker import TOPOLOGY_LABEL, docker
-from xpmem_emu.live.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.shipped import shipped_compose
 
 IMAGE_USER = 10001

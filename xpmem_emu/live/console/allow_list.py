@@ -7,9 +7,9 @@ the log says so once.
 
 import os
 
+from xpmem_emu.cluster.keys import AllowList, Client, Key, KeyFolder, Peer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import log
-from xpmem_emu.live.keys import AllowList, Client, Key, KeyFolder, Peer
 
 
 class LiveAllowList:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import zmq
 
 from xpmem_emu import codec
+from xpmem_emu.cluster.keys import Client
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.interface import Failed, Outcome
@@ -24,7 +25,6 @@ from xpmem_emu.live.console.connections import Connections
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.console.requests import Asked, read_request, readable_id
 from xpmem_emu.live.console.wire import answer_frames
-from xpmem_emu.live.keys import Client
 from xpmem_emu.live.limits import (
     BULK_MAX,
     QUEUED_MAX,

@@ -14,11 +14,11 @@ import errno
 
 import msgspec
 
+from xpmem_emu.cluster.keys import Capability, Client
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.live import injections
-from xpmem_emu.live.keys import Capability, Client
 
 _LOOKS = (calls.Look, calls.Describe, calls.Pagetable, calls.Status, calls.XpmemVersion)
 _USES = (

@@ -13,8 +13,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from xpmem_emu.live.liveness import start_ticks
-from xpmem_emu.live.paths import make_own_folder, run_root
+from xpmem_emu.cluster.liveness import start_ticks
+from xpmem_emu.cluster.paths import make_own_folder, run_root
 
 
 def temporary_keys() -> Path:

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from xpmem_emu.cluster.descriptors import open_files
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.descriptors import open_files
 
 if TYPE_CHECKING:
     import asyncio

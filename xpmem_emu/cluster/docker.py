@@ -20,11 +20,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from xpmem_emu.cluster.keys import ALLOW_FILE, PRIVATE_FOLDER, AllowList, Client
+from xpmem_emu.cluster.paths import KEYS_VARIABLE
+from xpmem_emu.cluster.temporary_keys import temporary_keys
+from xpmem_emu.cluster.topology import PartitionSpec, read_topology
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.keys import ALLOW_FILE, PRIVATE_FOLDER, AllowList, Client
-from xpmem_emu.live.paths import KEYS_VARIABLE
-from xpmem_emu.live.temporary import temporary_keys
-from xpmem_emu.live.topology import PartitionSpec, read_topology
 
 COMPOSE_CLUSTER = "compose"
 """The cluster of the one project that runs; `compose-NAME` is that of project NAME."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from xpmem_emu.cluster.liveness import start_ticks
+from xpmem_emu.cluster.paths import make_own_folder, run_folder
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.liveness import start_ticks
-from xpmem_emu.live.paths import make_own_folder, run_folder
 
 if TYPE_CHECKING:
     import psutil

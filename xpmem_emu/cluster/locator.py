@@ -11,9 +11,9 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
+from xpmem_emu.cluster.paths import run_folder
+from xpmem_emu.cluster.state import STATE_FILE, read_state
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.paths import run_folder
-from xpmem_emu.live.state import STATE_FILE, read_state
 
 TOPOLOGY_VARIABLE = "XPMEM_EMU_TOPOLOGY"
 
@@ -42,7 +42,7 @@ def home_of(cluster: str) -> Home:
         return Home.HERE
     if os.environ.get(TOPOLOGY_VARIABLE):
         return Home.ELSEWHERE
-    from xpmem_emu.live import docker
+    from xpmem_emu.cluster import docker
 
     return Home.CONTAINERS if docker.is_containers(cluster) else Home.HERE
 
@@ -56,14 +56,14 @@ def locations(cluster: str) -> dict[str, Location]:
                 Location(one.name, one.partid, one.console, state.keys) for one in state.partitions
             ]
         case Home.ELSEWHERE:
-            from xpmem_emu.live.topology import read_topology
+            from xpmem_emu.cluster.topology import read_topology
 
             found = [
                 Location(one.name, one.partid, one.console)
                 for one in read_topology(os.environ[TOPOLOGY_VARIABLE])
             ]
         case Home.CONTAINERS:
-            from xpmem_emu.live import docker
+            from xpmem_emu.cluster import docker
 
             containers = docker.containers(cluster)
             keys = docker.keys_of(containers[0])

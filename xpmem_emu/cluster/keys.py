@@ -23,9 +23,9 @@ import msgspec
 import zmq
 from msgspec import Meta, Struct
 
+from xpmem_emu.cluster.paths import KEY_VARIABLE
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import Partid
-from xpmem_emu.live.paths import KEY_VARIABLE
 
 ALLOW_FILE = "allow.json"
 PRIVATE_FOLDER = "private"
