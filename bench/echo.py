@@ -12,8 +12,8 @@ from pathlib import Path
 import uvloop
 import zmq
 
+from xpmem_emu.client.loop import Inbox, new_socket, send_now
 from xpmem_emu.codec import Buffer
-from xpmem_emu.live.loop import Inbox, new_socket, send_now
 
 _QUEUE, _MESSAGE_MAX = 1000, 1 << 20
 

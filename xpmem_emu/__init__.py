@@ -6,9 +6,9 @@ so that importing a part of the kernel does not pull in the network.
 
 TYPE_CHECKING = False  # that of `typing`, whose import takes longer than all else here
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition, Task, connect
-    from xpmem_emu.live.client_async import AsyncPartition, AsyncTask, connect_async
-    from xpmem_emu.live.failures import SigBus, SigKill, SigSegv, TaskSignalled, XpmemError
+    from xpmem_emu.client.awaited import AsyncPartition, AsyncTask, connect_async
+    from xpmem_emu.client.blocking import Partition, Task, connect
+    from xpmem_emu.client.failures import SigBus, SigKill, SigSegv, TaskSignalled, XpmemError
 
 __version__ = "0.1.0"
 
@@ -36,17 +36,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "connect": "xpmem_emu.live.client",
-    "Partition": "xpmem_emu.live.client",
-    "Task": "xpmem_emu.live.client",
-    "connect_async": "xpmem_emu.live.client_async",
-    "AsyncPartition": "xpmem_emu.live.client_async",
-    "AsyncTask": "xpmem_emu.live.client_async",
-    "SigBus": "xpmem_emu.live.failures",
-    "SigKill": "xpmem_emu.live.failures",
-    "SigSegv": "xpmem_emu.live.failures",
-    "TaskSignalled": "xpmem_emu.live.failures",
-    "XpmemError": "xpmem_emu.live.failures",
+    "connect": "xpmem_emu.client.blocking",
+    "Partition": "xpmem_emu.client.blocking",
+    "Task": "xpmem_emu.client.blocking",
+    "connect_async": "xpmem_emu.client.awaited",
+    "AsyncPartition": "xpmem_emu.client.awaited",
+    "AsyncTask": "xpmem_emu.client.awaited",
+    "SigBus": "xpmem_emu.client.failures",
+    "SigKill": "xpmem_emu.client.failures",
+    "SigSegv": "xpmem_emu.client.failures",
+    "TaskSignalled": "xpmem_emu.client.failures",
+    "XpmemError": "xpmem_emu.client.failures",
 }
 
 

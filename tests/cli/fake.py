@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.client.failures import SigBus, xpmem_error
 from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.inject.grammar import parse_injection, stem
-from xpmem_emu.live.failures import SigBus, xpmem_error
 from xpmem_emu.xpmem.ids import IdParts
 
 Row = dict[str, object]

@@ -10,8 +10,8 @@ from typing import IO
 import pytest
 
 from xpmem_emu.cli import data, memory
+from xpmem_emu.client.failures import SigBus
 from xpmem_emu.errors import Signal, SignalInfo
-from xpmem_emu.live.failures import SigBus
 
 from .conftest import Shell
 

@@ -32,7 +32,7 @@ HEAVY = {
     "xpmem_emu.live.partition",
 }
 NOBODY = "nobody-has-this-one"
-OF_CLIENTS = {"zmq", "xpmem_emu.live.client"}
+OF_CLIENTS = {"zmq", "xpmem_emu.client.blocking"}
 OF_ANSWERS = {
     "msgspec",
     "json",
@@ -119,7 +119,7 @@ def test_what_commands_there_are_is_told_at_once(arguments: list[str], completin
 
 
 def test_a_command_that_looks_imports_a_client_and_nothing_heavy() -> None:
-    found = imported("get", "segments", also="live.client")
+    found = imported("get", "segments", also="client.blocking")
     assert found & HEAVY == set()
     assert found >= OF_CLIENTS
 

@@ -14,8 +14,8 @@ import pytest
 from xpmem_emu.cli.demo_stage import wait_until
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.client.blocking import Partition, XpmemError, connect
 from xpmem_emu.live import cluster as launcher
-from xpmem_emu.live.client import Partition, XpmemError, connect
 
 from .conftest import Outcome
 

@@ -20,8 +20,8 @@ from tests.containers.conftest import (
     read,
 )
 from xpmem_emu import __version__
+from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.codec import Buffer
-from xpmem_emu.live.client import Partition, Task
 
 MEBIBYTE = 1 << 20
 BASE = "python:3.11-slim-bookworm"

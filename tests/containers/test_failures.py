@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.containers.conftest import NAMES, Project, read, stay_healthy
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.live import compose
-from xpmem_emu.live.client import Partition
 
 MEBIBYTE = 1 << 20
 PAGES = MEBIBYTE // 4096

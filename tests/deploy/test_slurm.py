@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.client.blocking import XpmemError, connect
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.topology import read_topology
-from xpmem_emu.live.client import XpmemError, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "slurm.sh"

@@ -22,8 +22,8 @@ import msgspec
 from tests.hostile import by_clients, by_peers, by_strangers
 from tests.hostile.ground import Ground
 from tests.hostile.test_toml import FILES, READERS
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.failures import XpmemError
 
 
 @dataclass(frozen=True, slots=True)

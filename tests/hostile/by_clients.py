@@ -11,13 +11,12 @@ import msgspec
 
 from tests.hostile.decoders import example, mutated, seeds
 from tests.hostile.ground import LOOKER, MEBIBYTE, PAGE, USER, Ground, Speaker
+from xpmem_emu.client.blocking import new_hello
+from xpmem_emu.client.failures import TaskSignalled, XpmemError
+from xpmem_emu.client.wire import BULK_MAX, CONSOLE_VERSION, FRAME_MAX, Ask
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
-from xpmem_emu.live.client import new_hello
-from xpmem_emu.live.console.wire import CONSOLE_VERSION, Ask
-from xpmem_emu.live.failures import TaskSignalled, XpmemError
-from xpmem_emu.live.limits import BULK_MAX, FRAME_MAX
 
 IN_FLIGHT = 64
 ESCAPES = ("\x1b[2J", "a\nb", "\x1b]0;owned\x07", "\u202eelif", "x" * 1000, "%s%n", "\x00", "../..")

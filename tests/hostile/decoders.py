@@ -16,6 +16,16 @@ import msgspec
 
 from tests.xpc.golden import GOLDEN
 from xpmem_emu import codec
+from xpmem_emu.client.wire import (
+    Ask,
+    EventBatch,
+    Hello,
+    Say,
+    answer_frames,
+    pack_envelope,
+    read_outcome,
+    unpack_envelope,
+)
 from xpmem_emu.codec import BadMessage, Buffer
 from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.kernel.breaking import BreakingCall
@@ -28,16 +38,6 @@ from xpmem_emu.live.console.requests import (
     read_ident,
     read_request,
     readable_id,
-)
-from xpmem_emu.live.console.wire import (
-    Ask,
-    EventBatch,
-    Hello,
-    Say,
-    answer_frames,
-    pack_envelope,
-    read_outcome,
-    unpack_envelope,
 )
 from xpmem_emu.xpc.frame import KIND, claimed_source, decode_frame, encode_frame, seal
 

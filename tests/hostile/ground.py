@@ -18,16 +18,16 @@ from random import Random
 import zmq
 
 from tests.live.loops import patiently
+from xpmem_emu.client.blocking import Partition, connect, new_hello, whereabouts
+from xpmem_emu.client.dial import Dial, credentials
+from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.wire import Ask, Envelope, Hello, Say, pack_envelope, unpack_envelope
 from xpmem_emu.cluster.keys import Credentials, KeyFolder
 from xpmem_emu.cluster.paths import KEY_VARIABLE
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.live.client import Partition, connect, new_hello, whereabouts
-from xpmem_emu.live.console.wire import Ask, Envelope, Hello, Say, pack_envelope, unpack_envelope
-from xpmem_emu.live.dial import Dial, credentials
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Message
 

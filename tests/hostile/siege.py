@@ -32,12 +32,12 @@ from tests.hostile.ground import LOOKER, MEBIBYTE, OPERATOR, PAGE, USER
 from tests.live.keyed import free_ports
 from tests.live.loops import Broken, folders, let_pass
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.cluster.paths import KEY_VARIABLE
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
 
 NAME = "siege"
 IMAGE = "patient"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgpack
 import pytest
 
+from xpmem_emu.client.wire import CONSOLE_VERSION, Ask
 from xpmem_emu.codec import MAX_BYTES, BadMessage
 from xpmem_emu.fields import RANGES_MAX
 from xpmem_emu.live.console.requests import (
@@ -15,7 +16,6 @@ from xpmem_emu.live.console.requests import (
     read_request,
     readable_id,
 )
-from xpmem_emu.live.console.wire import CONSOLE_VERSION, Ask
 from xpmem_emu.live.injections import read_injection_request
 from xpmem_emu.xpc.frame import FRAME_VERSION as XPC_VERSION
 from xpmem_emu.xpc.frame import decode_frame, seal

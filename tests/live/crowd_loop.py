@@ -40,12 +40,12 @@ from tests.live.loops import (
 )
 from tests.live.victim import ACK_S, SLOW_ACK, Victim
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import TaskSignalled, XpmemError
 from xpmem_emu.live.partition import EXIT_REFUSED
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 

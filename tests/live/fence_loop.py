@@ -31,10 +31,10 @@ from tests.live.loops import (
     verdict,
 )
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import SigBus, TaskSignalled, XpmemError
+from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import SigBus, TaskSignalled, XpmemError
-from xpmem_emu.live.operations import CHUNK
 from xpmem_emu.sim.streams import StreamsEnd
 
 NAME = "fence"

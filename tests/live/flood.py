@@ -12,10 +12,10 @@ import sys
 
 import zmq
 
+from xpmem_emu.client.blocking import new_hello, whereabouts
+from xpmem_emu.client.dial import Dial, credentials
+from xpmem_emu.client.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.kernel import calls
-from xpmem_emu.live.client import new_hello, whereabouts
-from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
-from xpmem_emu.live.dial import Dial, credentials
 
 IN_FLIGHT = 400
 SILENCE_MS = 3000

@@ -14,9 +14,9 @@ from random import Random
 
 from tests.live.loops import BOUND_S
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import TaskSignalled
 from xpmem_emu.kernel import calls
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import TaskSignalled
 
 PAGE = 4096
 PAGES = 32

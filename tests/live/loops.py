@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.state import process_of, read_state
 from xpmem_emu.cluster.topology import ClusterSpec, load_image, numbered_partitions
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.processes import log_tail
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd, judge_stream_files
 

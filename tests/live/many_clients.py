@@ -41,9 +41,9 @@ from tests.live.loops import (
     running,
 )
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
 
 NAME = "many"
 NAMES = ("p0", "p1", "p2")

@@ -8,12 +8,13 @@ import time
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client import operations
+from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S
+from xpmem_emu.client.failures import SigBus, XpmemError, xpmem_error
+from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.kernel import calls
-from xpmem_emu.live import cluster, operations
-from xpmem_emu.live.client import CONNECT_TIMEOUT_S
-from xpmem_emu.live.failures import SigBus, XpmemError, xpmem_error
-from xpmem_emu.live.operations import CHUNK
+from xpmem_emu.live import cluster
 
 from .conftest import Up
 from .fake_kernel import PEER_MEMORY

@@ -8,11 +8,11 @@ import pytest
 import uvloop
 
 from xpmem_emu import connect, connect_async
+from xpmem_emu.client.awaited import IN_FLIGHT_MAX, AsyncPartition
+from xpmem_emu.client.failures import SigBus, XpmemError
+from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.kernel import calls
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client_async import IN_FLIGHT_MAX, AsyncPartition
-from xpmem_emu.live.failures import SigBus, XpmemError
-from xpmem_emu.live.operations import CHUNK
 
 from .conftest import Up
 

@@ -13,13 +13,13 @@ import psutil
 import pytest
 import zmq
 
+from xpmem_emu.client.blocking import connect
 from xpmem_emu.cluster.liveness import life_path, living
 from xpmem_emu.cluster.paths import arena_folder, run_folder
 from xpmem_emu.cluster.state import locked, read_state
 from xpmem_emu.cluster.topology import PartitionSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import connect
 from xpmem_emu.live.starting import no_progress
 
 from .conftest import FAKE, Home, Up, fake_spec

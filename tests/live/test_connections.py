@@ -15,14 +15,14 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.client.connection import Connection
+from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.loop import Inbox, Socket
+from xpmem_emu.client.wire import Hello
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.connection import Connection
 from xpmem_emu.live.console import connections as module
 from xpmem_emu.live.console.connections import LEAD, Connections, Refusals
-from xpmem_emu.live.console.wire import Hello
-from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.loop import Inbox, Socket
 from xpmem_emu.live.room import CLIENTS_MAX, SESSIONS_MAX, room_for
 
 from .conftest import FAKE, Up

@@ -12,19 +12,12 @@ import psutil
 import pytest
 import zmq
 
+from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.wire import CONSOLE_VERSION, Ask, Hello, Say, pack_envelope, unpack_envelope
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.kernel import calls
-from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.console.server import OUTSTANDING_MAX
-from xpmem_emu.live.console.wire import (
-    CONSOLE_VERSION,
-    Ask,
-    Hello,
-    Say,
-    pack_envelope,
-    unpack_envelope,
-)
-from xpmem_emu.live.failures import XpmemError
 
 from .conftest import Up
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import SigBus
 from xpmem_emu.cluster.topology import ClusterSpec, read_topology
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_SHARED, MAP_UNCACHED
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import SigBus
 
 from .conftest import IMAGE, Home
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import SigBus, SigKill, XpmemError
 from xpmem_emu.kernel.calls import MAP_SHARED
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import SigBus, SigKill, XpmemError
 from xpmem_emu.mm import pte
 
 from .conftest import LOSSY, Home, real_spec

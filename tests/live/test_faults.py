@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import SigBus, XpmemError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import SigBus, XpmemError
 
 from .conftest import LOSSY, Home, real_spec
 

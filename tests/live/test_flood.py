@@ -16,16 +16,16 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.client import dial
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.loop import IO_THREADS
+from xpmem_emu.client.operations import CHUNK
+from xpmem_emu.client.wire import BULK_MAX, FRAME_MAX, Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.kernel import calls
-from xpmem_emu.live import dial
-from xpmem_emu.live.client import Partition
+from xpmem_emu.live.console.limits import QUEUED_MAX, UNREAD_MAX
 from xpmem_emu.live.console.server import OUTSTANDING_MAX, OUTSTANDING_OF_KEY_MAX
 from xpmem_emu.live.console.sessions import SESSIONS_OF_KEY_MAX, SUBSCRIPTIONS_MAX
-from xpmem_emu.live.console.wire import Ask, Say, pack_envelope, unpack_envelope
-from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.limits import BULK_MAX, FRAME_MAX, QUEUED_MAX, UNREAD_MAX
-from xpmem_emu.live.loop import IO_THREADS
-from xpmem_emu.live.operations import CHUNK
 
 from .conftest import Home
 from .flood import sockets

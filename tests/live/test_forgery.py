@@ -6,8 +6,8 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.cluster.keys import Credentials
-from xpmem_emu.live.client import Partition
 from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 from xpmem_emu.xpc.remote import EPOCH_BITS

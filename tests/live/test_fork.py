@@ -13,8 +13,8 @@ import pytest
 import zmq
 
 from xpmem_emu import connect, connect_async
+from xpmem_emu.client.loop import wait_for
 from xpmem_emu.kernel import calls
-from xpmem_emu.live.loop import wait_for
 
 from .conftest import Up
 

@@ -7,9 +7,9 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
 from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode_frame, encode_frame, seal
 from xpmem_emu.xpc.messages import (
     Attach,

@@ -11,11 +11,11 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.client.awaited import connect_async
+from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S, Partition
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.keys import Capability, Client, Credentials, Peer
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import CONNECT_TIMEOUT_S, Partition
-from xpmem_emu.live.client_async import connect_async
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 

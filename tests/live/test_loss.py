@@ -7,12 +7,12 @@ import psutil
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition, Task
+from xpmem_emu.client.failures import SigBus
 from xpmem_emu.cluster.state import ClusterState, process_of
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, Task
-from xpmem_emu.live.failures import SigBus
 
 from .conftest import IMAGE, Home, real_spec
 from .keyed import eventually

@@ -10,12 +10,12 @@ import pytest
 from xpmem_emu.cli import doctor
 from xpmem_emu.cli.doctor import CheckResult
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.client.blocking import Partition, connect
 from xpmem_emu.cluster.liveness import LifeLock
 from xpmem_emu.cluster.paths import arena_folder, run_folder
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, connect
 
 from .conftest import Home, Up, fake_spec, real_spec
 from .fake_kernel import FakeKernel

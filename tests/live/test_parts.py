@@ -9,14 +9,14 @@ import pytest
 import zmq
 
 from xpmem_emu import codec
+from xpmem_emu.client.loop import receive_now
+from xpmem_emu.client.wire import EventBatch, Hello
 from xpmem_emu.cluster import paths
 from xpmem_emu.cluster.paths import arena_folder, arena_note, make_own_folder, run_folder
 from xpmem_emu.cluster.topology import load_image, numbered_partitions, read_topology
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console.sessions import ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
-from xpmem_emu.live.console.wire import EventBatch, Hello
-from xpmem_emu.live.loop import receive_now
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.trace import Record
 

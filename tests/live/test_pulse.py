@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.topology import ClusterSpec, load_image, numbered_partitions
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Nanoseconds, XpcSection
 from xpmem_emu.kernel.interface import Send
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.frame import ChannelNumber, Header, decode_frame, encode_frame

@@ -6,10 +6,10 @@ import psutil
 import pytest
 
 from xpmem_emu import XPMEM_RDWR, connect
+from xpmem_emu.client.failures import SigBus, XpmemError
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import cluster
-from xpmem_emu.live.failures import SigBus, XpmemError
 
 from .conftest import Home, real_spec
 

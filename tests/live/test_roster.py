@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 import zmq
 
+from xpmem_emu.client.wire import Hello
 from xpmem_emu.cluster.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.live import injections
 from xpmem_emu.live.console.allow_list import LiveAllowList
+from xpmem_emu.live.console.limits import (
+    QUEUED_MAX,
+    REQUESTS_PER_S,
+    UNREAD_MAX,
+    Allowance,
+    Turns,
+    Unread,
+)
 from xpmem_emu.live.console.rights import Rights, needed, needed_for_faults
 from xpmem_emu.live.console.sessions import ConsoleSessions
-from xpmem_emu.live.console.wire import Hello
-from xpmem_emu.live.limits import QUEUED_MAX, REQUESTS_PER_S, UNREAD_MAX, Allowance, Turns, Unread
 from xpmem_emu.xpc.frame import ChannelNumber, Header, claimed_source, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from xpmem_emu import connect, connect_async
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.kernel.calls import Status
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition
-from xpmem_emu.live.failures import TaskSignalled, XpmemError
 
 from .conftest import Home, real_spec
 from .keyed import eventually

@@ -6,9 +6,9 @@ from contextlib import suppress
 from random import Random
 
 from tests.live.loops import BOUND_S, let_pass, require
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import SigKill, TaskSignalled, XpmemError
 from xpmem_emu.kernel.calls import MADV_DONTNEED, MADV_PAGEOUT, PROT_READ
-from xpmem_emu.live.client import Partition
-from xpmem_emu.live.failures import SigKill, TaskSignalled, XpmemError
 
 PAGE = 4096
 PAGES = 8

@@ -17,8 +17,9 @@ _ROOT = Path(xpmem_emu.__file__).parent
 _CAPTIONS = {
     "cli": "the xpmem-emu command",
     "scenario": "stories in files, told on any ground, and judged",
-    "live": "uvloop and ZeroMQ: partition process, launcher, client library",
+    "live": "uvloop and ZeroMQ: the partition process and its launcher",
     "sim": "virtual time: many kernels in one process",
+    "client": "the client library, and the protocol that it speaks with partitions",
     "cluster": "its partitions, folders, files, keys, and who of it lives",
     "kernel": "one image: tasks, calls, step(now, event) -> effects",
     "xpmem": "segments, permits, attachments, faults, recalls, fencing",

@@ -29,8 +29,8 @@ from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition
-    from xpmem_emu.live.failures import XpmemError
+    from xpmem_emu.client.blocking import Partition
+    from xpmem_emu.client.failures import XpmemError
 
 _POLL_S = 0.2
 _CROWDED = 8

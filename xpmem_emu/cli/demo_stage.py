@@ -25,7 +25,7 @@ from xpmem_emu.cluster.paths import arena_folder, arena_note, run_folder
 from xpmem_emu.units import SECOND, format_size
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition
+    from xpmem_emu.client.blocking import Partition
 
 _POLL_S = 0.02
 

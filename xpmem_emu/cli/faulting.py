@@ -19,7 +19,7 @@ from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed,
 from xpmem_emu.inject.injections import Injection, concerns
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition
+    from xpmem_emu.client.blocking import Partition
 
 
 def read_injection(session: CommandSession, text: str) -> Injection:

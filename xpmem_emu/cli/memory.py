@@ -19,7 +19,7 @@ from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.units import page_align_up
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Task
+    from xpmem_emu.client.blocking import Task
 
 PIECE = 4 << 20
 """Bytes that travel in one call."""

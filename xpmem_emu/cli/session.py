@@ -24,8 +24,8 @@ from xpmem_emu.cluster.paths import DEFAULT_CLUSTER
 if TYPE_CHECKING:
     from xpmem_emu.cli.output import Format, Listing, OutputRow
     from xpmem_emu.cli.parameters import TaskRef
-    from xpmem_emu.live.client import Partition, Task
-    from xpmem_emu.live.failures import XpmemError
+    from xpmem_emu.client.blocking import Partition, Task
+    from xpmem_emu.client.failures import XpmemError
     from xpmem_emu.live.launcher import Launcher
     from xpmem_emu.live.starting import Progress as StepProgress
 
@@ -57,7 +57,7 @@ class LiveEmulator:
     """Real partition processes, by way of the client library."""
 
     def connect(self, partition: str, cluster: str, boot: int = 0) -> "Partition":
-        from xpmem_emu.live.client import connect
+        from xpmem_emu.client.blocking import connect
 
         return connect(partition, cluster=cluster, boot=boot)
 
@@ -121,7 +121,7 @@ class CommandSession:
         """One partition of this cluster, as a context manager. `boot`: which one is meant, 0:
         whichever runs. Raises OSError with a remedy about that partition, at once where it is
         known to be dead or stopped."""
-        from xpmem_emu.live.failures import XpmemError, xpmem_error
+        from xpmem_emu.client.failures import XpmemError, xpmem_error
 
         name = self.names.named(partition)
         self.detail(f"connecting to {name} of cluster {self.cluster}")
@@ -218,7 +218,7 @@ class CommandSession:
 
     def answers(self, chosen: Sequence[str] = ()) -> Iterator[tuple[str, "Partition | XpmemError"]]:
         """Each partition in turn, connected for as long as it is looked at, or why it is not."""
-        from xpmem_emu.live.failures import XpmemError
+        from xpmem_emu.client.failures import XpmemError
 
         names = self.partitions(chosen)
         connects = at_once(self.connect, names, _CONNECTS_AT_ONCE)

@@ -27,7 +27,7 @@ from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.units import PAGE_SIZE, format_size, page_align_up
 
 if TYPE_CHECKING:
-    from xpmem_emu.live.client import Partition, Task
+    from xpmem_emu.client.blocking import Partition, Task
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
+from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.dial import credentials
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.liveness import living, require_dead
 from xpmem_emu.cluster.locator import locations
 from xpmem_emu.cluster.paths import arena_folder, make_own_folder, run_folder
@@ -33,10 +36,7 @@ from xpmem_emu.cluster.state import (
 )
 from xpmem_emu.cluster.topology import ClusterSpec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.client import Partition, connect
 from xpmem_emu.live.config import PartitionConfig, require_guarded
-from xpmem_emu.live.dial import credentials
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.processes import (
     PartitionProcess,
     cont,

@@ -18,12 +18,12 @@ from typing import NoReturn
 
 import psutil
 
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster import docker
 from xpmem_emu.cluster.docker import PartitionContainer, container, containers
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.client import Partition
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.live.processes import PartitionProcess
 
 FABRIC_NETWORK = "fabric"

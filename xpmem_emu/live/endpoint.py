@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import zmq
 
+from xpmem_emu.client.loop import FOR_PEERS, Inbox, Socket, new_socket, send_now
 from xpmem_emu.cluster.paths import is_tcp
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console.connections import Connections, Refusals
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
-from xpmem_emu.live.loop import FOR_PEERS, Inbox, Socket, new_socket, send_now
 from xpmem_emu.xpc.frame import claimed_source
 
 _RECONNECT_MS = 20

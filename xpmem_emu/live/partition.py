@@ -22,6 +22,8 @@ import uvloop
 import zmq
 
 from xpmem_emu import __version__, codec
+from xpmem_emu.client.loop import FOR_CLIENTS, IO_THREADS, new_socket
+from xpmem_emu.client.wire import FRAME_MAX, BootFacts
 from xpmem_emu.cluster.keys import KeyFolder
 from xpmem_emu.cluster.liveness import LifeLock, LifeRecord, LifeWatch
 from xpmem_emu.cluster.paths import is_tcp, make_own_folder
@@ -34,7 +36,6 @@ from xpmem_emu.kernel.interface import Halt, LinkDown, Panic, Send
 from xpmem_emu.live import log
 from xpmem_emu.live.arena import Arena, ArenaMemory
 from xpmem_emu.live.config import PartitionConfig, require_guarded
-from xpmem_emu.live.console import wire
 from xpmem_emu.live.console.connections import Connections, Refusals
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.console.server import Console
@@ -43,8 +44,6 @@ from xpmem_emu.live.driver import Driver, SteppedKernel
 from xpmem_emu.live.endpoint import XpcEndpoint, bind
 from xpmem_emu.live.health import HealthServer
 from xpmem_emu.live.injections import LiveInjections
-from xpmem_emu.live.limits import FRAME_MAX
-from xpmem_emu.live.loop import FOR_CLIENTS, IO_THREADS, new_socket
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
 from xpmem_emu.live.zygote import fork_each
@@ -255,10 +254,10 @@ class Harness:
     def _console_listen(self) -> str:
         return self._config.console_listen or self._config.console
 
-    def _facts(self) -> wire.BootFacts:
+    def _facts(self) -> BootFacts:
         config, counters = self._config, self._console.counters
         traffic = self._endpoint.traffic
-        return wire.BootFacts(
+        return BootFacts(
             cluster=config.cluster,
             name=config.name,
             partid=config.partid,

@@ -14,11 +14,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.client.blocking import connect
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.docker import COMPOSE_CLUSTER, docker_compose
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live import compose
-from xpmem_emu.live.client import connect
-from xpmem_emu.live.failures import XpmemError
 from xpmem_emu.scenario.backend import Unanswered
 from xpmem_emu.scenario.backend_live import LiveBackend
 from xpmem_emu.scenario.compose_project import write_project

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.codec import Buffer
@@ -27,8 +29,6 @@ from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.live import cluster
-from xpmem_emu.live.client import Partition, connect
-from xpmem_emu.live.failures import TaskSignalled, XpmemError
 from xpmem_emu.live.launcher import Launcher
 from xpmem_emu.scenario.backend import (
     ASKED_TO_PANIC,

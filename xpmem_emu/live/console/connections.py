@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import zmq
 
+from xpmem_emu.client.loop import Inbox, Socket, monitored, receive_from
 from xpmem_emu.codec import Buffer
 from xpmem_emu.live import log
-from xpmem_emu.live.loop import Inbox, Socket, monitored, receive_from
 
 LEAD = 502
 """Events that libzmq's thread may be ahead of us: the least that can be had. It counts what it sent

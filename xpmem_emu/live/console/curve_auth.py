@@ -15,11 +15,11 @@ from enum import StrEnum
 import zmq
 from zmq.utils import z85
 
+from xpmem_emu.client.loop import Inbox, Socket
 from xpmem_emu.cluster.keys import Credentials, KeyFolder
 from xpmem_emu.codec import Buffer
 from xpmem_emu.live.console.allow_list import LiveAllowList
 from xpmem_emu.live.console.connections import Refusals
-from xpmem_emu.live.loop import Inbox, Socket
 
 REFRESH_S = 1.0
 """How often the allow-list is looked at when nobody knocks."""

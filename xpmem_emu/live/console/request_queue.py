@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import zmq
 
 from xpmem_emu import codec
+from xpmem_emu.client.loop import Inbox, Socket, send_now, send_tracked
+from xpmem_emu.client.wire import BULK_MAX, answer_frames
 from xpmem_emu.cluster.keys import Client
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
@@ -23,10 +25,7 @@ from xpmem_emu.kernel.interface import Failed, Outcome
 from xpmem_emu.live import log
 from xpmem_emu.live.console.connections import Connections
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
-from xpmem_emu.live.console.requests import Asked, read_request, readable_id
-from xpmem_emu.live.console.wire import answer_frames
-from xpmem_emu.live.limits import (
-    BULK_MAX,
+from xpmem_emu.live.console.limits import (
     QUEUED_MAX,
     REQUEST_BATCH,
     REQUESTS_PER_S,
@@ -36,7 +35,7 @@ from xpmem_emu.live.limits import (
     Turns,
     Unread,
 )
-from xpmem_emu.live.loop import Inbox, Socket, send_now, send_tracked
+from xpmem_emu.live.console.requests import Asked, read_request, readable_id
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ import msgpack
 from msgspec import Meta, Raw, Struct
 
 from xpmem_emu import codec
+from xpmem_emu.client.wire import CONSOLE_VERSION, Hello
 from xpmem_emu.codec import Buffer
 from xpmem_emu.fields import ShortText
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
-from xpmem_emu.live.console.wire import CONSOLE_VERSION, Hello
 
 HEAD_MAX = 1 << 14
 """Bytes of the first frame of a request: the longest call has a fraction of it."""

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from xpmem_emu import codec
+from xpmem_emu.client.loop import Socket
+from xpmem_emu.client.wire import BULK_MAX, Ask, BootFacts, Hello, Say, pack_envelope
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, Exit, Fork, Kill, Load, Pread, Spawn, Value
@@ -27,12 +29,9 @@ from xpmem_emu.live.console.requests import Asked, read_call, read_hello, read_i
 from xpmem_emu.live.console.rights import Rights, needed_for_faults
 from xpmem_emu.live.console.sessions import SUBSCRIPTIONS_MAX, ConsoleSession, ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
-from xpmem_emu.live.console.wire import Ask, BootFacts, Hello, Say, pack_envelope
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.heap import Giving
 from xpmem_emu.live.injections import InjectionRequest, read_injection_request
-from xpmem_emu.live.limits import BULK_MAX
-from xpmem_emu.live.loop import Socket
 
 OUTSTANDING_MAX = 256
 """Calls of one session that may be unanswered."""

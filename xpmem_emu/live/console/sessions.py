@@ -9,8 +9,8 @@ import errno
 from collections import Counter
 from dataclasses import dataclass, field
 
+from xpmem_emu.client.wire import Hello
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.console.wire import Hello
 
 CONNECTIONS_MAX = 256
 SESSIONS_OF_KEY_MAX = 64

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import msgspec
 
 from xpmem_emu import codec
+from xpmem_emu.client.wire import EventBatch
 from xpmem_emu.live import log
-from xpmem_emu.live.console.wire import EventBatch
 from xpmem_emu.trace import Record
 
 _BATCH = 512

@@ -5,7 +5,7 @@ and after every send that may have swallowed the edge, the socket must be read u
 `Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, so that no
 socket starves the others or the timers.
 
-Works on uvloop and on asyncio's own loop; the client library uses it too.
+Works on uvloop and on asyncio's own loop; partitions and clients use it alike.
 """
 
 from __future__ import annotations

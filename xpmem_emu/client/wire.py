@@ -4,8 +4,8 @@ Request  [version, id, kind, body] as MessagePack, then bulk frames
 Answer   [version, id, kind, body] as MessagePack, then bulk frames
 
 The id is the client's and comes back in the answer; a subscription's id comes back in each of
-its event messages. How requests are read is the business of `requests`. One session may use several
-connections: each says hello with the session's name.
+its event messages. How requests are read is the business of `live.console.requests`. One session
+may use several connections: each says hello with the session's name.
 """
 
 from enum import StrEnum
@@ -21,6 +21,12 @@ from xpmem_emu.kernel.calls import Value
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
 
 CONSOLE_VERSION = 1
+BULK_MAX = 1 << 20
+"""Bytes of bulk in one request, or asked for with one: longer transfers come in pieces. A piece is
+decrypted, and copied, in one go, so others may have to wait for one."""
+FRAME_MAX = BULK_MAX + (1 << 16)
+"""Bytes of any frame of a request. A longer one costs its sender the connection as soon as its size
+is read; between the two there is a refusal."""
 MESSAGE_MAX = (1 << 26) + 4096
 """Bytes of one frame: the largest Load, and some room."""
 
@@ -41,7 +47,7 @@ class Ask(StrEnum):
     RECENT = "recent"
     """Result: the last events, oldest first."""
     FAULTS = "faults"
-    """Body: a request of live.faults; answered by the harness, however the kernel is."""
+    """Body: a request of `live.injections`; answered by the harness, however the kernel is."""
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     """Body: the id of the subscription."""

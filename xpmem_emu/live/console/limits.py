@@ -20,12 +20,6 @@ QUEUED_MAX = 256
 """Requests that wait for their turn."""
 REQUESTS_PER_S = 20_000
 """Requests of a client with a key; a burst may have as many at once."""
-BULK_MAX = 1 << 20
-"""Bytes of bulk in one request, or asked for with one: longer transfers come in pieces. A piece is
-decrypted, and copied, in one go, so others may have to wait for one."""
-FRAME_MAX = BULK_MAX + (1 << 16)
-"""Bytes of any frame of a request. A longer one costs its sender the connection as soon as its size
-is read; between the two there is a refusal."""
 UNREAD_MAX = 1 << 26
 """Bytes of bulk in answers that the client has not taken yet."""
 REQUEST_BATCH = 8

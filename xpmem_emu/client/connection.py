@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from xpmem_emu.codec import BadMessage, convert
-from xpmem_emu.kernel.interface import Done
-from xpmem_emu.live.console.wire import (
+from xpmem_emu.client.dial import Dial
+from xpmem_emu.client.failures import OwnProcess, TaskSignalled, XpmemError, failure_of, xpmem_error
+from xpmem_emu.client.loop import receive_now, send_now, wait_for
+from xpmem_emu.client.operations import OperationAnswer, OperationRequest
+from xpmem_emu.client.wire import (
+    BULK_MAX,
     Ask,
     BootFacts,
     Envelope,
@@ -27,11 +30,8 @@ from xpmem_emu.live.console.wire import (
     read_outcome,
     unpack_envelope,
 )
-from xpmem_emu.live.dial import Dial
-from xpmem_emu.live.failures import OwnProcess, TaskSignalled, XpmemError, failure_of, xpmem_error
-from xpmem_emu.live.limits import BULK_MAX
-from xpmem_emu.live.loop import receive_now, send_now, wait_for
-from xpmem_emu.live.operations import OperationAnswer, OperationRequest
+from xpmem_emu.codec import BadMessage, convert
+from xpmem_emu.kernel.interface import Done
 
 if TYPE_CHECKING:
     from xpmem_emu.cluster.keys import Credentials

@@ -16,17 +16,17 @@ from typing import TypeVar
 
 import zmq
 
+from xpmem_emu.client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, new_hello, whereabouts
+from xpmem_emu.client.connection import read_answer, read_message, request_frames
+from xpmem_emu.client.dial import Dial, credentials
+from xpmem_emu.client.failures import OwnProcess, TaskSignalled, XpmemError, xpmem_error
+from xpmem_emu.client.loop import Inbox, send_now
+from xpmem_emu.client.operations import Awaited, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
+from xpmem_emu.client.task_operations import TaskOperations
+from xpmem_emu.client.wire import Ask, BootFacts, EventBatch, Say
 from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.live.client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, new_hello, whereabouts
-from xpmem_emu.live.connection import read_answer, read_message, request_frames
-from xpmem_emu.live.console.wire import Ask, BootFacts, EventBatch, Say
-from xpmem_emu.live.dial import Dial, credentials
-from xpmem_emu.live.failures import OwnProcess, TaskSignalled, XpmemError, xpmem_error
-from xpmem_emu.live.loop import Inbox, send_now
-from xpmem_emu.live.operations import Awaited, OperationAnswer, OperationRequest, Steps
-from xpmem_emu.live.partition_operations import PartitionOperations, TableRow
-from xpmem_emu.live.task_operations import TaskOperations
 
 _T = TypeVar("_T")
 

@@ -11,12 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import XPMEM_ERRNO_NOPROC
-from xpmem_emu.kernel import calls
-from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
-from xpmem_emu.live.failures import XpmemError
-from xpmem_emu.live.operations import (
+from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.operations import (
     OperationAnswer,
     OperationRequest,
     Steps,
@@ -27,6 +23,10 @@ from xpmem_emu.live.operations import (
     in_turn,
     operation,
 )
+from xpmem_emu.codec import Buffer
+from xpmem_emu.errors import XPMEM_ERRNO_NOPROC
+from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
 
 _K = TypeVar("_K")
 

@@ -21,15 +21,9 @@ from typing import TypeVar
 
 import msgspec
 
-from xpmem_emu.cluster.locator import location_of
-from xpmem_emu.cluster.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
-from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.calls import Call
-from xpmem_emu.live.connection import Connection
-from xpmem_emu.live.console.wire import Ask, BootFacts, Hello
-from xpmem_emu.live.dial import credentials
-from xpmem_emu.live.failures import (
+from xpmem_emu.client.connection import Connection
+from xpmem_emu.client.dial import credentials
+from xpmem_emu.client.failures import (
     OwnProcess,
     SigBus,
     SigKill,
@@ -38,9 +32,15 @@ from xpmem_emu.live.failures import (
     XpmemError,
     xpmem_error,
 )
-from xpmem_emu.live.operations import Blocking, OperationAnswer, OperationRequest, Steps
-from xpmem_emu.live.partition_operations import PartitionOperations, TableRow
-from xpmem_emu.live.task_operations import TaskOperations
+from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
+from xpmem_emu.client.task_operations import TaskOperations
+from xpmem_emu.client.wire import Ask, BootFacts, Hello
+from xpmem_emu.cluster.locator import location_of
+from xpmem_emu.cluster.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
+from xpmem_emu.codec import Buffer
+from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.calls import Call
 from xpmem_emu.text import visible
 
 __all__ = [

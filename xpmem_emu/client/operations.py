@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from xpmem_emu.client.wire import Ask
 from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel.calls import Call, Value
-from xpmem_emu.live.console.wire import Ask
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

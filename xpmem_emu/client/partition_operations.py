@@ -9,10 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from xpmem_emu.codec import Buffer, convert
-from xpmem_emu.kernel import breaking, calls
-from xpmem_emu.live.console.wire import Ask, BootFacts
-from xpmem_emu.live.operations import (
+from xpmem_emu.client.operations import (
     OperationRequest,
     Steps,
     ask_for,
@@ -21,6 +18,9 @@ from xpmem_emu.live.operations import (
     in_turn,
     operation,
 )
+from xpmem_emu.client.wire import Ask, BootFacts
+from xpmem_emu.codec import Buffer, convert
+from xpmem_emu.kernel import breaking, calls
 
 _K = TypeVar("_K")
 TableRow = dict[str, Any]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from xpmem_emu.client.failures import XpmemError, xpmem_error
+from xpmem_emu.client.loop import Socket, monitored, new_socket, wait_for
+from xpmem_emu.client.wire import MESSAGE_MAX
 from xpmem_emu.cluster.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.console.wire import MESSAGE_MAX
-from xpmem_emu.live.failures import XpmemError, xpmem_error
-from xpmem_emu.live.loop import Socket, monitored, new_socket, wait_for
 
 if TYPE_CHECKING:
     from xpmem_emu.cluster.keys import Credentials
