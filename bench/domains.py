@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from bench.echo import round_trip_ns
+from xpmem_emu.backend.processes import down, up
 from xpmem_emu.client.blocking import connect
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
-from xpmem_emu.live.cluster import down, up
 
 MIB = 1 << 20
 SIZE = 64 * MIB

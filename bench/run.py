@@ -19,9 +19,9 @@ from typing import NamedTuple
 from bench import simulator
 from bench.domains import SIZE, rates
 from bench.echo import round_trip_ns
+from xpmem_emu.backend.processes import down, up
 from xpmem_emu.client.blocking import Partition, Task, connect
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
-from xpmem_emu.live.cluster import down, up
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import PAGE_SIZE
 

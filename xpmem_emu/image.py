@@ -1,4 +1,4 @@
-"""What a partition boots: its memory, its limits, its deadlines. One reader, one type.
+"""What a partition boots: its memory, its limits, its deadlines. One reader, one writer, one type.
 
 An image is a TOML text; every key has a default (the `laptop` preset), an unknown or impossible
 key is refused with its full name. Every bound of the kernel is here: nothing grows without one.
@@ -160,6 +160,32 @@ def convert_image(tree: dict[str, Any]) -> Image:
         raise ImageError(misfit_named(str(error))) from None
     _check(image)
     return image
+
+
+def image_text(image: Image) -> str:
+    """The image as TOML: what `read_image` reads."""
+    lines = _toml_lines(image)
+    for each in msgspec.structs.fields(image):
+        if isinstance(section := getattr(image, each.name), _Section):
+            lines += ["", f"[{each.name}]", *_toml_lines(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(section: _Section) -> list[str]:
+    values = [(each, getattr(section, each.name)) for each in msgspec.structs.fields(section)]
+    return [
+        f"{each.name} = {_toml(each.type, value)}"
+        for each, value in values
+        if not isinstance(value, _Section)
+    ]
+
+
+def _toml(kind: object, value: object) -> str:
+    if kind is Nanoseconds:
+        return f'"{value}ns"'
+    if kind is Bytes or isinstance(value, str):
+        return f'"{value}"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _unit(kind: type, value: object) -> object:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.backend import processes as launcher
 from xpmem_emu.cli import doctor as checks
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.cluster import paths
 from xpmem_emu.cluster.topology import ClusterSpec, load_image
-from xpmem_emu.live import cluster as launcher
 
 from .conftest import Outcome
 

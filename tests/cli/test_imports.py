@@ -49,6 +49,7 @@ OF_PEOPLE = {
     "rich",
     "yaml",
     "psutil",
+    "xpmem_emu.backend",
     "xpmem_emu.cli",
     "xpmem_emu.scenario",
     "xpmem_emu.sim",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.backend import processes as launcher
 from xpmem_emu.cli.demo_stage import wait_until
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.client.blocking import Partition, XpmemError, connect
-from xpmem_emu.live import cluster as launcher
 
 from .conftest import Outcome
 

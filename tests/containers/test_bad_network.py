@@ -17,11 +17,10 @@ import pytest
 from tests.containers.conftest import command
 from tests.live.load import Client, Market
 from tests.live.loops import let_pass
+from xpmem_emu.backend.compose_backend import ComposeBackend
+from xpmem_emu.backend.interface import Unanswered, peer_state
 from xpmem_emu.cluster.docker import containers
 from xpmem_emu.kernel.calls import Audit
-from xpmem_emu.scenario.backend import Unanswered
-from xpmem_emu.scenario.backend_compose import ComposeBackend
-from xpmem_emu.scenario.conditions import peer_state
 from xpmem_emu.scenario.story import read_story
 from xpmem_emu.sim.checkers.teardown import FIXED
 from xpmem_emu.sim.streams import StreamsEnd

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.conftest import NAMES, ROOT, V2, Project, command, read, running, stay_healthy
-from xpmem_emu.live import compose
+from xpmem_emu.backend import containers
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_memory_is_shared_and_a_killed_container_makes_no_other_one_unhealthy(
     for name in ("p1", "p3"):
         there = second.shell("attach", segid, "--on", name).stdout.strip()
         assert second.shell("load", there, "11", "--text").stdout.strip() == "# xpmem-emu"
-    compose.crash(second.cluster, "p0")
+    containers.crash(second.cluster, "p0")
     stay_healthy([read(second.inspect(name), "Id") for name in NAMES if name != "p0"])
     assert second.shell("reboot", "p0").returncode == 0
 

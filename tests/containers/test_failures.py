@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.containers.conftest import NAMES, Project, read, stay_healthy
+from xpmem_emu.backend import containers
 from xpmem_emu.client.blocking import Partition
-from xpmem_emu.live import compose
 
 MEBIBYTE = 1 << 20
 PAGES = MEBIBYTE // 4096
@@ -46,7 +46,7 @@ def held_by_p1(project: Project) -> Iterator[Partition]:
 def test_a_killed_container_is_proven_gone_and_its_frames_return(whole: Project) -> None:
     with held_by_p1(whole) as p0, p0.events() as events:
         assert p0.audit()["pins"] == PAGES
-        compose.crash(whole.cluster, "p1")
+        containers.crash(whole.cluster, "p1")
         within(lambda: state_of(p0, 1) == "INACTIVE", events)
         within(lambda: p0.audit()["quarantined"] == 0, events)
         assert p0.audit()["pins"] == 0
@@ -54,21 +54,21 @@ def test_a_killed_container_is_proven_gone_and_its_frames_return(whole: Project)
 
 
 def test_a_killed_container_makes_no_other_one_unhealthy(whole: Project) -> None:
-    compose.crash(whole.cluster, "p0")
+    containers.crash(whole.cluster, "p0")
     stay_healthy([read(whole.inspect(name), "Id") for name in NAMES if name != "p0"])
     assert "not with all" in whole.shell("status").stdout
 
 
 def test_a_frozen_container_is_never_taken_for_gone(whole: Project) -> None:
     with held_by_p1(whole) as p0, p0.events() as events:
-        compose.hang(whole.cluster, "p1")
+        containers.hang(whole.cluster, "p1")
         try:
             within(lambda: p0.audit()["quarantined"] == PAGES, events)
             begun = time.monotonic()
             while time.monotonic() - begun < 3:
                 assert p0.audit()["quarantined"] == PAGES
         finally:
-            compose.resume(whole.cluster, "p1")
+            containers.resume(whole.cluster, "p1")
         within(lambda: p0.audit()["quarantined"] == 0, events)
         within(lambda: state_of(p0, 1) == "ACTIVE", events)
 
@@ -84,13 +84,13 @@ def test_a_restarted_container_is_a_later_boot(whole: Project) -> None:
 
 def test_a_cut_network_is_noticed_and_mended_while_consoles_answer(whole: Project) -> None:
     with whole.connect("p0") as p0, whole.connect("p3") as p3, p0.events() as events:
-        compose.cut(whole.cluster, "p3")
+        containers.cut(whole.cluster, "p3")
         try:
             within(lambda: state_of(p0, 3) == "INACTIVE", events)
             assert state_of(p0, 1) == "ACTIVE"
             assert p3.audit()["tasks"] == 0
         finally:
-            compose.mend(whole.cluster, "p3")
+            containers.mend(whole.cluster, "p3")
         within(lambda: state_of(p0, 3) == "ACTIVE", events)
 
 

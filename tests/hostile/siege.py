@@ -32,12 +32,12 @@ from tests.hostile.ground import LOOKER, MEBIBYTE, OPERATOR, PAGE, USER
 from tests.live.keyed import free_ports
 from tests.live.loops import Broken, folders, let_pass
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.cluster.paths import KEY_VARIABLE
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
-from xpmem_emu.live import cluster
 
 NAME = "siege"
 IMAGE = "patient"
@@ -278,11 +278,11 @@ def besieged(seed: int = 1) -> Iterator[Siege]:
             for n in range(3)
         )
         os.environ[KEY_VARIABLE] = OPERATOR
-        state = cluster.up(
+        state = processes.up(
             ClusterSpec(NAME, specs, IMAGE, MEMORY, lease_s=LEASE_S, keys=str(folder.path)),
             timeout_s=60,
         )
-        stack.callback(cluster.down, NAME)
+        stack.callback(processes.down, NAME)
         try:
             yield Siege(state, folder.path, seed, stack)
         finally:

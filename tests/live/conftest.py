@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec, numbered_partitions
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster
 
 IMAGE = "patient"
 """What clusters of the real kernel boot here, unless a test is about a deadline: a machine with
@@ -51,7 +51,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.delenv("XPMEM_EMU_CLUSTER", raising=False)
     yield Home(run, arenas)
     for folder in (run / "xpmem-emu").glob("*"):
-        cluster.down(folder.name)
+        processes.down(folder.name)
     shutil.rmtree(run)
     shutil.rmtree(arenas)
 
@@ -94,7 +94,7 @@ def fake_spec(
 @pytest.fixture
 def up(home: Home) -> Up:
     """Starts a cluster of fake partitions."""
-    return lambda *args, **kwargs: cluster.up(fake_spec(*args, **kwargs))
+    return lambda *args, **kwargs: processes.up(fake_spec(*args, **kwargs))
 
 
 @pytest.fixture

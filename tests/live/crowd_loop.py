@@ -40,12 +40,12 @@ from tests.live.loops import (
 )
 from tests.live.victim import ACK_S, SLOW_ACK, Victim
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster
 from xpmem_emu.live.partition import EXIT_REFUSED
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
@@ -220,26 +220,26 @@ class CrowdLoop:
 
     def _stop(self, one: Round) -> None:
         one.broken = self._rng.choice(NAMES)
-        cluster.hang(NAME, one.broken)
+        processes.hang(NAME, one.broken)
         try:
             self._pass(0, 4)
         finally:
-            cluster.resume(NAME, one.broken)
+            processes.resume(NAME, one.broken)
 
     def _boot_over(self, one: Round) -> None:
         one.broken = self._rng.choice(NAMES)
-        cluster.hang(NAME, one.broken)
+        processes.hang(NAME, one.broken)
         try:
             self._pass(0, 2)
             self._require_refused(one.broken)
         finally:
-            cluster.resume(NAME, one.broken)
+            processes.resume(NAME, one.broken)
 
     def _require_refused(self, name: str) -> None:
         """By the launcher, and by a partition process that nobody asked the launcher for."""
         before = read_state(NAME)
         try:
-            cluster.boot(NAME, name)
+            processes.boot(NAME, name)
         except KernelError as error:
             require(error.errno == errno.EEXIST, f"refused otherwise: {error}")
         else:
@@ -259,9 +259,9 @@ class CrowdLoop:
 
     def _kill(self, one: Round) -> None:
         one.broken = self._rng.choice(NAMES)
-        cluster.crash(NAME, one.broken)
+        processes.crash(NAME, one.broken)
         self._pass(0, 1)
-        cluster.boot(NAME, one.broken)
+        processes.boot(NAME, one.broken)
         self._clients[one.broken].close()
         self._clients[one.broken] = connect(one.broken, NAME)
         patiently(lambda: active(NAME), f"{one.broken} is back")

@@ -9,8 +9,8 @@ import sys
 # It runs as a script: what is beside it has no package.
 from fake_kernel import FakeKernel  # type: ignore[import-not-found]
 
+from xpmem_emu.backend.processes import boot_one
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
-from xpmem_emu.live.cluster import boot_one
 from xpmem_emu.live.partition import main
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ from tests.live.loops import (
     verdict,
 )
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus, TaskSignalled, XpmemError
 from xpmem_emu.client.operations import CHUNK
-from xpmem_emu.live import cluster
 from xpmem_emu.sim.streams import StreamsEnd
 
 NAME = "fence"
@@ -163,7 +163,7 @@ class FenceLoop:
             exported.fill(rng)
             live = exported.digest()
         finally:
-            cluster.resume(NAME, "p1")
+            processes.resume(NAME, "p1")
         for hammer in hammers:
             self._told(hammer)
         rejoined_s = patiently(lambda: self._incarnation() > before, "p1 rejoins")
@@ -176,9 +176,9 @@ class FenceLoop:
     def _stop_inside(self, exported: Exported, rng: Random) -> bool:
         """Stop the importer's process at random moments until one is inside of a store."""
         for _ in range(STOPS_MAX):
-            cluster.resume(NAME, "p1")
+            processes.resume(NAME, "p1")
             let_pass(rng.uniform(0, 0.02))
-            cluster.hang(NAME, "p1")
+            processes.hang(NAME, "p1")
             if exported.torn():
                 return True
         return False

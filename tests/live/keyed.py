@@ -9,10 +9,10 @@ from pathlib import Path
 
 import zmq
 
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
-from xpmem_emu.live import cluster
 
 from .conftest import IMAGE, LEASE_S
 
@@ -113,7 +113,7 @@ def _up(keys: Path | None, specs: tuple[PartitionSpec, ...]) -> ClusterState:
         keys=str(keys or ""),
         insecure=keys is None,
     )
-    return cluster.up(spec)
+    return processes.up(spec)
 
 
 def make_keys(path: Path, partitions: int = 2) -> KeyFolder:

@@ -28,8 +28,8 @@ from tests.live.loops import (
     verdict,
 )
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.topology import load_image
-from xpmem_emu.live import cluster
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
 NAME = "kill"
@@ -119,21 +119,21 @@ class KillLoop:
     def _kill(self) -> None:
         name = self._any()
         self._say(f"kill {name}")
-        cluster.crash(NAME, name)
+        processes.crash(NAME, name)
         self._pass(0.6)
-        cluster.boot(NAME, name)
+        processes.boot(NAME, name)
 
     def _stop(self) -> None:
         name = self._any()
         self._say(f"stop {name}")
-        cluster.hang(NAME, name)
+        processes.hang(NAME, name)
         self._pass(1.2)
-        cluster.resume(NAME, name)
+        processes.resume(NAME, name)
 
     def _reboot(self) -> None:
         name = self._any()
         self._say(f"reboot {name}")
-        cluster.reboot(NAME, name)
+        processes.reboot(NAME, name)
 
     def _kill_under_rules(self) -> None:
         self._rules()

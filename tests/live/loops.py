@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
+from xpmem_emu.backend.partition_process import log_tail
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.state import process_of, read_state
 from xpmem_emu.cluster.topology import ClusterSpec, load_image, numbered_partitions
-from xpmem_emu.live import cluster
-from xpmem_emu.live.processes import log_tail
 from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd, judge_stream_files
 
 IMAGE = str(Path(__file__).with_name("quick.toml"))
@@ -79,11 +79,11 @@ def running(
                 lease_s=lease_s,
                 command=command,
             )
-            cluster.up(spec, timeout_s=BOUND_S)
+            processes.up(spec, timeout_s=BOUND_S)
             yield
             booted = read_state(name).partitions
         finally:
-            cluster.down(name)
+            processes.down(name)
         left = [
             str(path)
             for root in ("XDG_RUNTIME_DIR", "XPMEM_EMU_ARENAS")
@@ -106,10 +106,10 @@ def verdict(name: str, ending: StreamsEnd, image: str = IMAGE) -> StreamJudgemen
 def active(name: str) -> bool:
     """Whether every partition is active with every other. Raises Broken when one is dead."""
     state = read_state(name)
-    for row in cluster.ps(name):
+    for row in processes.ps(name):
         tail = log_tail(state.partition(row.name))
         require(row.state != "dead", f"{row.name} died by itself:\n{tail}")
-    found = cluster.status(name).values()
+    found = processes.status(name).values()
     return all(
         peer["state"] == "ACTIVE" for row in found for peer in row.get("peers", NOBODY).values()
     )

@@ -41,9 +41,9 @@ from tests.live.loops import (
     running,
 )
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.cluster.state import read_state
-from xpmem_emu.live import cluster
 
 NAME = "many"
 NAMES = ("p0", "p1", "p2")
@@ -266,9 +266,9 @@ def disturb(
             continue
         name = rng.choice(NAMES)
         say(f"kill {name}")
-        cluster.crash(NAME, name)
+        processes.crash(NAME, name)
         let_pass(rng.uniform(0, 1))
-        cluster.boot(NAME, name)
+        processes.boot(NAME, name)
         patiently(lambda: active(NAME), f"{name} is back")
         stock.lose(name)
         killed += 1

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client import operations
 from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S
 from xpmem_emu.client.failures import SigBus, XpmemError, xpmem_error
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.kernel import calls
-from xpmem_emu.live import cluster
 
 from .conftest import Up
 from .fake_kernel import PEER_MEMORY
@@ -98,7 +98,7 @@ def test_a_partition_that_is_not_there_is_answered_with_those_that_are(up: Up) -
 
 def test_a_dead_partition_refuses_at_once(up: Up) -> None:
     up(1)
-    cluster.crash("t", "p0")
+    processes.crash("t", "p0")
     with pytest.raises(ConnectionRefusedError, match="nobody answers"):
         connect("p0", "t")
 
@@ -143,7 +143,7 @@ def test_a_connection_does_not_outlive_the_boot_it_was_made_to(up: Up) -> None:
     up(1)
     with connect("p0", "t") as p0:
         task = p0.spawn()
-        cluster.reboot("t", "p0")
+        processes.reboot("t", "p0")
         with pytest.raises(ConnectionResetError):
             task.load(0, 1)
         for _ in range(2):
@@ -173,7 +173,7 @@ def test_who_means_a_boot_that_is_over_is_refused(up: Up) -> None:
         boot = before.facts.boot
         with connect("p0", "t", boot=boot) as same:
             assert same.facts.boot == boot
-        cluster.reboot("t", "p0")
+        processes.reboot("t", "p0")
         # Of this connection too: a further line of its own would reach another boot.
         for ask in (lambda: connect("p0", "t", boot=boot), before._new_line):
             with pytest.raises(XpmemError) as caught:

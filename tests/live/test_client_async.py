@@ -8,11 +8,11 @@ import pytest
 import uvloop
 
 from xpmem_emu import connect, connect_async
+from xpmem_emu.backend import processes
 from xpmem_emu.client.awaited import IN_FLIGHT_MAX, AsyncPartition
 from xpmem_emu.client.failures import SigBus, XpmemError
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.kernel import calls
-from xpmem_emu.live import cluster
 
 from .conftest import Up
 
@@ -104,7 +104,7 @@ def test_a_call_in_flight_fails_when_the_partition_dies(run: Run) -> None:
     async def body(p0: AsyncPartition) -> None:
         pending = asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
         await p0.status()
-        cluster.crash("t", "p0")
+        processes.crash("t", "p0")
         with pytest.raises(XpmemError) as caught:
             await pending
         assert caught.value.errno == errno.ECONNRESET

@@ -13,14 +13,14 @@ import psutil
 import pytest
 import zmq
 
+from xpmem_emu.backend import processes
+from xpmem_emu.backend.starting import no_progress
 from xpmem_emu.client.blocking import connect
 from xpmem_emu.cluster.liveness import life_path, living
 from xpmem_emu.cluster.paths import arena_folder, run_folder
 from xpmem_emu.cluster.state import locked, read_state
 from xpmem_emu.cluster.topology import PartitionSpec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster
-from xpmem_emu.live.starting import no_progress
 
 from .conftest import FAKE, Home, Up, fake_spec
 
@@ -42,8 +42,8 @@ def kill_all(state: object) -> None:
 
 def test_up_returns_when_every_partition_is_active_with_every_other(home: Home) -> None:
     steps: list[tuple[int, int, str]] = []
-    cluster.up(fake_spec(3), lambda *step: steps.append(step))
-    for name, answer in cluster.status("t").items():
+    processes.up(fake_spec(3), lambda *step: steps.append(step))
+    for name, answer in processes.status("t").items():
         assert [peer["state"] for peer in answer["peers"].values()] == ["ACTIVE"] * 2, name
     assert [done for done, _, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[-1] == (6, 6, "p2 active")
@@ -55,14 +55,14 @@ def test_nobody_is_waited_for_who_is_active_already(
     state = up(3)
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
-    cluster._wait_active(state, no_progress, time.monotonic() + 60)
+    processes._wait_active(state, no_progress, time.monotonic() + 60)
     assert pauses == []
 
 
 def test_down_leaves_no_process_no_socket_no_arena_and_no_folder(up: Up, home: Home) -> None:
     state = up(2)
     assert home.leftovers()
-    cluster.down("t")
+    processes.down("t")
     assert [one.pid for one in state.partitions if alive(one.pid)] == []
     assert home.leftovers() == []
 
@@ -86,7 +86,7 @@ def test_a_second_up_says_that_the_cluster_runs_and_disturbs_nothing(
     assert "p0, p1" in error.cause
     assert "down" in error.remedy
     assert all(alive(one.pid) for one in state.partitions)
-    assert cluster.status("t").keys() == {"p0", "p1"}
+    assert processes.status("t").keys() == {"p0", "p1"}
 
 
 def test_up_works_after_everything_was_killed(up: Up) -> None:
@@ -101,14 +101,14 @@ def test_up_works_after_everything_was_killed(up: Up) -> None:
 
 def test_clean_removes_nothing_of_the_living_and_everything_of_the_dead(up: Up, home: Home) -> None:
     up(2)
-    cluster.crash("t", "p0")
+    processes.crash("t", "p0")
     before = home.leftovers()
-    assert cluster.clean("t") == ["p1"]
+    assert processes.clean("t") == ["p1"]
     assert home.leftovers() == before
-    cluster.crash("t", "p1")
+    processes.crash("t", "p1")
     assert home.leftovers()
     for _ in range(2):
-        assert cluster.clean("t") == []
+        assert processes.clean("t") == []
         assert home.leftovers() == []
 
 
@@ -121,7 +121,7 @@ def test_down_spares_a_process_that_merely_got_the_pid_of_a_partition(up: Up) ->
         pid = state.partitions[0].pid
         path.write_text(path.read_text().replace(f'"pid": {pid}', f'"pid": {stranger.pid}'))
         assert read_state("t").partitions[0].pid == stranger.pid
-        cluster.down("t")
+        processes.down("t")
         assert alive(stranger.pid)
     finally:
         stranger.kill()
@@ -138,7 +138,7 @@ def test_a_partition_that_dies_at_boot_is_reported_with_the_end_of_its_log(
     assert home.leftovers() == [run_folder("t")]
     assert {path.name for path in run_folder("t").iterdir()} == {"p0.log", "cluster.json"}
     assert "out of luck" in (run_folder("t") / "p0.log").read_text()
-    cluster.down("t")
+    processes.down("t")
     assert home.leftovers() == []
 
 
@@ -160,7 +160,7 @@ def test_who_does_not_become_active_in_time_is_named_with_the_end_of_its_log(
     up: Up, refusal: Refusal
 ) -> None:
     spec = fake_spec(1, command=("/bin/sh", "-c", "echo thinking; exec sleep 1000"))
-    error = refusal(lambda: cluster.up(spec, timeout_s=0.5))
+    error = refusal(lambda: processes.up(spec, timeout_s=0.5))
     assert error.errno == errno.ETIMEDOUT
     assert "p0 is not up: nobody answers at" in error.cause
     assert error.cause.endswith("thinking")
@@ -188,7 +188,7 @@ def test_a_socket_path_that_is_too_long_is_refused_before_anything_starts(
     home: Home, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.run / ("x" * 90)))
-    error = refusal(cluster.up, fake_spec(1))
+    error = refusal(processes.up, fake_spec(1))
     assert error.errno == errno.ENAMETOOLONG
     assert "107" in error.cause
     assert "XDG_RUNTIME_DIR" in error.remedy
@@ -220,18 +220,18 @@ def test_partitions_talk_over_tcp_when_the_topology_says_so(up: Up) -> None:
 
 def test_ps_tells_running_stopped_and_dead_apart(up: Up) -> None:
     state = up(3)
-    cluster.hang("t", "p1")
-    cluster.crash("t", "p2")
-    assert [row.state for row in cluster.ps("t")] == ["running", "stopped", "dead"]
-    cluster.resume("t", "p1")
-    assert cluster.ps("t")[1].state == "running"
-    assert cluster.ps("t")[0].pid == state.partitions[0].pid
+    processes.hang("t", "p1")
+    processes.crash("t", "p2")
+    assert [row.state for row in processes.ps("t")] == ["running", "stopped", "dead"]
+    processes.resume("t", "p1")
+    assert processes.ps("t")[1].state == "running"
+    assert processes.ps("t")[0].pid == state.partitions[0].pid
 
 
 def test_down_ends_a_stopped_partition_too(up: Up) -> None:
     state = up(1)
-    cluster.hang("t", "p0")
-    cluster.down("t")
+    processes.hang("t", "p0")
+    processes.down("t")
     assert not alive(state.partitions[0].pid)
 
 
@@ -239,26 +239,26 @@ def test_a_crashed_partition_boots_again_with_a_higher_boot_number(
     up: Up, refusal: Refusal
 ) -> None:
     up(2)
-    assert refusal(cluster.boot, "t", "p1").errno == errno.EEXIST
+    assert refusal(processes.boot, "t", "p1").errno == errno.EEXIST
     with connect("p1", "t") as before:
-        cluster.crash("t", "p1")
-        cluster.boot("t", "p1")
+        processes.crash("t", "p1")
+        processes.boot("t", "p1")
         with connect("p1", "t") as after:
             assert after.facts.boot > before.facts.boot
 
 
 def test_reboot_shuts_down_in_order_and_boots(up: Up) -> None:
     pid = up(1).partitions[0].pid
-    cluster.reboot("t", "p0")
+    processes.reboot("t", "p0")
     assert not alive(pid)
-    assert "halt" in Path(cluster.ps("t")[0].log).read_text()
+    assert "halt" in Path(processes.ps("t")[0].log).read_text()
 
 
 def test_a_peer_gets_proof_when_a_crashed_process_is_gone(up: Up) -> None:
     up(2)
     boot = living_boot(1)
     with connect("p0", "t") as p0, p0.events() as events:
-        cluster.crash("t", "p1")
+        processes.crash("t", "p1")
         proof = next(one for one in events if one["event"] == "fake:process_gone")
     assert (proof["peer"], proof["boot"]) == (1, boot)
 
@@ -266,12 +266,12 @@ def test_a_peer_gets_proof_when_a_crashed_process_is_gone(up: Up) -> None:
 def test_a_peer_gets_no_proof_of_a_stopped_process_until_it_is_dead(up: Up) -> None:
     stopped = psutil.Process(up(2).partitions[1].pid)
     with connect("p0", "t") as p0, p0.events() as events:
-        cluster.hang("t", "p1")
+        processes.hang("t", "p1")
         assert next(one for one in events if one["event"] == "fake:peer_lost")["peer"] == 1
         with pytest.raises(psutil.TimeoutExpired):
             stopped.wait(0.6)
         p0.spawn("marker")
-        cluster.crash("t", "p1")
+        processes.crash("t", "p1")
         told = (str(one["event"]) for one in events)
         seen = next(each for each in told if each in ("fake:task_born", "fake:process_gone"))
     assert seen == "fake:task_born"
@@ -300,23 +300,21 @@ def test_sigterm_shuts_down_in_order(up: Up) -> None:
 
 
 def test_partitions_booted_one_by_one_in_the_foreground_make_a_cluster(home: Home) -> None:
-    processes = [
-        subprocess.Popen([*FAKE, "t", name], stderr=subprocess.PIPE) for name in ("p0", "p1")
-    ]
+    booted = [subprocess.Popen([*FAKE, "t", name], stderr=subprocess.PIPE) for name in ("p0", "p1")]
     try:
-        for process in processes:
+        for process in booted:
             assert process.stderr is not None
             assert b'"event": "boot"' in process.stderr.readline()
         with connect("p0", "t") as p0, p0.events() as events:
             while p0.status()["peers"][1]["state"] != "ACTIVE":
-                assert processes[1].poll() is None
-            cluster.crash("t", "p1")
+                assert booted[1].poll() is None
+            processes.crash("t", "p1")
             assert next(one for one in events if one["event"] == "fake:process_gone")["peer"] == 1
-        cluster.down("t")
-        assert processes[0].wait(10) == 0
+        processes.down("t")
+        assert booted[0].wait(10) == 0
         assert home.leftovers() == []
     finally:
-        for process in processes:
+        for process in booted:
             if process.stderr is not None:
                 process.stderr.close()
             process.kill()

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus
 from xpmem_emu.cluster.topology import ClusterSpec, read_topology
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_SHARED, MAP_UNCACHED
-from xpmem_emu.live import cluster
 
 from .conftest import IMAGE, Home
 
@@ -41,7 +41,7 @@ class Cast:
 def cast(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cast]:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "domains")
     spec = ClusterSpec("domains", read_topology("domains"), IMAGE, memory=48 * MEBIBYTE)
-    cluster.up(spec)
+    processes.up(spec)
     with connect("a0") as a0, connect("a1") as a1, connect("b0") as b0:
         yield Cast(a0, a1, b0)
 

@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.kernel.interface import Effects, Halt, KernelEvent, LinkDown, Panic, Send
-from xpmem_emu.live import cluster
 from xpmem_emu.live.config import PartitionConfig
 from xpmem_emu.live.driver import LATE_NS, Driver
 from xpmem_emu.live.partition import _event_log
@@ -110,10 +110,10 @@ def test_long_work_that_gave_way_goes_on_in_the_next_turn_of_the_loop() -> None:
 
 @pytest.mark.live
 def test_a_partition_that_stood_still_says_so_and_for_how_long(home: Home) -> None:
-    cluster.up(real_spec("log", 1, event_log=True))
-    cluster.hang("log", "p0")
+    processes.up(real_spec("log", 1, event_log=True))
+    processes.hang("log", "p0")
     let_pass(0.5)
-    cluster.resume("log", "p0")
+    processes.resume("log", "p0")
     path = Path(read_state("log").run_folder) / "p0.events.jsonl"
 
     def longest_ns() -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus, SigKill, XpmemError
 from xpmem_emu.kernel.calls import MAP_SHARED
-from xpmem_emu.live import cluster
 from xpmem_emu.mm import pte
 
 from .conftest import LOSSY, Home, real_spec
@@ -26,7 +26,7 @@ Pair = tuple[Partition, Partition]
 
 @pytest.fixture
 def pair(home: Home) -> Iterator[Pair]:
-    cluster.up(real_spec("k", 2, image=LOSSY))
+    processes.up(real_spec("k", 2, image=LOSSY))
     with connect("p0", "k") as p0, connect("p1", "k") as p1:
         yield p0, p1
 
@@ -125,8 +125,8 @@ def test_a_poisoned_frame_kills_who_touches_it_and_no_partition(pair: Pair) -> N
 def test_a_partition_that_boots_later_is_refused_a_poisoned_page(pair: Pair) -> None:
     exporter, base, segid = exported(pair[0])
     pair[0].fault_add(f"poison p0 {frame_of(exporter, base + PAGE)}")
-    cluster.crash("k", "p1")
-    cluster.boot("k", "p1")
+    processes.crash("k", "p1")
+    processes.boot("k", "p1")
     with connect("p1", "k") as later:
         until_active(pair[0], later)
         importer, _, at = attached(later, segid)
@@ -167,8 +167,8 @@ def test_an_allocation_that_fails_costs_the_task_not_the_partition(pair: Pair) -
 def test_a_partition_in_a_crash_loop_harms_nobody_and_comes_back(pair: Pair) -> None:
     exporter, base, segid = exported(pair[0])
     for _ in range(5):
-        cluster.crash("k", "p1")
-        cluster.boot("k", "p1")
+        processes.crash("k", "p1")
+        processes.boot("k", "p1")
         exporter.migrate(base, SIZE)
     with connect("p1", "k") as later:
         until_active(pair[0], later)

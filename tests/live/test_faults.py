@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus, XpmemError
-from xpmem_emu.live import cluster
 
 from .conftest import LOSSY, Home, real_spec
 
@@ -22,7 +22,7 @@ Pair = tuple[Partition, Partition]
 
 @pytest.fixture
 def pair(home: Home) -> Iterator[Pair]:
-    cluster.up(real_spec("f", 2, image=LOSSY))
+    processes.up(real_spec("f", 2, image=LOSSY))
     with connect("p0", "f") as p0, connect("p1", "f") as p1:
         yield p0, p1
 
@@ -164,8 +164,8 @@ def test_what_cannot_be_is_refused_with_the_reason(pair: Pair) -> None:
 
 def test_the_end_of_a_process_heals_it(pair: Pair) -> None:
     pair[0].fault_add("drop --match type=GET")
-    cluster.crash("f", "p0")
-    cluster.boot("f", "p0")
+    processes.crash("f", "p0")
+    processes.boot("f", "p0")
     with connect("p0", "f") as again:
         assert again.fault_list() == []
         wait_for(again, "ACTIVE")

@@ -12,12 +12,12 @@ from typing import cast
 import pytest
 
 from xpmem_emu import health
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Outcome
-from xpmem_emu.live import cluster
 from xpmem_emu.live.driver import Driver, OnOutcome
 from xpmem_emu.live.health import HealthServer
 
@@ -65,16 +65,16 @@ def test_partitions_are_live_and_ready_whatever_becomes_of_the_others(up: Up) ->
     state = up(3)
     assert probe("live") == (0, ["p0: live", "p1: live", "p2: live"])
     assert probe("ready", "p0") == (0, ["p0: ready, active with 2 of 2 peers"])
-    cluster.crash("t", "p2")
+    processes.crash("t", "p2")
     active_with(1, state)
     assert probe("live", "p0") == (0, ["p0: live"])
     assert probe("ready", "p0") == (0, ["p0: ready, active with 1 of 2 peers"])
     code, lines = probe("live")
     assert (code, lines[:2]) == (1, ["p0: live", "p1: live"])
     assert lines[2].startswith("p2: not live: ")
-    cluster.boot("t", "p2")
+    processes.boot("t", "p2")
     assert probe("ready", "p2")[0] == 0
-    cluster.hang("t", "p1")
+    processes.hang("t", "p1")
     with pytest.raises(TimeoutError):
         health.probe(str(Path(state.run_folder) / "p1.health"), health.LIVE, 0.2)
 

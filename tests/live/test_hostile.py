@@ -7,9 +7,9 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.codec import BadMessage
-from xpmem_emu.live import cluster
 from xpmem_emu.xpc.frame import SEAL_SIZE, ChannelNumber, Header, decode_frame, encode_frame, seal
 from xpmem_emu.xpc.messages import (
     Attach,
@@ -77,7 +77,7 @@ def test_mutated_frames_are_counted_and_the_partition_stays_active(
     print(f"seed {seed}")
     dice = random.Random(seed)
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "hostile")
-    state = cluster.up(real_spec("hostile", 2))
+    state = processes.up(real_spec("hostile", 2))
     process = psutil.Process(state.partitions[0].pid)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with connect("p0") as p0, connect("p1") as p1, context, context.socket(zmq.DEALER) as socket:

@@ -11,11 +11,11 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.awaited import connect_async
 from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S, Partition
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.keys import Capability, Client, Credentials, Peer
-from xpmem_emu.live import cluster
 from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame
 from xpmem_emu.xpc.messages import Heartbeat
 
@@ -221,7 +221,7 @@ def test_a_revoked_partition_is_given_up_and_comes_back_with_a_new_key(keyed: Ke
         eventually(lambda: p0.status()["peers"]["1"]["state"] != "ACTIVE")
         assert any("was revoked" in why for why in keyed.refusals())
         keyed.folder.make({"p1": Peer(1)})
-        cluster.reboot("keyed", "p1")
+        processes.reboot("keyed", "p1")
         eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE")
 
 
@@ -310,7 +310,7 @@ def test_old_messages_without_keys_are_known_by_their_number_and_incarnation(
             with proxy.replay(0):
                 eventually(lambda: "xpc:duplicate" in names_of_events(p0))
                 assert {kind: p0.look(kind) for kind in rows} == rows
-            cluster.reboot("keyed", "p1")
+            processes.reboot("keyed", "p1")
             eventually(lambda: p0.status()["peers"]["1"]["state"] == "ACTIVE")
             stale = stale_frames(p0)
             with proxy.replay(0):

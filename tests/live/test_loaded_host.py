@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
-from xpmem_emu.live import cluster
 
 from .loops import let_pass
 
@@ -74,7 +74,7 @@ def share(name: str) -> None:
 @pytest.mark.usefixtures("home")
 def test_a_large_cluster_on_a_busy_host_loses_nobody_and_costs_little_when_idle() -> None:
     name = "busy"
-    cluster.up(ClusterSpec(name, numbered_partitions(PARTITIONS), "laptop", 1 << 20))
+    processes.up(ClusterSpec(name, numbered_partitions(PARTITIONS), "laptop", 1 << 20))
     begun_s, spent_s = time.monotonic(), processor_seconds(name)
     let_pass(2.0)
     idle = (processor_seconds(name) - spent_s) / (time.monotonic() - begun_s)
@@ -87,7 +87,7 @@ def test_a_large_cluster_on_a_busy_host_loses_nobody_and_costs_little_when_idle(
             share(name)
     assert idle_share(before, processor_times()) < 0.1, "the host was not busy"
 
-    answers = cluster.status(name)
+    answers = processes.status(name)
     assert {
         (peer["state"], peer["reason"])
         for answer in answers.values()

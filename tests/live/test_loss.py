@@ -7,12 +7,12 @@ import psutil
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus
 from xpmem_emu.cluster.state import ClusterState, process_of
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import SignalInfo
-from xpmem_emu.live import cluster
 
 from .conftest import IMAGE, Home, real_spec
 from .keyed import eventually
@@ -30,7 +30,7 @@ NOTICE_S = (2 * BOOTED.xpc.heartbeat_check + BOOTED.xpc.disengage_limit) / 1e9 +
 @pytest.fixture
 def state(home: Home, monkeypatch: pytest.MonkeyPatch) -> ClusterState:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "loss")
-    return cluster.up(real_spec("loss", 3))
+    return processes.up(real_spec("loss", 3))
 
 
 def load_until_sigbus(task: Task, address: int) -> SignalInfo:
@@ -120,15 +120,15 @@ def test_a_recall_of_a_killed_importer_ends_by_its_deadline(state: ClusterState)
 def test_up_works_after_the_whole_cluster_was_killed_and_down_leaves_nothing(
     state: ClusterState, home: Home
 ) -> None:
-    processes = [psutil.Process(partition.pid) for partition in state.partitions]
-    for process in processes:
+    before = [psutil.Process(partition.pid) for partition in state.partitions]
+    for process in before:
         process.send_signal(signal.SIGKILL)
-    for process in processes:
+    for process in before:
         process.wait(10)
-    again = cluster.up(real_spec("loss", 3))
+    again = processes.up(real_spec("loss", 3))
     with connect("p0") as p0:
         assert {peer["state"] for peer in p0.status()["peers"].values()} == {"ACTIVE"}
-    cluster.down("loss")
+    processes.down("loss")
     assert home.leftovers() == []
     assert not any(process_of(one.pid, one.started) for one in again.partitions)
 

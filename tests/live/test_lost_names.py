@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from xpmem_emu.backend import processes
 from xpmem_emu.cli import doctor
 from xpmem_emu.cli.doctor import CheckResult
 from xpmem_emu.cli.session import CommandSession
@@ -15,7 +16,6 @@ from xpmem_emu.cluster.liveness import LifeLock
 from xpmem_emu.cluster.paths import arena_folder, run_folder
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster
 
 from .conftest import Home, Up, fake_spec, real_spec
 from .fake_kernel import FakeKernel
@@ -45,7 +45,7 @@ def test_up_never_starts_a_second_set_beside_partitions_that_live(
     assert f"partition 0 (pid {orphan.pid})" in error.cause
     assert "--cluster t down" in error.remedy
     assert alive(orphan.pid)
-    cluster.down("t")
+    processes.down("t")
     assert not alive(orphan.pid)
     assert home.leftovers() == []
     up(1)
@@ -72,7 +72,7 @@ def require_shared(home: Partition, away: str) -> None:
 
 
 def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(home: Home) -> None:
-    cluster.up(real_spec("t", 3))
+    processes.up(real_spec("t", 3))
     with connect("p0", "t") as p0:
         shutil.rmtree(arena_folder("t"))
         (names,) = doctor._names(CommandSession(cluster="t"))
@@ -81,16 +81,16 @@ def test_partitions_go_on_and_join_again_when_their_arena_folder_is_taken_away(h
             assert f"{arena_folder('t')}/p{partid}.life" in names.detail
         assert names.detail.count(".arena") == 3
         require_shared(p0, "p1")
-        cluster.hang("t", "p1")
+        processes.hang("t", "p1")
         eventually(lambda: "INACTIVE" in states("p0"))
-        cluster.resume("t", "p1")
+        processes.resume("t", "p1")
         eventually(all_active)
         require_shared(p0, "p1")
-        cluster.reboot("t", "p2")
+        processes.reboot("t", "p2")
         eventually(all_active)
         require_shared(p0, "p2")
-        cluster.crash("t", "p1")
-        cluster.boot("t", "p1")
+        processes.crash("t", "p1")
+        processes.boot("t", "p1")
         eventually(all_active)
         require_shared(p0, "p1")
         eventually(lambda: p0.audit()["quarantined"] == 0)
@@ -103,19 +103,19 @@ def test_a_boot_over_a_stopped_process_is_refused_and_changes_nothing(
 ) -> None:
     before = up(2)
     stopped = before.partition("p1").pid
-    cluster.hang("t", "p1")
+    processes.hang("t", "p1")
     if lost:
         shutil.rmtree(arena_folder("t"))
         os.mkdir(arena_folder("t"), 0o700)
     for boot in (
-        lambda: cluster.boot("t", "p1"),
-        lambda: cluster.boot_one(fake_spec(2), "p1", FakeKernel),
+        lambda: processes.boot("t", "p1"),
+        lambda: processes.boot_one(fake_spec(2), "p1", FakeKernel),
         lambda: LifeLock(arena_folder("t"), 1),
     ):
         error = refusal(boot)
         assert error.errno == errno.EEXIST
         assert f"pid {stopped}" in error.cause
         assert read_state("t") == before
-    cluster.resume("t", "p1")
+    processes.resume("t", "p1")
     with connect("p1", "t") as p1:
         assert p1.facts.pid == stopped

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xpmem_emu.live import cluster
+from xpmem_emu.backend import processes
 from xpmem_emu.metrics import GAUGES
 
 from .conftest import Home, real_spec
@@ -48,7 +48,7 @@ def printed(*words: str) -> Metrics:
 @pytest.fixture
 def _two_partitions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "real")
-    cluster.up(real_spec("real", 2))
+    processes.up(real_spec("real", 2))
 
 
 @pytest.mark.usefixtures("_two_partitions")
@@ -68,7 +68,7 @@ def test_a_partition_is_well_that_is_active_with_all_and_lost_ones_are_told() ->
             "frames_used": 0,
             "frames_quarantined": 0,
         }
-    cluster.crash("real", "p1")
+    processes.crash("real", "p1")
     assert printed("p1") == {("ready", "p1"): 0, ("well", "p1"): 0}
     while (left := printed("p0"))["peers_active", "p0"]:
         continue
@@ -97,7 +97,7 @@ def test_the_numbers_can_be_scraped_whoever_boots_later(page: str, home: Home) -
             return read(answer.read().decode())
 
     assert scraped() == {}
-    cluster.up(real_spec("real", 1))
+    processes.up(real_spec("real", 1))
     assert scraped()["well", "p0"] == 1
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{page}/", timeout=60)

@@ -16,14 +16,14 @@ import msgspec
 import pytest
 
 from tests.live.conftest import Home, fake_spec
+from xpmem_emu.backend import containers, processes
+from xpmem_emu.backend.launcher import launcher_of
 from xpmem_emu.cluster import docker
 from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.cluster.liveness import LifeRecord, life_path
 from xpmem_emu.cluster.locator import location_of, locations
 from xpmem_emu.cluster.paths import arena_folder, make_own_folder
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster, compose
-from xpmem_emu.live.launcher import launcher_of
 
 FAKE = """#!/bin/sh
 case $1 in
@@ -143,7 +143,7 @@ def test_a_container_that_ended_has_no_console_and_says_what_to_do(
 ) -> None:
     engine.add("p0", status="exited")
     assert location_of("compose", "p0").console == ""
-    error = refusal(compose.crash, "compose", "p0")
+    error = refusal(containers.crash, "compose", "p0")
     assert (error.errno, error.remedy) == (errno.ESRCH, "xpmem-emu --cluster compose reboot p0")
 
 
@@ -157,7 +157,7 @@ def test_two_projects_must_be_told_apart(engine: Engine, refusal: Refusal) -> No
 
 def test_a_paused_container_goes_on_before_it_is_killed(engine: Engine, tmp_path: Path) -> None:
     engine.add("p0", status="paused")
-    compose.crash("compose", "p0")
+    containers.crash("compose", "p0")
     done = [line.split()[0] for line in (tmp_path / "done").read_text().splitlines()]
     assert done == ["unpause", "kill", "wait"]
 
@@ -167,8 +167,8 @@ def test_no_containers_is_a_refusal_with_the_command_to_type(
 ) -> None:
     (tmp_path / "ps").write_text("")
     assert refusal(locations, "compose").remedy == "docker-compose up -d --build"
-    assert refusal(compose.up).remedy == "docker-compose up -d --build"
-    assert refusal(compose.clean).remedy == "docker-compose down --volumes"
+    assert refusal(containers.up).remedy == "docker-compose up -d --build"
+    assert refusal(containers.clean).remedy == "docker-compose down --volumes"
 
 
 def test_a_topology_says_where_partitions_are_that_others_started(
@@ -190,7 +190,7 @@ def test_the_files_of_a_partition_that_cannot_be_seen_are_left_alone(
         file.write(msgspec.json.encode(nobody).decode())
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        error = refusal(cluster.up, fake_spec())
+        error = refusal(processes.up, fake_spec())
         assert (error.errno, str(path) in error.cause) == (errno.EEXIST, True)
         assert path.exists()
     path.unlink()

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from xpmem_emu import connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.topology import ClusterSpec, load_image, numbered_partitions
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Nanoseconds, XpcSection
 from xpmem_emu.kernel.interface import Send
-from xpmem_emu.live import cluster
 from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.frame import ChannelNumber, Header, decode_frame, encode_frame
@@ -51,7 +51,8 @@ def changes(p1: Partition) -> list[dict[str, object]]:
 def test_no_request_delays_a_heartbeat() -> None:
     """Eight seconds of one step, twice what the image waits for a heartbeat."""
     check_ns = load_image(IMAGE).xpc.heartbeat_check
-    cluster.up(ClusterSpec("t", numbered_partitions(2), IMAGE, 16 << 20, lease_s=60, command=BUSY))
+    spec = ClusterSpec("t", numbered_partitions(2), IMAGE, 16 << 20, lease_s=60, command=BUSY)
+    processes.up(spec)
     with connect("p0", "t") as p0, connect("p1", "t") as p1:
         eventually(lambda: session(p1)[0] == "ACTIVE" == session(p0)[0])
         let_pass(0.3)  # three intervals: what is repeated has to be said once

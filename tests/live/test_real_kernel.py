@@ -6,10 +6,10 @@ import psutil
 import pytest
 
 from xpmem_emu import XPMEM_RDWR, connect
+from xpmem_emu.backend import processes
 from xpmem_emu.client.failures import SigBus, XpmemError
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster
 
 from .conftest import Home, real_spec
 
@@ -21,7 +21,7 @@ MEBIBYTE = 1 << 20
 @pytest.fixture
 def two_partitions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XPMEM_EMU_CLUSTER", "real")
-    cluster.up(real_spec("real", 2))
+    processes.up(real_spec("real", 2))
 
 
 @pytest.mark.usefixtures("two_partitions")
@@ -39,7 +39,7 @@ def test_the_example_of_the_library_runs_as_it_is_written() -> None:
 def test_a_partition_that_is_refused_says_why_and_nothing_of_its_threads(home: Home) -> None:
     nowhere = PartitionSpec("p0", 0, console="ipc:///proc/no-such-folder/console")
     with pytest.raises(KernelError, match="cannot listen at ipc:///proc/no-such-folder") as refused:
-        cluster.up(ClusterSpec("real", (nowhere,), memory=16 << 20))
+        processes.up(ClusterSpec("real", (nowhere,), memory=16 << 20))
     assert "never awaited" not in str(refused.value)
     [log] = home.run.glob("xpmem-emu/real/p0.log")
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["refused"]
@@ -57,13 +57,13 @@ def test_the_death_of_an_exporter_is_a_signal_and_a_reboot_heals() -> None:
             importer.store(at, b"written")
             assert exporter.load(addr, 7) == b"written"
             with p1.events() as events:
-                cluster.crash("real", "p0")
+                processes.crash("real", "p0")
                 next(one for one in events if one.get("state") == "INACTIVE")
         with pytest.raises(SigBus) as caught:
             importer.load(at, 1)
         assert caught.value.info.partid == 0
         with p1.events() as events:
-            cluster.boot("real", "p0")
+            processes.boot("real", "p0")
             next(one for one in events if one.get("state") == "ACTIVE")
         with connect("p0") as p0:
             exporter = p0.spawn()
@@ -73,7 +73,7 @@ def test_the_death_of_an_exporter_is_a_signal_and_a_reboot_heals() -> None:
 
 @pytest.mark.usefixtures("two_partitions")
 def test_an_orderly_shutdown_ends_every_call_and_every_process() -> None:
-    process = psutil.Process(cluster.reboot("real", "p0").pid)  # a child, whose exit code we get
+    process = psutil.Process(processes.reboot("real", "p0").pid)  # a child, whose exit code we get
     with connect("p0") as p0:
         p0.spawn()
         p0.shutdown()

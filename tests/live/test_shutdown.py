@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from xpmem_emu import connect, connect_async
+from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.kernel.calls import Status
-from xpmem_emu.live import cluster
 
 from .conftest import Home, real_spec
 from .keyed import eventually
@@ -41,7 +41,7 @@ class Caller(threading.Thread):
 
 
 def by_down() -> None:
-    cluster.down("t")
+    processes.down("t")
 
 
 def by_a_client() -> None:
@@ -50,7 +50,7 @@ def by_a_client() -> None:
 
 
 def by_signal() -> None:
-    process = psutil.Process(cluster.ps("t")[0].pid)
+    process = psutil.Process(processes.ps("t")[0].pid)
     process.terminate()
     process.wait(AT_ONCE_S)
 
@@ -59,7 +59,7 @@ def by_signal() -> None:
 def test_every_call_is_answered_when_its_partition_shuts_down(
     home: Home, shut_down: Callable[[], None]
 ) -> None:
-    cluster.up(real_spec("t", 2))
+    processes.up(real_spec("t", 2))
     with connect("p0", "t", timeout=60) as p0:
         p0.failpoint_set(POINT, "pause")
         callers = [Caller(p0) for _ in range(CALLERS)]

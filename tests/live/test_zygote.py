@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from xpmem_emu.backend import partition_process, processes
 from xpmem_emu.cluster.liveness import start_ticks
 from xpmem_emu.cluster.state import PartitionRecord, process_of, read_state
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster, processes
 from xpmem_emu.live.zygote import ALONE, CONFIG_SUFFIX, forked, log_of
 
 from .conftest import Home
@@ -89,7 +89,7 @@ def test_a_zygote_that_cannot_begin_says_why(tmp_path: Path) -> None:
 
 
 def test_partitions_of_one_up_are_told_apart_by_their_names(home: Home) -> None:
-    cluster.up(ClusterSpec(name="t", partitions=numbered_partitions(2), memory=1 << 20))
+    processes.up(ClusterSpec(name="t", partitions=numbered_partitions(2), memory=1 << 20))
     rows = read_state("t").partitions
     assert [psutil.Process(one.pid).name() for one in rows] == ["p0", "p1"]
     assert len({tuple(psutil.Process(one.pid).cmdline()) for one in rows}) == 1
@@ -126,7 +126,7 @@ def test_an_adopted_process_that_nobody_reaps_has_ended_all_the_same() -> None:
             log="",
         )
         heard: list[int] = []
-        processes.end([row], heard.append)
+        partition_process.end([row], heard.append)
         assert heard == [pid]
         assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

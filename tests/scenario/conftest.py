@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import home  # noqa: F401 - the fixture
-from xpmem_emu.scenario.backend_sim import SimBackend
+from xpmem_emu.backend.sim_backend import SimBackend
 from xpmem_emu.scenario.story import Story, read_story
 from xpmem_emu.scenario.verdict import Ran, run_story
 

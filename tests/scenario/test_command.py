@@ -13,9 +13,9 @@ import pytest
 
 from tests.live.conftest import Home
 from tests.scenario.conftest import SHARED, written
+from xpmem_emu.backend.live_backend import LiveBackend
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
-from xpmem_emu.scenario import backend_live
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml, shipped_names
 
@@ -112,7 +112,7 @@ def test_the_simulator_sends_a_story_here(typed: Typed, capsys: pytest.CaptureFi
 def test_a_ground_that_fails_is_a_harness_error(
     typed: Typed, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend_live.LiveBackend, "_specs", lambda self: ())
+    monkeypatch.setattr(LiveBackend, "_specs", lambda self: ())
     code, _, err = typed("sharing", "--on", "live")
     assert code == 3
     assert err.splitlines()[-1].startswith("error: run")

@@ -5,9 +5,9 @@ from unittest.mock import patch
 import pytest
 
 from tests.scenario.conftest import SHARED, Tell
+from xpmem_emu.backend.interface import Unanswered
+from xpmem_emu.backend.sim_backend import SimBackend
 from xpmem_emu.scenario import load
-from xpmem_emu.scenario.backend import Unanswered
-from xpmem_emu.scenario.backend_sim import SimBackend
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Verdict
 

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from tests.live.conftest import Home
 from tests.scenario.conftest import on_sim, silent
+from xpmem_emu.backend.live_backend import LiveBackend
+from xpmem_emu.backend.sim_backend import SimBackend
 from xpmem_emu.kernel.interface import Failed, Outcome
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskTable
-from xpmem_emu.scenario.backend_live import LiveBackend
-from xpmem_emu.scenario.backend_sim import SimBackend
 from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
 from xpmem_emu.sim.mutants import mutated

@@ -6,8 +6,8 @@ import pytest
 
 from tests.scenario.conftest import SHARED, on_sim, written
 from xpmem_emu.errors import KernelError
-from xpmem_emu.image import Image, read_image
-from xpmem_emu.scenario.story import IsSwarm, image_text, read_story
+from xpmem_emu.image import Image, image_text, read_image
+from xpmem_emu.scenario.story import IsSwarm, read_story
 from xpmem_emu.shipped import find_toml
 
 PATIENT = read_image(find_toml("images", "patient").read_text())

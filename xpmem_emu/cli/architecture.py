@@ -17,7 +17,8 @@ _ROOT = Path(xpmem_emu.__file__).parent
 _CAPTIONS = {
     "cli": "the xpmem-emu command",
     "scenario": "stories in files, told on any ground, and judged",
-    "live": "uvloop and ZeroMQ: the partition process and its launcher",
+    "backend": "a cluster as kernels here, as processes or as containers",
+    "live": "the partition process: uvloop and ZeroMQ around one kernel",
     "sim": "virtual time: many kernels in one process",
     "client": "the client library, and the protocol that it speaks with partitions",
     "cluster": "its partitions, folders, files, keys, and who of it lives",

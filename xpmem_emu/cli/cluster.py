@@ -1,7 +1,7 @@
 """Clusters: up, down, ps, status, and boot for one partition in the foreground.
 
 A cluster is a run folder and the processes that its state file names; everything about it is the
-launcher's business (`live.cluster`). These commands choose, ask and show.
+launcher's business (`backend.processes`). These commands choose, ask and show.
 """
 
 import errno
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xpmem_emu.backend.strays import strays_of
 from xpmem_emu.cli import completion, parameters
 from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
 from xpmem_emu.cli.commands import Command
@@ -25,7 +26,6 @@ from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.cluster.descriptors import open_files
 from xpmem_emu.cluster.paths import KEYS_VARIABLE, arena_folder, arena_note, run_root
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.strays import strays_of
 from xpmem_emu.units import SECOND
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def clusters() -> list[str]:
 
 
 def _cluster_row(name: str) -> OutputRow:
-    from xpmem_emu.live.cluster import ps as processes
+    from xpmem_emu.backend import processes
 
     try:
-        found = processes(name)
+        found = processes.ps(name)
     except KernelError:
         found = []
     states = [one.state for one in found]
@@ -180,15 +180,15 @@ def _guard(session: CommandSession, keys: Path | None, insecure: bool) -> str:
 
 def _stay(session: CommandSession) -> None:
     """Until interrupted, or until no partition runs any more; then the cluster is ended."""
-    from xpmem_emu.live import cluster
+    from xpmem_emu.backend import processes
 
     session.say("in the foreground; Ctrl-C takes it down")
     try:
-        while any(one.state != "dead" for one in cluster.ps(session.cluster)):
+        while any(one.state != "dead" for one in processes.ps(session.cluster)):
             time.sleep(_POLL_S)
         raise CommandFailed("all partitions have died", "xpmem-emu up, and then xpmem-emu logs P")
     finally:
-        cluster.down(session.cluster)
+        processes.down(session.cluster)
         session.say(f"cluster {session.cluster} is down")
 
 
@@ -319,9 +319,9 @@ def boot(
     insecure: bool,
 ) -> None:
     """Be one partition, in the foreground: what a container runs. SIGTERM shuts it down."""
+    from xpmem_emu.backend.processes import boot_one
     from xpmem_emu.cluster.topology import ClusterSpec, read_topology
     from xpmem_emu.kernel.boot import boot_kernel
-    from xpmem_emu.live.cluster import boot_one
 
     partitions = read_topology(topology)
     spec = ClusterSpec(

@@ -250,11 +250,11 @@ def _touch_what_is_gone(stage: DemoStage, sharing: DemoMemory, name: str) -> Non
 
 def _lose_p1(stage: DemoStage, sharing: DemoMemory) -> None:
     """kill -9 of p1's process: p0 takes its pages back, p2 does not notice."""
-    from xpmem_emu.live import cluster
+    from xpmem_emu.backend import processes
 
     held = _held_by_p1(stage)
     stage.tell(f"p1 is killed (-9) while it holds {held} pages of p0")
-    cluster.crash(stage.cluster, "p1")
+    processes.crash(stage.cluster, "p1")
     returned = wait_until(lambda: _held_by_p1(stage) == 0, _NOTICE_S)
     stage.tell("p0 noticed" if returned else "p0 did not notice")
     stage.claim(

@@ -140,8 +140,8 @@ class DemoStage:
 
     def last_words(self) -> str:
         """The ends of the logs of the partitions that died."""
+        from xpmem_emu.backend.partition_process import log_tail
         from xpmem_emu.cluster.state import process_of, read_state
-        from xpmem_emu.live.processes import log_tail
 
         return "\n".join(
             f"{one.name} died:\n{log_tail(one)}"
@@ -154,8 +154,8 @@ class DemoStage:
 def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> Iterator[DemoStage]:
     """`count` partitions with `memory` bytes each, recorded from their boot on; ended whatever
     happens. Raises CommandFailed when there is no room for them."""
+    from xpmem_emu.backend import processes
     from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
-    from xpmem_emu.live import cluster
 
     name = f"demo-{os.getpid()}"
     if note := arena_note():
@@ -165,7 +165,7 @@ def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> I
     spec = ClusterSpec(name, numbered_partitions(count), "patient", memory, event_log=True)
     names = [one.name for one in spec.partitions]
     try:
-        cluster.up(spec, lambda _done, _all, what: script.tell(what))
+        processes.up(spec, lambda _done, _all, what: script.tell(what))
         with ExitStack() as stack:
             partitions = {each: stack.enter_context(emulator.connect(each, name)) for each in names}
             recorder = StreamRecorder(run_folder(name), names)
@@ -173,7 +173,7 @@ def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> I
             yield DemoStage(script, name, partitions, recorder)
     finally:
         if run_folder(name).is_dir():
-            cluster.down(name)
+            processes.down(name)
     script.tell("the cluster is taken down")
     left = [str(path) for path in (run_folder(name), arena_folder(name)) if path.exists()]
     script.claim("nothing is left behind", not left, ", ".join(left) or "no folder, no process")

@@ -11,6 +11,7 @@ import click
 import psutil
 import zmq
 
+from xpmem_emu.backend.strays import listed, missing_files, strays_of
 from xpmem_emu.cli.cluster import arena_room, clusters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
@@ -20,7 +21,6 @@ from xpmem_emu.cluster.keys import KeyFolder
 from xpmem_emu.cluster.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, run_folder
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
-from xpmem_emu.live.strays import listed, missing_files, strays_of
 from xpmem_emu.units import format_size
 
 _LONGEST_SOCKET = "p255.console"
@@ -124,7 +124,7 @@ def _socket_paths(session: CommandSession) -> Iterator[DoctorCheck]:
 
 def _leftovers(session: CommandSession) -> Iterator[DoctorCheck]:
     """Partitions that live though no cluster's state names them, and clusters that are dead."""
-    from xpmem_emu.live.cluster import ps
+    from xpmem_emu.backend.processes import ps
 
     for name in clusters():
         try:

@@ -112,9 +112,9 @@ def logs(
     output: Format,
 ) -> None:
     """Print the logs of all partitions, or of some, by time; -o jsonl as they were written."""
+    from xpmem_emu.backend import containers
     from xpmem_emu.cluster.locator import Home, home_of
     from xpmem_emu.cluster.state import read_state
-    from xpmem_emu.live import compose
 
     refuse_document(output, "a log")
     names = session.partitions(where or ())
@@ -123,7 +123,7 @@ def logs(
         options += [] if tail is None else ["--tail", str(tail)]
         options += [] if since is None else ["--since", f"{since // SECOND}s"]
         for name in names:
-            compose.show_log(session.cluster, name, *options)
+            containers.show_log(session.cluster, name, *options)
         return
     state = read_state(session.cluster)
     paths = {name: Path(state.partition(name).log) for name in names}

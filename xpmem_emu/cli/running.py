@@ -19,7 +19,7 @@ from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.errors import KernelError
 
 if TYPE_CHECKING:
-    from xpmem_emu.scenario.backend import Backend
+    from xpmem_emu.backend.interface import Backend
     from xpmem_emu.scenario.story import Story
     from xpmem_emu.scenario.verdict import Judgement, Ran
 
@@ -137,14 +137,14 @@ def _ran(session: CommandSession, story: "Story", where: str, seed: int) -> "Ran
 def _ground(where: str, story: "Story", seed: int) -> "Backend":
     # Imported when wanted: each drags its half of the emulator in.
     if where == "live":
-        from xpmem_emu.scenario.backend_live import LiveBackend
+        from xpmem_emu.backend.live_backend import LiveBackend
 
         return LiveBackend(story, seed)
     if where == "compose":
-        from xpmem_emu.scenario.backend_compose import ComposeBackend
+        from xpmem_emu.backend.compose_backend import ComposeBackend
 
         return ComposeBackend(story, seed)
-    from xpmem_emu.scenario.backend_sim import SimBackend
+    from xpmem_emu.backend.sim_backend import SimBackend
 
     return SimBackend(story, seed)
 

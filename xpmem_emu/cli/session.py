@@ -22,12 +22,12 @@ from xpmem_emu.cli.names import Names
 from xpmem_emu.cluster.paths import DEFAULT_CLUSTER
 
 if TYPE_CHECKING:
+    from xpmem_emu.backend.launcher import Launcher
+    from xpmem_emu.backend.starting import Progress as StepProgress
     from xpmem_emu.cli.output import Format, Listing, OutputRow
     from xpmem_emu.cli.parameters import TaskRef
     from xpmem_emu.client.blocking import Partition, Task
     from xpmem_emu.client.failures import XpmemError
-    from xpmem_emu.live.launcher import Launcher
-    from xpmem_emu.live.starting import Progress as StepProgress
 
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 """There is no process behind the console of a partition that the cluster has."""
@@ -113,7 +113,7 @@ class CommandSession:
 
     def launcher(self) -> "Launcher":
         """Who ends, stops and boots the partitions of this cluster. Raises KernelError."""
-        from xpmem_emu.live.launcher import launcher_of
+        from xpmem_emu.backend.launcher import launcher_of
 
         return launcher_of(self.cluster)
 

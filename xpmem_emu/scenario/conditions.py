@@ -19,8 +19,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from xpmem_emu.backend.interface import Backend, PendingCall, peer_state
+from xpmem_emu.backend.records import EVENTS
 from xpmem_emu.kernel import calls
-from xpmem_emu.scenario.backend import Backend, PendingCall
 from xpmem_emu.scenario.expectation import outcome_text
 from xpmem_emu.scenario.lexer import (
     Bindings,
@@ -32,7 +33,6 @@ from xpmem_emu.scenario.lexer import (
     to_number,
     used_names,
 )
-from xpmem_emu.scenario.stream import EVENTS
 from xpmem_emu.trace import Record
 from xpmem_emu.xpc.activation import ActState
 
@@ -242,12 +242,6 @@ class Alive(Condition):
 
     def names_used(self) -> Sequence[str]:
         return [self.task]
-
-
-def peer_state(ground: Backend, partition: str, peer: str) -> str:
-    """The act_state of a partition towards a peer. Raises Unanswered."""
-    status = ground.ask(partition, calls.Status())
-    return str(status["peers"][str(ground.partitions[peer])]["state"])
 
 
 # -- reading ----------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ than it really took: what is found wrong is wrong, on a slow machine too.
 from collections.abc import Callable, Sequence
 from random import Random
 
+from xpmem_emu.backend.interface import Backend, Finding, PendingCall
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
-from xpmem_emu.scenario.backend import Backend, Finding, PendingCall
 from xpmem_emu.sim.checkers import Scene
 from xpmem_emu.sim.checkers.memory import check_memory
 from xpmem_emu.sim.executor import Executor

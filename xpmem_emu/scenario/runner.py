@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from xpmem_emu.backend.interface import Backend, PendingCall, Unanswered
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call, XpmemOpen
 from xpmem_emu.kernel.interface import Done
-from xpmem_emu.scenario.backend import Backend, PendingCall, Unanswered
 from xpmem_emu.scenario.call_syntax import MAKERS, made_value
 from xpmem_emu.scenario.conditions import Condition, Seen
 from xpmem_emu.scenario.expectation import OK, Expectation, outcome_text

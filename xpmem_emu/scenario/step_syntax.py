@@ -20,9 +20,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from xpmem_emu.backend.interface import OUTSIDE_VERBS
 from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.scenario import backend
 from xpmem_emu.scenario.call_syntax import (
     Invocation,
     read_invocation,
@@ -48,7 +48,7 @@ _OWN = (
     "heal",
     "release-held",
     "random",
-    *backend.OUTSIDE_VERBS,
+    *OUTSIDE_VERBS,
 )
 
 
@@ -161,7 +161,7 @@ def read_action(text: str, partitions: Collection[str]) -> Action:
             return ReleaseHeld(fault)
         case ["random", workload, budget]:
             return _random(workload, budget)
-        case [verb, partition] if verb in backend.OUTSIDE_VERBS:
+        case [verb, partition] if verb in OUTSIDE_VERBS:
             return FromOutside(verb, partition)
     return _do(words, partitions)
 

@@ -135,19 +135,6 @@ def is_story(path: Path) -> bool:
     return "story" in _tree(path)
 
 
-def image_text(image: Image) -> str:
-    """The image as TOML, for a ground that reads one from a file."""
-    tree = msgspec.to_builtins(image, enc_hook=int)
-    lines = [f"{key} = {_toml(key, value)}" for key, value in tree.items() if not _table(value)]
-    for section, values in tree.items():
-        if _table(values):
-            lines += ["", f"[{section}]"]
-            lines += [
-                f"{key} = {_toml(f'{section}.{key}', value)}" for key, value in values.items()
-            ]
-    return "\n".join(lines) + "\n"
-
-
 # -- reading ----------------------------------------------------------------------------------
 
 
@@ -230,23 +217,3 @@ def _made(step: Step) -> str:
 
 def _refused(path: Path, cause: str, remedy: str) -> KernelError:
     return KernelError(errno.EINVAL, f"{path}: {cause}", remedy)
-
-
-def _table(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-_SIZES = ("memory.", "xpc.payload")
-_TIMES = ("interval", "check", "limit", "attempt", "max", "timeout")
-
-
-def _toml(key: str, value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    if key.startswith(_SIZES):
-        return f'"{value}"'
-    if key.startswith(("xpc.", "deadlines.")) and key.endswith(_TIMES):
-        return f'"{value}ns"'
-    return str(value)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from xpmem_emu.backend.interface import ASKED_TO_PANIC, Backend, Unanswered
 from xpmem_emu.kernel.calls import Audit, Call, Exit, Look, Unlink
-from xpmem_emu.scenario.backend import ASKED_TO_PANIC, Backend, Unanswered
 from xpmem_emu.scenario.conditions import AllActive
 from xpmem_emu.scenario.lexer import TaskName
 from xpmem_emu.scenario.runner import Telling, ToldStep, Untrue

@@ -11,19 +11,19 @@ from random import Random
 
 from msgspec.structs import replace
 
-from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import KernelError
-from xpmem_emu.kernel.breaking import CrashKernel
-from xpmem_emu.kernel.calls import Call, Shutdown, Value
-from xpmem_emu.kernel.interface import Done
-from xpmem_emu.scenario.backend import (
+from xpmem_emu.backend.interface import (
     ASKED_TO_PANIC,
+    BackendSpec,
     Finding,
     InjectionCount,
     PendingCall,
     Unanswered,
 )
-from xpmem_emu.scenario.story import Story
+from xpmem_emu.codec import Buffer
+from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.breaking import CrashKernel
+from xpmem_emu.kernel.calls import Call, Shutdown, Value
+from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import Pick, SimCluster
 from xpmem_emu.sim.injections import SimInjections
@@ -44,19 +44,19 @@ class SimBackend:
 
     name = "sim"
 
-    def __init__(self, story: Story, seed: int) -> None:
+    def __init__(self, wanted: BackendSpec, seed: int) -> None:
         self.partitions: Mapping[str, int] = {
-            name: partid for partid, name in enumerate(story.partitions)
+            name: partid for partid, name in enumerate(wanted.partitions)
         }
-        self._image = story.image
-        self._watch = Monitor(story.image)
+        self._image = wanted.image
+        self._watch = Monitor(wanted.image)
         self._cluster = SimCluster(
-            len(story.partitions),
-            story.image,
+            len(wanted.partitions),
+            wanted.image,
             seed,
             self._watch,
             partial(_pick, seed),
-            lambda partid: replace(story.image, domain=story.domains[partid]),
+            lambda partid: replace(wanted.image, domain=wanted.domains[partid]),
         )
         self._faults = SimInjections(self._cluster, seed, self._watch.take)
 

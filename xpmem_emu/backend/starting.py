@@ -10,12 +10,12 @@ from typing import Protocol
 import msgspec
 
 from xpmem_emu import health
+from xpmem_emu.backend.partition_process import start_process
 from xpmem_emu.cluster.liveness import start_ticks
 from xpmem_emu.cluster.paths import arena_folder, socket_endpoint
 from xpmem_emu.cluster.state import ClusterState, PartitionRecord, write_state
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec, load_image
 from xpmem_emu.live.config import PartitionConfig
-from xpmem_emu.live.processes import start_process
 from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
 
 _OWN_COMMAND = (sys.executable, "-m", "xpmem_emu.live.partition")

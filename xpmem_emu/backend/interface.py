@@ -1,6 +1,6 @@
-"""What a scenario stands on: some partitions that can be called, looked at, and broken.
+"""What a story stands on: some partitions that can be called, looked at, and broken.
 
-A `Ground` is one way to have them - kernels in this process on virtual time, processes, containers
+A `Backend` is one way to have them - kernels in this process on virtual time, processes, containers
 - and another way is one more class. It knows no story and judges none of it but the invariants
 that its own event stream shows. Times are nanoseconds of the ground's clock: virtual ones on the
 simulator, the monotonic clock of this host elsewhere.
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from xpmem_emu.codec import Buffer
-from xpmem_emu.kernel.calls import Call, Value
+from xpmem_emu.image import Image
+from xpmem_emu.kernel.calls import Call, Status, Value
 from xpmem_emu.kernel.interface import Outcome
 from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.trace import Record
@@ -50,6 +51,22 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text}"
+
+
+class BackendSpec(Protocol):
+    """The partitions that somebody wants to stand on."""
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """Their names, in the order of their partids."""
+
+    @property
+    def domains(self) -> Sequence[str]:
+        """The coherence domain of each."""
+
+    @property
+    def image(self) -> Image:
+        """What all of them boot."""
 
 
 class Backend(Protocol):
@@ -143,3 +160,9 @@ ASKED_TO_PANIC = "the story asked for it"
 
 OUTSIDE_VERBS = ("crash", "panic", "hang", "resume", "boot", "reboot", "cut", "mend")
 """What a step can do to a partition from outside: methods of a ground."""
+
+
+def peer_state(ground: Backend, partition: str, peer: str) -> str:
+    """The act_state of a partition towards a peer. Raises Unanswered."""
+    status = ground.ask(partition, Status())
+    return str(status["peers"][str(ground.partitions[peer])]["state"])

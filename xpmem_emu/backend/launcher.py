@@ -3,17 +3,17 @@
 import errno
 from typing import Protocol
 
+from xpmem_emu.backend import containers, processes
+from xpmem_emu.backend.partition_process import PartitionProcess
+from xpmem_emu.backend.starting import Progress
 from xpmem_emu.cluster.locator import TOPOLOGY_VARIABLE, Home, home_of
 from xpmem_emu.cluster.topology import ClusterSpec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import cluster as processes
-from xpmem_emu.live import compose
-from xpmem_emu.live.processes import PartitionProcess
-from xpmem_emu.live.starting import Progress
 
 
 class Launcher(Protocol):
-    """What can be done to the processes of a cluster; see `live.cluster`. All raise KernelError."""
+    """What can be done to the processes of a cluster, as `processes` does it to those of this host.
+    All raise KernelError."""
 
     def up(self, spec: ClusterSpec, progress: Progress, timeout_s: float) -> object:
         """Start it, and wait until its partitions are active with each other."""
@@ -47,7 +47,7 @@ def launcher_of(cluster: str) -> Launcher:
     """The launcher of `cluster`. Raises KernelError EOPNOTSUPP when it is not of this machine."""
     match home_of(cluster):
         case Home.CONTAINERS:
-            return compose
+            return containers
         case Home.ELSEWHERE:
             raise KernelError(
                 errno.EOPNOTSUPP,

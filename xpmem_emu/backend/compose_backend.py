@@ -14,16 +14,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.backend import containers
+from xpmem_emu.backend.compose_project import write_project
+from xpmem_emu.backend.interface import BackendSpec, Unanswered, peer_state
+from xpmem_emu.backend.live_backend import LiveBackend
 from xpmem_emu.client.blocking import connect
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.docker import COMPOSE_CLUSTER, docker_compose
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live import compose
-from xpmem_emu.scenario.backend import Unanswered
-from xpmem_emu.scenario.backend_live import LiveBackend
-from xpmem_emu.scenario.compose_project import write_project
-from xpmem_emu.scenario.conditions import peer_state
-from xpmem_emu.scenario.story import Story, image_text
+from xpmem_emu.image import image_text
 
 _UP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -33,10 +32,10 @@ class ComposeBackend(LiveBackend):
     """A Backend whose partitions are containers; all else is as for processes."""
 
     name = "compose"
-    launcher = compose
+    launcher = containers
 
-    def __init__(self, story: Story, seed: int) -> None:
-        super().__init__(story, seed)
+    def __init__(self, wanted: BackendSpec, seed: int) -> None:
+        super().__init__(wanted, seed)
         self._project = f"run-{secrets.token_hex(4)}"
         self.cluster = f"{COMPOSE_CLUSTER}-{self._project}"
         self._file: Path | None = None
@@ -71,11 +70,11 @@ class ComposeBackend(LiveBackend):
                 self.mend(each)
 
     def cut(self, partition: str) -> None:
-        compose.cut(self.cluster, partition)
+        containers.cut(self.cluster, partition)
         self._cut.add(partition)
 
     def mend(self, partition: str) -> None:
-        compose.mend(self.cluster, partition)
+        containers.mend(self.cluster, partition)
         self._cut.discard(partition)
 
     def _event_log(self, name: str) -> Path:

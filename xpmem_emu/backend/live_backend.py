@@ -17,28 +17,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xpmem_emu.backend import processes
+from xpmem_emu.backend.interface import (
+    ASKED_TO_PANIC,
+    BackendSpec,
+    Finding,
+    InjectionCount,
+    PendingCall,
+    Unanswered,
+)
+from xpmem_emu.backend.launcher import Launcher
+from xpmem_emu.backend.records import read_record
 from xpmem_emu.client.blocking import Partition, connect
 from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
+from xpmem_emu.image import image_text
 from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
 from xpmem_emu.inject.injections import concerns
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.live import cluster
-from xpmem_emu.live.launcher import Launcher
-from xpmem_emu.scenario.backend import (
-    ASKED_TO_PANIC,
-    Finding,
-    InjectionCount,
-    PendingCall,
-    Unanswered,
-)
-from xpmem_emu.scenario.story import Story, image_text
-from xpmem_emu.scenario.stream import read_record
 from xpmem_emu.sim.streams import StreamsEnd, judge_stream_files
 from xpmem_emu.trace import Record
 
@@ -54,15 +55,15 @@ class LiveBackend:
     """A Backend whose partitions are processes of this host, in real time."""
 
     name = "live"
-    launcher: Launcher = cluster
+    launcher: Launcher = processes
 
-    def __init__(self, story: Story, seed: int) -> None:
+    def __init__(self, wanted: BackendSpec, seed: int) -> None:
         self.partitions: Mapping[str, int] = {
-            name: partid for partid, name in enumerate(story.partitions)
+            name: partid for partid, name in enumerate(wanted.partitions)
         }
         self.cluster = f"run-{os.getpid()}-{secrets.token_hex(3)}"
-        self._image = story.image
-        self._domains = story.domains
+        self._image = wanted.image
+        self._domains = wanted.domains
         self._seed = seed
         self._numbers = itertools.count(1)
         self._clients: dict[str, Partition] = {}
@@ -78,7 +79,7 @@ class LiveBackend:
         self._folder = Path(tempfile.mkdtemp(prefix="xpmem-emu-run-"))
         image = self._folder / "image.toml"
         image.write_text(image_text(self._image))
-        cluster.up(
+        processes.up(
             ClusterSpec(
                 self.cluster, self._specs(), image=str(image), event_log=True, lease_s=_LEASE_S
             )
@@ -97,7 +98,7 @@ class LiveBackend:
             return
         self.records()
         with suppress(KernelError):
-            cluster.down(self.cluster)
+            processes.down(self.cluster)
         for client in self._clients.values():
             client.close()
         shutil.rmtree(self._folder)

@@ -19,6 +19,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
+from xpmem_emu.backend.partition_process import (
+    PartitionProcess,
+    cont,
+    end,
+    end_now,
+    log_tail,
+    process_row,
+    require_running,
+    stop,
+)
+from xpmem_emu.backend.starting import (
+    Progress,
+    configs_of,
+    described,
+    empty_state,
+    no_progress,
+    start,
+    start_all,
+)
+from xpmem_emu.backend.strays import listed, strays_of
 from xpmem_emu.client.blocking import Partition, connect
 from xpmem_emu.client.dial import credentials
 from xpmem_emu.client.failures import XpmemError
@@ -37,26 +57,6 @@ from xpmem_emu.cluster.state import (
 from xpmem_emu.cluster.topology import ClusterSpec
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.config import PartitionConfig, require_guarded
-from xpmem_emu.live.processes import (
-    PartitionProcess,
-    cont,
-    end,
-    end_now,
-    log_tail,
-    process_row,
-    require_running,
-    stop,
-)
-from xpmem_emu.live.starting import (
-    Progress,
-    configs_of,
-    described,
-    empty_state,
-    no_progress,
-    start,
-    start_all,
-)
-from xpmem_emu.live.strays import listed, strays_of
 
 if TYPE_CHECKING:
     from xpmem_emu.live.partition import KernelFactory

@@ -1,4 +1,4 @@
-"""The launcher of a cluster of containers: the same verbs as `live.cluster`, done by Docker.
+"""The launcher of a cluster of containers: the same verbs as `backend.processes`, done by Docker.
 
     crash   docker kill         hang, resume   docker pause, unpause
     reboot  docker restart      cut, mend      docker network disconnect, connect
@@ -18,13 +18,13 @@ from typing import NoReturn
 
 import psutil
 
+from xpmem_emu.backend.partition_process import PartitionProcess
 from xpmem_emu.client.blocking import Partition
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster import docker
 from xpmem_emu.cluster.docker import PartitionContainer, container, containers
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.processes import PartitionProcess
 
 FABRIC_NETWORK = "fabric"
 _RUNNING = "running"
