@@ -20,7 +20,8 @@ from typing import Any, cast
 import compose as compose_v2
 import pytest
 
-from xpmem_emu.client.blocking import Partition, XpmemError, connect
+from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.failures import XpmemError
 
 ROOT = Path(__file__).resolve().parents[2]
 V1 = "docker-compose"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from xpmem_emu.client.blocking import XpmemError, connect
+from xpmem_emu.client.blocking import connect
+from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.topology import read_topology
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tests.hostile.decoders import example, mutated, seeds
 from tests.hostile.ground import LOOKER, MEBIBYTE, PAGE, USER, Ground, Speaker
-from xpmem_emu.client.blocking import new_hello
+from xpmem_emu.client.dial import new_hello
 from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.client.wire import BULK_MAX, CONSOLE_VERSION, FRAME_MAX, Ask
 from xpmem_emu.kernel import calls

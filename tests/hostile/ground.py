@@ -18,8 +18,8 @@ from random import Random
 import zmq
 
 from tests.live.loops import patiently
-from xpmem_emu.client.blocking import Partition, connect, new_hello, whereabouts
-from xpmem_emu.client.dial import Dial, credentials
+from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.dial import Dial, credentials, new_hello, whereabouts
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.client.wire import Ask, Envelope, Hello, Say, pack_envelope, unpack_envelope
 from xpmem_emu.cluster.keys import Credentials, KeyFolder

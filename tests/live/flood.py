@@ -12,8 +12,7 @@ import sys
 
 import zmq
 
-from xpmem_emu.client.blocking import new_hello, whereabouts
-from xpmem_emu.client.dial import Dial, credentials
+from xpmem_emu.client.dial import Dial, credentials, new_hello, whereabouts
 from xpmem_emu.client.wire import Ask, Say, pack_envelope, unpack_envelope
 from xpmem_emu.kernel import calls
 

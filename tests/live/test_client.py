@@ -10,7 +10,7 @@ import pytest
 from xpmem_emu import connect
 from xpmem_emu.backend import processes
 from xpmem_emu.client import operations
-from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S
+from xpmem_emu.client.dial import CONNECT_TIMEOUT_S
 from xpmem_emu.client.failures import SigBus, XpmemError, xpmem_error
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.cluster.paths import run_folder

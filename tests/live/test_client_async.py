@@ -110,3 +110,50 @@ def test_a_call_in_flight_fails_when_the_partition_dies(run: Run) -> None:
         assert caught.value.errno == errno.ECONNRESET
 
     run(body)
+
+
+def test_a_reader_of_events_is_told_when_the_partition_dies(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        events = p0.events()
+        assert isinstance(events, AsyncGenerator)
+        first = asyncio.ensure_future(anext(events))
+        while not first.done():
+            await p0.spawn()
+        processes.crash("t", "p0")
+        with pytest.raises(ConnectionResetError):
+            [event async for event in events]
+
+    run(body)
+
+
+def test_a_call_has_as_long_as_it_is_given_and_one_that_is_cancelled_makes_room(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+            await p0.call(calls.Describe(what="wait"), timeout=0.1)
+        waiting = [
+            asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
+            for _ in range(IN_FLIGHT_MAX)
+        ]
+        last = asyncio.ensure_future(p0.status())
+        await asyncio.wait([last], timeout=0.05)
+        assert not last.done()
+        waiting[0].cancel()
+        assert (await last)["partid"] == 0
+        waiting[1].cancel()
+        await p0.call(calls.Describe(what="go"))
+        await asyncio.gather(*waiting[2:])
+
+    run(body)
+
+
+def test_a_closed_connection_refuses_calls(run: Run) -> None:
+    async def body(p0: AsyncPartition) -> None:
+        pending = asyncio.ensure_future(p0.call(calls.Describe(what="wait")))
+        await p0.status()
+        await p0.close()
+        await p0.close()
+        for asked in (pending, p0.status()):
+            with pytest.raises(XpmemError, match="closed"):
+                await asked
+
+    run(body)

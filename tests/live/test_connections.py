@@ -15,8 +15,8 @@ import pytest
 import zmq
 
 from xpmem_emu import connect
-from xpmem_emu.client.connection import Connection
 from xpmem_emu.client.failures import XpmemError
+from xpmem_emu.client.line import Line
 from xpmem_emu.client.loop import Inbox, Socket
 from xpmem_emu.client.wire import Hello
 from xpmem_emu.codec import Buffer
@@ -184,7 +184,7 @@ def test_more_clients_than_there_can_be_are_told_so(up: Up) -> None:
     with connect("p0", "t") as p0, ExitStack() as stack:
 
         def greet(session: int) -> None:
-            line = Connection(p0.endpoint, Hello(session=f"{session:016x}", client="raw"), 30, None)
+            line = Line(p0.endpoint, Hello(session=f"{session:016x}", client="raw"), 30, None)
             stack.callback(line.close)
 
         most, connections = p0.facts.limits["sessions"], p0.facts.limits["connections"]

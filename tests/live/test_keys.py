@@ -13,7 +13,8 @@ import zmq
 from xpmem_emu import connect
 from xpmem_emu.backend import processes
 from xpmem_emu.client.awaited import connect_async
-from xpmem_emu.client.blocking import CONNECT_TIMEOUT_S, Partition
+from xpmem_emu.client.blocking import Partition
+from xpmem_emu.client.dial import CONNECT_TIMEOUT_S
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.keys import Capability, Client, Credentials, Peer
 from xpmem_emu.xpc.frame import ChannelNumber, Header, encode_frame

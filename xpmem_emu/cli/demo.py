@@ -113,7 +113,7 @@ def _file(given: str | None) -> Iterator[Path]:
 def _tell_story(stage: DemoStage, path: Path) -> None:
     """From the first byte to the last partition. A refusal or a signal where none belongs ends
     the story, and is a claim that failed."""
-    from xpmem_emu.client.blocking import TaskSignalled, XpmemError
+    from xpmem_emu.client.failures import TaskSignalled, XpmemError
 
     try:
         sharing = _share(stage, path)
@@ -229,7 +229,7 @@ def _holders(recall: OutputRow) -> list[int]:
 
 
 def _touch_what_is_gone(stage: DemoStage, sharing: DemoMemory, name: str) -> None:
-    from xpmem_emu.client.blocking import SigBus
+    from xpmem_emu.client.failures import SigBus
 
     task, place = sharing.attachments[name]
     right, found = False, "it succeeded"

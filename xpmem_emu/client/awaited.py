@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from functools import partial
 
 import zmq
 
-from xpmem_emu.client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, new_hello, whereabouts
-from xpmem_emu.client.connection import read_answer, read_message, request_frames
-from xpmem_emu.client.dial import Dial, credentials
-from xpmem_emu.client.failures import OwnProcess, TaskSignalled, XpmemError, xpmem_error
+from xpmem_emu.client.connection import Answered, Connection, EventsCame, answers_in, ping
+from xpmem_emu.client.dial import (
+    BYE_TIMEOUT_S,
+    CALL_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    Dial,
+    credentials,
+    new_hello,
+    whereabouts,
+)
+from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
 from xpmem_emu.client.loop import Inbox, send_now
-from xpmem_emu.client.operations import Awaited, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.client.operations import Awaited, OperationAnswer, OperationRequest
 from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
 from xpmem_emu.client.task_operations import TaskOperations
-from xpmem_emu.client.wire import Ask, BootFacts, EventBatch, Say
+from xpmem_emu.client.wire import Ask, BootFacts, EventBatch
 from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel.calls import Call
 
-_T = TypeVar("_T")
-
 IN_FLIGHT_MAX = 64
-_BYE_TIMEOUT_S = 2.0
 _BATCHES_MAX = 64
 _CONNECT_POLL_S = 0.005
 
@@ -60,13 +63,14 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self.endpoint = endpoint
         self.timeout = timeout
         self._process = OwnProcess()
-        self._ids = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(endpoint, IN_FLIGHT_MAX)
         self._waiting: dict[int, asyncio.Future[OperationAnswer]] = {}
         self._streams: dict[int, _Inflow] = {}
-        self._turn = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._dial = Dial(endpoint, credentials(name, endpoint, keys))
         self._socket = self._dial.socket
-        self._inbox = Inbox(asyncio.get_running_loop(), self._socket, self._received)
+        self._inbox = Inbox(self._loop, self._socket, self._received)
+        self._expiry: asyncio.TimerHandle | None = None
         self._heart: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> AsyncPartition:
@@ -84,51 +88,44 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         self, call: Call, bulk: Buffer = b"", timeout: float | None = None
     ) -> OperationAnswer:
         """Any call of `kernel.calls`. Raises XpmemError or TaskSignalled."""
-        return await self._ask(OperationRequest(call, bulk), timeout)
+        (answer,) = await self.exchange([OperationRequest(call, bulk)], timeout)
+        return answer
 
-    async def run(self, steps: Steps[_T]) -> _T:
-        try:
-            requests = next(steps)
-            while True:
-                try:
-                    answers = await self._exchange(requests)
-                except (XpmemError, TaskSignalled) as failure:
-                    requests = steps.throw(failure)
-                else:
-                    requests = steps.send(answers)
-        except StopIteration as end:
-            result: _T = end.value
-            return result
+    async def exchange(
+        self, requests: Sequence[OperationRequest], timeout: float | None = None
+    ) -> list[OperationAnswer]:
+        asked = self._ask(requests, timeout).values()
+        return answers_in(await asyncio.gather(*asked, return_exceptions=True))
 
     async def events(self) -> AsyncIterator[TableRow]:
         """The events from the first iteration on, as flat mappings, without end. Lost ones show
         as `{"event": "harness:dropped", "count": n}`."""
-        ident = next(self._ids)
+        ((ident, subscribed),) = self._ask([OperationRequest(None, kind=Ask.SUBSCRIBE)]).items()
         inflow = self._streams[ident] = _Inflow()
         try:
-            await self._ask(OperationRequest(None, kind=Ask.SUBSCRIBE), None, ident)
-            while True:
-                batch = await inflow.queue.get()
+            await subscribed
+            while (batch := await inflow.queue.get()) is not None:
                 if batch.dropped:
                     yield {"event": "harness:dropped", "count": batch.dropped}
                 for event in batch.events:
                     yield event
+            self._connection.require()
         finally:
             del self._streams[ident]
             with suppress(XpmemError):
-                await self._ask(OperationRequest(ident, kind=Ask.UNSUBSCRIBE), CONNECT_TIMEOUT_S)
+                unsubscribe = OperationRequest(ident, kind=Ask.UNSUBSCRIBE)
+                await self.exchange([unsubscribe], CONNECT_TIMEOUT_S)
 
     async def open(self, boot: int) -> None:
         """Say hello to that boot, 0: to whichever runs. Raises XpmemError when nobody answers in
         time, ESTALE when another boot does."""
-        deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
+        deadline_s = self._loop.time() + CONNECT_TIMEOUT_S
         while not self._dial.connected(0):
-            if asyncio.get_running_loop().time() > deadline:
+            if self._loop.time() > deadline_s:
                 raise self._dial.unanswered()
             await asyncio.sleep(_CONNECT_POLL_S)
-        answer = await self._ask(
-            OperationRequest(new_hello(boot), kind=Ask.HELLO), CONNECT_TIMEOUT_S
-        )
+        hello = OperationRequest(new_hello(boot), kind=Ask.HELLO)
+        (answer,) = await self.exchange([hello], CONNECT_TIMEOUT_S)
         self.facts = convert(answer.value, BootFacts)
         self._heart = asyncio.create_task(self._beat())
 
@@ -139,102 +136,111 @@ class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
         if self._socket.closed:
             return
         with suppress(XpmemError):
-            await self._ask(OperationRequest(None, kind=Ask.BYE), _BYE_TIMEOUT_S)
+            await self.exchange([OperationRequest(None, kind=Ask.BYE)], BYE_TIMEOUT_S)
         self.abandon()
 
     def abandon(self) -> None:
         """Close without a word; calls in flight fail."""
         if self._heart is not None:
             self._heart.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._inbox.close()
         self._dial.give_up()
-        self._fail_all(xpmem_error(errno.EBADF, f"the connection to {self.name} is closed"))
+        closed = xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
+        self._gone(self._connection.end(closed))
 
     # -- the connection --------------------------------------------------------------------
 
-    async def _exchange(self, requests: Sequence[OperationRequest]) -> list[OperationAnswer]:
-        """All answers, or the first failure, once every request was answered."""
+    def _ask(
+        self, requests: Sequence[OperationRequest], timeout: float | None = None
+    ) -> dict[int, asyncio.Future[OperationAnswer]]:
+        """What becomes of them, by their idents, in their order."""
         # Before anything is scheduled: a forked child has no loop that would run it.
         self._process.require()
-        asked = (self._ask(request, None) for request in requests)
-        answers: list[OperationAnswer] = []
-        for outcome in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            answers.append(outcome)
-        return answers
-
-    async def _ask(
-        self, request: OperationRequest, timeout: float | None, ident: int | None = None
-    ) -> OperationAnswer:
-        self._process.require()
         seconds = self.timeout if timeout is None else timeout
-        async with self._turn:
-            ident = next(self._ids) if ident is None else ident
-            if self._socket.closed or not send_now(self._socket, request_frames(ident, request)):
-                raise self._reset()
+        now_s = self._loop.time()
+        asked = {
+            ident: self._loop.create_future()
+            for ident in self._connection.ask(requests, now_s, seconds)
+        }
+        for ident, future in asked.items():
+            self._waiting[ident] = future
+            future.add_done_callback(partial(self._done, ident))
+        self._expire_at(now_s + seconds)
+        self._send()
+        return asked
+
+    def _done(self, ident: int, _future: object) -> None:
+        """It has an outcome, or nobody waits for it any more: the turn is somebody else's."""
+        del self._waiting[ident]
+        self._connection.forget([ident])
+        self._send()
+
+    def _send(self) -> None:
+        while (frames := self._connection.next_message()) is not None:
+            if not send_now(self._socket, frames):
+                self._gone(self._connection.lose())
+                return
             self._inbox.look_again()
-            future = self._waiting[ident] = asyncio.get_running_loop().create_future()
-            try:
-                return await asyncio.wait_for(future, seconds)
-            except TimeoutError:
-                raise xpmem_error(
-                    errno.ETIMEDOUT,
-                    f"no answer from {self.endpoint} within {seconds:g} s",
-                    "xpmem-emu ps (is the partition stopped?), or a longer timeout",
-                ) from None
-            finally:
-                self._waiting.pop(ident, None)
 
     def _received(self, frames: list[Buffer]) -> None:
-        envelope, bulk = read_message(frames)
-        if envelope.kind == Say.EVENTS:
-            if envelope.id in self._streams:
-                self._streams[envelope.id].put(convert(envelope.body, EventBatch))
-            return
-        future = self._waiting.get(envelope.id)
-        if future is None or future.done():
-            return
-        try:
-            future.set_result(read_answer(envelope, bulk))
-        except (XpmemError, TaskSignalled) as failure:
-            future.set_exception(failure)
+        match self._connection.receive(frames):
+            case Answered() as answered:
+                self._ended([answered])
+            case EventsCame(ident, batch) if ident in self._streams:
+                self._streams[ident].put(batch)
+
+    def _ended(self, requests: Sequence[Answered]) -> None:
+        for one in requests:
+            future = self._waiting[one.ident]
+            if future.done():
+                continue  # cancelled, and not heard of yet
+            if isinstance(one.outcome, OperationAnswer):
+                future.set_result(one.outcome)
+            else:
+                future.set_exception(one.outcome)
+
+    def _gone(self, requests: Sequence[Answered]) -> None:
+        self._ended(requests)
+        for inflow in self._streams.values():
+            inflow.queue.put_nowait(None)
+
+    def _expire_at(self, deadline_s: float) -> None:
+        """Look then for requests that waited long enough, if not earlier."""
+        if self._expiry is not None:
+            if self._expiry.when() <= deadline_s:
+                return
+            self._expiry.cancel()
+        self._expiry = self._loop.call_at(deadline_s, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self._ended(self._connection.expire(self._loop.time()))
+        if (next_s := self._connection.deadline_s) is not None:
+            self._expire_at(next_s)
 
     async def _beat(self) -> None:
         """Keep the lease, and notice when the partition goes away."""
-        while True:
+        while not self._connection.ended:
             await asyncio.sleep(min(self.facts.lease_s / 5, 0.5))
-            if not self._connected():
-                self._fail_all(self._reset())
+            if not self._socket.poll(0, zmq.POLLOUT):
+                self._gone(self._connection.lose())
                 return
-            # Outside of the window, and nobody waits for the answer: calls notice by themselves.
-            send_now(self._socket, request_frames(0, OperationRequest(None, kind=Ask.PING)))
-
-    def _connected(self) -> bool:
-        return bool(self._socket.poll(0, zmq.POLLOUT))
-
-    def _fail_all(self, error: XpmemError) -> None:
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(error)
-
-    def _reset(self) -> XpmemError:
-        return xpmem_error(
-            errno.ECONNRESET,
-            f"the partition at {self.endpoint} went away",
-            "xpmem-emu ps; connect again",
-        )
+            # Nobody waits for the answer: calls notice by themselves.
+            send_now(self._socket, ping())
 
 
 class _Inflow:
     """Batches that one reader of events has not taken yet; a slow reader loses some."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[EventBatch] = asyncio.Queue(_BATCHES_MAX)
+        self.queue: asyncio.Queue[EventBatch | None] = asyncio.Queue()
+        """None: no more will come."""
         self._lost = 0
 
     def put(self, batch: EventBatch) -> None:
-        if self.queue.full():
+        if self.queue.qsize() >= _BATCHES_MAX:
             self._lost += len(batch.events) + batch.dropped
         else:
             self.queue.put_nowait(EventBatch(batch.events, batch.dropped + self._lost))
@@ -251,5 +257,5 @@ class AsyncTask(TaskOperations["AsyncTask"], Awaited):
     def sibling(self, pid: int) -> AsyncTask:
         return self.partition.task(pid)
 
-    async def run(self, steps: Steps[_T]) -> _T:
-        return await self.partition.run(steps)
+    async def exchange(self, requests: Sequence[OperationRequest]) -> list[OperationAnswer]:
+        return await self.partition.exchange(requests)

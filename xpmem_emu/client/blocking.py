@@ -11,86 +11,31 @@ in progress has a line of its own. A partition that rebooted is another one: con
 from __future__ import annotations
 
 import errno
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TypeVar
 
 import msgspec
 
-from xpmem_emu.client.connection import Connection
-from xpmem_emu.client.dial import credentials
-from xpmem_emu.client.failures import (
-    OwnProcess,
-    SigBus,
-    SigKill,
-    SigSegv,
-    TaskSignalled,
-    XpmemError,
-    xpmem_error,
+from xpmem_emu.client.dial import (
+    BYE_TIMEOUT_S,
+    CALL_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    credentials,
+    new_hello,
+    whereabouts,
 )
-from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest, Steps
+from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
+from xpmem_emu.client.line import Line
+from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest
 from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
 from xpmem_emu.client.task_operations import TaskOperations
-from xpmem_emu.client.wire import Ask, BootFacts, Hello
-from xpmem_emu.cluster.locator import location_of
-from xpmem_emu.cluster.paths import CLUSTER_VARIABLE, DEFAULT_CLUSTER, KEYS_VARIABLE
+from xpmem_emu.client.wire import Ask, BootFacts
 from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.text import visible
 
-__all__ = [
-    "OperationAnswer",
-    "Partition",
-    "SigBus",
-    "SigKill",
-    "SigSegv",
-    "Task",
-    "TaskSignalled",
-    "XpmemError",
-    "connect",
-]
-
-_T = TypeVar("_T")
-
-CALL_TIMEOUT_S = 300.0
-"""Longer than any call may take under the slowest shipped image."""
-CONNECT_TIMEOUT_S = 5.0
-_BYE_TIMEOUT_S = 2.0
 _LINES_MAX = 64
-
-
-def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
-    """Name, console endpoint and folder of keys of what `connect` was asked for. Raises
-    XpmemError ENOENT when there is no such cluster or partition."""
-    keys = os.environ.get(KEYS_VARIABLE, "")
-    if "://" in partition:
-        name, at, endpoint = partition.rpartition("@")
-        return name if at else endpoint, endpoint, keys
-    name = cluster or os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER
-    try:
-        found = location_of(name, partition)
-        console, keys = found.console, keys or found.keys
-    except KernelError as error:
-        raise xpmem_error(error.errno, error.cause, error.remedy) from None
-    if not console:
-        raise xpmem_error(
-            errno.EHOSTUNREACH,
-            f"{partition} has no console that can be reached",
-            f"xpmem-emu --cluster {name} ps",
-        )
-    return partition, console, keys
-
-
-def new_hello(boot: int = 0) -> Hello:
-    """A session of this process with that boot of a partition, 0: with whichever runs."""
-    program = visible(os.path.basename(sys.argv[0]))[:40] if sys.argv else ""
-    name = f"{program or 'python'}[{os.getpid()}]"
-    return Hello(session=os.urandom(16).hex(), client=name, boot=boot)
 
 
 def connect(
@@ -127,12 +72,12 @@ class Partition(PartitionOperations["Task"], Blocking):
         self.timeout = timeout
         hello = new_hello(boot)
         self._lock = threading.Lock()
-        self._idle: list[Connection] = []
+        self._idle: list[Line] = []
         self._lines = threading.BoundedSemaphore(_LINES_MAX)
         self._closed = threading.Event()
         self.process = OwnProcess()
         self._credentials = credentials(name, endpoint, keys)
-        line = Connection(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
+        line = Line(endpoint, hello, CONNECT_TIMEOUT_S, self._credentials)
         self.facts: BootFacts = line.facts
         # From now on that boot is meant, by every further line too.
         self._hello = msgspec.structs.replace(hello, boot=line.facts.boot)
@@ -158,21 +103,7 @@ class Partition(PartitionOperations["Task"], Blocking):
 
     def call(self, call: Call, bulk: Buffer = b"", timeout: float | None = None) -> OperationAnswer:
         """Any call of `kernel.calls`. Raises XpmemError or TaskSignalled."""
-        return self._exchange([OperationRequest(call, bulk)], timeout)[0]
-
-    def run(self, steps: Steps[_T]) -> _T:
-        try:
-            requests = next(steps)
-            while True:
-                try:
-                    answers = self._exchange(requests, None)
-                except (XpmemError, TaskSignalled) as failure:
-                    requests = steps.throw(failure)
-                else:
-                    requests = steps.send(answers)
-        except StopIteration as end:
-            result: _T = end.value
-            return result
+        return self.exchange([OperationRequest(call, bulk)], timeout)[0]
 
     def events(self) -> EventStream:
         """The events of the partition from now on, as flat mappings, without end."""
@@ -185,9 +116,9 @@ class Partition(PartitionOperations["Task"], Blocking):
         if self._closed.is_set():
             return
         with suppress(XpmemError):
-            self._exchange([OperationRequest(None, kind=Ask.BYE)], _BYE_TIMEOUT_S)
+            self.exchange([OperationRequest(None, kind=Ask.BYE)], BYE_TIMEOUT_S)
         self._closed.set()
-        self._heart.join(_BYE_TIMEOUT_S)
+        self._heart.join(BYE_TIMEOUT_S)
         with self._lock:
             for line in self._idle:
                 line.close()
@@ -195,14 +126,14 @@ class Partition(PartitionOperations["Task"], Blocking):
 
     # -- lines -----------------------------------------------------------------------------
 
-    def _exchange(
-        self, requests: Sequence[OperationRequest], timeout: float | None
+    def exchange(
+        self, requests: Sequence[OperationRequest], timeout: float | None = None
     ) -> list[OperationAnswer]:
         with self.borrowed_line() as line:
             return line.exchange(requests, self.timeout if timeout is None else timeout)
 
     @contextmanager
-    def borrowed_line(self) -> Iterator[Connection]:
+    def borrowed_line(self) -> Iterator[Line]:
         """A line for the exclusive use of the calling thread. Raises XpmemError."""
         # Before any lock, which in a child may be held by a thread that it does not have.
         self.process.require()
@@ -219,11 +150,11 @@ class Partition(PartitionOperations["Task"], Blocking):
                     else:
                         self._idle.append(line)
 
-    def _new_line(self) -> Connection:
+    def _new_line(self) -> Line:
         """Raises XpmemError ESTALE when the partition has rebooted."""
         if self._closed.is_set():
             raise xpmem_error(errno.EBADF, f"the connection to {self.name} is closed")
-        return Connection(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
+        return Line(self.endpoint, self._hello, CONNECT_TIMEOUT_S, self._credentials)
 
     def _beat(self) -> None:
         """Keep the lease, until closed, or until the partition or the session is gone."""
@@ -293,5 +224,5 @@ class Task(TaskOperations["Task"], Blocking):
     def sibling(self, pid: int) -> Task:
         return self.partition.task(pid)
 
-    def run(self, steps: Steps[_T]) -> _T:
-        return self.partition.run(steps)
+    def exchange(self, requests: Sequence[OperationRequest]) -> list[OperationAnswer]:
+        return self.partition.exchange(requests)

@@ -1,170 +1,176 @@
-"""One connection of the blocking client to a partition's console.
+"""One connection to a partition's console, without a socket: requests become frames, and frames
+what became of the requests.
 
-A line serves one thread at a time. Requests are pipelined, a bounded number of them in flight;
-answers are matched by id, so an answer that comes after its caller gave up is ignored. A line
-never reconnects: when its partition goes away it says so at once and is thrown away, because what
-was asked before a reboot must not be answered after it.
+Who has a socket and a clock (`line`, `awaited`) moves the frames and says what time it is; nothing
+here waits. A bounded number of requests is in flight, the others wait for their turn. An answer
+that comes after its caller gave up is ignored. When the other end goes away everything ends, for
+good: what was asked before a reboot must not be answered after it.
 """
 
 import errno
 import itertools
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import zmq
-
-from xpmem_emu.client.dial import Dial
-from xpmem_emu.client.failures import OwnProcess, TaskSignalled, XpmemError, failure_of, xpmem_error
-from xpmem_emu.client.loop import receive_now, send_now, wait_for
+from xpmem_emu.client.failures import TaskSignalled, XpmemError, failure_of, xpmem_error
 from xpmem_emu.client.operations import OperationAnswer, OperationRequest
 from xpmem_emu.client.wire import (
     BULK_MAX,
     Ask,
-    BootFacts,
     Envelope,
     EventBatch,
-    Hello,
     Say,
     pack_envelope,
     read_outcome,
     unpack_envelope,
 )
-from xpmem_emu.codec import BadMessage, convert
+from xpmem_emu.codec import BadMessage, Buffer, convert
 from xpmem_emu.kernel.interface import Done
 
-if TYPE_CHECKING:
-    from xpmem_emu.cluster.keys import Credentials
+OperationOutcome = OperationAnswer | XpmemError | TaskSignalled
 
-WINDOW = 16
-"""Requests in flight."""
-_SLICE_S = 0.2
-"""How often a silent line is looked at: does the other end still exist?"""
 
-_ids = itertools.count(1)
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request has come to its end."""
 
-CallFailure = XpmemError | TaskSignalled
+    ident: int
+    outcome: OperationOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class EventsCame:
+    """Some of the event stream, for whoever subscribed with the request `ident`."""
+
+    ident: int
+    batch: EventBatch
 
 
 class Connection:
-    """A connection that said hello. `facts` is what the partition answered; `broken`: the other
-    end is gone, so the line is of no more use."""
+    """What is asked over one connection, and what became of it. Times are seconds of whatever clock
+    its user has."""
 
-    def __init__(
-        self, endpoint: str, hello: Hello, timeout: float, shown: "Credentials | None"
-    ) -> None:
-        """Raises XpmemError when nobody answers within `timeout` seconds."""
-        self.broken = False
-        self._process = OwnProcess()
+    def __init__(self, endpoint: str, window: int) -> None:
+        """`window`: the most requests in flight."""
         self._endpoint = endpoint
-        dial = Dial(endpoint, shown)
-        self._socket = dial.socket
+        self._window = window
+        self._idents = itertools.count(1)
+        self._unsent: dict[int, list[Buffer]] = {}
+        self._in_flight: set[int] = set()
+        self._deadlines: dict[int, tuple[float, float]] = {}
+        """By request: when it has waited long enough, and how long that is."""
+        self._end: XpmemError | None = None
+
+    def ask(
+        self, requests: Sequence[OperationRequest], now_s: float, timeout_s: float
+    ) -> list[int]:
+        """Let requests be sent, each in its turn. Result: their idents. Raises XpmemError, and then
+        none is: E2BIG, or what the connection ended with."""
+        self.require()
+        messages = {
+            ident: _frames(ident, one) for one, ident in zip(requests, self._idents, strict=False)
+        }
+        self._unsent |= messages
+        self._deadlines |= dict.fromkeys(messages, (now_s + timeout_s, timeout_s))
+        return list(messages)
+
+    def next_message(self) -> list[Buffer] | None:
+        """What is to be sent now; None: nothing, until an answer or a request comes."""
+        if not self._unsent or len(self._in_flight) >= self._window:
+            return None
+        ident = next(iter(self._unsent))
+        self._in_flight.add(ident)
+        return self._unsent.pop(ident)
+
+    def receive(self, frames: Sequence[Buffer]) -> Answered | EventsCame | None:
+        """What a message says; None: nothing that anybody waits for. Raises XpmemError EPROTO: that
+        is no partition."""
         try:
-            if not dial.connected(timeout):
-                raise dial.unanswered()
-            (answer,) = self.exchange([OperationRequest(hello, kind=Ask.HELLO)], timeout)
-        except BaseException:
-            dial.give_up()
-            if self.broken:
-                # Cut as soon as it was made: the partition hears of a connection a moment later.
-                raise dial.refusal() from None
-            raise
-        self.facts = convert(answer.value, BootFacts)
+            envelope = unpack_envelope(frames[0])
+            if envelope.kind == Say.EVENTS:
+                return EventsCame(envelope.id, convert(envelope.body, EventBatch))
+            if envelope.id not in self._in_flight:
+                return None
+            outcome = _outcome(envelope, memoryview(frames[1] if len(frames) > 1 else b""))
+        except BadMessage as error:
+            raise xpmem_error(errno.EPROTO, f"that is no answer of a partition: {error}") from None
+        self.forget([envelope.id])
+        return Answered(envelope.id, outcome)
 
-    def close(self) -> None:
-        """Close the connection; the session goes on."""
-        self._socket.close()
+    def forget(self, idents: Iterable[int]) -> None:
+        """Nobody waits for these any more, whether they were answered or not."""
+        for ident in idents:
+            self._unsent.pop(ident, None)
+            self._in_flight.discard(ident)
+            self._deadlines.pop(ident, None)
 
-    def exchange(
-        self, requests: Sequence[OperationRequest], timeout: float
-    ) -> list[OperationAnswer]:
-        """All answers, in the order of the requests. Raises the first failure after every
-        request was answered; XpmemError ETIMEDOUT or ECONNRESET when that cannot be."""
-        deadline = time.monotonic() + timeout
-        outcomes: dict[int, OperationAnswer | CallFailure] = {}
-        pending: dict[int, int] = {}
-        unsent = 0
-        while unsent < len(requests) or pending:
-            while unsent < len(requests) and len(pending) < WINDOW:
-                pending[self._send(requests[unsent])] = unsent
-                unsent += 1
-            ident, outcome = self._receive_answer(deadline, timeout)
-            if ident in pending:
-                outcomes[pending.pop(ident)] = outcome
-        return [_unwrapped(outcomes[index]) for index in range(len(requests))]
+    @property
+    def deadline_s(self) -> float | None:
+        """When to call `expire`; None: nothing waits."""
+        return min((at_s for at_s, _ in self._deadlines.values()), default=None)
 
-    def subscribe(self, timeout: float) -> int:
-        """Ask for the live events. Result: the id that they carry. Raises XpmemError."""
-        ident = self._send(OperationRequest(None, kind=Ask.SUBSCRIBE))
-        deadline = time.monotonic() + timeout
-        while True:
-            answered, outcome = self._receive_answer(deadline, timeout)
-            if answered == ident:
-                _unwrapped(outcome)
-                return ident
-
-    def next_events(self, subscription: int) -> EventBatch:
-        """The next events, however long it takes. Raises XpmemError ECONNRESET."""
-        while True:
-            envelope, _ = self._receive(None)
-            if envelope is not None and envelope.id == subscription:
-                return convert(envelope.body, EventBatch)
-
-    def _send(self, request: OperationRequest) -> int:
-        self._process.require()
-        ident = next(_ids)
-        if not send_now(self._socket, request_frames(ident, request)):
-            raise self._reset()
-        return ident
-
-    def _receive_answer(
-        self, deadline: float, timeout: float
-    ) -> tuple[int, OperationAnswer | CallFailure]:
-        envelope, bulk = self._receive(deadline)
-        if envelope is None:
-            raise xpmem_error(
-                errno.ETIMEDOUT,
-                f"no answer from {self._endpoint} within {timeout:g} s",
-                "xpmem-emu ps (is the partition stopped?), or a longer timeout",
+    def expire(self, now_s: float) -> list[Answered]:
+        """The requests that have waited long enough: ETIMEDOUT."""
+        late = [
+            Answered(
+                ident,
+                xpmem_error(
+                    errno.ETIMEDOUT,
+                    f"no answer from {self._endpoint} within {timeout_s:g} s",
+                    "xpmem-emu ps (is the partition stopped?), or a longer timeout",
+                ),
             )
-        if envelope.kind == Say.EVENTS:
-            return 0, OperationAnswer(None)
-        try:
-            return envelope.id, read_answer(envelope, bulk)
-        except (XpmemError, TaskSignalled) as failure:
-            return envelope.id, failure
+            for ident, (at_s, timeout_s) in self._deadlines.items()
+            if at_s <= now_s
+        ]
+        self.forget(one.ident for one in late)
+        return late
 
-    def _receive(self, deadline: float | None) -> tuple[Envelope | None, bytes | memoryview]:
-        """The next message; None at the deadline. Raises XpmemError ECONNRESET."""
-        self._process.require()
-        while True:
-            left_s = _SLICE_S
-            if deadline is not None:
-                left_s = min(_SLICE_S, max(0.0, deadline - time.monotonic()))
-            if wait_for([(self._socket, zmq.POLLIN)], left_s):
-                return read_message(receive_now(self._socket))
-            if not wait_for([(self._socket, zmq.POLLOUT)], 0):
-                raise self._reset()
-            if deadline is not None and time.monotonic() >= deadline:
-                return None, b""
-
-    def _reset(self) -> XpmemError:
-        self.broken = True
-        return xpmem_error(
-            errno.ECONNRESET,
-            f"the partition at {self._endpoint} went away",
-            "xpmem-emu ps; connect again",
+    def lose(self) -> list[Answered]:
+        """The other end is gone: ECONNRESET for all that waits."""
+        return self.end(
+            xpmem_error(
+                errno.ECONNRESET,
+                f"the partition at {self._endpoint} went away",
+                "xpmem-emu ps; connect again",
+            )
         )
 
+    def end(self, why: XpmemError) -> list[Answered]:
+        """Nothing more is sent or answered; what that means for all that waits."""
+        self._end = self._end or why
+        ended = [Answered(ident, why) for ident in self._deadlines]
+        self.forget(one.ident for one in ended)
+        return ended
 
-def _unwrapped(outcome: OperationAnswer | CallFailure) -> OperationAnswer:
-    if isinstance(outcome, OperationAnswer):
-        return outcome
-    raise outcome
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be asked."""
+        return self._end is not None
+
+    def require(self) -> None:
+        """Raises XpmemError when it has ended."""
+        if self._end is not None:
+            # A new one each time: an exception remembers everywhere that it was raised.
+            raise xpmem_error(self._end.errno or 0, self._end.cause, self._end.remedy)
 
 
-def request_frames(ident: int, request: OperationRequest) -> list[bytes | bytearray | memoryview]:
-    """The frames of one request. Raises XpmemError E2BIG for what no partition takes."""
+def answers_in(outcomes: Iterable[OperationAnswer | BaseException]) -> list[OperationAnswer]:
+    """All of them, if all are answers. Raises the first failure."""
+    answers = []
+    for outcome in outcomes:
+        if not isinstance(outcome, OperationAnswer):
+            raise outcome
+        answers.append(outcome)
+    return answers
+
+
+def ping() -> list[Buffer]:
+    """A message that keeps the lease, outside of the window; nobody waits for its answer."""
+    return _frames(0, OperationRequest(None, kind=Ask.PING))
+
+
+def _frames(ident: int, request: OperationRequest) -> list[Buffer]:
     if len(request.bulk) > BULK_MAX:
         raise xpmem_error(
             errno.E2BIG,
@@ -175,20 +181,8 @@ def request_frames(ident: int, request: OperationRequest) -> list[bytes | bytear
     return [head, request.bulk] if len(request.bulk) else [head]
 
 
-def read_message(frames: list[bytes | bytearray | memoryview]) -> tuple[Envelope, memoryview]:
-    """Envelope and bulk of a message. Raises XpmemError EPROTO: this is no partition."""
-    try:
-        return unpack_envelope(frames[0]), memoryview(frames[1] if len(frames) > 1 else b"")
-    except BadMessage as error:
-        raise xpmem_error(errno.EPROTO, f"that is no answer of a partition: {error}") from None
-
-
-def read_answer(envelope: Envelope, bulk: bytes | memoryview) -> OperationAnswer:
-    """The answer that a message carries. Raises the failure that it carries instead."""
-    try:
-        outcome = read_outcome(envelope, bulk)
-    except BadMessage as error:
-        raise xpmem_error(errno.EPROTO, f"that is no answer of a partition: {error}") from None
+def _outcome(envelope: Envelope, bulk: memoryview) -> OperationOutcome:
+    outcome = read_outcome(envelope, bulk)
     if isinstance(outcome, Done):
         return OperationAnswer(outcome.value, outcome.bulk)
-    raise failure_of(outcome)
+    return failure_of(outcome)

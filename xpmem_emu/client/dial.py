@@ -1,4 +1,5 @@
-"""How a client gets through to a console: a socket that connects once, and why it did not.
+"""How a client gets through to a console: where that is, a socket that connects once, and why it
+did not.
 
 A unix socket is looked at first, so nobody waits for one that is not there. libzmq tells only its
 monitor how a handshake went; without that, a closed door would look like a slow partition. A door
@@ -9,19 +10,32 @@ import errno
 import itertools
 import os
 import socket as sockets
+import sys
 from typing import TYPE_CHECKING
 
 import zmq
 
 from xpmem_emu.client.failures import XpmemError, xpmem_error
 from xpmem_emu.client.loop import Socket, monitored, new_socket, wait_for
-from xpmem_emu.client.wire import MESSAGE_MAX
-from xpmem_emu.cluster.paths import KEY_VARIABLE, KEYS_VARIABLE, is_tcp
+from xpmem_emu.client.wire import MESSAGE_MAX, Hello
+from xpmem_emu.cluster.locator import location_of
+from xpmem_emu.cluster.paths import (
+    CLUSTER_VARIABLE,
+    DEFAULT_CLUSTER,
+    KEY_VARIABLE,
+    KEYS_VARIABLE,
+    is_tcp,
+)
 from xpmem_emu.errors import KernelError
+from xpmem_emu.text import visible
 
 if TYPE_CHECKING:
     from xpmem_emu.cluster.keys import Credentials
 
+CALL_TIMEOUT_S = 300.0
+"""Longer than any call may take under the slowest shipped image."""
+CONNECT_TIMEOUT_S = 5.0
+BYE_TIMEOUT_S = 2.0
 _QUEUE = 256
 _HOPELESS = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -31,6 +45,35 @@ _HOPELESS = (
     | zmq.EVENT_CLOSED
 )
 _monitors = itertools.count(1)
+
+
+def whereabouts(partition: str, cluster: str | None) -> tuple[str, str, str]:
+    """Name, console endpoint and folder of keys of what `connect` was asked for. Raises
+    XpmemError ENOENT when there is no such cluster or partition."""
+    keys = os.environ.get(KEYS_VARIABLE, "")
+    if "://" in partition:
+        name, at, endpoint = partition.rpartition("@")
+        return name if at else endpoint, endpoint, keys
+    name = cluster or os.environ.get(CLUSTER_VARIABLE) or DEFAULT_CLUSTER
+    try:
+        found = location_of(name, partition)
+        console, keys = found.console, keys or found.keys
+    except KernelError as error:
+        raise xpmem_error(error.errno, error.cause, error.remedy) from None
+    if not console:
+        raise xpmem_error(
+            errno.EHOSTUNREACH,
+            f"{partition} has no console that can be reached",
+            f"xpmem-emu --cluster {name} ps",
+        )
+    return partition, console, keys
+
+
+def new_hello(boot: int = 0) -> Hello:
+    """A session of this process with that boot of a partition, 0: with whichever runs."""
+    program = visible(os.path.basename(sys.argv[0]))[:40] if sys.argv else ""
+    name = f"{program or 'python'}[{os.getpid()}]"
+    return Hello(session=os.urandom(16).hex(), client=name, boot=boot)
 
 
 def credentials(partition: str, endpoint: str, folder: str) -> "Credentials | None":

@@ -53,16 +53,46 @@ class Blocking(ABC):
     """An owner whose methods return results."""
 
     @abstractmethod
+    def exchange(self, requests: Sequence[OperationRequest]) -> Sequence[OperationAnswer]:
+        """All answers, in the order of the requests. Raises the first failure."""
+
     def run(self, steps: Steps[_T]) -> _T:
         """Carry out an operation."""
+        try:
+            requests = next(steps)
+            while True:
+                try:
+                    answers = self.exchange(requests)
+                except Exception as failure:
+                    requests = steps.throw(failure)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
 
 class Awaited(ABC):
     """An owner whose methods return awaitables."""
 
     @abstractmethod
+    async def exchange(self, requests: Sequence[OperationRequest]) -> Sequence[OperationAnswer]:
+        """All answers, in the order of the requests. Raises the first failure."""
+
     async def run(self, steps: Steps[_T]) -> _T:
         """Carry out an operation."""
+        try:
+            requests = next(steps)
+            while True:
+                try:
+                    answers = await self.exchange(requests)
+                except Exception as failure:
+                    requests = steps.throw(failure)
+                else:
+                    requests = steps.send(answers)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
 
 class operation(Generic[_P, _T]):  # noqa: N801 - a decorator
