@@ -6,7 +6,6 @@ event logs. The cluster has a name of its own, so that it meets no other.
 """
 
 import errno
-import itertools
 import os
 import secrets
 import shutil
@@ -29,13 +28,19 @@ from xpmem_emu.backend.interface import (
 from xpmem_emu.backend.launcher import Launcher
 from xpmem_emu.backend.records import read_record
 from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.cluster_injections import (
+    heal_injections,
+    inject_everywhere,
+    injections_in_force,
+    release_injections,
+)
 from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import image_text
-from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
+from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.inject.injections import concerns
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
@@ -65,7 +70,6 @@ class LiveBackend:
         self._image = wanted.image
         self._domains = wanted.domains
         self._seed = seed
-        self._numbers = itertools.count(1)
         self._clients: dict[str, Partition] = {}
         self._records: list[Record] = []
         self._read: dict[str, int] = {}
@@ -160,38 +164,32 @@ class LiveBackend:
 
     def put_up(self, text: str) -> None:
         fault = parse_injection(text)
-        if not fault.name:
-            fault = renamed(fault, f"{stem(fault)}-{next(self._numbers)}")
         wanted = concerns(fault)
-        for name in self.running:
-            if wanted is None or self.partitions[name] in wanted:
-                self._clients[name].fault_add(format_injection(fault), self._seed)
+        concerned = {
+            name: self._clients[name]
+            for name in self.running
+            if wanted is None or self.partitions[name] in wanted
+        }
+        inject_everywhere(concerned, fault, self._seed)
 
     def heal(self, name: str = "") -> None:
-        for client in self._answering():
-            if not name:
-                client.fault_reset()
-            elif any(row["name"] == name for row in client.fault_list()):
-                client.fault_remove(name)
+        if name:
+            heal_injections(self._answering(), [name])
+            return
+        for _, client in self._answering():
+            client.fault_reset()
 
     def release_held(self, name: str) -> None:
-        for client in self._answering():
-            if any(row["name"] == name for row in client.fault_list()):
-                client.fault_release(name)
+        release_injections(self._answering(), [name])
 
     def fault(self, name: str) -> InjectionCount:
-        count = InjectionCount()
-        for client in self._answering():
-            for row in client.fault_list():
-                if row["name"] == name:
-                    count.hits += row["hits"]
-                    count.held += row["held"]
-        return count
+        row = injections_in_force(self._answering()).get(name)
+        return InjectionCount() if row is None else InjectionCount(row["hits"], row["held"])
 
-    def _answering(self) -> Sequence[Partition]:
+    def _answering(self) -> Sequence[tuple[str, Partition]]:
         """The partitions whose processes go on: a stopped one would keep us waiting."""
         return [
-            self._clients[row.name]
+            (row.name, self._clients[row.name])
             for row in self.launcher.ps(self.cluster)
             if row.state == "running"
         ]

@@ -24,6 +24,7 @@ from xpmem_emu.cli.output import (
     show_record,
 )
 from xpmem_emu.cli.session import CommandSession, pass_session
+from xpmem_emu.client.cluster_injections import release_injections
 from xpmem_emu.inject.rules import Membership
 
 _PASS_ON = {"ignore_unknown_options": True}
@@ -169,17 +170,10 @@ def release_held(session: CommandSession, names: tuple[str, ...], keep: bool) ->
         raise CommandFailed("nothing is held", "xpmem-emu hold --match type=FAULT_REPLY")
     held = sum(int(str(row["held"])) for row in rows if row["name"] in chosen)
     if keep:
-        _release(session, chosen)
+        release_injections(session.survey(), chosen)
     else:
         faulting.heal_everywhere(session, chosen)
     session.say(f"released {held} messages of {', '.join(chosen)}")
-
-
-def _release(session: CommandSession, names: list[str]) -> None:
-    for _, each in session.survey():
-        for row in each.fault_list():
-            if row["name"] in names:
-                each.fault_release(row["name"])
 
 
 # -- processes --------------------------------------------------------------------------------

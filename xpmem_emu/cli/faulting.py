@@ -1,11 +1,9 @@
-"""Faults over several partitions: one name, put up everywhere or nowhere, listed as one.
-
-A fault is given to the partitions concerned: a rule to those that may send what it hits. What one
-of them refuses is taken back from the others, so there are no halves.
+"""Faults as commands have them: read as they were typed, put up where they concern somebody, shown
+in the names of the cluster. That there are no halves is the business of `cluster_injections`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from secrets import randbits
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,9 @@ import click
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.output import OutputRow, whole
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.client import cluster_injections
 from xpmem_emu.errors import errno_name
-from xpmem_emu.inject.grammar import format_injection, parse_injection, renamed, stem
+from xpmem_emu.inject.grammar import format_injection, parse_injection
 from xpmem_emu.inject.injections import Injection, concerns
 
 if TYPE_CHECKING:
@@ -37,17 +36,7 @@ def put_up(session: CommandSession, fault: Injection, seed: int | None) -> Outpu
     chosen = drawn_seed() if seed is None else seed
     with ExitStack() as stack:
         partitions = dict(_reached(session, fault, stack))
-        fault = renamed(fault, _free_name(fault, partitions))
-        text, done = format_injection(fault), list["Partition"]()
-        try:
-            for partition in partitions.values():
-                partition.fault_add(text, chosen)
-                done.append(partition)
-        except OSError:
-            for partition in done:
-                with suppress(OSError):
-                    partition.fault_remove(fault.name)
-            raise
+        fault = cluster_injections.inject_everywhere(partitions, fault, chosen)
     return {
         "name": fault.name,
         "fault": format_injection(fault, session.names.called),
@@ -73,32 +62,21 @@ def _reached(
 
 def in_force(session: CommandSession, chosen: Sequence[str] = ()) -> list[dict[str, object]]:
     """The faults of all partitions that answer, one row each: hits and held messages summed."""
-    merged: dict[str, dict[str, object]] = {}
-    for where, partition in session.survey(chosen):
-        for row in partition.fault_list():
-            known = merged.setdefault(str(row["name"]), {**row, "hits": 0, "held": 0, "on": []})
-            for key in ("hits", "held"):
-                known[key] = _whole(known[key]) + _whole(row[key])
-            known["on"] = [*_names(known["on"]), where]
-    for row in merged.values():
-        row["fault"] = format_injection(parse_injection(str(row["fault"])), session.names.called)
+    rows = list(cluster_injections.injections_in_force(session.survey(chosen)).values())
+    for row in rows:
+        row["fault"] = format_injection(parse_injection(row["fault"]), session.names.called)
         if row["left_ns"] == -1:
             row["left_ns"] = None
-    return list(merged.values())
+    return rows
 
 
 def heal_everywhere(session: CommandSession, names: Sequence[str]) -> list[str]:
     """Heals these faults wherever they are. Raises CommandFailed for one that is nowhere."""
-    healed: list[str] = []
-    for _, partition in session.survey():
-        for row in partition.fault_list():
-            if row["name"] in names:
-                partition.fault_remove(row["name"])
-                healed.append(str(row["name"]))
+    healed = cluster_injections.heal_injections(session.survey(), names)
     for name in names:
         if name not in healed:
             raise CommandFailed(f"no fault is named {name}", "xpmem-emu fault ls")
-    return list(dict.fromkeys(healed))
+    return healed
 
 
 def drawn_seed() -> int:
@@ -113,24 +91,3 @@ def one_per_point(rows: Sequence[OutputRow]) -> list[OutputRow]:
         {**row, "fails_with": errno_name(whole(row, "errno")) if row["errno"] else ""}
         for row in points.values()
     ]
-
-
-def _free_name(fault: Injection, partitions: Mapping[str, "Partition"]) -> str:
-    """The name that was given, or the first free one of its kind."""
-    if fault.name:
-        return fault.name
-    taken = {row["name"] for each in partitions.values() for row in each.fault_list()}
-    number = 1
-    while f"{stem(fault)}-{number}" in taken:
-        number += 1
-    return f"{stem(fault)}-{number}"
-
-
-def _whole(value: object) -> int:
-    assert isinstance(value, int)
-    return value
-
-
-def _names(value: object) -> list[str]:
-    assert isinstance(value, list)
-    return value
