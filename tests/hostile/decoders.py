@@ -16,6 +16,7 @@ import msgspec
 
 from tests.xpc.golden import GOLDEN
 from xpmem_emu import codec
+from xpmem_emu.client.injection_requests import AnyInjectionRequest
 from xpmem_emu.client.wire import (
     Ask,
     EventBatch,
@@ -31,11 +32,11 @@ from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.live import injections
 from xpmem_emu.live.console.requests import (
     read_call,
     read_hello,
     read_ident,
+    read_injection_request,
     read_request,
     readable_id,
 )
@@ -49,7 +50,7 @@ _SEALED, _WITH_BULK, _WITH_MORE = 1, 2, 4
 _READERS: tuple[tuple[str, Callable[[Buffer], object]], ...] = (
     (Ask.CALL, read_call),
     (Ask.HELLO, read_hello),
-    (Ask.FAULTS, injections.read_injection_request),
+    (Ask.FAULTS, read_injection_request),
     (Ask.UNSUBSCRIBE, read_ident),
 )
 """By kind of request: what reads its body."""
@@ -133,13 +134,7 @@ def _frames() -> Iterator[bytes]:
 def _console() -> Iterator[bytes]:
     for kind in get_args(AnyCall) + get_args(BreakingCall):
         yield b"\0" + pack_envelope(7, Ask.CALL, example(kind))
-    for kind in (
-        injections.Add,
-        injections.List,
-        injections.Remove,
-        injections.Reset,
-        injections.ReleaseRequest,
-    ):
+    for kind in (*get_args(AnyInjectionRequest),):
         yield b"\0" + pack_envelope(7, Ask.FAULTS, example(kind))
     yield b"\0" + pack_envelope(7, Ask.HELLO, Hello(session="ab" * 8, client="x"))
     yield b"\0" + pack_envelope(7, Ask.UNSUBSCRIBE, 3)

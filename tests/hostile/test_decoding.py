@@ -13,10 +13,10 @@ from xpmem_emu.live.console.requests import (
     HEAD_MAX,
     read_call,
     read_hello,
+    read_injection_request,
     read_request,
     readable_id,
 )
-from xpmem_emu.live.injections import read_injection_request
 from xpmem_emu.xpc.frame import FRAME_VERSION as XPC_VERSION
 from xpmem_emu.xpc.frame import decode_frame, seal
 from xpmem_emu.xpc.messages import MESSAGES, Invalidate

@@ -13,12 +13,12 @@ from xpmem_emu.cli.events import line
 from xpmem_emu.cli.failure import ExitCode, Failure
 from xpmem_emu.cli.output import Format, show_record, show_rows
 from xpmem_emu.client.failures import failure_of
+from xpmem_emu.client.injection_requests import AnyInjectionRequest
 from xpmem_emu.client.wire import Hello
 from xpmem_emu.codec import BadMessage
 from xpmem_emu.errors import Signal, SignalInfo
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Failed, Raised
-from xpmem_emu.live import injections
 from xpmem_emu.live.console.requests import Asked, read_hello
 from xpmem_emu.text import TEXT_MAX, text, visible
 from xpmem_emu.xpc.frame import ChannelNumber, Header, decode_frame
@@ -37,11 +37,7 @@ def everything_that_comes_in() -> list[type[msgspec.Struct]]:
         RecallEntry,
         Hello,
         Asked,
-        injections.Add,
-        injections.List,
-        injections.Remove,
-        injections.Reset,
-        injections.ReleaseRequest,
+        *get_args(AnyInjectionRequest),
     ]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import zmq
 
+from xpmem_emu.client.injection_requests import Add, List, Reset
 from xpmem_emu.client.wire import Hello
 from xpmem_emu.cluster.keys import AllowList, Capability, Client, Key, KeyFolder, Peer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import breaking, calls
-from xpmem_emu.live import injections
 from xpmem_emu.live.console.allow_list import LiveAllowList
 from xpmem_emu.live.console.limits import (
     QUEUED_MAX,
@@ -156,9 +156,9 @@ def test_what_nobody_thought_of_takes_operate() -> None:
     assert needed(calls.Shutdown()) is Capability.OPERATE
     assert needed(calls.Spawn()) is Capability.USE
     assert needed(calls.Look(kind="tasks")) is Capability.LOOK
-    assert needed_for_faults(injections.List()) is Capability.LOOK
-    assert needed_for_faults(injections.Add(text="")) is Capability.OPERATE
-    assert needed_for_faults(injections.Reset()) is Capability.OPERATE
+    assert needed_for_faults(List()) is Capability.LOOK
+    assert needed_for_faults(Add(text="")) is Capability.OPERATE
+    assert needed_for_faults(Reset()) is Capability.OPERATE
 
 
 def test_tasks_belong_to_uids_through_spawn_fork_setuid_and_death(refusal: Refusal) -> None:

@@ -105,7 +105,7 @@ def test_a_permit_granted_while_its_segment_is_removed_finds_what_others_have_of
     cluster.run_until(lambda: get.ended)
     assert imports.all() == [before]
     assert outcome_of(lambda: world.importer.load(at, 8)) == "SIGBUS"
-    apid = get.answer()[0]
+    apid = get.answer().value
     assert isinstance(apid, int)
     assert outcome_of(lambda: late.xpmem_attach(apid, 0, PAGE)) == "ENOENT"
     late.xpmem_release(apid)

@@ -26,6 +26,7 @@ from xpmem_emu.client.dial import (
     whereabouts,
 )
 from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
+from xpmem_emu.client.harness_operations import HarnessOperations
 from xpmem_emu.client.loop import Inbox, send_now
 from xpmem_emu.client.operations import Awaited, OperationAnswer, OperationRequest
 from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
@@ -53,7 +54,7 @@ async def connect_async(
     return connection
 
 
-class AsyncPartition(PartitionOperations["AsyncTask"], Awaited):
+class AsyncPartition(HarnessOperations, PartitionOperations["AsyncTask"], Awaited):
     """One session with one boot of one partition. Made by `connect_async`."""
 
     facts: BootFacts

@@ -27,6 +27,7 @@ from xpmem_emu.client.dial import (
     whereabouts,
 )
 from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
+from xpmem_emu.client.harness_operations import HarnessOperations
 from xpmem_emu.client.line import Line
 from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest
 from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
@@ -53,7 +54,7 @@ def connect(
     return Partition(name, endpoint, boot=boot, timeout=timeout, keys=keys)
 
 
-class Partition(PartitionOperations["Task"], Blocking):
+class Partition(HarnessOperations, PartitionOperations["Task"], Blocking):
     """One session with one boot of one partition."""
 
     def __init__(

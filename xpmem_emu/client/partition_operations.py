@@ -1,4 +1,4 @@
-"""What a partition does for a client besides its tasks' calls: tasks, files, the VM, looking.
+"""What a kernel does for a client besides its tasks' calls: tasks, files, the VM, looking.
 
 Results that are rows or mappings come as the kernel gives them, as builtins.
 """
@@ -18,7 +18,7 @@ from xpmem_emu.client.operations import (
     in_turn,
     operation,
 )
-from xpmem_emu.client.wire import Ask, BootFacts
+from xpmem_emu.client.wire import Ask
 from xpmem_emu.codec import Buffer, convert
 from xpmem_emu.kernel import breaking, calls
 
@@ -54,18 +54,6 @@ class PartitionOperations(ABC, Generic[_K]):
         (answer,) = yield [OperationRequest(call, kind=kind)]
         return self.task(convert(answer.value, int))
 
-    @operation
-    def boot_facts(self) -> Steps[BootFacts]:
-        """Which partition this is, and which boot of it."""
-        (answer,) = yield [OperationRequest(None, kind=Ask.BOOT)]
-        return convert(answer.value, BootFacts)
-
-    @operation
-    def recent_events(self) -> Steps[list[TableRow]]:
-        """The last events of the partition, oldest first."""
-        (answer,) = yield [OperationRequest(None, kind=Ask.RECENT)]
-        return convert(answer.value, list[TableRow])
-
     # -- looking ---------------------------------------------------------------------------
 
     @operation
@@ -100,35 +88,6 @@ class PartitionOperations(ABC, Generic[_K]):
         yield from do(calls.Shutdown(reason=reason))
 
     # -- breaking it on purpose ------------------------------------------------------------
-
-    @operation
-    def fault_add(self, fault: str, seed: int = 0) -> Steps[str]:
-        """Put up a fault, in the grammar of docs/faults.md. Result: its name."""
-        (answer,) = yield [_faults({"do": "add", "text": fault, "seed": seed})]
-        return convert(answer.value, str)
-
-    @operation
-    def fault_list(self) -> Steps[list[TableRow]]:
-        """The faults in force at this partition."""
-        (answer,) = yield [_faults({"do": "list"})]
-        return convert(answer.value, list[TableRow])
-
-    @operation
-    def fault_remove(self, name: str) -> Steps[None]:
-        """Heal one fault."""
-        yield [_faults({"do": "remove", "name": name})]
-
-    @operation
-    def fault_reset(self) -> Steps[list[str]]:
-        """Heal every fault. Result: their names."""
-        (answer,) = yield [_faults({"do": "reset"})]
-        return convert(answer.value, list[str])
-
-    @operation
-    def fault_release(self, name: str) -> Steps[int]:
-        """Let go the messages that a fault holds back. Result: how many."""
-        (answer,) = yield [_faults({"do": "release", "name": name})]
-        return convert(answer.value, int)
 
     @operation
     def failpoints(self) -> Steps[list[TableRow]]:
@@ -220,7 +179,3 @@ class PartitionOperations(ABC, Generic[_K]):
     def xpmem_tunable(self, name: str, value: int) -> Steps[int]:
         """Set faults_after or faults_before. Result: the old value."""
         return (yield from ask_for(int, calls.XpmemTunable(name=name, value=value)))
-
-
-def _faults(body: dict[str, str | int]) -> OperationRequest:
-    return OperationRequest(body, kind=Ask.FAULTS)

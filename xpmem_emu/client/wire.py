@@ -47,7 +47,7 @@ class Ask(StrEnum):
     RECENT = "recent"
     """Result: the last events, oldest first."""
     FAULTS = "faults"
-    """Body: a request of `live.injections`; answered by the harness, however the kernel is."""
+    """Body: one of `injection_requests`; answered by the harness, however the kernel is."""
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
     """Body: the id of the subscription."""

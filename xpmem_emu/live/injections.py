@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from xpmem_emu import codec
+from xpmem_emu.client.injection_requests import Add, InjectionRequest, ReleaseRequest, Remove, Reset
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import InjectionText, ShortText
 from xpmem_emu.inject.clock import Clock
 from xpmem_emu.inject.injections import Fields
 from xpmem_emu.inject.interconnect import Delivery, Interconnect
@@ -31,43 +29,6 @@ from xpmem_emu.kernel.interface import Failed, KernelEvent, Outcome, Send, Tick
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.trace import Event as TraceEvent
 from xpmem_emu.trace import Record
-
-
-class InjectionRequest(Struct, frozen=True, tag_field="do", forbid_unknown_fields=True):
-    """Base of what a client can ask about faults."""
-
-
-class Add(InjectionRequest, frozen=True, tag="add"):
-    """Put up a fault; `seed` is of its random streams. Result: its name."""
-
-    text: InjectionText
-    seed: Annotated[int, Meta(ge=0)] = 0
-
-
-class List(InjectionRequest, frozen=True, tag="list"):
-    """Result: a row for each fault in force."""
-
-
-class Remove(InjectionRequest, frozen=True, tag="remove"):
-    """Heal one fault. Result: None."""
-
-    name: ShortText
-
-
-class Reset(InjectionRequest, frozen=True, tag="reset"):
-    """Heal every fault. Result: their names."""
-
-
-class ReleaseRequest(InjectionRequest, frozen=True, tag="release"):
-    """Let go what a fault holds back. Result: how many messages."""
-
-    name: ShortText
-
-
-read_injection_request: Callable[[Buffer], InjectionRequest]
-_ANY = Add | List | Remove | Reset | ReleaseRequest
-read_injection_request = codec.reader(_ANY)  # type: ignore[arg-type]
-"""What the body of a request says. Raises BadMessage."""
 
 
 class _Call(Struct, frozen=True):

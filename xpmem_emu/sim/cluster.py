@@ -17,13 +17,14 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from xpmem_emu.client.operations import OperationAnswer
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.inject.clock import Clock
 from xpmem_emu.inject.interconnect import Delivery, Interconnect
 from xpmem_emu.inject.throttle import Throttle
 from xpmem_emu.kernel.boot import boot_kernel
-from xpmem_emu.kernel.calls import Audit, Call, Spawn
+from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import (
     Effects,
     KernelEvent,
@@ -40,8 +41,8 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.audits import audits_wanted
 from xpmem_emu.sim.memory import SimMemory, zeroed
 from xpmem_emu.sim.observer import Observer, Unwatched
-from xpmem_emu.sim.task import SimTask
-from xpmem_emu.sim.ticket import CallAnswer, Stuck, Ticket
+from xpmem_emu.sim.task import SimPartition, SimTask
+from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
 
@@ -229,23 +230,25 @@ class SimCluster:
         for number in [n for n, ticket in self._tickets.items() if ticket.partid == partid]:
             self._tickets.pop(number).end(None)
 
-    def call(self, partid: int, call: Call, bulk: Buffer = b"") -> CallAnswer:
+    def call(self, partid: int, call: Call, bulk: Buffer = b"") -> OperationAnswer:
         """Make a call and run until it ends. Raises KernelError, Signalled, Stuck."""
         ticket = self.submit(partid, call, bulk)
         self.run_until(lambda: ticket.ended)
         return ticket.answer()
 
+    def partition(self, partid: int) -> SimPartition:
+        """What can be asked of a partition, under the names of the client library."""
+        return SimPartition(self, partid)
+
     def spawn(self, partid: int, uid: int = 0, gids: list[int] | None = None) -> SimTask:
         """A task with the xpmem device open."""
-        pid = self.call(partid, Spawn(uid=uid, gids=gids or [])).value
-        assert isinstance(pid, int)
-        task = SimTask(self, partid, pid)
+        task = self.partition(partid).spawn(uid=uid, gids=gids or [])
         task.xpmem_open()
         return task
 
     def audit(self, partid: int) -> dict[str, int]:
         """What is in use on a partition. Raises KernelBug when its counts disagree."""
-        return dict(self.call(partid, Audit()).value)
+        return self.partition(partid).audit()
 
     # -- time --------------------------------------------------------------------------------
 

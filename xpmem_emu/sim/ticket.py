@@ -1,19 +1,10 @@
 """A call to a simulated kernel that is under way, and what becomes of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-from xpmem_emu.codec import Buffer
+from xpmem_emu.client.operations import OperationAnswer
 from xpmem_emu.errors import KernelError, SignalInfo, Signalled
-from xpmem_emu.kernel.calls import Value
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
-
-
-class CallAnswer(NamedTuple):
-    """Result of a call: value and bulk."""
-
-    value: Value
-    bulk: Buffer
 
 
 class Stuck(Exception):
@@ -40,11 +31,11 @@ class Ticket:
         if self._then is not None:
             self._then(self)
 
-    def answer(self) -> CallAnswer:
+    def answer(self) -> OperationAnswer:
         """The result. Raises KernelError or Signalled as the call ended."""
         match self.outcome:
             case Done(value=value, bulk=bulk):
-                return CallAnswer(value, bulk)
+                return OperationAnswer(value, bulk)
             case Failed(errno=number, cause=cause, remedy=remedy):
                 raise KernelError(number, cause, remedy)
             case Raised(info=info):

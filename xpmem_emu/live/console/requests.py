@@ -8,6 +8,7 @@ import msgpack
 from msgspec import Meta, Raw, Struct
 
 from xpmem_emu import codec
+from xpmem_emu.client.injection_requests import AnyInjectionRequest, InjectionRequest
 from xpmem_emu.client.wire import CONSOLE_VERSION, Hello
 from xpmem_emu.codec import Buffer
 from xpmem_emu.fields import ShortText
@@ -51,5 +52,7 @@ def readable_id(frame: Buffer) -> int | None:
 _read_asked = codec.reader(Asked)
 read_hello = codec.reader(Hello)
 read_ident = codec.reader(int)
+read_injection_request: Callable[[Buffer], InjectionRequest]
+read_injection_request = codec.reader(AnyInjectionRequest)  # type: ignore[arg-type]
 read_call: Callable[[Buffer], Call] = codec.reader(AnyCall | BreakingCall)  # type: ignore[arg-type]
 """What the body of a request is. Raises BadMessage."""

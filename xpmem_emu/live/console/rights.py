@@ -14,11 +14,11 @@ import errno
 
 import msgspec
 
+from xpmem_emu.client.injection_requests import InjectionRequest, List
 from xpmem_emu.cluster.keys import Capability, Client
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.live import injections
 
 _LOOKS = (calls.Look, calls.Describe, calls.Pagetable, calls.Status, calls.XpmemVersion)
 _USES = (
@@ -58,9 +58,9 @@ def needed(call: Call) -> Capability:
     return Capability.USE if isinstance(call, _USES) else Capability.OPERATE
 
 
-def needed_for_faults(request: injections.InjectionRequest) -> Capability:
+def needed_for_faults(request: InjectionRequest) -> Capability:
     """What a request about faults takes."""
-    return Capability.LOOK if isinstance(request, injections.List) else Capability.OPERATE
+    return Capability.LOOK if isinstance(request, List) else Capability.OPERATE
 
 
 class Rights:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from xpmem_emu import codec
+from xpmem_emu.client.injection_requests import InjectionRequest
 from xpmem_emu.client.loop import Socket
 from xpmem_emu.client.wire import BULK_MAX, Ask, BootFacts, Hello, Say, pack_envelope
 from xpmem_emu.codec import Buffer
@@ -25,13 +26,18 @@ from xpmem_emu.live import log
 from xpmem_emu.live.console.connections import Connections
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.console.request_queue import Asker, RequestQueue, too_big
-from xpmem_emu.live.console.requests import Asked, read_call, read_hello, read_ident
+from xpmem_emu.live.console.requests import (
+    Asked,
+    read_call,
+    read_hello,
+    read_ident,
+    read_injection_request,
+)
 from xpmem_emu.live.console.rights import Rights, needed_for_faults
 from xpmem_emu.live.console.sessions import SUBSCRIPTIONS_MAX, ConsoleSession, ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.live.driver import Driver
 from xpmem_emu.live.heap import Giving
-from xpmem_emu.live.injections import InjectionRequest, read_injection_request
 
 OUTSTANDING_MAX = 256
 """Calls of one session that may be unanswered."""
