@@ -302,3 +302,26 @@ def test_a_fault_whose_permit_ends_while_its_page_is_being_pinned_does_not_blame
     (ended,) = events_of(cluster.trace, FaultEnd)
     assert "keeps changing" not in ended.outcome
     assert cluster.audit(0)["pins"] == 0
+
+
+def test_a_fault_that_waits_for_anothers_pin_ends_when_the_segment_is_removed() -> None:
+    """Chaos, seed 8130: it waited on a queue that nobody wakes any more."""
+    cluster = SimCluster(2, SMALL, audits=True)
+    cluster.run_until_active()
+    world = World(cluster)
+    at, neighbour = world.attached(), world.spawn(0)
+    near = neighbour.xpmem_attach(neighbour.xpmem_get(world.segid), 0, PAGES * PAGE)
+    cluster.call(0, breaking.FailpointSet("mm.gup.pin", "1*pause"))
+    pinning = world.importer.begin(calls.Load(world.importer.pid, at, 8))
+    cluster.run_for(1_000_000)
+    waiting = neighbour.begin(calls.Load(neighbour.pid, near, 8))
+    cluster.run_for(1_000_000)
+    assert not waiting.ended
+    world.exporter.xpmem_remove(world.segid)
+    cluster.run_for(1_000_000)
+    assert (waiting.ended, pinning.ended) == (True, False)
+    with pytest.raises(Signalled, match="going away"):
+        waiting.answer()
+    cluster.call(0, breaking.FailpointResume("mm.gup.pin"))
+    cluster.run_until(lambda: pinning.ended)
+    assert cluster.audit(0)["pins"] == 0

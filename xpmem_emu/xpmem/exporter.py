@@ -193,8 +193,7 @@ class Exporter:
         return AttachReply(0, "")
 
     def _detach(self, importer: int, request: Detach) -> Ack:
-        grant = self.grants.get((importer, request.apid))
-        if grant is not None:
+        if (grant := self.grants.get((importer, request.apid))) is not None:
             grant.attachments.pop(request.attachment, None)
             self.drop(grant.segment, importer, list(request.evicted))
         return Ack()
@@ -209,8 +208,7 @@ class Exporter:
         return Ack()
 
     def _evict(self, importer: int, request: Evict) -> Ack:
-        segment = self.segments.get(request.segid)
-        if segment is not None:
+        if (segment := self.segments.get(request.segid)) is not None:
             self.drop(segment, importer, list(request.ranges))
         return Ack()
 
@@ -307,7 +305,7 @@ class Exporter:
         `pages` as can be. Raises KernelError when it cannot be."""
         segment = grant.segment
         for _ in range(self._services.image.faults.collisions + 1):
-            await self._quiet(segment, touched)
+            await self._quiet(grant, touched)
             _require_alive(grant)  # after the sleep
             missing = self._missing(segment, touched, segment.undisturbed(touched, pages))
             if missing is None or await self._pin(grant, touched, missing):
@@ -316,11 +314,13 @@ class Exporter:
         _require_alive(grant)  # or nothing changed, and its permit ended while it was being pinned
         raise KernelError(errno.EAGAIN, "the exporter's page keeps changing under the fault")
 
-    async def _quiet(self, segment: Segment, touched: int) -> None:
+    async def _quiet(self, grant: Grant, touched: int) -> None:
         """Recalls have priority over new faults; one request at a time for a page."""
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
-        page = (touched, 1)
-        while segment.group.fork_depth or segment.recalled(page) or segment.requested(page):
+        segment, page = grant.segment, (touched, 1)
+        while segment.live and (  # after its removal nobody wakes us
+            segment.group.fork_depth or segment.recalled(page) or segment.requested(page)
+        ):
             why = await segment.changed.wait_killable(until)
             if why is Wake.TIMEOUT:
                 raise KernelError(errno.EAGAIN, "a recall or fork of the exporter does not end")
