@@ -56,6 +56,7 @@ def test_without_the_valid_check_the_race_is_found_with_one_deviation_and_only_t
         ("free_before_ack", "two-recalls", {"S1", "S2"}),
         ("ack_before_zap", "inflight-race", {"S1", "S2", "S4"}),
         ("quarantine_without_proof", "boot-over", {"S7", "S2"}),
+        ("reaped_with_answers_out", "kill-fault", {"S15"}),  # seen when all is quiet, and only then
     ],
 )
 def test_a_broken_protocol_is_found_in_the_world_that_is_about_it(

@@ -42,7 +42,7 @@ SLIPS = (
     mutant("reaped_under_fault", "what is known of a segment goes while a fault is in flight",
             "S18 S15", slips_importing.reaped_under_fault, "chaos-calls"),
     mutant("reaped_with_answers_out", "pages come for a segment that nobody knows any more",
-           "S15 S3", slips_importing.reaped_with_answers_out, "chaos-kills"),
+           "S15 S3", slips_importing.reaped_with_answers_out, "chaos-kills", world="kill-fault"),
     # -- slips of the exporter
     mutant("pins_never_returned", "unpinned pages count as pinned", "S18",
             slips_exporting.pins_never_returned),
@@ -158,7 +158,7 @@ SLIPS = (
     mutant("no_second_look_at_grant", "a permit that ended while its fault waited is served",
            "S18 S15 S3", slips_again.no_second_look_at_grant, "chaos-meetings"),
     mutant("pinned_after_release", "a permit that ended while pages were pinned is served",
-           "S18 S15 S3", slips_again.pinned_after_release),
+           "S18 S15 S3", slips_again.pinned_after_release, world="kill-fault"),
     mutant("access_after_release", "an access by message is carried out when its permit has ended",
            "S15", slips_again.access_after_release, "chaos-meetings", world="far-remove"),
     mutant("attach_of_released", "a permit is attached that was released meanwhile",

@@ -8,6 +8,7 @@ the world's own conditions must hold, and nothing may be left of any task.
 from xpmem_emu.errors import KernelError
 from xpmem_emu.sim.checkers import Violation
 from xpmem_emu.sim.checkers.memory import check_memory
+from xpmem_emu.sim.checkers.quiet import check_quiet
 from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.invariants import Invariant
@@ -24,6 +25,7 @@ def judge_world(ground: ExploredWorld) -> list[Violation]:
     scene = ground.watch.scene
     if not scene.violations and _recover(ground):
         _calls(ground)
+        _quiet(ground)
         _read_again(ground)
         ground.watch.shadow.settled()
         for invariant, text in ground.world.check(ground):
@@ -77,6 +79,23 @@ def _calls(ground: ExploredWorld) -> None:
         _report(ground, Invariant.L3, f"{len(cluster.outstanding)} calls have not ended")
 
 
+def _quiet(ground: ExploredWorld) -> None:
+    """Nothing is under way, and tasks still have what they have: tables agree."""
+    watch = ground.watch
+    watch.endings.settled()
+    _settle(ground)
+    watch.agreement.settled()
+    check_quiet(watch.scene)
+    watch.permits.quiet()
+
+
+def _settle(ground: ExploredWorld) -> None:
+    """Let everything that is under way come to its end."""
+    times = ground.world.image_of(0).deadlines
+    ground.cluster.run_for(times.recall_attempt * times.recall_tries)
+    _calls(ground)
+
+
 def _no_grants(ground: ExploredWorld) -> None:
     """No importer has a task any more, so no permit may be left where it was granted."""
     for partid, kernel in ground.cluster.kernels.items():
@@ -118,11 +137,10 @@ def _end_tasks(ground: ExploredWorld) -> None:
                 if task.pid not in keep:
                     kernel.tasks.end(task, None, "the schedule is over")
             cluster.poke(partid)
-        times = ground.world.image_of(0).deadlines
-        cluster.run_for(times.recall_attempt * times.recall_tries)
-        _calls(ground)
+        _settle(ground)
         if spared:
             ground.watch.pins.unused()
+            ground.watch.permits.settled()
             _no_grants(ground)
     for partid, kernel in cluster.kernels.items():
         if kernel.stopped is None:

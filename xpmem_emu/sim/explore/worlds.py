@@ -6,7 +6,7 @@ gets whatever frames become free. Importers are tasks 2 and up.
 
 from collections.abc import Iterator
 
-from xpmem_emu.failpoints.points import SERVE_ACCESS, XPC_SERVE
+from xpmem_emu.failpoints.points import FAULT_REPLY, GUP_PIN, SERVE_ACCESS, XPC_SERVE
 from xpmem_emu.sim.explore.world import (
     Complaint,
     Program,
@@ -276,6 +276,18 @@ _KILL_RECALL = World(
     picks=(0,),
 )  # fmt: skip
 
+_KILL_FAULT = World(
+    name="kill-fault",
+    gist="a task is killed in a fault, and another one comes to that segment before the answer",
+    setup=(*exporting(1), *importing(2, 1), planned(Op.SPAWN, partid=1, made=3)),
+    programs=(
+        Program("faulter", 1, (act(Op.LOAD, task=2, attachment=1),)),
+        Program("killer", 1, (act(Op.KILL, task=2),)),
+        Program("newcomer", 1, (act(Op.GET, task=3, segment=1, made=3),)),
+    ),
+    stalls=(GUP_PIN, FAULT_REPLY),
+)  # fmt: skip
+
 _POISON_FENCE = World(
     name="poison-fence",
     gist="a frame of an exporter goes bad, and an importer that holds it is lost",
@@ -298,6 +310,7 @@ WORLDS: dict[str, World] = {
     world.name: world
     for world in (
         _INFLIGHT_RACE, _TWO_RECALLS, _FENCE_WAKE, _DETACH_FAULT, _REMOVE_ATTACH, _EXEC_CLOSE,
-        _SESSION_CHANGE, _FAR_REMOVE, _BOOT_OVER, _KILL_RECALL, _POISON_FENCE,
+        _SESSION_CHANGE, _FAR_REMOVE, _BOOT_OVER, _KILL_FAULT, _KILL_RECALL,
+        _POISON_FENCE,
     )
 }  # fmt: skip
