@@ -13,6 +13,7 @@ from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import SECOND
 from xpmem_emu.xpmem.events import RecallEnd
+from xpmem_emu.xpmem.ids import unpack_id
 
 SIZE = PAGES * PAGE
 
@@ -159,12 +160,18 @@ def test_ids_of_an_earlier_boot_resolve_to_nothing(cluster: SimCluster) -> None:
     cluster.crash(0)
     cluster.boot(0)
     cluster.run_until_active()
+    stranger = world.spawn(0)
+    fresh = stranger.xpmem_make(stranger.mmap(PAGE), PAGE, 0o666)
+    same = unpack_id(fresh)._replace(boot=unpack_id(world.segid).boot)
+    assert same == unpack_id(world.segid), "all is as before but for the boot"
+    assert fresh != world.segid
     with pytest.raises(KernelError, match="of another boot than 2, which runs now") as caught:
         world.importer.xpmem_get(world.segid)
     assert caught.value.errno == errno.ENOENT
     assert "xpmem-emu get segments" in caught.value.remedy
     assert outcome_of(lambda: world.importer.xpmem_attach(apid, 0, SIZE)) == "ENOENT"
     world.importer.xpmem_release(apid)
+    assert world.importer.xpmem_get(fresh)
 
 
 def test_a_recall_of_a_crashed_holder_ends_by_its_deadline(cluster: SimCluster) -> None:
