@@ -355,7 +355,7 @@ class Insistent(Client):
 def test_allocators_that_can_reclaim_nothing_give_up_instead_of_waiting_for_each_other(
     make_rig: MakeRig, allocators: int
 ) -> None:
-    rig = make_rig(frames=32, swap=0)
+    rig = make_rig(frames=32, swap=8)
     mm = rig.space()
     address = rig.map(mm, 31 + allocators)
     rig.store(mm, address, b"x" * 31 * PAGE_SIZE)
