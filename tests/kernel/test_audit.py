@@ -101,7 +101,7 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "places for pins": (lambda s: put(s.segment.group, "pinning", 1), "being pinned"),
     "places for permits": (lambda s: put(s.segment.group, "getting", 1), "asked for"),
     "rights of what is not known": (
-        lambda s: bump(next(iter(s.imported.table._leaves(0, 1)))[1].flags, PAGES),
+        lambda s: bump(next(iter(s.imported.table.radix.leaves(0, 1)))[1].flags, PAGES),
         "with rights",
     ),
     "a page that nothing shows": (
@@ -141,6 +141,10 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
     "an imported page": (lambda s: s.imported.table.take(0, 1), "mapped at"),
     "faults in flight": (lambda s: put(s.away.xpmem.faults, "inflight", 3), "faults in flight"),
     "a segment that is gone": (lambda s: put(s.imported, "gone", "made up"), "is gone"),
+    "a segment of a session that is over": (
+        lambda s: put(s.imported, "incarnation", 1),
+        "its session is over",
+    ),
     "a permit of no group": (lambda s: s.imported.permits.clear(), "permits"),
     "an attachment of no permit": (
         lambda s: next(iter(s.imported.permits)).attachments.clear(),
@@ -172,7 +176,7 @@ def store_into_shared(stage: Stage) -> None:
 
 
 def forget_holder(stage: Stage) -> None:
-    for leaf in stage.segment.table._radix._walk(stage.segment.table._radix._root, 0, 0, 0, 512):
+    for leaf in stage.segment.table.radix._walk(stage.segment.table.radix._root, 0, 0, 0, 512):
         for mask in leaf[1].holders.values():
             mask[0] = False
 

@@ -16,7 +16,7 @@ from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Verdict
-from xpmem_emu.xpmem import exporter
+from xpmem_emu.xpmem import firewall
 
 STORIES = {story.name: story for story in shipped_stories()}
 every_story = pytest.mark.parametrize("story", STORIES.values(), ids=list(STORIES))
@@ -119,7 +119,7 @@ def test_a_killed_process_that_does_not_die_is_seen() -> None:
 
 
 def test_a_permission_that_is_not_judged_is_seen() -> None:
-    with patch.object(exporter, "permitted", lambda *_, **__: True):
+    with patch.object(firewall, "permitted", lambda *_, **__: True):
         judgement = on_sim(STORIES["wrong-permissions"]).judgement
     assert 'xpmem_get private => EACCES "0600": came ok' in judgement.findings[0]
 

@@ -10,7 +10,7 @@ from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
 from xpmem_emu.xpc.messages import Invalidate, RecallEntry
-from xpmem_emu.xpc.patience import Patience
+from xpmem_emu.xpc.slots import Patience
 
 from .judged import Shared, World, judged, share
 

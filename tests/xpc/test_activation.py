@@ -20,8 +20,8 @@ from xpmem_emu.xpc.messages import (
     RsvdPageRead,
     SyncActState,
 )
-from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Reason, XpcError, reason_of
+from xpmem_emu.xpc.slots import Patience
 
 PAGE = RsvdPage(3, 0, 1, 9, 256, "A", "none", 16)
 

@@ -14,8 +14,8 @@ from xpmem_emu.xpc.messages import (
     InvalidateAck,
     Message,
 )
-from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Ending, Reason
+from xpmem_emu.xpc.slots import Patience
 
 
 def test_a_peer_that_says_pending_is_waited_for_longer_than_its_attempts() -> None:

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from tests.xpc.world import World, answer, connected, ending, hold, image, reason
 from xpmem_emu.codec import Buffer
 from xpmem_emu.units import MILLISECOND, SECOND
-from xpmem_emu.xpc.answers import Arrival, ReceiveRing
+from xpmem_emu.xpc.delivery import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import Header, encode_frame
 from xpmem_emu.xpc.messages import Evict, FindName, FindNameReply, Invalidate, Message
-from xpmem_emu.xpc.patience import Patience
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
-from xpmem_emu.xpc.slots import RequestOutcome
+from xpmem_emu.xpc.slots import Patience, RequestOutcome
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet
 
 STUBBORN = Patience(100 * MILLISECOND, 1000, 60 * SECOND)

@@ -29,7 +29,7 @@ from xpmem_emu.xpc.messages import (
     RsvdPage,
 )
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpc.xpc import Patience, Xpc
 
 Work = Callable[[Message], Coroutine[Any, Any, Message | tuple[Message, Buffer]]]

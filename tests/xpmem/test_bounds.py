@@ -15,8 +15,8 @@ from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.units import MILLISECOND, TASK_SIZE
 from xpmem_emu.xpc.events import Sent
 from xpmem_emu.xpc.messages import Fault, FaultReply
-from xpmem_emu.xpc.requester import Requester
-from xpmem_emu.xpmem import exporter, fault, recall
+from xpmem_emu.xpc.wire import Requester
+from xpmem_emu.xpmem import exporter, import_registry, recall
 
 SIZE = PAGES * PAGE
 EDGES = [
@@ -119,7 +119,7 @@ def test_a_detach_of_more_ranges_than_a_message_carries_is_told_in_several(
     cluster: SimCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second page is shown by another attachment as well."""
-    monkeypatch.setattr(fault, "RANGES_MAX", 3)
+    monkeypatch.setattr(import_registry, "RANGES_MAX", 3)
     world = World(cluster)
     at = world.attached()
     world.importer.load(at, SIZE)

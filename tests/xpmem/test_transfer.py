@@ -9,7 +9,7 @@ from tests.xpmem.world import PAGE, PAGES, World, outcome_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.xpc.messages import Fault, FaultReply, Message
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpmem.blocks import Blocks
 from xpmem_emu.xpmem.exporter import Exporter
 

@@ -90,7 +90,7 @@ def faults(kernel: Kernel) -> list[Row]:
             "home": imported.home,
             "page": fault.pages[0],
             "count": fault.pages[1],
-            "state": fault.state.value,
+            "state": "valid" if fault.valid else "invalid",
             "deadline_ns": fault.until_ns,
         }
         for imported in kernel.xpmem.imports.all()

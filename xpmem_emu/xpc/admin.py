@@ -9,12 +9,11 @@ that is what lets the channel table do without the delayed and re-queued flags o
 from collections import deque
 from collections.abc import Callable
 
-from xpmem_emu.xpc.answers import Arrival, ReceiveRing, receive_request
+from xpmem_emu.xpc.delivery import Arrival, ReceiveRing, receive_request
 from xpmem_emu.xpc.frame import KIND, REPLY_CODES, ChannelNumber, Header
 from xpmem_emu.xpc.messages import Ack, Message
-from xpmem_emu.xpc.patience import Obligation, Patience, terms_of
 from xpmem_emu.xpc.reasons import Reason, XpcError
-from xpmem_emu.xpc.slots import RequestOutcome, SendRing
+from xpmem_emu.xpc.slots import Obligation, Patience, RequestOutcome, SendRing, terms_of
 from xpmem_emu.xpc.wire import Wire
 
 BACKLOG_MAX = 64

@@ -171,7 +171,7 @@ class Channel:
         before, self.state = self.state, CHANNEL.next(self.state, event)
         if self.state is before:
             return
-        self._local.emit(
+        self._local.tracer.emit(
             events.ChannelChange(peer=self._wire.peer, channel=self.number, state=self.state.value)
         )
         if self.state in _ENTER:

@@ -46,7 +46,7 @@ def admit(local: Local, partition: Partition, header: Header, message: Message) 
     lost = header.dst_incarnation == 0 and isinstance(message, _DISCOVERY)
     if not (known or lost) or header.src_incarnation < partition.remote.seen:
         partition.counters.stale_frames += 1
-        local.emit(
+        local.tracer.emit(
             events.Stale(
                 peer=partition.partid,
                 kind=KIND[type(message)],
@@ -71,7 +71,7 @@ def _newer(local: Local, partition: Partition, incarnation: int) -> None:
     if remote.left:
         left, remote.left = remote.left, 0
         if left >> EPOCH_BITS == incarnation >> EPOCH_BITS:
-            local.emit(events.PartitionGone(peer=partition.partid, incarnation=left))
+            local.tracer.emit(events.PartitionGone(peer=partition.partid, incarnation=left))
             local.listener.partition_gone(partition.partid, left)
     partition.changed()
 

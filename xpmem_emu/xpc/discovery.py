@@ -60,5 +60,5 @@ async def look_for_peers(local: Local, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             if partition.state is ActState.INACTIVE:
                 partition.tell(RsvdPageRead(), 0)
-        if not await local.pause(local.now_ns + local.image.xpc.discovery_interval):
+        if not await local.pause(local.scheduler.now_ns + local.image.xpc.discovery_interval):
             return

@@ -46,23 +46,23 @@ class Heart:
 async def beat_and_check(local: Local, partitions: Collection[Partition]) -> None:
     """The thread xpc_hb."""
     interval_ns, every_ns = local.image.xpc.heartbeats(len(partitions))
-    beat_ns, check_ns = local.now_ns, local.now_ns + every_ns
+    beat_ns, check_ns = local.scheduler.now_ns, local.scheduler.now_ns + every_ns
     late = False
     while await local.pause(min(beat_ns, check_ns)):
-        if local.now_ns >= beat_ns:
-            beat_ns = _round_up(local.now_ns, interval_ns)
+        if local.scheduler.now_ns >= beat_ns:
+            beat_ns = _round_up(local.scheduler.now_ns, interval_ns)
             skipped = local.failpoints.armed and local.failpoints.failing(XPC_BEAT)
             for partition in partitions:
                 if partition.state in _BEATING and not skipped:
                     partition.say_heartbeat()
-        if local.now_ns >= check_ns:
-            if not late and local.now_ns - check_ns > interval_ns:
+        if local.scheduler.now_ns >= check_ns:
+            if not late and local.scheduler.now_ns - check_ns > interval_ns:
                 # We did not listen, and what they said waits to be read: once, that is no silence.
-                late, check_ns = True, local.now_ns + interval_ns
+                late, check_ns = True, local.scheduler.now_ns + interval_ns
                 continue
             late = False
             # Not rounded: a check soon after one that came late would miss who is well.
-            check_ns = local.now_ns + every_ns
+            check_ns = local.scheduler.now_ns + every_ns
             for partition in partitions:
                 if partition.state is ActState.ACTIVE and not partition.remote.progressed():
                     partition.deactivate(Reason.NO_HEARTBEAT, "xpc/heartbeat:check")

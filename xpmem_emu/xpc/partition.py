@@ -25,11 +25,10 @@ from xpmem_emu.xpc.messages import (
     RsvdPageRead,
     SyncActState,
 )
-from xpmem_emu.xpc.patience import RequestTerms
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.remote import EPOCH_BITS, EPOCH_MAX, Remote
 from xpmem_emu.xpc.session import Session
-from xpmem_emu.xpc.slots import SlotClass
+from xpmem_emu.xpc.slots import RequestTerms, SlotClass
 from xpmem_emu.xpc.wire import Local, PeerCounters
 
 
@@ -118,7 +117,7 @@ class Partition:
 
     def _withdraw(self, reason: Reason, place: str) -> None:
         session, remote = self.session, self.remote
-        self._disengage_ns = self._local.now_ns + self._local.image.xpc.disengage_limit
+        self._disengage_ns = self._local.scheduler.now_ns + self._local.image.xpc.disengage_limit
         # In one step, and in this order: nobody begins anything with the peer any more; its memory
         # is out of reach; nothing is sent; and only then do callers wake, who look at all that.
         self._move(ActEvent.DEACTIVATE, reason, place)
@@ -133,7 +132,7 @@ class Partition:
     def _move(self, event: ActEvent, reason: Reason, place: str) -> None:
         self.state = ACTIVATION.next(self.state, event)
         self.reason, self.place = reason, place
-        self._local.emit(
+        self._local.tracer.emit(
             events.PartitionChange(
                 peer=self.partid,
                 state=self.state.name,
@@ -174,7 +173,7 @@ class Partition:
                 self.tell(RsvdPageRead(), 0)
             self.tell(ActivateReq(self.state), 0)
             self.sync()
-            await self.left_state(self._local.now_ns + xpc.control_attempt)
+            await self.left_state(self._local.scheduler.now_ns + xpc.control_attempt)
         if self.state is ActState.ACTIVATING:
             self.deactivate(Reason.TIMEOUT, "xpc/partition:first_contact")
 
@@ -182,10 +181,10 @@ class Partition:
         """DEACTIVATING: until nothing runs here and the peer has let go, or the limit passed."""
         attempt_ns = self._local.image.xpc.control_attempt
         while not self._disengaged():
-            now_ns = self._local.now_ns
+            now_ns = self._local.scheduler.now_ns
             if now_ns >= self._disengage_ns:
                 self.counters.disengage_timeouts += 1
-                self._local.emit(
+                self._local.tracer.emit(
                     events.DisengageTimeout(peer=self.partid, incarnation=self._incarnation())
                 )
                 break
@@ -269,7 +268,7 @@ class Partition:
     async def left_state(self, until_ns: int) -> None:
         """Sleep until the state changes or `until_ns`."""
         state = self.state
-        while self.state is state and self._local.now_ns < until_ns:
+        while self.state is state and self._local.scheduler.now_ns < until_ns:
             await self._changes.wait(until_ns)
 
     def _connected(self, channel: int) -> Opening | None:

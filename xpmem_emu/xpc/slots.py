@@ -3,10 +3,18 @@
 A request occupies a slot from the moment it is sent until it is answered, however long
 that takes; the number of a request is `slot + k * slots` with k counting up, so a number names
 both the slot and the request. Slots are split into classes that cannot take each other's: faults
-that all wait for memory still leave room for the recall that would free it. A request is sent
-again each `attempt_ns`, until it is answered or the session ends:
+that all wait for memory still leave room for the recall that would free it.
 
-    somebody waits, `tries` attempts were silent    the peer is given up
+A peer is judged by what it owes, never by what a caller of ours could not wait for:
+
+    asked    a task wants something. It may be killed and it has a patience of its own; then it
+             leaves, the request is sent on until it is answered, and the peer is not judged by it
+    owed     the peer must do it, or pages stay where they may not: no signal ends the wait, and
+             a peer that does not answer within the patience is given up
+
+A request is sent again each `attempt_ns`, until it is answered or the session ends:
+
+    somebody waits, `tries` attempts were silent    the peer is given up: not even PENDING came
     somebody waits, `wait_max_ns` are over          asked: the caller leaves, TIMED_OUT
                                                     owed: the peer is given up
     nobody waits any more                           the peer is not judged by this request
@@ -20,25 +28,63 @@ The slot of an abandoned request stays taken, because the peer may still carry i
     |                         | slot 3 free; `late_reply` undoes what was done
 
 A ring lives for one opening of a channel; `generation` keeps the numbers of two openings apart.
-It knows no channel states and no sessions; the receiving end is in `answers`. Sources 3.8,
+It knows no channel states and no sessions; the receiving end is in `delivery`. Sources 3.8 and 3.3,
 with the credits kept and the waits for ever left out.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
+from typing import Any
+
+from msgspec import Struct
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.sched import Completion, RemoteAnswer, Wake
+from xpmem_emu.sched import Completion, RemoteAnswer, WaitQueue, Wake
 from xpmem_emu.sched.scheduler import Timer
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.frame import KIND
 from xpmem_emu.xpc.messages import Detach, Evict, Invalidate, Message, Pending, Release
-from xpmem_emu.xpc.patience import Obligation, RequestTerms
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.wire import GENERATION_SHIFT, Packet, Wire, count_duplicate
+
+
+class Obligation(Enum):
+    """Whether a request is a wish of ours or a duty of the peer."""
+
+    ASKED = "asked"
+    OWED = "owed"
+
+    async def sleep(self, on: WaitQueue | Completion[Any], until_ns: int | None) -> Wake:
+        """Wait as the caller of such a request may: only who asked can be killed."""
+        if self is Obligation.ASKED:
+            return await on.wait_killable(until_ns)
+        return await on.wait(until_ns)
+
+
+class Patience(Struct, frozen=True):
+    """How long to wait for a peer: `tries` attempts of `attempt_ns` each without any sign of
+    life, and `wait_max_ns` in all even if it keeps saying PENDING."""
+
+    attempt_ns: int
+    tries: int
+    wait_max_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class RequestTerms:
+    """On which a request is made: what kind it is, how patient its caller is, and until when."""
+
+    obligation: Obligation
+    patience: Patience
+    give_up_ns: int
+
+
+def terms_of(obligation: Obligation, patience: Patience, now_ns: int) -> RequestTerms:
+    """The terms of a request that is made now."""
+    return RequestTerms(obligation, patience, now_ns + patience.wait_max_ns)
 
 
 class SlotClass(IntEnum):
@@ -50,11 +96,6 @@ class SlotClass(IntEnum):
 
 
 _COHERENCE = frozenset({Invalidate, Evict, Detach, Release})
-
-
-def slot_class(kind: type[Message]) -> SlotClass:
-    """Which slots a request of this type may use."""
-    return SlotClass.COHERENCE if kind in _COHERENCE else SlotClass.DEMAND
 
 
 ReplyWithBulk = tuple[Message, Buffer]
@@ -145,11 +186,11 @@ class SendRing:
         For what is owed the time of the peer begins when it is sent: that we have no slot is not
         its fault. The wait for one is bounded all the same, each being taken by what is owed, too.
         """
-        slot = await self._claim(slot_class(type(request)), terms)
+        slots = SlotClass.COHERENCE if type(request) in _COHERENCE else SlotClass.DEMAND
+        slot = await self._claim(slots, terms)
         if terms.obligation is Obligation.OWED:
-            terms = terms.from_now(self._scheduler.now_ns)
+            terms = terms_of(terms.obligation, terms.patience, self._scheduler.now_ns)
         # `_claim` looked whether the ring lives after its sleep; nothing sleeps until it is sent.
-        self._require_number(slot)
         answer: RemoteAnswer[RequestOutcome] = RemoteAnswer(self._scheduler)
         flight = self._launch(slot, request, bulk, terms, answer.complete)
         why = await terms.obligation.sleep(answer, terms.give_up_ns)
@@ -170,12 +211,10 @@ class SendRing:
     def post(self, request: Message, bulk: Buffer, terms: RequestTerms, notify: Notify) -> None:
         """Send `request` without waiting; `notify` gets the outcome. XpcError NO_WAIT, and no
         notification, when no slot is free."""
-        slots = slot_class(type(request)) if len(self._free) > 1 else SlotClass.DEMAND
+        slots = SlotClass.COHERENCE if type(request) in _COHERENCE else SlotClass.DEMAND
         if not self._free[slots]:
             raise self._error(Ending.NOT_SENT, Reason.NO_WAIT, "xpc/slots:post")
-        slot = self._free[slots].popleft()
-        self._require_number(slot)
-        self._launch(slot, request, bulk, terms, notify)
+        self._launch(self._free[slots].popleft(), request, bulk, terms, notify)
 
     async def _claim(self, slots: SlotClass, terms: RequestTerms) -> int:
         if self._ended is not None:
@@ -199,18 +238,13 @@ class SendRing:
         assert 0 <= granted.value < self.slots
         return granted.value
 
-    def _require_number(self, slot: int) -> None:
-        """A slot whose numbers are used up takes its session with it; the next one begins anew.
-        Raises XpcError NOT_SENT."""
-        if self._next[slot] < self._end:
-            return
-        self._give_up(Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
-        raise self._error(Ending.NOT_SENT, Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
-
     def _launch(
         self, slot: int, request: Message, bulk: Buffer, terms: RequestTerms, notify: Notify
     ) -> Flight:
         number = self._next[slot]
+        if number >= self._end:  # used up: the slot takes its session with it, the next begins anew
+            self._give_up(Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
+            raise self._error(Ending.NOT_SENT, Reason.LACK_OF_RESOURCES, "xpc/slots:numbers")
         self._next[slot] = number + self.slots
         packet = self._wire.pack(self._channel, number, request, bulk)
         attempt_end_ns = self._scheduler.now_ns + terms.patience.attempt_ns
@@ -236,7 +270,7 @@ class SendRing:
         elif message.code != flight.request.reply_code:
             self._wire.counters.bad_frames += 1
             cause = f"{KIND[type(message)]} as answer to {flight.packet.kind}"
-            self._wire.local.emit(events.BadFrame(cause=cause))
+            self._wire.local.tracer.emit(events.BadFrame(cause=cause))
         else:
             self._land(number, flight, (message, bulk))
 
@@ -262,7 +296,7 @@ class SendRing:
             return
         self._wire.counters.late_replies += 1
         packet = flight.packet
-        self._wire.local.emit(
+        self._wire.local.tracer.emit(
             events.LateReply(
                 peer=self._wire.peer, kind=packet.kind, channel=packet.channel, number=number
             )

@@ -14,18 +14,53 @@ from xpmem_emu.failpoints import Failpoints
 from xpmem_emu.failpoints.points import XPC_SEND
 from xpmem_emu.image import Image
 from xpmem_emu.sched import Scheduler, WaitQueue
-from xpmem_emu.trace import Event, Tracer
+from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc import events
 from xpmem_emu.xpc.frame import KIND, Header, encode_frame
 from xpmem_emu.xpc.messages import Message, RsvdPage
-from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 
 GENERATION_SHIFT = 40
 """Bits of how often one slot may be used in one opening of a channel. A session ends before a slot
 is used more often."""
 OPENINGS_MAX = 1 << 10
 """Openings of one channel in one session. With at most 2^13 slots a number has 63 bits."""
+
+
+class Requester:
+    """Who asked for a piece of work, and in which session: `session` is its incarnation there.
+
+    The thread that does the work may sleep for long, past the end of that session and past every
+    limit on how long such an end is waited for. What it does then would be done to the next
+    session, to which it means something else. So work carries its requester and asks it again after
+    every sleep; no clock is trusted for this:
+
+        old session                       new session
+        EVICT(5) received, sleeps
+        session ends: all is given back
+                                          FAULT(5): page 5 is held again
+        wakes: require_current() raises
+                                          page 5 is still held
+    """
+
+    __slots__ = ("current", "partid", "session")
+
+    def __init__(self, partid: int, session: int) -> None:
+        self.partid = partid
+        self.session = session
+        self.current = True
+        """Whether it can still get an answer. The end of the session takes it away, for good."""
+
+    def require_current(self) -> None:
+        """To be asked after every sleep. Raises XpcError SESSION_ENDED."""
+        if not self.current:
+            raise XpcError(
+                Ending.SESSION_ENDED,
+                Reason.DISCONNECTED,
+                self.partid,
+                "xpc/wire:requester",
+                "whoever asked for this has gone",
+            )
 
 
 class Transport(Protocol):
@@ -115,20 +150,11 @@ class Local:
     def __post_init__(self) -> None:
         self.wakeup = WaitQueue(self.scheduler)
 
-    def emit(self, event: Event) -> None:
-        """Append to the event stream."""
-        self.tracer.emit(event)
-
     async def pause(self, until_ns: int) -> bool:
         """Sleep until `until_ns`; False, possibly at once, when the thread must end."""
-        while not self.halted and self.now_ns < until_ns:
+        while not self.halted and self.scheduler.now_ns < until_ns:
             await self.wakeup.wait(until_ns)
         return not self.halted
-
-    @property
-    def now_ns(self) -> int:
-        """The kernel's time."""
-        return self.scheduler.now_ns
 
 
 @dataclass(slots=True, frozen=True)
@@ -173,27 +199,25 @@ class Wire:
     def send(self, packet: Packet) -> None:
         """Hand over `packet` for the first time."""
         self.counters.sent += 1
-        self.local.emit(self._told(events.Sent, packet))
-        self._hand_over(packet)
+        self._hand_over(packet, events.Sent)
 
     def resend(self, packet: Packet) -> None:
         """Hand over `packet` again."""
         self.counters.retransmissions += 1
-        self.local.emit(self._told(events.Retransmit, packet))
-        self._hand_over(packet)
+        self._hand_over(packet, events.Retransmit)
 
-    def _told(
-        self, event: type[events.Sent] | type[events.Retransmit], packet: Packet
-    ) -> events.Sent | events.Retransmit:
-        return event(
-            peer=self.peer,
-            kind=packet.kind,
-            channel=packet.channel,
-            number=packet.number,
-            incarnation=self._src_incarnation,
+    def _hand_over(
+        self, packet: Packet, event: type[events.Sent] | type[events.Retransmit]
+    ) -> None:
+        self.local.tracer.emit(
+            event(
+                peer=self.peer,
+                kind=packet.kind,
+                channel=packet.channel,
+                number=packet.number,
+                incarnation=self._src_incarnation,
+            )
         )
-
-    def _hand_over(self, packet: Packet) -> None:
         if self.local.failpoints.armed and self.local.failpoints.failing(XPC_SEND):
             return
         self.local.transport.send(self.peer, packet.kind, packet.number, packet.frames)
@@ -202,4 +226,6 @@ class Wire:
 def count_duplicate(wire: Wire, kind: str, channel: int, number: int) -> None:
     """A numbered message came again and nothing was applied."""
     wire.counters.duplicates += 1
-    wire.local.emit(events.Duplicate(peer=wire.peer, kind=kind, channel=channel, number=number))
+    wire.local.tracer.emit(
+        events.Duplicate(peer=wire.peer, kind=kind, channel=channel, number=number)
+    )

@@ -32,9 +32,8 @@ from xpmem_emu.xpc.frame import (
 from xpmem_emu.xpc.heartbeat import Heart, beat_and_check
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.partition import Partition
-from xpmem_emu.xpc.patience import Obligation, Patience, RequestTerms, terms_of
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
-from xpmem_emu.xpc.slots import Notify, ReplyWithBulk
+from xpmem_emu.xpc.slots import Notify, Obligation, Patience, ReplyWithBulk, RequestTerms, terms_of
 from xpmem_emu.xpc.wire import ChannelHandler, Local, PartitionListener, Transport
 
 __all__ = [
@@ -107,7 +106,7 @@ class Xpc:
             # All of them each time, those as well that were still on their way to ACTIVE before.
             for partition in remaining:
                 partition.deactivate(reason, "xpc/xpc:shutdown")
-            await remaining[0].left_state(local.now_ns + _STOP_ROUND_NS)
+            await remaining[0].left_state(local.scheduler.now_ns + _STOP_ROUND_NS)
         self.heart.go_offline()
         local.halted = True
         local.wakeup.wake_all()
@@ -132,7 +131,7 @@ class Xpc:
                 raise BadMessage(f"from p{header.src}, which is no peer")
         except BadMessage as error:
             self.bad_frames += 1
-            self._local.emit(events.BadFrame(cause=str(error)))
+            self._local.tracer.emit(events.BadFrame(cause=str(error)))
             return
         if not admit(self._local, partition, header, message):
             return
@@ -145,7 +144,7 @@ class Xpc:
     def _receive_numbered(
         self, partition: Partition, header: Header, message: Message, bulk: Buffer
     ) -> None:
-        self._local.emit(
+        self._local.tracer.emit(
             events.Received(
                 peer=header.src,
                 kind=KIND[type(message)],
@@ -193,19 +192,19 @@ class Xpc:
         was closed under it, so it must be harmless to do twice while the caller waits.
         """
         partition = self._reachable(partid, channel, b"")
-        owed = terms_of(Obligation.OWED, patience, self._local.now_ns)
+        owed = terms_of(Obligation.OWED, patience, self._local.scheduler.now_ns)
         while True:
             try:
                 return (await self._ask(partition, channel, session, request, b"", owed))[0]
             except XpcError as error:
-                if self._local.now_ns >= owed.give_up_ns:
+                if self._local.scheduler.now_ns >= owed.give_up_ns:
                     self.condemn(partid, session, Reason.TIMEOUT, f"xpc/xpc:not_taken: {error}")
                 # The session lives, so the peer still owes it: no slot in time, or the channel was
                 # closed and opens again.
                 if not self.is_active(partid, session):
                     raise
             await self._local.scheduler.sleep_until(
-                min(self._local.now_ns + patience.attempt_ns, owed.give_up_ns)
+                min(self._local.scheduler.now_ns + patience.attempt_ns, owed.give_up_ns)
             )
 
     async def call_killable(
@@ -229,7 +228,7 @@ class Xpc:
         current = self._local.scheduler.current
         if current is not None and current.killed:
             raise self._error(Ending.KILLED_BEFORE, Reason.INTERRUPTED, partid, "killed before")
-        asked = terms_of(Obligation.ASKED, patience, self._local.now_ns)
+        asked = terms_of(Obligation.ASKED, patience, self._local.scheduler.now_ns)
         return await self._ask(partition, channel, session, request, bulk, asked)
 
     async def _ask(
@@ -262,7 +261,7 @@ class Xpc:
         """Ask `partid` without waiting. Either XpcError, or `notify` is called exactly once, in
         atomic context, with the answer or with the XpcError that stands for it."""
         partition = self._reachable(partid, channel, bulk)
-        asked = terms_of(Obligation.ASKED, patience, self._local.now_ns)
+        asked = terms_of(Obligation.ASKED, patience, self._local.scheduler.now_ns)
         partition.opening_now(channel).sender.post(request, bulk, asked, notify)
 
     def _reachable(self, partid: int, channel: int, bulk: Buffer) -> Partition:
@@ -299,7 +298,8 @@ class Xpc:
 
     def is_active(self, partid: int, incarnation: int) -> bool:
         """Whether we have an ACTIVE session with exactly that incarnation of `partid`."""
-        return self.incarnation(partid) == incarnation
+        partition = self.partitions.get(partid)
+        return partition is not None and partition.incarnation == incarnation
 
     def deactivate(self, partid: int, reason: Reason, place: str) -> None:
         """Give the peer up. It may come back with a new session, unless the kernel stops."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xpmem_emu.xpmem.module import Xpmem
     from xpmem_emu.xpmem.objects import ImportedSegment, Segment, ThreadGroup
     from xpmem_emu.xpmem.pfn_table import PfnTable
+    from xpmem_emu.xpmem.rpc import HomeRpc
     from xpmem_emu.xpmem.services import Services
 
 
@@ -54,7 +55,7 @@ def check_xpmem(xpmem: "Xpmem", services: "Services") -> None:
         [permit for group in groups for permit in group.permits.values()],
     )
     for imported in imports:
-        _check_imported(imported)
+        _check_imported(imported, xpmem.homes)
     _check_mappings(services)
     in_flight = sum(len(imported.inflight) for imported in imports)
     _equal("faults in flight", in_flight, xpmem.faults.inflight)
@@ -106,7 +107,7 @@ def _check_segment(segment: "Segment", services: "Services") -> None:
 
 def _check_rights(table: "PfnTable", name: str) -> None:
     """What is not known has no rights: they would be taken for those of what comes next."""
-    for base, leaf, lo, hi in table._leaves(0, 1 << PAGE_NUMBER_BITS):
+    for base, leaf, lo, hi in table.radix.leaves(0, 1 << PAGE_NUMBER_BITS):
         odd = np.flatnonzero((leaf.frames[lo:hi] == 0) & (leaf.flags[lo:hi] != 0))
         if len(odd):
             raise KernelBug(
@@ -149,8 +150,11 @@ def _check_quarantine(xpmem: "Xpmem", services: "Services") -> None:
 # -- the importer's side ----------------------------------------------------------------------
 
 
-def _check_imported(imported: "ImportedSegment") -> None:
+def _check_imported(imported: "ImportedSegment", homes: "HomeRpc") -> None:
     name = f"segment {imported.segid:#x} of p{imported.home}"
+    # What every access relies on, which asks no more than `gone`.
+    if not imported.gone and not homes.reachable(imported.home, imported.incarnation):
+        raise KernelBug(f"audit: {name} is not gone, and its session is over")
     faults = sorted(fault.pages for fault in imported.inflight)
     for one, other in pairwise(faults):
         if overlaps(one, other):

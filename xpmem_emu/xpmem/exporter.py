@@ -34,12 +34,10 @@ from xpmem_emu.fields import WINDOW_MAX
 from xpmem_emu.mm.gup import pin_pages
 from xpmem_emu.sched import Wake
 from xpmem_emu.text import text
-from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import (
     Ack,
     Amo,
     Attach,
-    AttachReply,
     Detach,
     Evict,
     Fault,
@@ -47,22 +45,17 @@ from xpmem_emu.xpc.messages import (
     FindName,
     FindNameReply,
     Get,
-    GetReply,
     Message,
     Release,
 )
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.access_server import AccessServer
 from xpmem_emu.xpmem.extents import Extent, Range, flags_of, intersect, subtract, total
 from xpmem_emu.xpmem.firewall import Firewall
-from xpmem_emu.xpmem.ids import unpack_id
 from xpmem_emu.xpmem.objects import Grant, PageRequest, Segment
-from xpmem_emu.xpmem.permissions import READ, WRITE, permitted
 from xpmem_emu.xpmem.recall import Recalls
 from xpmem_emu.xpmem.services import Services
-
-XPMEM_RDONLY, XPMEM_RDWR = 1, 2
 
 
 class Exporter:
@@ -76,7 +69,7 @@ class Exporter:
         self.first_sequence = 0
         """Where new segments begin to count their invalidations."""
         self.segments: dict[int, Segment] = {}
-        self.firewall = Firewall(services.image.limits)
+        self.firewall = Firewall(services)
         self.grants = self.firewall.grants
         self.serving = AccessServer(services, self.firewall)
 
@@ -89,9 +82,9 @@ class Exporter:
             case Fault():
                 return await self._fault(requester, request)
             case Get():
-                return self._get(importer, request)
+                return self.firewall.get(self.segments.get(request.segid), importer, request)
             case Attach():
-                return self._attach(importer, request)
+                return self.firewall.attach(importer, request)
             case Detach():
                 return self._detach(importer, request)
             case Release():
@@ -112,7 +105,7 @@ class Exporter:
         # Only now out of the tables: a DETACH or EVICT under way had to find what it means. The
         # grants are those that are left; others were released while this slept.
         for grant in list(segment.grants.values()):
-            self._forget(grant, reason)
+            self.firewall.end(grant, reason)
         del self.segments[segment.segid]
         del segment.group.segments[segment.segid]
         segment.torn_down()
@@ -129,7 +122,7 @@ class Exporter:
     def forget_importer(self, importer: int) -> None:
         """A partition is lost: its grants end. Its pages are the fence's business."""
         for grant in [g for g in self.grants.values() if g.importer == importer]:
-            self._forget(grant, f"p{importer} was given up, and its permits with it")
+            self.firewall.end(grant, f"p{importer} was given up, and its permits with it")
 
     def drop(self, segment: Segment, importer: int, ranges: list[Range]) -> None:
         """`importer` holds these pages of `segment` no longer; unpin what nobody holds now."""
@@ -142,55 +135,7 @@ class Exporter:
             events.PagesEvict(segid=segment.segid, importer=importer, ranges=held)
         )
 
-    # -- permits and attachments -----------------------------------------------------------
-
-    def _get(self, importer: int, request: Get) -> GetReply:
-        segment = self.segments.get(request.segid)
-        if segment is None or not segment.live:
-            boot, why = self._services.boot, "no such segment, or it is being removed"
-            if unpack_id(request.segid).boot != boot & 0xFF:
-                why = f"the segment is of another boot than {boot}, which runs now"
-            return GetReply(errno.ENOENT, why, 0)
-        wanted = READ | (WRITE if request.flags & XPMEM_RDWR else 0)
-        owner = (segment.group.uid, segment.group.gid)
-        allowed = permitted(segment.mode, owner, request.uid, request.gids, wanted=wanted)
-        if not allowed and not request.cap_ipc_owner:
-            return GetReply(
-                errno.EACCES,
-                f"mode {segment.mode:04o} of uid {owner[0]} refuses uid {request.uid}",
-                0,
-            )
-        try:
-            self.firewall.require_room(importer, request.apid)
-        except KernelError as error:
-            return GetReply(error.errno, error.cause, 0)
-        if unpack_id(request.apid).uniq:
-            grant = Grant(request.apid, importer, segment, writable=request.flags != XPMEM_RDONLY)
-            self.firewall.enter(grant)
-            self._services.tracer.emit(
-                events.PermitGet(segid=segment.segid, apid=request.apid, importer=importer)
-            )
-        return GetReply(0, "", segment.size)
-
-    def _attach(self, importer: int, request: Attach) -> AttachReply:
-        grant = self.grants.get((importer, request.apid))
-        if grant is None or not grant.segment.live:
-            return AttachReply(errno.ENOENT, "the segment was removed or its exporter is gone")
-        offset, size = request.offset, request.size
-        if offset < 0 or size == 0 or offset + size > grant.segment.size:
-            return AttachReply(
-                errno.EINVAL,
-                f"offset {offset:#x} + size {size:#x} is outside of the segment's "
-                f"{grant.segment.size:#x} bytes",
-            )
-        if request.attachment:
-            try:
-                self.firewall.attach(
-                    grant, request.attachment, (offset >> PAGE_SHIFT, size >> PAGE_SHIFT)
-                )
-            except KernelError as error:
-                return AttachReply(error.errno, error.cause)
-        return AttachReply(0, "")
+    # -- what importers give back ----------------------------------------------------------
 
     def _detach(self, importer: int, request: Detach) -> Ack:
         if (grant := self.grants.get((importer, request.apid))) is not None:
@@ -202,7 +147,7 @@ class Exporter:
         grant = self.grants.get((importer, request.apid))
         if grant is not None:
             segment = grant.segment
-            self._forget(grant, "the permit was released")
+            self.firewall.end(grant, "the permit was released")
             if not any(other.importer == importer for other in segment.grants.values()):
                 self.drop(segment, importer, [(0, segment.pages)])
         return Ack()
@@ -217,14 +162,6 @@ class Exporter:
             if segment.live and segment.name == request.name:
                 return FindNameReply(segment.segid)
         return FindNameReply(0)
-
-    def _forget(self, grant: Grant, why: str) -> None:
-        self.firewall.end(grant, why)
-        self._services.tracer.emit(
-            events.PermitRelease(
-                segid=grant.segment.segid, apid=grant.apid, importer=grant.importer
-            )
-        )
 
     # -- faults ----------------------------------------------------------------------------
 

@@ -23,30 +23,46 @@ that an invalidation marked; no wait without a deadline; every wait is killable.
 """
 
 import errno
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
 from xpmem_emu.errors import KernelBug, KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAULT_INSTALL, FAULT_SEND
-from xpmem_emu.fields import RANGES_MAX
+from xpmem_emu.mm import pte
+from xpmem_emu.mm.entries import insert_special
+from xpmem_emu.mm.extents import numbers
 from xpmem_emu.mm.mm_types import Vma
-from xpmem_emu.mm.pte import LOCAL_MASK
-from xpmem_emu.sched import Completion, WaitQueue, Wake
-from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, Evict, Fault, FaultReply, Message
+from xpmem_emu.sched import WaitQueue, Wake
+from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED, Fault, FaultReply
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import MappedAttachment
-from xpmem_emu.xpmem.extents import Extent, Range, around, cut_ranges, intersect, outside, subtract
+from xpmem_emu.xpmem.extents import Extent, Range, around, intersect, outside
 from xpmem_emu.xpmem.import_registry import ImportRegistry
-from xpmem_emu.xpmem.install import install, install_known
-from xpmem_emu.xpmem.objects import Eviction, ImportedSegment, InFlight
+from xpmem_emu.xpmem.objects import Attachment, ImportedSegment, InFlight
 from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
-from xpmem_emu.xpmem.states import InflightEvent
+
+
+@dataclass(eq=False)
+class MappedAttachment(Attachment):
+    """Inside a coherence domain: special entries, which faults bring, lead to the home's frames."""
+
+    access = "direct"
+    faults: "ImporterFaults"
+
+    async def fault(self, vma: Vma, address: int, write: bool) -> None:
+        """Ask the home for frames."""
+        await self.faults.resolve(self, vma, address, write)
+
+    def check(self, vma: Vma, address: int) -> None:
+        """SIGBUS when the segment is gone, with its home or without."""
+        assert vma.ops is self
+        if self.imported.gone:
+            raise self.sigbus(address, self.imported.gone)
 
 
 class ImporterFaults:
@@ -59,6 +75,7 @@ class ImporterFaults:
         self._number = 0
         self._place = WaitQueue(services.scheduler)
         self.inflight = 0
+        self._batch = services.image.faults.batch
         self.after = services.image.faults.after
         self.before = services.image.faults.before
 
@@ -82,7 +99,7 @@ class ImporterFaults:
             # Known as read-only, it is: the exporter's mprotect that changes it recalls it first.
             if write and imported.table.flags_of(page) & EXTENT_READ_ONLY:
                 raise attachment.sigbus(address, f"the exporter may only read page {page}")
-            if install_known(self._services, attachment, page, self._batch):
+            if self._install_known(attachment, page):
                 return
             # Somebody's answer is on its way, or an EVICT that our FAULT must not overtake.
             if imported.busy((page, 1)):
@@ -107,58 +124,6 @@ class ImporterFaults:
         return len(
             {fault.number for fault in imported.inflight for span in ranges if fault.spoil(span)}
         )
-
-    def evict(self, imported: ImportedSegment, ranges: list[Range]) -> None:
-        """Tell the exporter about pages that no attachment shows any more.
-
-        Faults on them wait meanwhile: an EVICT must never overtake a later FAULT.
-        """
-        shown = [attachment.pages for attachment in imported.attachments.values()]
-        unseen = subtract(ranges, shown)
-        if unseen:
-            self.give_back(imported, unseen, partial(Evict, imported.segid))
-
-    def give_back(
-        self,
-        imported: ImportedSegment,
-        ranges: list[Range],
-        message: Callable[[list[Range]], Message],
-    ) -> Completion[None]:
-        """Forget `ranges` and send the `message` that says so, after EVICTs of what it does not
-        carry; completed when they are consumed."""
-        # Forgotten and marked in one step: nobody maps these pages again, and who wants one waits.
-        evictions = [Eviction(span) for span in ranges]
-        for span in ranges:
-            imported.table.take(*span)
-        imported.evictions += evictions
-        *parts, last = cut_ranges(ranges, RANGES_MAX)
-        told = self._homes.tell(
-            imported.home,
-            imported.incarnation,
-            *(Evict(imported.segid, part) for part in parts),
-            message(last),
-        )
-        done: Completion[None] = Completion(self._services.scheduler)
-        self._services.scheduler.spawn("xpmem_evict", self._finish(imported, evictions, told, done))
-        return done
-
-    async def _finish(
-        self,
-        imported: ImportedSegment,
-        evictions: list[Eviction],
-        told: Completion[None],
-        done: Completion[None],
-    ) -> None:
-        await told.wait()  # ends with the answer or with the session: no deadline of its own
-        for eviction in evictions:
-            imported.evictions.remove(eviction)
-        imported.changed.wake_all()
-        self._imports.reap(imported)
-        done.complete(None)
-
-    @property
-    def _batch(self) -> int:
-        return self._services.image.faults.batch
 
     async def _wait(
         self, queue: WaitQueue, until: int, attachment: MappedAttachment, address: int
@@ -243,7 +208,6 @@ class ImporterFaults:
         return fault
 
     def _end(self, imported: ImportedSegment, fault: InFlight, pages: int, outcome: str) -> None:
-        fault.apply(InflightEvent.END)
         imported.inflight.remove(fault)
         self.inflight -= 1
         imported.changed.wake_all()
@@ -259,9 +223,62 @@ class ImporterFaults:
         """Record a good answer and map it, unless the attachment went meanwhile."""
         imported = attachment.imported
         if not attachment.live:  # its detach could not give back what only came now
-            self.evict(imported, [fault.pages])
+            self._imports.evict(imported, [fault.pages])
             return 0
-        return install(self._services, attachment, page, extents)
+        return self._install(attachment, page, extents)
+
+    # -- entries: atomic, and only from frames that are good now: of a valid answer, or known ------
+
+    def _install(self, attachment: MappedAttachment, page: int, extents: list[Extent]) -> int:
+        """Note the frames of an answer for all attachments and map them around `page` of this one.
+        Returns how many PTEs were installed."""
+        table = attachment.imported.table
+        for first, frame, count, flags in extents:
+            table.record(first, numbers(frame, count), flags & (EXTENT_UNCACHED | EXTENT_READ_ONLY))
+        return self._map(attachment, page, extents)
+
+    def _install_known(self, attachment: MappedAttachment, page: int) -> bool:
+        """Map `page` and what else is known after it without asking anybody; False when `page` is
+        not known here."""
+        table = attachment.imported.table
+        if not table.has(page):
+            return False
+        onward = intersect((page, self._batch), attachment.pages)
+        assert onward is not None
+        self._map(attachment, page, table.extents(*onward))
+        return True
+
+    def _map(self, attachment: MappedAttachment, page: int, extents: list[Extent]) -> int:
+        """Write special entries where there are none. One is writable when both sides may store
+        there: this attachment, and the exporter itself. What the exporter may only read can be a
+        page of a file or one that it shares with a forked child: a store must not get there (S5).
+        """
+        # Looked up again: the fault slept, and the area may have been cut, moved or replaced.
+        vma = attachment.mm.vmas.find(attachment.vpn_of(page) << PAGE_SHIFT)
+        if vma is None or vma.ops is not attachment:
+            return 0
+        mapped = (attachment.page_at(vma.start), (vma.end - vma.start) >> PAGE_SHIFT)
+        base = attachment.imported.home << pte.PARTID_SHIFT
+        installed = []
+        ptes = 0
+        for first, frame, count, flags in extents:
+            part = intersect((first, count), mapped)
+            if part is None:
+                continue
+            frame += part[0] - first
+            access = pte.WRITE if vma.writable and not flags & EXTENT_READ_ONLY else 0
+            access |= pte.UNCACHED if flags & EXTENT_UNCACHED else 0
+            gpfns = numbers(base + frame, part[1])
+            ptes += insert_special(vma, attachment.vpn_of(part[0]), gpfns, access)
+            installed.append((part[0], frame, part[1], flags))
+        self._services.tracer.emit(
+            events.PageInstall(
+                segid=attachment.imported.segid, address=attachment.address, extents=installed
+            )
+        )
+        return ptes
+
+    # -- the window ------------------------------------------------------------------------
 
     def _window(self, attachment: MappedAttachment, page: int) -> Range:
         """Fault-around (sources 1.10): 32 after and 16 before. A touch right behind pages that are
@@ -304,7 +321,7 @@ def _sensible(reply: FaultReply, touched: int, pages: Range) -> bool:
     page, end = pages[0], pages[0] + pages[1]
     found = reply.errno != 0
     for first, frame, count, _ in reply.extents:
-        if first < page or first + count > end or not 0 < frame <= LOCAL_MASK - count:
+        if first < page or first + count > end or not 0 < frame <= pte.LOCAL_MASK - count:
             return False
         page = first + count
         found |= first <= touched < page

@@ -33,17 +33,16 @@ from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE, page_al
 from xpmem_emu.xpc.messages import Attach, AttachReply, Detach, Get, GetReply, Release
 from xpmem_emu.xpc.xpc import Ending, XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import FarAttachment, MappedAttachment
 from xpmem_emu.xpmem.device import Device, no_state
-from xpmem_emu.xpmem.exporter import XPMEM_RDONLY, XPMEM_RDWR
 from xpmem_emu.xpmem.extents import Range, intersect
-from xpmem_emu.xpmem.fault import ImporterFaults
+from xpmem_emu.xpmem.fault import ImporterFaults, MappedAttachment
+from xpmem_emu.xpmem.firewall import XPMEM_RDONLY, XPMEM_RDWR
 from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.make import PERMIT_MODE
-from xpmem_emu.xpmem.objects import Attachment, ImportedSegment, Permit, ThreadGroup, XpmemTask
-from xpmem_emu.xpmem.remote_access import RemoteAccess
+from xpmem_emu.xpmem.objects import Attachment, Permit, ThreadGroup, XpmemTask
+from xpmem_emu.xpmem.remote_access import FarAttachment, RemoteAccess
 from xpmem_emu.xpmem.rpc import HomeRpc, unreachable
 from xpmem_emu.xpmem.services import Services
 
@@ -358,18 +357,10 @@ class AttachCalls:
         self, permit: Permit, number: int, mm: AddressSpace, pages: Range
     ) -> MappedAttachment | FarAttachment:
         """Mapped when the home's memory can be reached directly, else by message (sources T22)."""
-        home = permit.imported.home
-        reachable, kill = self._reachable, self._services.kill
-        if self._services.memory.physical.has_window(home):
-            return MappedAttachment(
-                number, permit, mm, 0, pages, reachable, kill, self._faults.resolve
-            )
-        return FarAttachment(
-            number, permit, mm, 0, pages, reachable, kill, self._far.load, self._far.store
-        )
-
-    def _reachable(self, imported: ImportedSegment) -> bool:
-        return self._homes.reachable(imported.home, imported.incarnation)
+        kill = self._services.kill
+        if self._services.memory.physical.has_window(permit.imported.home):
+            return MappedAttachment(number, permit, mm, 0, pages, kill, self._faults)
+        return FarAttachment(number, permit, mm, 0, pages, kill, self._far)
 
     async def _until_told(self, told: Completion[None]) -> None:
         if await told.wait_killable() is Wake.KILLED:

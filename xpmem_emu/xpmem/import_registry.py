@@ -18,15 +18,24 @@ back, and the release of the last permit does not do it when a new permit was gr
 arrived.
 """
 
-from xpmem_emu.sched import Scheduler, WaitQueue
-from xpmem_emu.xpmem.objects import ImportedSegment
+from collections.abc import Callable
+from functools import partial
+
+from xpmem_emu.fields import RANGES_MAX
+from xpmem_emu.sched import Completion, WaitQueue
+from xpmem_emu.xpc.messages import Evict, Message
+from xpmem_emu.xpmem.extents import Range, cut_ranges, subtract
+from xpmem_emu.xpmem.objects import Eviction, ImportedSegment
+from xpmem_emu.xpmem.rpc import HomeRpc
+from xpmem_emu.xpmem.services import Services
 
 
 class ImportRegistry:
     """What this partition imports, by segid."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, services: Services, homes: HomeRpc) -> None:
+        self._scheduler = services.scheduler
+        self._homes = homes
         self._imports: dict[int, ImportedSegment] = {}
         self._lost: dict[ImportedSegment, None] = {}
         """Lost with their home, still permitted or attached by somebody."""
@@ -63,3 +72,53 @@ class ImportRegistry:
             self._lost[imported] = None
         else:
             self._lost.pop(imported, None)
+
+    # -- giving pages back -----------------------------------------------------------------
+
+    def evict(self, imported: ImportedSegment, ranges: list[Range]) -> None:
+        """Tell the exporter about pages that no attachment shows any more.
+
+        Faults on them wait meanwhile: an EVICT must never overtake a later FAULT.
+        """
+        shown = [attachment.pages for attachment in imported.attachments.values()]
+        unseen = subtract(ranges, shown)
+        if unseen:
+            self.give_back(imported, unseen, partial(Evict, imported.segid))
+
+    def give_back(
+        self,
+        imported: ImportedSegment,
+        ranges: list[Range],
+        message: Callable[[list[Range]], Message],
+    ) -> Completion[None]:
+        """Forget `ranges` and send the `message` that says so, after EVICTs of what it does not
+        carry; completed when they are consumed."""
+        # Forgotten and marked in one step: nobody maps these pages again, and who wants one waits.
+        evictions = [Eviction(span) for span in ranges]
+        for span in ranges:
+            imported.table.take(*span)
+        imported.evictions += evictions
+        *parts, last = cut_ranges(ranges, RANGES_MAX)
+        told = self._homes.tell(
+            imported.home,
+            imported.incarnation,
+            *(Evict(imported.segid, part) for part in parts),
+            message(last),
+        )
+        done: Completion[None] = Completion(self._scheduler)
+        self._scheduler.spawn("xpmem_evict", self._finish(imported, evictions, told, done))
+        return done
+
+    async def _finish(
+        self,
+        imported: ImportedSegment,
+        evictions: list[Eviction],
+        told: Completion[None],
+        done: Completion[None],
+    ) -> None:
+        await told.wait()  # ends with the answer or with the session: no deadline of its own
+        for eviction in evictions:
+            imported.evictions.remove(eviction)
+        imported.changed.wake_all()
+        self.reap(imported)
+        done.complete(None)

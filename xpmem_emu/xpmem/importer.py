@@ -113,7 +113,7 @@ class Importer:
         shown = [other.pages for other in imported.attachments.values()]
         unseen = subtract([attachment.pages], shown)
         message = partial(Detach, attachment.permit.apid, attachment.number)
-        return self._faults.give_back(imported, unseen, message)
+        return self._imports.give_back(imported, unseen, message)
 
     # -- losing pages ----------------------------------------------------------------------
 

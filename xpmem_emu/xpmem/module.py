@@ -35,7 +35,7 @@ from xpmem_emu.xpc.messages import (
     Release,
 )
 from xpmem_emu.xpc.reasons import Reason
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
@@ -64,7 +64,7 @@ class Xpmem:
         self.recalls = Recalls(services, self._drop_local)
         self.exporter = Exporter(services, self.recalls)
         self.homes = HomeRpc(services, self.exporter)
-        self.imports = ImportRegistry(services.scheduler)
+        self.imports = ImportRegistry(services, self.homes)
         self.faults = ImporterFaults(services, self.homes, self.imports)
         self.far = RemoteAccess(services, self.homes)
         self.importer = Importer(services, self.homes, self.faults, self.imports)
@@ -168,7 +168,7 @@ class Xpmem:
             if request.apid in imported.left:
                 imported.left -= Counter({request.apid: 1})
                 if found and not imported.gone:
-                    self.faults.evict(imported, [(request.page, request.count)])
+                    self.imports.evict(imported, [(request.page, request.count)])
                 self.imports.reap(imported)
 
     # -- partitions come and go --------------------------------------------------------------

@@ -26,14 +26,7 @@ from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem.extents import Range, around, overlaps
 from xpmem_emu.xpmem.ids import LastUniq
 from xpmem_emu.xpmem.pfn_table import PfnTable, Taken
-from xpmem_emu.xpmem.states import (
-    INFLIGHT,
-    LIFECYCLE,
-    InflightEvent,
-    InflightState,
-    LifecycleEvent,
-    LifecycleState,
-)
+from xpmem_emu.xpmem.states import LIFECYCLE, LifecycleEvent, LifecycleState
 
 CUT_OFF = "this piece was cut off from its attachment by a partial change of the mapping"
 
@@ -187,7 +180,6 @@ class InFlight:
     pages: Range
     until_ns: int
     """Deadline of the fault, absolute."""
-    state: InflightState = INFLIGHT.initial
     spoilt: list[Range] = field(default_factory=list)
 
     @property
@@ -199,13 +191,8 @@ class InFlight:
         """An invalidation takes `pages`; whether it concerns this fault."""
         concerned = overlaps(self.pages, pages)
         if concerned:
-            self.apply(InflightEvent.INVALIDATE)
             self.spoilt.append(pages)
         return concerned
-
-    def apply(self, event: InflightEvent) -> None:
-        """Move along the in-flight fault's table."""
-        self.state = INFLIGHT.next(self.state, event)
 
 
 @dataclass(eq=False)
@@ -277,13 +264,12 @@ class Attachment(Lifecycle, ABC):
     mm: AddressSpace
     address: int
     pages: Range
-    reachable: Callable[[ImportedSegment], bool]
     kill: Callable[[int, SignalInfo], None]
+    imported: ImportedSegment = field(init=False)
+    """The segment as this partition sees it."""
 
-    @property
-    def imported(self) -> ImportedSegment:
-        """The segment as this partition sees it."""
-        return self.permit.imported
+    def __post_init__(self) -> None:
+        self.imported = self.permit.imported
 
     @property
     def end(self) -> int:
@@ -312,13 +298,10 @@ class Attachment(Lifecycle, ABC):
 
     def require_usable(self, vma: Vma, address: int) -> None:
         """Raise SIGBUS for reasons that are known here (sources 1.10 a to d, i, j)."""
-        imported = self.imported
-        if imported.gone:
-            raise self.sigbus(address, imported.gone)
+        if self.imported.gone:
+            raise self.sigbus(address, self.imported.gone)
         if not self.live or not self.permit.live or vma.ops is not self:
             raise self.sigbus(address, "the attachment is being detached")
-        if not self.reachable(imported):
-            raise self.sigbus(address, f"partition p{imported.home} is lost")
 
     # -- VmaOps ----------------------------------------------------------------------------
 
@@ -328,7 +311,7 @@ class Attachment(Lifecycle, ABC):
 
     @abstractmethod
     def check(self, vma: Vma, address: int) -> None:
-        """The home partition must still be ACTIVE in the session of the PTE."""
+        """Raise SIGBUS when the entry that was found may not be used any more."""
 
     def unmapped(self, vma: Vma, start: int, end: int) -> None:
         """The importer unmapped or moved [start, end) behind XPMEM's back."""

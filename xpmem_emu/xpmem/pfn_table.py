@@ -10,7 +10,6 @@ Frame 0 means unknown, so frame 0 can never be known (sources 2.2).
 Lock: none; every method is atomic. Invariant: a page has a holder iff it is known (exporter).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +20,6 @@ from xpmem_emu.mm.radix import LEAF_SIZE, PAGE_NUMBER_BITS, RadixTree
 from xpmem_emu.xpmem.extents import Extent, Flags, Mask, Range, Vector, extents
 
 _NOTHING = np.zeros(0, dtype=np.int64)
-
-
-def _mask() -> Mask:
-    return np.zeros(LEAF_SIZE, dtype=np.bool_)
 
 
 @dataclass(slots=True)
@@ -57,26 +52,26 @@ class PfnTable:
     """Pages of one segment -> frames of its home partition."""
 
     def __init__(self) -> None:
-        self._radix: RadixTree[PfnLeaf] = RadixTree(PfnLeaf)
+        self.radix: RadixTree[PfnLeaf] = RadixTree(PfnLeaf)
         self.pages = 0
         """How many pages are known."""
 
     def has(self, page: int) -> bool:
         """Whether one page is known."""
-        leaf = self._radix.find(page)
+        leaf = self.radix.find(page)
         return leaf is not None and leaf.frames[page % LEAF_SIZE] != 0
 
     def known(self, page: int, count: int) -> Vector:
         """The known pages of a range, ascending."""
         found = [
             base + lo + np.flatnonzero(leaf.frames[lo:hi])
-            for base, leaf, lo, hi in self._leaves(page, count)
+            for base, leaf, lo, hi in self.radix.leaves(page, count)
         ]
         return np.concatenate([_NOTHING, *found])
 
     def flags_of(self, page: int) -> int:
         """The flags of one page; 0 when it is not known."""
-        leaf = self._radix.find(page)
+        leaf = self.radix.find(page)
         return 0 if leaf is None else int(leaf.flags[page % LEAF_SIZE])
 
     def record(self, page: int, frames: Vector, flags: int) -> Vector:
@@ -87,7 +82,7 @@ class PfnTable:
         while done < len(frames):
             lo = (page + done) % LEAF_SIZE
             size = min(LEAF_SIZE - lo, len(frames) - done)
-            leaf = self._radix.ensure(page + done)
+            leaf = self.radix.ensure(page + done)
             there, new = leaf.frames[lo : lo + size], frames[done : done + size]
             absent = there == 0
             if not np.array_equal(there[~absent], new[~absent]):
@@ -101,15 +96,17 @@ class PfnTable:
 
     def hold(self, partid: int, page: int, count: int) -> list[Extent]:
         """Note that `partid` holds the known pages of a range; their extents."""
-        for _, leaf, lo, hi in self._leaves(page, count):
-            mask = leaf.holders.setdefault(partid, _mask())
+        for _, leaf, lo, hi in self.radix.leaves(page, count):
+            mask = leaf.holders.get(partid)
+            if mask is None:
+                mask = leaf.holders[partid] = np.zeros(LEAF_SIZE, dtype=np.bool_)
             mask[lo:hi] |= leaf.frames[lo:hi] != 0
         return self.extents(page, count)
 
     def extents(self, page: int, count: int) -> list[Extent]:
         """The known pages of a range with their frames."""
         pages, frames, flags = [_NOTHING], [_NOTHING], [_NOTHING.astype(np.uint8)]
-        for base, leaf, lo, hi in self._leaves(page, count):
+        for base, leaf, lo, hi in self.radix.leaves(page, count):
             index = lo + np.flatnonzero(leaf.frames[lo:hi])
             pages.append(base + index)
             frames.append(leaf.frames[index])
@@ -120,7 +117,7 @@ class PfnTable:
         """Forget a range; what was known and who held it."""
         pages, frames = [_NOTHING], [_NOTHING]
         holders: dict[int, list[Vector]] = {}
-        for base, leaf, lo, hi in self._leaves(page, count):
+        for base, leaf, lo, hi in self.radix.leaves(page, count):
             part = leaf.frames[lo:hi]
             index = np.flatnonzero(part)
             pages.append(base + lo + index)
@@ -142,7 +139,7 @@ class PfnTable:
 
     def drop(self, partid: int, page: int, count: int) -> Vector:
         """`partid` holds the range no longer; the frames of pages that nobody holds now."""
-        for _, leaf, lo, hi in self._leaves(page, count):
+        for _, leaf, lo, hi in self.radix.leaves(page, count):
             if partid in leaf.holders:
                 leaf.holders[partid][lo:hi] = False
         return self.drop_unheld(page, count)
@@ -150,7 +147,7 @@ class PfnTable:
     def drop_unheld(self, page: int, count: int) -> Vector:
         """Forget the pages of a range that nobody holds; their frames."""
         freed = [_NOTHING]
-        for _, leaf, lo, hi in self._leaves(page, count):
+        for _, leaf, lo, hi in self.radix.leaves(page, count):
             held = np.zeros(hi - lo, dtype=np.bool_)
             for other in leaf.holders.values():
                 held |= other[lo:hi]
@@ -167,7 +164,7 @@ class PfnTable:
         """The pages of a range that `partid` holds."""
         found = [
             base + lo + np.flatnonzero(leaf.holders[partid][lo:hi])
-            for base, leaf, lo, hi in self._leaves(page, count)
+            for base, leaf, lo, hi in self.radix.leaves(page, count)
             if partid in leaf.holders
         ]
         return runs(np.concatenate([_NOTHING, *found]))
@@ -175,17 +172,14 @@ class PfnTable:
     def holders(self) -> dict[int, int]:
         """How many pages each partition holds."""
         counts: dict[int, int] = {}
-        for _, leaf, _, _ in self._leaves(0, 1 << PAGE_NUMBER_BITS):
+        for _, leaf, _, _ in self.radix.leaves(0, 1 << PAGE_NUMBER_BITS):
             for partid, mask in leaf.holders.items():
                 counts[partid] = counts.get(partid, 0) + int(mask.sum())
         return {partid: count for partid, count in sorted(counts.items()) if count}
 
-    def _leaves(self, page: int, count: int) -> Iterator[tuple[int, PfnLeaf, int, int]]:
-        return self._radix.leaves(page, count)
-
     def _forget(self, page: int, count: int, forgotten: int) -> None:
         self.pages -= forgotten
         if forgotten:
-            for base, leaf, _, _ in list(self._leaves(page, count)):
+            for base, leaf, _, _ in list(self.radix.leaves(page, count)):
                 if not leaf.frames.any():
-                    self._radix.prune(base)
+                    self.radix.prune(base)

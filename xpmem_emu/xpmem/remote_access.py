@@ -14,21 +14,53 @@ Atomic operations go the same way inside and across domains: module.py.
 """
 
 import errno
+from dataclasses import dataclass
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelBug, Signal, SignalInfo, Signalled
 from xpmem_emu.failpoints.engine import said_so
 from xpmem_emu.failpoints.points import FAR_SEND
 from xpmem_emu.mm.mm_types import Vma
+from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.xpc import XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.attachment import FarAttachment
 from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
+from xpmem_emu.xpmem.objects import Attachment
 from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
+
+
+@dataclass(eq=False)
+class FarAttachment(FarOps, Attachment):
+    """Across coherence domains: loads and stores are carried to the home, one by one."""
+
+    access = "by message"
+    far: "RemoteAccess"
+
+    async def load(self, vma: Vma, address: int, into: memoryview) -> None:
+        """Ask the home for the bytes."""
+        await self.far.carry(self, vma, address, into, write=False)
+
+    async def store(self, vma: Vma, address: int, data: memoryview) -> None:
+        """Send the bytes to the home."""
+        await self.far.carry(self, vma, address, data, write=True)
+
+    def unanswered(self, address: int, error: XpcError) -> Signalled:
+        """A machine check if it was sent: what no handler can know, none is asked about."""
+        if not error.ending.sent:
+            return super().unanswered(address, error)
+        reason = (
+            "machine check: the access may or may not have been carried out: "
+            f"{self.imported.gone or error}"
+        )
+        return self.machine_check(address, reason)
+
+    def machine_check(self, address: int, reason: str) -> Signalled:
+        """The SIGBUS that kills, whatever the task handles (sources T17)."""
+        return self.sigbus(address, reason, forced=True)
 
 
 class RemoteAccess:
@@ -40,26 +72,16 @@ class RemoteAccess:
         self.under_way = 0
         """Accesses that have not ended."""
 
-    async def load(
-        self, attachment: FarAttachment, vma: Vma, address: int, into: memoryview
-    ) -> None:
-        """Fill `into` with what the home has at `address`. Raises Signalled, KernelError EINTR."""
-        await self._access(attachment, vma, address, into, write=False)
-
-    async def store(
-        self, attachment: FarAttachment, vma: Vma, address: int, data: memoryview
-    ) -> None:
-        """Have the home write `data` at `address`. Raises Signalled, KernelError EINTR."""
-        await self._access(attachment, vma, address, data, write=True)
-
-    async def _access(
+    async def carry(
         self, attachment: FarAttachment, vma: Vma, address: int, data: memoryview, *, write: bool
     ) -> None:
+        """Have the home write `data` at `address`, or else fill it with what is there. Raises
+        Signalled, KernelError EINTR."""
         attachment.require_usable(vma, address)
         start = address - attachment.address + (attachment.pages[0] << PAGE_SHIFT)
         blocks = blocks_of(self._services, start, len(data))
 
-        async def carry(at: int, size: int) -> None:
+        async def block(at: int, size: int) -> None:
             request = Copy(attachment.permit.apid, at, size, write)
             part = data[at - start : at - start + size]
             await self._block(attachment, vma, address + at - start, request, part)
@@ -68,7 +90,7 @@ class RemoteAccess:
         self.under_way += 1
         try:
             await run_abreast(
-                self._services.scheduler, f"xpmem_far/p{attachment.imported.home}", blocks, carry
+                self._services.scheduler, f"xpmem_far/p{attachment.imported.home}", blocks, block
             )
             outcome = "done"
         except Signalled as signalled:

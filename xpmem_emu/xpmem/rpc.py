@@ -13,7 +13,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import EVICT_TELL
 from xpmem_emu.sched import Completion
 from xpmem_emu.xpc.messages import Copy, Message
-from xpmem_emu.xpc.requester import Requester
+from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.recall import MEM_CHANNEL

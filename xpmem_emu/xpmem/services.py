@@ -1,7 +1,7 @@
 """What the XPMEM module is given by the kernel that loads it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.failpoints import Failpoints
@@ -12,7 +12,7 @@ from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.xpc import Patience, Xpc
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Services:
     """The rest of the kernel, as XPMEM uses it."""
 
@@ -26,25 +26,18 @@ class Services:
     kill: Callable[[int, SignalInfo], None]
     """Sends a fatal signal to the task with this pid."""
 
-    @property
-    def failpoints(self) -> Failpoints:
-        """Where somebody outside can make something happen."""
-        return self.memory.failpoints
+    failpoints: Failpoints = field(init=False)
+    """Where somebody outside can make something happen."""
+    fault_patience: Patience = field(init=False)
+    """How long an importer waits for the exporter."""
+    recall_patience: Patience = field(init=False)
+    """How long an exporter waits for an acknowledgement before it fences the holder."""
+    recall_bound_ns: int = field(init=False)
+    """Longest that any recall takes, fencing included."""
 
-    @property
-    def fault_patience(self) -> Patience:
-        """How long an importer waits for the exporter."""
-        times = self.image.deadlines
-        return Patience(times.fault_attempt, times.fault_tries, times.fault_wait_max)
-
-    @property
-    def recall_patience(self) -> Patience:
-        """How long an exporter waits for an acknowledgement before it fences the holder."""
-        times = self.image.deadlines
+    def __post_init__(self) -> None:
+        times, self.failpoints = self.image.deadlines, self.memory.failpoints
+        self.fault_patience = Patience(times.fault_attempt, times.fault_tries, times.fault_wait_max)
         total = times.recall_attempt * times.recall_tries
-        return Patience(times.recall_attempt, times.recall_tries, total)
-
-    @property
-    def recall_bound_ns(self) -> int:
-        """Longest that any recall takes, fencing included."""
-        return 2 * self.image.deadlines.recall_attempt * self.image.deadlines.recall_tries
+        self.recall_patience = Patience(times.recall_attempt, times.recall_tries, total)
+        self.recall_bound_ns = 2 * total

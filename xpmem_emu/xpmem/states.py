@@ -1,4 +1,4 @@
-"""The lifecycles of cross-partition memory, as tables.
+"""The lifecycle of cross-partition memory, as a table.
 
 Lifecycles are verb pairs: make/remove, get/release, attach/detach, begin/end. DESTROYING is
 visible from the first moment of the teardown, so that nobody starts anything new on the object
@@ -31,32 +31,5 @@ LIFECYCLE: StateMachine[LifecycleState, LifecycleEvent] = StateMachine(
     {
         (LifecycleState.LIVE, LifecycleEvent.DESTROY): LifecycleState.DESTROYING,
         (LifecycleState.DESTROYING, LifecycleEvent.TORN_DOWN): LifecycleState.DESTROYED,
-    },
-)
-
-
-class InflightState(Enum):
-    """State of an in-flight fault of the importer."""
-
-    VALID = "valid"
-    INVALID = "invalid"
-    ENDED = "ended"
-
-
-class InflightEvent(Enum):
-    """What happens to an in-flight fault."""
-
-    INVALIDATE = "invalidate"
-    END = "end"
-
-
-INFLIGHT: StateMachine[InflightState, InflightEvent] = StateMachine(
-    "in-flight fault",
-    InflightState.VALID,
-    {
-        (InflightState.VALID, InflightEvent.INVALIDATE): InflightState.INVALID,
-        (InflightState.INVALID, InflightEvent.INVALIDATE): InflightState.INVALID,
-        (InflightState.VALID, InflightEvent.END): InflightState.ENDED,
-        (InflightState.INVALID, InflightEvent.END): InflightState.ENDED,
     },
 )

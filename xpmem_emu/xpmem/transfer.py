@@ -18,7 +18,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
-from xpmem_emu.xpmem.exporter import XPMEM_RDONLY
+from xpmem_emu.xpmem.firewall import XPMEM_RDONLY
 from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.objects import Permit, XpmemTask
 from xpmem_emu.xpmem.rpc import HomeRpc

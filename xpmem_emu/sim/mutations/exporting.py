@@ -18,7 +18,7 @@ def release_drops_all() -> AbstractContextManager[Any]:
     def greedy(self: Exporter, importer: int, request: Release) -> Ack:
         grant = self.grants.get((importer, request.apid))
         if grant is not None:
-            self._forget(grant, "the permit was released")
+            self.firewall.end(grant, "the permit was released")
             self.drop(grant.segment, importer, [(0, grant.segment.pages)])
         return Ack()
 

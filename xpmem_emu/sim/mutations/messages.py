@@ -12,12 +12,11 @@ from xpmem_emu.sched import Wake
 from xpmem_emu.sim.mutations import together
 from xpmem_emu.units import PAGE_MASK, PAGE_SIZE
 from xpmem_emu.xpc import control, frame, slots, wire, xpc
-from xpmem_emu.xpc.answers import Arrival, ReceiveRing
+from xpmem_emu.xpc.delivery import Arrival, ReceiveRing
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE
 from xpmem_emu.xpc.messages import Invalidate, Pending
-from xpmem_emu.xpc.patience import Obligation
 from xpmem_emu.xpc.remote import Remote
-from xpmem_emu.xpc.slots import SendRing
+from xpmem_emu.xpc.slots import Obligation, SendRing
 from xpmem_emu.xpc.wire import Wire
 from xpmem_emu.xpmem.make import MAXADDR_SIZE, MakeCalls
 
@@ -39,7 +38,7 @@ def no_dedup() -> AbstractContextManager[Any]:
     def forgetful(self: ReceiveRing, number: int) -> Arrival:
         arrival = admit(self, number)
         if arrival is Arrival.ANSWERED:
-            self._answers.pop(self.slot_of(number))
+            self._answers.pop(number % self.slots)
             return Arrival.NEW
         return arrival
 

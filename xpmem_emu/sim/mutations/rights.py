@@ -7,13 +7,13 @@ from unittest.mock import patch
 
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm import atomic
-from xpmem_emu.xpmem import access_server, exporter
+from xpmem_emu.xpmem import access_server, firewall
 from xpmem_emu.xpmem.get import AttachCalls
 
 
 def everybody_permitted() -> AbstractContextManager[Any]:
     """Modes, owners and groups count for nothing."""
-    return patch.object(exporter, "permitted", lambda *given, **named: True)
+    return patch.object(firewall, "permitted", lambda *given, **named: True)
 
 
 def readonly_attached() -> AbstractContextManager[Any]:

@@ -7,10 +7,9 @@ from unittest.mock import patch
 from xpmem_emu.failpoints.points import XPC_REPLY, XPC_SERVE
 from xpmem_emu.xpc.delivery import Opening
 from xpmem_emu.xpc.heartbeat import Heart
-from xpmem_emu.xpc.patience import Obligation
 from xpmem_emu.xpc.remote import Remote
-from xpmem_emu.xpc.requester import Requester
-from xpmem_emu.xpc.slots import SendRing
+from xpmem_emu.xpc.slots import Obligation, SendRing
+from xpmem_emu.xpc.wire import Requester
 
 
 def old_work_applied() -> AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from xpmem_emu.mm.atomic import atomic
 from xpmem_emu.sim.mutations import together
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
-from xpmem_emu.xpmem import access_server, install
+from xpmem_emu.xpmem import access_server, fault
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults
 from xpmem_emu.xpmem.ids import IdParts
@@ -110,7 +110,7 @@ def release_keeps_holders() -> AbstractContextManager[Any]:
     def keeping(self: Exporter, importer: int, request: Release) -> Ack:
         grant = self.grants.get((importer, request.apid))
         if grant is not None:
-            self._forget(grant, "the permit was released")
+            self.firewall.end(grant, "the permit was released")
         return Ack()
 
     return patch.multiple(Exporter, _release=keeping, _detach=_detach_keeping)
@@ -167,7 +167,7 @@ def stale_ids() -> AbstractContextManager[Any]:
 
 def read_only_ignored() -> AbstractContextManager[Any]:
     """Entries are writable although the exporter may only read the page."""
-    return patch.object(install, "EXTENT_READ_ONLY", 0)
+    return patch.object(fault, "EXTENT_READ_ONLY", 0)
 
 
 def grants_outlive() -> AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from xpmem_emu.xpmem.module import Xpmem
 
 fault_end_wakes_nobody = slip(ImporterFaults, "_end", "imported.changed.wake_all()", "pass")
 place_not_passed_on = slip(ImporterFaults, "_end", "self._place.wake_all()", "pass")
-evict_end_wakes_nobody = slip(ImporterFaults, "_finish", "imported.changed.wake_all()", "pass")
+evict_end_wakes_nobody = slip(ImportRegistry, "_finish", "imported.changed.wake_all()", "pass")
 one_fault_too_many = slip(
     ImporterFaults,
     "resolve",

@@ -7,9 +7,10 @@ from xpmem_emu.sched.waiting import WaitQueue
 from xpmem_emu.sim.mutations.slips import slip
 from xpmem_emu.xpc.delivery import Opening
 from xpmem_emu.xpc.slots import SendRing
-from xpmem_emu.xpmem import notifier
+from xpmem_emu.xpmem import recall
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
+from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.recall import Recalls
 
@@ -30,13 +31,13 @@ zap_tells_first_page = slip(
     "mm.notifiers.invalidate_range(start, end)",
     "mm.notifiers.invalidate_range(start, start + 4096)",
 )
-last_page_not_recalled = slip(notifier, "pages_of", "last - first)", "max(last - first - 1, 1))")
+last_page_not_recalled = slip(recall, "pages_of", "last - first)", "max(last - first - 1, 1))")
 first_message_only = slip(
     Recalls, "_tell_one", "self._messages(entries)", "self._messages(entries)[:1]"
 )
-remove_forgets_grants = slip(Exporter, "remove", "self._forget(grant, reason)", "pass")
+remove_forgets_grants = slip(Exporter, "remove", "self.firewall.end(grant, reason)", "pass")
 last_page_not_attached = slip(
-    Exporter, "_attach", "offset + size > grant.segment.size", "offset + size >= grant.segment.size"
+    Firewall, "attach", "offset + size > grant.segment.size", "offset + size >= grant.segment.size"
 )
 fault_ignores_fork = slip(Exporter, "_quiet", "segment.group.fork_depth or ", "")
 fork_begin_recalls_nothing = slip(
