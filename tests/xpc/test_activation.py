@@ -295,7 +295,7 @@ def test_a_peer_whose_epochs_are_used_up_is_not_activated_again() -> None:
     world = World(2)
     world.connect()
     partition = world[0].xpc.partitions[1]
-    partition._epoch = 0xFFFF
+    partition.mine |= 0xFFFF
     world[0].xpc.deactivate(1, Reason.TIMEOUT, "test")
     world.run(10 * SECOND)
     assert partition.state is ActState.INACTIVE

@@ -37,6 +37,8 @@ class Partition:
 
     def __init__(self, local: Local, partid: int) -> None:
         self.partid = partid
+        self.mine = local.boot << EPOCH_BITS
+        """Our incarnation towards this peer: the epoch in it moves on at each activation."""
         self.state = ACTIVATION.initial
         self.reason = Reason.SUCCESS
         self.place = ""
@@ -46,14 +48,8 @@ class Partition:
         self.threads = 0
         self._capacity = len(SlotClass) * local.image.xpc.slots * len(DATA_CHANNELS)
         self._local = local
-        self._epoch = 0
         self._disengage_ns = 0
         self._changes = WaitQueue(local.scheduler)
-
-    @property
-    def mine(self) -> int:
-        """Our incarnation towards this peer."""
-        return self._local.boot << EPOCH_BITS | self._epoch
 
     @property
     def incarnation(self) -> int | None:
@@ -69,7 +65,7 @@ class Partition:
         as many."""
         if self.state is not ActState.INACTIVE or self._local.stopping:
             return
-        if self._epoch == EPOCH_MAX:
+        if self.mine & EPOCH_MAX == EPOCH_MAX:
             self.reason, self.place = Reason.LACK_OF_RESOURCES, "xpc/partition:epoch"
             return
         if self.threads > self._capacity:
@@ -78,7 +74,7 @@ class Partition:
             self.reason, self.place = Reason.LACK_OF_RESOURCES, "xpc/partition:threads"
             return
         assert self.session is None, "an epoch begins when nothing of the one before is left"
-        self._epoch += 1
+        self.mine += 1
         self.counters.activations += 1
         self.remote.knows_us = False
         self._move(ActEvent.ACTIVATE, Reason.CLONE_KTHREAD, "xpc/partition:activate")

@@ -133,16 +133,13 @@ class Segment(Lifecycle):
     requests: list[PageRequest] = field(default_factory=list)
     recalls: list[Recall] = field(default_factory=list)
     grants: dict[tuple[int, int], "Grant"] = field(default_factory=dict)
+    pages: int = field(init=False)
+    """Length in pages."""
+    first_vpn: int = field(init=False)
+    """Page number of the segment's start in its owner's address space."""
 
-    @property
-    def pages(self) -> int:
-        """Length in pages."""
-        return self.size >> PAGE_SHIFT
-
-    @property
-    def first_vpn(self) -> int:
-        """Page number of the segment's start in its owner's address space."""
-        return self.vaddr >> PAGE_SHIFT
+    def __post_init__(self) -> None:
+        self.pages, self.first_vpn = self.size >> PAGE_SHIFT, self.vaddr >> PAGE_SHIFT
 
     def recalled(self, pages: Range) -> bool:
         """Whether a recall in progress overlaps `pages`."""
