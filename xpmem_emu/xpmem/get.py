@@ -161,7 +161,10 @@ class AttachCalls:
 
     async def detach(self, process: XpmemTask, vaddr: int) -> None:
         """Raises KernelError (sources 1.8). Returns when the exporter knows, if it lives."""
-        vma = process.mm.vmas.find(vaddr)
+        # Under the lock, as every call that acts on an area: one that is being mapped is in the
+        # list already, and its attachment has no address yet and is not noted.
+        async with process.mm.mmap_lock.read():
+            vma = process.mm.vmas.find(vaddr)
         if vma is None:
             return  # success, as the modern driver has it
         attachment = vma.ops

@@ -97,7 +97,8 @@ async def _amo(kernel: Kernel, call: AtomicOp, task: Task, bulk: Buffer) -> Retu
     except KeyError:
         names = ", ".join(operation.name.lower() for operation in AmoOperation)
         raise KernelError(errno.EINVAL, f"no atomic operation {call.operation!r}", names) from None
-    attachment = kernel.xpmem.attachment_at(task.mm.vmas.find(call.address))
+    async with task.mm.mmap_lock.read():  # or the attachment may have no address yet
+        attachment = kernel.xpmem.attachment_at(task.mm.vmas.find(call.address))
     if attachment is None:
         return await atomic(task.mm, call.address, operation, call.operand, call.compare), b""
     before = await kernel.xpmem.amo(attachment, call.address, operation, call.operand, call.compare)
