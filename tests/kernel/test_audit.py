@@ -19,6 +19,9 @@ from xpmem_emu.mm.mm_types import FrameOwner
 from xpmem_emu.mm.vma_flags import Prot
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.xpc.slots import SendRing
+from xpmem_emu.xpmem.extents import Range
+from xpmem_emu.xpmem.objects import Recall
+from xpmem_emu.xpmem.pfn_table import Taken
 
 SIZE = PAGES * PAGE
 
@@ -125,6 +128,11 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
         lambda s: s.mm.page_table.write(pages(s.base), s.mm.page_table.read(pages(s.base + PAGE))),
         "mapcount|frame",
     ),
+    "a page that is known while it is recalled": (lambda s: recall(s, (0, 1), {}), "known again"),
+    "a recall from who is lost": (
+        lambda s: recall(s, (PAGES, 1), {9: []}),
+        "from p9, which is lost",
+    ),
     "a segment of no group": (lambda s: s.segment.group.segments.clear(), "pinned|segments"),
     "a grant of no segment": (lambda s: s.segment.grants.clear(), "grants"),
     "a group that is not told": (lambda s: s.mm.notifiers.registered.clear(), "not told"),
@@ -173,6 +181,13 @@ def store_into_shared(stage: Stage) -> None:
     stage.exporter.fork()
     shared = stage.mm.page_table.read(pages(stage.base))
     stage.mm.page_table.write(pages(stage.base), shared | np.uint64(pte.WRITE))
+
+
+def recall(stage: Stage, pages: Range, holders: dict[int, list[Range]]) -> None:
+    nothing = numbers(0, 0)
+    one = Recall(stage.segment, pages, 1, Taken(nothing, nothing, holders), "")
+    stage.segment.recalls.append(one)
+    stage.segment.group.recalls[one] = None
 
 
 def forget_holder(stage: Stage) -> None:

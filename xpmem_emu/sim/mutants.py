@@ -182,7 +182,7 @@ MUTANTS: dict[str, Mutant] = {
         # -- fences
         mutant("fence_not_waited_for", "calls return before a lost importer is cut off", "S7",
                fencing.fence_not_waited_for, "chaos-private", world="fence-wake"),
-        mutant("recalled_pages_not_fenced", "what is being recalled is not kept", "S7 S2",
+        mutant("recalled_pages_not_fenced", "what is being recalled is not kept", "S7 S2 S18",
                fencing.recalled_pages_not_fenced, world="fence-wake"),
         # -- sessions and messages
         mutant("old_work_applied", "requests of an old session are carried out",

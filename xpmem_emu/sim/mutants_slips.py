@@ -153,7 +153,7 @@ SLIPS = (
     mutant("fork_meets_transit", "fork copies entries of pages in transit", "S18 L3 L7",
            slips_waiting.fork_meets_transit, "chaos-private"),
     mutant("fault_ignores_recall", "faults are served from pages that are being recalled",
-           "S20 L8", slips_waiting.fault_ignores_recall, "chaos-files"),
+           "S20 L8 S18", slips_waiting.fault_ignores_recall, "chaos-files"),
     # -- slips of looking again
     mutant("no_second_look_at_grant", "a permit that ended while its fault waited is served",
            "S18 S15 S3", slips_again.no_second_look_at_grant, "chaos-meetings"),

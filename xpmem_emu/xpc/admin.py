@@ -47,6 +47,7 @@ class Admin:
         )
         self._receiver = ReceiveRing(slots=1, generation=0)
         self._backlog: deque[Message] = deque()
+        """What waits for the one in flight; empty unless one is."""
         self._ended = False
 
     @property

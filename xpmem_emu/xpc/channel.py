@@ -115,13 +115,17 @@ class Channel:
         self.state = CHANNEL.initial
         self.reason = Reason.SUCCESS
         self.opening: Opening | None = None
+        """From REPLIED on, and after the close for as long as a thread of it runs."""
         self._host = host
         self._wire = wire
         self._local = wire.local
         self._admin = admin
         self._peer_request: OpenRequest | None = None
+        """Of the opening that is being agreed on, or is."""
         self._openings = 0
+        """So far in this session: no two have a number in common."""
         self._refused = False
+        """The payload limits differ, which they will as long as the session lasts."""
 
     @property
     def connected(self) -> Opening | None:

@@ -62,7 +62,15 @@ def admit(local: Local, partition: Partition, header: Header, message: Message) 
 
 def _newer(local: Local, partition: Partition, incarnation: int) -> None:
     """The peer has torn down whatever it had with us; or another process boots in its place, and
-    then nobody says what became of the one before: a boot number proves nothing about it."""
+    then nobody says what became of the one before (`sim explore boot-over`):
+
+        process of boot 7              we                       process of boot 8
+        stopped in the middle of a store
+                                       given up: quarantine
+                                                                boots, is heard of
+                                       of boot 7 it proves nothing
+        wakes: stores into a frame in quarantine
+    """
     remote = partition.remote
     # What it was known for is forgotten first, so that what follows acts on the new incarnation.
     remote.renew(incarnation)

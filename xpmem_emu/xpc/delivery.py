@@ -50,7 +50,9 @@ class ReceiveRing:
         self.slots = slots
         self._generation = generation
         self._last: dict[int, int] = {}
+        """Slot -> the newest number that was admitted: it only grows."""
         self._answers: dict[int, Packet] = {}
+        """Slot -> the answer to that number; none while it is being worked on."""
 
     @property
     def remembered(self) -> int:
@@ -141,6 +143,7 @@ class Opening:
         )
         self.receiver = ReceiveRing(slots * len(SlotClass), generation)
         self.threads = 0
+        """Those that serve a request of this opening; the channel drains when the last one ends."""
         self._requester = Requester(wire.peer, wire.remote)
         self._handler = handler
         self._channel = channel

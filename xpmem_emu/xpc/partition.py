@@ -40,16 +40,22 @@ class Partition:
         self.mine = local.boot << EPOCH_BITS
         """Our incarnation towards this peer: the epoch in it moves on at each activation."""
         self.state = ACTIVATION.initial
+        """Moved by `_move` alone, at a message or a timer; who slept asks it again."""
         self.reason = Reason.SUCCESS
         self.place = ""
+        """Why it is in that state, and who decided that."""
         self.counters = PeerCounters()
         self.remote = Remote()
         self.session: Session | None = None
+        """From contact to the end of the disengagement: it outlives ACTIVE, to be wound up."""
         self.threads = 0
+        """Those that serve this peer, of all its sessions."""
         self._capacity = len(SlotClass) * local.image.xpc.slots * len(DATA_CHANNELS)
         self._local = local
         self._disengage_ns = 0
+        """When DEACTIVATING ends, whatever the peer does."""
         self._changes = WaitQueue(local.scheduler)
+        """Woken at each change of a state, a channel's as well, and when the peer has let go."""
 
     @property
     def incarnation(self) -> int | None:
@@ -153,7 +159,7 @@ class Partition:
         if self.state is ActState.ACTIVATION_REQ:
             self._move(ActEvent.THREAD_RUNS, Reason.SUCCESS, "xpc/partition:run")
         await self._first_contact()
-        while self.state is ActState.ACTIVE:  # woken for channels, too
+        while self.state is ActState.ACTIVE:  # woken for channels, too; no deadline: see xpc_hb
             await self._changes.wait()
         await self._disengage()
         if self.reason is Reason.REACTIVATING:

@@ -139,12 +139,17 @@ class SendRing:
         first = total * (generation << GENERATION_SHIFT)
         self._end = total * (generation + 1 << GENERATION_SHIFT)
         self._next = [first + slot for slot in range(total)]
+        """The number that a slot uses next, which it has never used."""
         self._free = [deque(range(slots * c, slots * (c + 1))) for c in range(classes)]
         self._waiting: list[deque[Completion[int]]] = [deque() for _ in range(classes)]
+        """By class, in order of arrival. While somebody waits here none of its slots is free: who
+        ends a flight hands the slot over. `check` looks."""
         self._flights: dict[int, Flight] = {}
+        """By number. A slot is free, in here, or granted to who has not run yet."""
         self._late_reply = late_reply
         self._give_up = give_up
         self._ended: tuple[Reason, str] | None = None
+        """Once set it stays, and whoever slept in here looks at it first."""
 
     @property
     def in_use(self) -> int:

@@ -107,7 +107,7 @@ class PartitionListener(Protocol):
 
 @dataclass(slots=True)
 class PeerCounters:
-    """What happened to the messages of one peer since boot."""
+    """What happened to the messages of one peer since boot; they outlive its sessions."""
 
     sent: int = 0
     received: int = 0
@@ -140,6 +140,7 @@ class Local:
     beat: Callable[[], tuple[int, bool]]
     """The next heartbeat value and whether it is the offline form."""
     handlers: dict[int, ChannelHandler] = field(default_factory=dict)
+    """By channel. An opening keeps the one that it began with: what runs is its business."""
     stopping: bool = False
     """Nobody is activated any more."""
     halted: bool = False

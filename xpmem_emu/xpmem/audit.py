@@ -90,6 +90,13 @@ def _check_segment(segment: "Segment", services: "Services") -> None:
     name = f"segment {segment.segid:#x}"
     known = segment.table.known(0, segment.pages)
     _equal(f"pages known of {name}", len(known), segment.table.pages)
+    for recall in segment.recalls:
+        again = segment.table.known(*recall.pages)
+        if len(again):
+            raise KernelBug(f"audit: page {again[0]} of {name} is recalled, and known again")
+        for holder in recall.taken.holders:
+            if services.xpc.incarnation(holder) is None:
+                raise KernelBug(f"audit: {name} is recalled from p{holder}, which is lost")
     held = np.zeros(0, dtype=np.int64)
     importers = {grant.importer for grant in segment.grants.values()}
     for holder in segment.table.holders():

@@ -99,7 +99,8 @@ class Exporter:
 
     async def remove(self, segment: Segment, reason: str) -> None:
         """Tear a live segment down: nobody can reach its pages when this returns."""
-        segment.destroy()  # first: from here on nobody gets, attaches or faults
+        # First: from here on nobody gets, attaches or faults, and who pins asleep records nothing.
+        segment.destroy()
         self._recalls.begin(segment, (0, segment.pages), going_away=reason)
         await self._recalls.settle(segment.group, segment.vaddr, segment.vaddr + segment.size)
         # Only now out of the tables: a DETACH or EVICT under way had to find what it means. The
@@ -190,7 +191,8 @@ class Exporter:
                 pages = (request.touched, min(WINDOW_MAX, sum(pages) - request.touched))
             await self._make_known(grant, request.touched, pages)
             # No sleep since the page was seen in the table: it cannot be recalled before its holder
-            # is noted, and from then on a recall tells that holder.
+            # is noted, and from then on a recall tells that holder. Nor has the permit ended: who
+            # holds pages has one, or nobody would give them back (the audit looks).
             assert segment.table.has(request.touched)
             extents = segment.table.hold(importer, *pages)
             if self._services.memory.frames.bad:
@@ -208,6 +210,8 @@ class Exporter:
             )
         )
         reply = FaultReply(0, "", segment.sequence, extents)
+        # From the hold on the answer is under way, for all that a recall can tell: an INVALIDATE
+        # overtakes it here as well as on the wire. What counts is the importer's mark (fault.py).
         if failpoints.armed and (number := await failpoints.reached(FAULT_REPLY)):
             requester.require_current()
             self.drop(segment, importer, [pages])
@@ -317,7 +321,8 @@ class Exporter:
                 self._recalls.unpin(segment, frames)
         if segment.table.has(touched):
             return True
-        # What was read ahead for a page that is not there has no holder who could give it back.
+        # It was recalled, or the permit ended, while it was being pinned. What was read ahead for a
+        # page that is not there has no holder who could give it back.
         self._recalls.unpin(segment, segment.table.drop_unheld(*pages))
         return False
 

@@ -74,7 +74,9 @@ class ImporterFaults:
         self._imports = imports
         self._number = 0
         self._place = WaitQueue(services.scheduler)
+        """Who found no place among the faults; woken at each end of one."""
         self.inflight = 0
+        """Of all segments together, `_begin` to `_end`; the image bounds it."""
         self._batch = services.image.faults.batch
         self.after = services.image.faults.after
         self.before = services.image.faults.before
@@ -220,9 +222,17 @@ class ImporterFaults:
     def _accept(
         self, attachment: MappedAttachment, fault: InFlight, page: int, extents: list[Extent]
     ) -> int:
-        """Record a good answer and map it, unless the attachment went meanwhile."""
+        """Record a good answer and map it, unless the attachment went meanwhile:
+
+        fault                        detach (`sim explore detach-fault`)
+        FAULT(5) sent, asleep
+                                     zaps; DETACH gives page 5 back, overtakes the FAULT,
+                                     and the home has nothing to take back yet
+        the answer: frame 100, valid
+        EVICT(5), or the home keeps it pinned for nobody
+        """
         imported = attachment.imported
-        if not attachment.live:  # its detach could not give back what only came now
+        if not attachment.live:
             self._imports.evict(imported, [fault.pages])
             return 0
         return self._install(attachment, page, extents)

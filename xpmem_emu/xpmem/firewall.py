@@ -61,7 +61,7 @@ class Firewall:
         self._limits = services.image.limits
         self._tracer = services.tracer
         self.grants: dict[tuple[int, int], Grant] = {}
-        """By (importing partition, apid)."""
+        """By (importing partition, apid); live, until RELEASE, remove or the importer's loss."""
         self._tasks: dict[int, Counter[int]] = defaultdict(Counter)
         """Importing partition -> how many grants each of its tasks has."""
         self._graves: OrderedDict[tuple[int, int], str] = OrderedDict()
@@ -95,6 +95,8 @@ class Firewall:
     def attach(self, importer: int, request: Attach) -> AttachReply:
         """Note an attachment; number 0 asks only whether there could be one."""
         grant = self.grants.get((importer, request.apid))
+        # The segment may be going and its grants still be there: `remove` ends them when its recall
+        # is over, so that what is given back meanwhile finds its permit. Nothing begins on them.
         if grant is None or not grant.segment.live:
             return AttachReply(errno.ENOENT, "the segment was removed or its exporter is gone")
         offset, size = request.offset, request.size

@@ -98,6 +98,8 @@ class AttachCalls:
         session = self._homes.session(home)
         exhausted = self._exhausted(group)
         apid = self._next_apid(process, None if exhausted else group)
+        # From here on we sleep. The place is taken before, and the apid is ours already: whatever
+        # becomes of this call, its answer names a permit that only this call can mean.
         if group is not None:
             group.getting += 1
         try:
@@ -153,9 +155,10 @@ class AttachCalls:
             self._refuse_self_overlap(process, permit, offset, size, vaddr)
             return await self._map(process, permit, number, offset, size, vaddr)
         except (KernelError, Signalled):
-            # The exporter has registered it by now; who mapped it and unmapped it again has told.
+            # The exporter has registered it by now. Once more does no harm: `_map` has told already
+            # if it detached what it had mapped for a permit that was released meanwhile.
             imported = permit.imported
-            if number not in imported.attachments and not imported.gone:
+            if not imported.gone:
                 self._homes.tell(imported.home, imported.incarnation, Detach(apid, number, []))
             raise
 
@@ -335,6 +338,8 @@ class AttachCalls:
             permit.attachments.remove(attachment)
             permit.group.changed.wake_all()
             raise
+        # No sleep since mmap let go of the lock: who waited for it finds the address and, from the
+        # next line on, an INVALIDATE finds the attachment.
         imported.attachments[number] = attachment
         if not permit.live:  # while what was there before was recalled
             await self._importer.detach(attachment)

@@ -1,4 +1,5 @@
 """The registry of imported segments: one `ImportedSegment` per segment and session with its home.
+It also gives their pages back, because that is what keeps an entry here.
 
 An entry lives while anybody holds a permit, and longer while a fault or an eviction of it is in
 flight: a new permit must find those, or its FAULT could overtake an EVICT still under way and
@@ -37,6 +38,7 @@ class ImportRegistry:
         self._scheduler = services.scheduler
         self._homes = homes
         self._imports: dict[int, ImportedSegment] = {}
+        """By segid: what a new permit of the segment shares, and what an INVALIDATE is for."""
         self._lost: dict[ImportedSegment, None] = {}
         """Lost with their home, still permitted or attached by somebody."""
 

@@ -129,9 +129,10 @@ class Importer:
             if entry.going_away:
                 imported.gone = entry.going_away
                 ranges = [(0, imported.size >> PAGE_SHIFT)]
+            # Messages of one home may come in any order, and two recalls of it may be under way.
             imported.sequence = max(imported.sequence, entry.sequence)
             # Both in the step for which the acknowledgement stands: entries, and what would become
-            # one when an answer arrives.
+            # one when an answer arrives (tests/transcripts/inflight_race.txt).
             faults = self._faults.invalidate(imported, ranges)
             ptes = self._zap(imported, ranges)
             self._services.tracer.emit(

@@ -4,7 +4,8 @@
     making    make, remove                   fence     a lost importer that may be alive
     getting   get, release, attach, detach   faults    bringing pages in
     exporter  answers importers              importer  losing pages
-    serving   accesses by message            far       accesses to other domains
+    serving   accesses by message            imports   what is imported, giving it back
+    homes     asking home partitions         far       accesses to other domains
     firewall  who may reach a segment        transfer  block copies
 
 It decides nothing itself.
@@ -141,9 +142,12 @@ class Xpmem:
         return await self.exporter.serve(requester, message)
 
     async def _invalidate(self, requester: Requester, message: Invalidate) -> Message:
+        """Entries first, then the acknowledgement, which stands for them: who gets it frees."""
         failpoints = self._services.failpoints
         if failpoints.armed:
             await failpoints.reach(INVALIDATE_ZAP)
+        # Against work that slept past the end of its session: the pages of the next one, which the
+        # home has told us of anew, are not meant (tests/xpmem/test_sessions.py).
         requester.require_current()
         acknowledgement = self.importer.invalidate(requester.partid, message)
         if failpoints.armed:
@@ -175,6 +179,8 @@ class Xpmem:
 
     def partition_down(self, partid: int, incarnation: int, reason: str) -> None:
         """A peer is lost. Atomic: nothing of it is reachable here, and nothing here by it."""
+        # Over for whoever asks, before anything is taken down: nobody begins anything in it.
+        assert not self._services.xpc.is_active(partid, incarnation)
         self.importer.lose(partid, reason)
         self.fence.begin(partid, incarnation, reason)
 

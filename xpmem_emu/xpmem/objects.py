@@ -8,7 +8,11 @@ it was told, which faults are in flight. All permits and attachments of the part
 that fifty tasks that touch one page make one FAULT. A segment of this very partition is
 imported in the same way; only the messages are function calls.
 
-Plain state with no behaviour beyond bookkeeping; no method here sleeps.
+Plain state with no behaviour beyond bookkeeping; no method here sleeps. No lock guards it: whoever
+changes an object changes both ends of the relation before it sleeps, and `audit` compares them at
+each sleep. What is said of a field below is who writes it; everybody may read it, and whoever slept
+reads it again. A recall begins under the page-table lock of the exporter, where nobody may sleep:
+segment, table and requests, and this partition's own imports of them, change there in one step.
 """
 
 from abc import ABC, abstractmethod
@@ -46,6 +50,7 @@ class Lifecycle:
     """Something that is made, is destroyed once, and knows that it is being destroyed."""
 
     life: LifecycleState = LIFECYCLE.initial
+    """Who moves it to DESTROYING does the teardown; all others find it, and wait or leave."""
 
     @property
     def live(self) -> bool:
@@ -70,23 +75,25 @@ class ThreadGroup(Lifecycle):
     gid: int
     mm: AddressSpace
     last_uniq: LastUniq
+    """The task's, which outlives the group."""
     changed: WaitQueue
     """Woken when an attachment, permit or segment of the group, or the group, is torn down."""
     segments: dict[int, "Segment"] = field(default_factory=dict)
     permits: dict[int, "Permit"] = field(default_factory=dict)
     """Like segments, in here until they are torn down: who ends the group can wait for them."""
     recalls: dict["Recall", None] = field(default_factory=dict)
-    """Those of its segments: who waits for them looks at no other segment."""
+    """Those of its segments: who waits for them looks at no other segment. From `Recalls.begin` to
+    the unpin."""
     getting: int = 0
     """Permits that are being asked for: places of the limit that are taken already."""
     pinned: int = 0
-    """Pages of this exporter pinned by anyone."""
+    """Pages of this exporter pinned by anyone. `Recalls.pin` and `unpin` only."""
     pinning: int = 0
     """Pages that faults are about to pin, at most: places of the limit that are taken already."""
     requests: list["PageRequest"] = field(default_factory=list)
     """Whose pages those are; of segments, too, that were removed while they were being pinned."""
     fork_depth: int = 0
-    """Greater than 0 between fork_begin and fork_end: faults wait."""
+    """Greater than 0 between fork_begin and fork_end: faults wait. A teardown ends it."""
 
 
 @dataclass(eq=False)
@@ -96,6 +103,7 @@ class PageRequest:
 
     pages: Range
     spoilt: list[Range] = field(default_factory=list)
+    """Written by `Recalls.begin`, read by `Exporter._pin` when it has slept."""
 
     def spoil(self, pages: Range) -> None:
         """A recall of `pages` has begun."""
@@ -111,8 +119,10 @@ class Recall:
     pages: Range
     sequence: int
     taken: Taken
+    """Its frames stay pinned until the end. The fence takes lost holders out of its `holders`."""
     going_away: str
     started: bool = False
+    """Somebody sends the messages of it; all others wait."""
 
 
 @dataclass(eq=False)
@@ -128,11 +138,13 @@ class Segment(Lifecycle):
     changed: WaitQueue
     """Woken when a recall or page request of the segment ends, or when forking ends."""
     sequence: int = 0
-    """Bumped by every invalidation that overlaps the segment."""
+    """Bumped by every invalidation that overlaps the segment; it never goes back."""
     table: PfnTable = field(default_factory=PfnTable)
+    """What is pinned for importers. A page is either known here or in `recalls`, never in both."""
     requests: list[PageRequest] = field(default_factory=list)
     recalls: list[Recall] = field(default_factory=list)
     grants: dict[tuple[int, int], "Grant"] = field(default_factory=dict)
+    """By (importing partition, apid). The firewall's, which has them of all segments."""
     pages: int = field(init=False)
     """Length in pages."""
     first_vpn: int = field(init=False)
@@ -164,6 +176,7 @@ class Grant(Lifecycle):
     segment: Segment
     writable: bool
     attachments: dict[int, Range] = field(default_factory=dict)
+    """What the importer told of them: shown and counted, never relied on."""
 
 
 @dataclass(eq=False)
@@ -211,14 +224,18 @@ class ImportedSegment:
     changed: WaitQueue
     """Woken when an in-flight fault or an eviction ends."""
     gone: str = ""
-    """Why the segment can no longer be reached; empty while it can."""
+    """Why the segment can no longer be reached; empty while it can, never again. Set in the step
+    in which its entries are zapped: each access asks it instead of the session."""
     sequence: int = 0
     """Newest sequence that an invalidation brought."""
     table: PfnTable = field(default_factory=PfnTable)
+    """Frames that we hold and may map without asking; a page leaves it before we say so."""
     inflight: list[InFlight] = field(default_factory=list)
     evictions: list[Eviction] = field(default_factory=list)
+    """Both keep a page for themselves: no fault begins on a page that is in one of them."""
     permits: set["Permit"] = field(default_factory=set)
     attachments: dict[int, "Attachment"] = field(default_factory=dict)
+    """By number, from the end of mmap to the first step of the detach: what an INVALIDATE zaps."""
     left: Counter[int] = field(default_factory=Counter)
     """By permit, how many questions for pages are unanswered that nobody waits for any more: an
     answer may come when the permit is gone, and what it brings must be given back all the same."""
@@ -260,6 +277,7 @@ class Attachment(Lifecycle, ABC):
     permit: Permit
     mm: AddressSpace
     address: int
+    """0 until mmap has returned; its area is in the list before that, under the mmap_lock."""
     pages: Range
     kill: Callable[[int, SignalInfo], None]
     imported: ImportedSegment = field(init=False)

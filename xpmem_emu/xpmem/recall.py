@@ -84,7 +84,8 @@ class Recalls:
             return  # nobody holds anything: nothing to wait for
         segment.recalls.append(recall)
         segment.group.recalls[recall] = None
-        # This partition's own imports need no message and no acknowledgement.
+        # This partition's own imports need no message and no acknowledgement: they are zapped in
+        # this step, under the special_lock of whoever imports, which comes after our lock.
         local = self._entry(recall, recall.taken.holders.pop(self._services.partid, []))
         if local.ranges:
             self._drop_local(Invalidate([local]))
@@ -143,7 +144,13 @@ class Recalls:
         fenced = await self._tell(plan)
         if self._services.failpoints.armed:
             await self._services.failpoints.reach(RECALL_UNPIN)
-        # Everybody has acknowledged or was given up, and the fence has the frames of those (S2).
+        # Everybody has acknowledged or was given up, and the fence has the frames of those (S2):
+        #
+        #   recall                           fence of a holder that does not answer
+        #   INVALIDATE sent, asleep
+        #                                    session over: a reference of its own on the recalled
+        #                                    frames, that holder taken out, and then we wake
+        #   unpin: freed, but for those
         for recall in batch:
             self.unpin(recall.segment, recall.taken.frames)
             recall.segment.recalls.remove(recall)

@@ -71,7 +71,8 @@ class HomeRpc:
         return incarnation
 
     def reachable(self, home: int, session: int) -> bool:
-        """Whether `home` is still ACTIVE in that session."""
+        """Whether `home` is still ACTIVE in that session. Accesses do not ask it, but whether the
+        import is gone, which is the same (audit)."""
         if home == self._services.partid:
             return True
         return self._services.xpc.is_active(home, session)
