@@ -104,6 +104,31 @@ def test_unregistering_closes_the_channel_and_waits_for_its_threads() -> None:
     world.shut_down()
 
 
+def test_a_channel_that_is_unregistered_opens_to_nobody_while_it_waits_for_others() -> None:
+    """The answer to its offer came while a thread for another peer still ran: nobody was there."""
+    world = World(3)
+    world.connect()
+    node = world[0]
+
+    async def work(message: Message) -> Message:
+        await node.scheduler.sleep_until(node.scheduler.now_ns + 300 * MILLISECOND)
+        return FindNameReply(1)
+
+    late = Echo(work=work)
+    node.xpc.register(1, late)
+    world[1].xpc.register(1, Echo())
+    world.run(MILLISECOND)
+    world[1].spawn(world[1].xpc.call_killable(0, 1, FindName("x"), patience=BRIEF))
+    world.run(MILLISECOND)
+    leaving = node.spawn(node.xpc.unregister(1), "rmmod")
+    world.run(MILLISECOND)
+    world[2].xpc.register(1, Echo())
+    assert world.run_until(lambda: leaving.done)
+    assert [call[:2] for call in late.calls] == [("connected", 1), ("disconnected", 1)]
+    assert world.all_active()
+    world.shut_down()
+
+
 def test_a_channel_opens_again_and_its_numbers_are_not_those_of_the_old_opening() -> None:
     world = World(2)
     world.connect()

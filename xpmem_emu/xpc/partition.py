@@ -256,15 +256,15 @@ class Partition:
             if why is Wake.TIMEOUT:
                 raise self._not_connected(Ending.NOT_SENT, Reason.NOT_CONNECTED)
 
-    async def close_channel(self, number: int) -> None:
-        """Close a channel and wait until nothing of it is left here."""
+    def close_channel(self, number: int) -> None:
+        """Begin to close a channel that nobody is registered for any more."""
+        if self.session is not None:
+            self.session.channels[number].disconnect(Reason.UNREGISTERING)
+
+    async def channel_closed(self, number: int) -> None:
+        """Wait until nothing of a closing channel is left here, or its session is over."""
         session = self.session
-        if session is None:
-            return
-        channel = session.channels[number]
-        channel.disconnect(Reason.UNREGISTERING)
-        # Against the end of the session, which closes its channels in its own way.
-        while not channel.quiet and self.session is session:
+        while session and session is self.session and not session.channels[number].quiet:
             await self._changes.wait()
 
     async def left_state(self, until_ns: int) -> None:

@@ -177,10 +177,13 @@ class Xpc:
         """Close `channel` to every peer; returns when no thread of it runs any more."""
         self._check_channel(channel, self._local.partid)
         async with self._registration:
-            # First: a channel that closes offers itself again if somebody is registered for it.
+            # In one step: a channel that closes offers itself again if somebody is registered for
+            # it, and one that stayed offered while we sleep would open with nobody behind it.
             self._local.handlers.pop(channel, None)
             for partition in self.partitions.values():
-                await partition.close_channel(channel)
+                partition.close_channel(channel)
+            for partition in self.partitions.values():
+                await partition.channel_closed(channel)
 
     async def call(
         self, partid: int, channel: int, session: int, request: Message, *, patience: Patience
