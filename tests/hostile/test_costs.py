@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.clusters import LARGE, SMALL
+from tests.clusters import LARGE, SMALL, events_of
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.mm.transit import TRANSIT_BATCH
@@ -16,6 +16,7 @@ from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpmem import blocks
 from xpmem_emu.xpmem.blocks import BLOCK
 from xpmem_emu.xpmem.device import PIECES
+from xpmem_emu.xpmem.events import CopyServe
 
 SEGMENTS = 3 * PIECES
 
@@ -77,6 +78,7 @@ def test_others_have_their_turn_while_a_task_copies_a_long_range(
     apid = task.xpmem_get(task.xpmem_make(base, 2 * size))
     copy = calls.XpmemCopy(task.pid, apid, 0, apid, size, size)
     copying = cluster.submit(0, copy)
+    assert len(events_of(cluster.trace, CopyServe)) == 2, "one block, read and written"
     beside = cluster.submit(0, calls.XpmemVersion())
     cluster.run_until(lambda: beside.ended)
     assert not copying.ended

@@ -3,13 +3,16 @@
 import errno
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import zmq
 
 from xpmem_emu import codec
-from xpmem_emu.client.loop import receive_now
+from xpmem_emu.client import loop
+from xpmem_emu.client.loop import RECEIVE_NS, receive_now
 from xpmem_emu.client.wire import EventBatch, Hello
 from xpmem_emu.cluster import paths
 from xpmem_emu.cluster.paths import arena_folder, arena_note, make_own_folder, run_folder
@@ -208,6 +211,31 @@ def test_of_a_message_of_a_thousand_parts_few_are_kept_and_one_question_is_asked
     assert asked == [zmq.RCVMORE] * 2
 
 
+def test_a_socket_is_read_until_its_time_is_up_and_goes_on_in_the_next_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[Callable[[], None]] = []
+    read: list[bytes | str] = []
+    clock = count(0, RECEIVE_NS * 2 // 3)
+    monkeypatch.setattr(loop, "time", Mock(monotonic_ns=lambda: next(clock)))
+    with zmq.Context() as context, context.socket(zmq.PAIR) as near:
+        far = context.socket(zmq.PAIR)
+        near.bind("inproc://turns")
+        far.connect("inproc://turns")
+        for letter in b"abcde":
+            near.send(bytes([letter]))
+        inbox = loop.Inbox(
+            Mock(call_soon=turns.append),
+            far,
+            lambda frames: read.append(bytes(frames[0])),
+            delivered=lambda: read.append("turn"),
+        )
+        while turns:
+            turns.pop(0)()
+        inbox.close()
+    assert read == [b"a", b"b", "turn", b"c", b"d", "turn", b"e", "turn"]
+
+
 def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         stream = StreamServer(remember=10, queue_max=4, log=full)
@@ -229,12 +257,12 @@ def test_an_event_is_packed_once_however_many_ask_for_the_recent_ones(
     monkeypatch.setattr(Record, "flat", counting)
     stream = StreamServer(remember=10, queue_max=4, log=None)
     assert recent(stream) == []
-    for first, count, expected in (
+    for first, several, expected in (
         (1, 4, range(1, 5)),
         (5, 8, range(3, 13)),
         (13, 0, range(3, 13)),
     ):
-        stream.publish(records(first, count))
+        stream.publish(records(first, several))
         assert recent(stream) == recent(stream) == list(expected)
     stream.publish(records(13, 25))
     assert recent(stream) == list(range(28, 38))

@@ -2,8 +2,8 @@
 
 A ZeroMQ socket's file descriptor is edge-triggered and says only "look again": after it fires,
 and after every send that may have swallowed the edge, the socket must be read until it is empty.
-`Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, so that no
-socket starves the others or the timers.
+`Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, for a bounded
+time, so that no socket starves the others or the timers.
 
 Works on uvloop and on asyncio's own loop; partitions and clients use it alike.
 """
@@ -28,6 +28,8 @@ Socket = zmq.Socket[bytes]
 
 RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
+RECEIVE_NS = 200_000
+"""After so long no further one is: of a message that is thrown away every part has to be read."""
 IO_THREADS = 3
 """Of libzmq, in a partition. Each encrypts and decrypts what passes through it, a frame in one go,
 and who shares it waits as long: so peers share none with clients, and clients are spread."""
@@ -185,9 +187,10 @@ class Inbox:
     def _drain(self) -> None:
         self._again = None
         try:
+            until_ns = time.monotonic_ns() + RECEIVE_NS
             for _ in range(self._batch):
                 self._deliver(self._receive(self._socket))
-                if self._socket.closed:
+                if self._socket.closed or time.monotonic_ns() > until_ns:
                     return
         except zmq.Again:
             return

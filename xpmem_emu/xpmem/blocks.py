@@ -53,14 +53,16 @@ def blocks_of(services: Services, offset: int, size: int) -> Blocks:
     return Blocks(offset, size, step)
 
 
-async def run_abreast(scheduler: Scheduler, name: str, blocks: Blocks, job: Job) -> None:
-    """Do `job` for each of `blocks`; when one fails, begin no other, and raise the failure that
-    comes first in their order once none is under way. Raises KernelError EINTR when the caller
-    is killed."""
+async def run_abreast(
+    scheduler: Scheduler, name: str, blocks: Blocks, job: Job, abreast: int = ABREAST
+) -> None:
+    """Do `job` for each of `blocks`, so many at a time; when one fails, begin no other, and raise
+    the failure that comes first in their order once none is under way. Raises KernelError EINTR
+    when the caller is killed."""
     if len(blocks) == 1:
         await job(blocks.offset, blocks.size)
         return
-    crew = _Crew(scheduler, blocks, job)
+    crew = _Crew(scheduler, blocks, job, abreast)
     for number in range(crew.working):
         scheduler.spawn(f"{name}-{number}", crew.work())
     if await crew.done.wait_killable() is Wake.KILLED:
@@ -73,12 +75,12 @@ async def run_abreast(scheduler: Scheduler, name: str, blocks: Blocks, job: Job)
 class _Crew:
     """The threads of one call."""
 
-    def __init__(self, scheduler: Scheduler, blocks: Blocks, job: Job) -> None:
+    def __init__(self, scheduler: Scheduler, blocks: Blocks, job: Job, abreast: int) -> None:
         self.done: Completion[None] = Completion(scheduler)
         self.failures: dict[int, KernelError | Signalled] = {}
         """By the offset of the block."""
         self.stopped = False
-        self.working = min(ABREAST, len(blocks))
+        self.working = min(abreast, len(blocks))
         self._blocks = iter(blocks)
         self._job = job
         self._scheduler = scheduler

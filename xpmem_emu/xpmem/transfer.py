@@ -17,7 +17,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.xpc import Patience, XpcError
-from xpmem_emu.xpmem.blocks import blocks_of, run_abreast
+from xpmem_emu.xpmem.blocks import ABREAST, blocks_of, run_abreast
 from xpmem_emu.xpmem.firewall import XPMEM_RDONLY
 from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.objects import Permit, XpmemTask
@@ -56,7 +56,11 @@ class Transfers:
         async def carry(at: int, count: int) -> None:
             await self._copy_block((read, at), (write, at - source[1] + target[1]), count)
 
-        await run_abreast(self._services.scheduler, "xpmem_copy", blocks, carry)
+        # Where nobody has to be waited for, several at a time would only make a longer step.
+        here = {read.imported.home, write.imported.home} == {self._services.partid}
+        await run_abreast(
+            self._services.scheduler, "xpmem_copy", blocks, carry, 1 if here else ABREAST
+        )
 
     async def _copy_block(
         self, source: tuple[Permit, int], target: tuple[Permit, int], size: int
