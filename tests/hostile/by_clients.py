@@ -100,13 +100,16 @@ def crowded_flood(ground: Ground, count: int) -> None:
 
 
 def never_reads(ground: Ground, count: int) -> None:
-    """Asks for as much as it may each time and reads no answer."""
+    """Asks for as much as it may each time, or for all events, and reads no answer."""
     speaker = ground.speaker()
     pid, address = ground.task(speaker, BULK_MAX)
     speaker.ask(Ask.CALL, calls.Store(pid=pid, address=address), bytes(BULK_MAX))
     load = calls.Load(pid=pid, address=address, size=BULK_MAX)
-    for _ in ground.times(count):
-        speaker.send(Ask.CALL, load)
+    for number in ground.times(count):
+        if number % 2:
+            speaker.send(Ask.CALL, load)
+        else:
+            speaker.send(Ask.RECENT)
 
 
 def deaf_subscribers(ground: Ground, count: int) -> None:

@@ -160,6 +160,27 @@ def test_a_client_that_never_reads_holds_nothing_up_and_fills_no_memory(
         silent.close()
 
 
+def test_recent_events_that_nobody_reads_fill_no_memory_either(
+    process: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect("p0") as p0:
+        while len(p0.recent_events()) < 4096:
+            for _ in range(256):
+                p0.look("tasks")
+        monkeypatch.setenv("XPMEM_EMU_KEY", "flooder")
+        monkeypatch.setattr(dial, "_QUEUE", 1)
+        (silent,) = sockets("keyed", 1)
+        before = process.memory_info().rss
+        for ident in range(QUEUED_MAX):
+            silent.send(pack_envelope(ident, Ask.RECENT, None))
+        for _ in range(100):
+            assert p0.look("tasks") == []
+        assert process.memory_info().rss - before < 2 * UNREAD_MAX
+        found = answers(silent, QUEUED_MAX)
+        assert set(found.values()) == {None, errno.EAGAIN}
+        silent.close()
+
+
 def test_what_is_too_big_is_refused_with_its_errno(process: psutil.Process) -> None:
     with connect("p0") as p0:
         task = p0.spawn()

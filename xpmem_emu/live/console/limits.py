@@ -21,7 +21,9 @@ QUEUED_MAX = 256
 REQUESTS_PER_S = 20_000
 """Requests of a client with a key; a burst may have as many at once."""
 UNREAD_MAX = 1 << 26
-"""Bytes of bulk in answers that the client has not taken yet."""
+"""Bytes in large answers that the client has not taken yet."""
+LARGE = 4096
+"""Bytes from which on an answer counts: bulk, and a list of what is or was."""
 REQUEST_BATCH = 8
 """Requests that are read before some are served; libzmq takes one of each connection in turn."""
 TURN_NS = 200_000
@@ -104,7 +106,7 @@ class Allowance:
 
 
 class Unread:
-    """Bulk of answers to one client that libzmq still holds for it."""
+    """Large answers to one client that libzmq still holds for it."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[zmq.MessageTracker, int]] = deque()

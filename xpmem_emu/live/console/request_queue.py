@@ -26,6 +26,7 @@ from xpmem_emu.live import log
 from xpmem_emu.live.console.connections import Connections
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.live.console.limits import (
+    LARGE,
     QUEUED_MAX,
     REQUEST_BATCH,
     REQUESTS_PER_S,
@@ -108,13 +109,13 @@ class RequestQueue:
     def answer(self, asker: Asker, ident: int, outcome: Outcome) -> None:
         """Answer a request, unless its client does not read."""
         frames: list[Buffer] = [asker.connection, *answer_frames(ident, outcome)]
-        if len(frames) == 2:
+        if len(frames[-1]) < LARGE:
             sent = send_now(self._socket, frames)
         else:
             tracker = send_tracked(self._socket, frames)
             sent = tracker is not None
             if tracker is not None:
-                self._unread[self._client(asker)].add(tracker, len(frames[2]))
+                self._unread[self._client(asker)].add(tracker, len(frames[-1]))
         if not sent:
             self.counters.unsent += 1
         self._inbox.look_again()

@@ -139,6 +139,7 @@ class Console:
                 done = partial(self._done, asker, request, None)
                 return self._end(session, "said bye", done)
             case Ask.RECENT:
+                self._reception.require_read(asker)
                 return self._done(asker, request, self._stream.recent())
             case Ask.FAULTS:
                 asked = read_injection_request(request.body)
