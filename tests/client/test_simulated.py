@@ -2,19 +2,11 @@
 
 import pytest
 
-from tests.clusters import SMALL
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.errors import KernelError
 from xpmem_emu.sim.cluster import SimCluster
 
 MEMORY = 2 * CHUNK
-
-
-@pytest.fixture
-def cluster() -> SimCluster:
-    made = SimCluster(2, SMALL)
-    made.run_until_active()
-    return made
 
 
 def test_a_partition_is_asked_as_a_real_one(cluster: SimCluster) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.backend.test_processes import alive
 from xpmem_emu.backend import processes
 from xpmem_emu.cli import doctor
 from xpmem_emu.cli.doctor import CheckResult
@@ -20,7 +21,6 @@ from xpmem_emu.errors import KernelError
 from .conftest import Home, Up, fake_spec, real_spec
 from .fake_kernel import FakeKernel
 from .keyed import eventually
-from .test_cluster import alive
 
 pytestmark = pytest.mark.live
 

@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 import uvloop
 
+from tests.live.conftest import Up
 from xpmem_emu import connect, connect_async
 from xpmem_emu.backend import processes
 from xpmem_emu.client.awaited import IN_FLIGHT_MAX, AsyncPartition
 from xpmem_emu.client.failures import SigBus, XpmemError
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.kernel import calls
-
-from .conftest import Up
 
 pytestmark = pytest.mark.live
 

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
+from tests.live.conftest import Up
 from xpmem_emu import connect, connect_async
 from xpmem_emu.client.loop import wait_for
 from xpmem_emu.kernel import calls
-
-from .conftest import Up
 
 pytestmark = pytest.mark.live
 

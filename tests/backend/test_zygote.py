@@ -11,15 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.live.conftest import Home
+from tests.live.loops import patiently
 from xpmem_emu.backend import partition_process, processes
 from xpmem_emu.cluster.liveness import start_ticks
 from xpmem_emu.cluster.state import PartitionRecord, process_of, read_state
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.zygote import ALONE, CONFIG_SUFFIX, forked, log_of
-
-from .conftest import Home
-from .loops import patiently
 
 pytestmark = pytest.mark.live
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import zmq
 
+from tests.live.conftest import FAKE, Home, Up, fake_spec
 from xpmem_emu.backend import processes
 from xpmem_emu.backend.starting import no_progress
 from xpmem_emu.client.blocking import connect
@@ -21,8 +22,6 @@ from xpmem_emu.cluster.paths import arena_folder, run_folder
 from xpmem_emu.cluster.state import locked, read_state
 from xpmem_emu.cluster.topology import PartitionSpec
 from xpmem_emu.errors import KernelError
-
-from .conftest import FAKE, Home, Up, fake_spec
 
 pytestmark = pytest.mark.live
 

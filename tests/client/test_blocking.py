@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from tests.live.conftest import Up
+from tests.live.fake_kernel import PEER_MEMORY
 from xpmem_emu import connect
 from xpmem_emu.backend import processes
 from xpmem_emu.client import operations
@@ -15,9 +17,6 @@ from xpmem_emu.client.failures import SigBus, XpmemError, xpmem_error
 from xpmem_emu.client.operations import CHUNK
 from xpmem_emu.cluster.paths import run_folder
 from xpmem_emu.kernel import calls
-
-from .conftest import Up
-from .fake_kernel import PEER_MEMORY
 
 pytestmark = pytest.mark.live
 
