@@ -114,6 +114,21 @@ class DeadlineSection(_Section, frozen=True):
     bte_retries: Annotated[int, Meta(ge=0)] = 1
 
 
+class MmuSection(_Section, frozen=True):
+    """Secondary MMUs: what one partition's devices have."""
+
+    gru_entries: Annotated[int, Meta(ge=1, le=1 << 16)] = 512
+    """Translations that its TLB holds."""
+    gru_contexts: Annotated[int, Meta(ge=1, le=1 << 16)] = 16
+    gru_asids: Annotated[int, Meta(ge=1, le=0x1FFFFE)] = 0x1FFFFE
+    """Numbers for contexts: every eighth of 24 bits but the first and the last (sources 4.1)."""
+    guest_slots: Positive = 32
+    shadow_entries: Annotated[int, Meta(ge=1, le=1 << 20)] = 1 << 16
+    """Translations that one guest or mirror holds."""
+    walk: Nanoseconds = Nanoseconds(2_000)
+    """How long a guest or mirror takes from a walk to an entry."""
+
+
 class ExtensionSection(_Section, frozen=True):
     """Behaviour that no historical XPMEM has; all off by default."""
 
@@ -132,6 +147,7 @@ class Image(_Section, frozen=True):
     faults: FaultSection = FaultSection()
     xpc: XpcSection = XpcSection()
     deadlines: DeadlineSection = DeadlineSection()
+    mmu: MmuSection = MmuSection()
     extensions: ExtensionSection = ExtensionSection()
 
 
@@ -208,5 +224,7 @@ def _check(image: Image) -> None:
         raise ImageError("faults.after: after + before must stay below 96 (sources 1.10)")
     if not PAGE_SIZE <= image.xpc.payload <= PAYLOAD_MAX:
         raise ImageError(f"xpc.payload: must be {PAGE_SIZE} to {PAYLOAD_MAX} bytes")
+    if image.mmu.gru_asids < image.mmu.gru_contexts:
+        raise ImageError("mmu.gru_asids: fewer than mmu.gru_contexts, each of which has one")
     if image.xpc.heartbeat_check <= image.xpc.heartbeat_interval:
         raise ImageError("xpc.heartbeat_check: must be longer than xpc.heartbeat_interval")

@@ -13,8 +13,8 @@ from .rig import Rig
 def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
-    def make(**sizes: int) -> Rig:
-        rigs.append(Rig(**sizes))
+    def make(frames: int = 256, swap: int = 64, **limits: int) -> Rig:
+        rigs.append(Rig(frames, swap, None, **limits))
         return rigs[-1]
 
     yield make

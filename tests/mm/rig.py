@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from xpmem_emu.image import Bytes, Image, LimitsSection, MemorySection
+from xpmem_emu.image import Bytes, Image, LimitsSection, MemorySection, MmuSection
 from xpmem_emu.mm import (
     AddressSpace,
     MapRequest,
@@ -55,7 +55,9 @@ class Outcome(Generic[T]):
 class Rig:
     """One MemoryContext and the means to run coroutines on it."""
 
-    def __init__(self, frames: int = 256, swap: int = 64, **limits: int) -> None:
+    def __init__(
+        self, frames: int = 256, swap: int = 64, mmu: MmuSection | None = None, **limits: int
+    ) -> None:
         memory = MemorySection(
             size=Bytes(frames * PAGE_SIZE),
             swap=Bytes(swap * PAGE_SIZE),
@@ -65,7 +67,7 @@ class Rig:
         self.tracer = Tracer(PARTID, self.scheduler)
         self.memory = MemoryContext(
             PARTID,
-            Image(memory=memory, limits=LimitsSection(**limits)),
+            Image(memory=memory, limits=LimitsSection(**limits), mmu=mmu or MmuSection()),
             memoryview(bytearray(memory.size)),
             memoryview(bytearray(memory.swap)),
             self.scheduler,
@@ -90,6 +92,10 @@ class Rig:
         scheduler.run(scheduler.now_ns)
         while scheduler.next_deadline_ns() == scheduler.now_ns + 1:
             scheduler.run(scheduler.now_ns + 1)
+
+    def pass_time(self, count_ns: int) -> None:
+        """Let timers fire and run what they wake."""
+        self.scheduler.run(self.scheduler.now_ns + count_ns)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that must come to an end without outside help."""
@@ -161,6 +167,9 @@ class Client:
         assert self.mm.page_table_lock.locked
         self.calls.append(("invalidate", start, end))
         self._look("invalidate")
+
+    def invalidate_special(self, start: int, end: int) -> None:
+        self.calls.append(("special", start, end))
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         self.rig.scheduler.might_sleep()

@@ -124,16 +124,10 @@ def test_special_entries_go_into_absent_pages_of_the_area_only(rig: Rig) -> None
 def test_zapping_special_entries_is_atomic_and_tells_shadowing_devices(rig: Rig) -> None:
     mm, ops, at = attach(rig)
     rig.load(mm, at, 1)
-    told: list[tuple[int, int]] = []
-
-    class Device(Client):
-        def invalidate_range(self, start: int, end: int) -> None:
-            told.append((start, end))
-
-    Device(rig).attach(mm)
+    device = Client(rig).attach(mm)
     assert zap_special(mm, at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 2
     assert zap_special(mm, at + PAGE_SIZE, at + 3 * PAGE_SIZE) == 0
-    assert told == [(at + PAGE_SIZE, at + 3 * PAGE_SIZE)]
+    assert device.calls == [("special", at + PAGE_SIZE, at + 3 * PAGE_SIZE)]
     rig.load(mm, at, 1)
     rig.load(mm, at + PAGE_SIZE, 1)
     assert [call[:2] for call in ops.calls] == [("fault", at), ("fault", at + PAGE_SIZE)]
@@ -154,7 +148,7 @@ def test_an_exporter_can_zap_its_own_attachment_while_it_unmaps_the_source(rig: 
     client = SelfAttached(rig).attach(mm)
     rig.run(munmap(mm, source, PAGE_SIZE))
     assert mm.page_table.walk(at >> 12) == 0
-    assert client.kinds() == ["invalidate", "sync"]
+    assert client.kinds() == ["invalidate", "special", "sync"]
 
 
 def test_madvise_refuses_what_zap_page_range_does(rig: Rig) -> None:

@@ -77,6 +77,9 @@ class Storm:
     def invalidate_range(self, start: int, end: int) -> None:
         """The importer has not heard of it yet."""
 
+    def invalidate_special(self, start: int, end: int) -> None:
+        raise AssertionError("there are no foreign frames here")
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         while self.random.random() < 0.6:
             await self.rig.scheduler.reschedule()

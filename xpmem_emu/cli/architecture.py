@@ -24,6 +24,7 @@ _CAPTIONS = {
     "cluster": "its partitions, folders, files, keys, and who of it lives",
     "kernel": "one image: tasks, calls, step(now, event) -> effects",
     "xpmem": "segments, permits, attachments, faults, recalls, fencing",
+    "mmu": "devices that translate a task's addresses themselves",
     "mm": "frames, page tables, areas, reverse map, notifiers",
     "xpc": "activation, heartbeats, channels, numbered requests",
     "inject": "the interconnect and its fault rules",

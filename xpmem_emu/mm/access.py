@@ -121,7 +121,7 @@ def _views(mm: AddressSpace, address: int, size: int, ptes: Ptes) -> list[memory
     if pte.has(ptes, SPECIAL).any():
         # Exactly what is touched: the area behind the last byte may be dead, and is not asked.
         walked = ((address >> PAGE_SHIFT) + len(ptes)) << PAGE_SHIFT
-        _check_special(mm, address, min(address + size, walked))
+        check_special(mm, address, min(address + size, walked))
     views: list[memoryview] = []
     skip = address & PAGE_MASK
     try:
@@ -144,7 +144,8 @@ def _far(vma: Vma) -> FarOps:
     return vma.ops
 
 
-def _check_special(mm: AddressSpace, start: int, end: int) -> None:
+def check_special(mm: AddressSpace, start: int, end: int) -> None:
+    """May an access through the SPECIAL entries of [start, end) go on? Raises Signalled."""
     for vma in mm.vmas.intersecting(start, end):
         if vma.ops is not None:
             vma.ops.check(vma, max(start, vma.start))

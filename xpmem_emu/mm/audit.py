@@ -27,6 +27,7 @@ def audit_memory(context: MemoryContext) -> dict[str, int]:
         "frames_in_use": frames.in_use,
         "frames_pinned": frames.pinned,
         "frames_quarantined": int(np.count_nonzero(frames.quarantined)),
+        "frames_shadowed": int(frames.shadowed.sum()),
         "frames_mapped": int(mapped.sum()),
         "frames_cached": int(_cached(context).sum()),
         "swap_in_use": swap.in_use,
@@ -51,7 +52,7 @@ def check_counts(context: MemoryContext) -> Frames:
         compare(f"rss of task {mm.pid}", len(held), mm.rss)
     compare("mapcount of frame", mapped, frames.mapcount)
     compare("count of swap slot", slots, swap.count)
-    known = mapped + _cached(context) + frames.pins + frames.quarantined
+    known = mapped + _cached(context) + frames.pins + frames.quarantined + frames.shadowed
     if context.operations == 0 and context.loans == 0:
         compare("refcount of frame", known, frames.refcount)
     compare("refcount of frame, at least", np.maximum(known, frames.refcount), frames.refcount)

@@ -76,7 +76,7 @@ def zap_special(mm: AddressSpace, start: int, end: int) -> int:
     vpns, ptes = _entries(mm, start, end)
     vpns = vpns[pte.has(ptes, pte.SPECIAL)]
     if len(vpns):
-        mm.notifiers.invalidate_range(start, end)
+        mm.notifiers.invalidate_special(start, end)
         with mm.special_lock:
             mm.page_table.write(vpns, np.zeros(len(vpns), dtype=np.uint64))
     return len(vpns)

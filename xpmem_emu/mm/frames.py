@@ -44,6 +44,7 @@ class FrameAllocator:
         self.mapcount: Counts = np.zeros(self.total, dtype=np.int32)
         self.pins: Counts = np.zeros(self.total, dtype=np.int32)
         self.quarantined: Counts = np.zeros(self.total, dtype=np.int32)
+        self.shadowed: Counts = np.zeros(self.total, dtype=np.int32)
         self.owner: Frames = np.zeros(self.total, dtype=np.int64)
         self.index: Frames = np.zeros(self.total, dtype=np.int64)
         self.bad: set[int] = set()
@@ -106,6 +107,16 @@ class FrameAllocator:
     def release_quarantined(self, frames: Frames) -> None:
         """The opposite of quarantine."""
         self._decrease(self.quarantined, frames, "quarantine count")
+        self.put(frames)
+
+    def shadow(self, frames: Frames) -> None:
+        """A secondary MMU that holds references translates to each frame."""
+        self.get(frames)
+        np.add.at(self.shadowed, frames, 1)
+
+    def unshadow(self, frames: Frames) -> None:
+        """The opposite of shadow."""
+        self._decrease(self.shadowed, frames, "count of shadows")
         self.put(frames)
 
     # -- mappings ------------------------------------------------------------------------------

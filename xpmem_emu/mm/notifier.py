@@ -13,8 +13,9 @@ A client sees at least one sync that covers a range after every invalidate of th
 sync may cover several invalidates. It must tolerate a sync of a range it was never told of,
 because it may register between the two. Neither call may fail.
 
-Of SPECIAL entries there is `invalidate_range` alone, and under no page-table lock: their frames
-are counted at home, whose gather runs the sync (`entries.zap_special`).
+Foreign frames, behind SPECIAL entries, are counted at home, whose gather runs the sync; whoever
+takes them away here cannot always sleep. `invalidate_special` is atomic and complete when it
+returns, under no page-table lock perhaps, and no sync follows (`entries.zap_special`).
 """
 
 from typing import Protocol
@@ -27,6 +28,9 @@ class Notifier(Protocol):
 
     def invalidate_range(self, start: int, end: int) -> None:
         """The entries of [start, end) are about to change. Atomic."""
+
+    def invalidate_special(self, start: int, end: int) -> None:
+        """The SPECIAL entries of [start, end) are about to be cleared: forget them. Atomic."""
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Return when nothing learned from the old entries of [start, end) is in use."""
@@ -62,6 +66,11 @@ class NotifierChain:
         """Tell every client, in the order of registration."""
         for notifier in self.registered:
             notifier.invalidate_range(start, end)
+
+    def invalidate_special(self, start: int, end: int) -> None:
+        """Tell every client, in the order of registration."""
+        for notifier in self.registered:
+            notifier.invalidate_special(start, end)
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Wait for every client in turn; one that unregisters meanwhile is skipped: it leaves when

@@ -54,6 +54,10 @@ class RecallNotifier:
             if segment.live and (pages := pages_of(segment, start, end)) is not None:
                 self._recalls.begin(segment, pages)
 
+    def invalidate_special(self, start: int, end: int) -> None:
+        """Atomic: of an attachment nothing is ever pinned, so a recall ends where it begins."""
+        self.invalidate_range(start, end)
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """May sleep: complete when no partition that we have a session with can reach the range."""
         await self._recalls.settle(self._group, start, end)

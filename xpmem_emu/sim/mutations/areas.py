@@ -90,12 +90,12 @@ def private_store_reaches_file() -> AbstractContextManager[Any]:
 
 def access_checks_neighbours() -> AbstractContextManager[Any]:
     """An access asks whole pages, and the one behind, whether they are usable."""
-    check = access._check_special
+    check = access.check_special
 
     def wide(mm: Any, start: int, end: int) -> None:
         check(mm, start, min(page_align_up(end) + PAGE_SIZE, TASK_SIZE))
 
-    return patch.object(access, "_check_special", wide)
+    return patch.object(access, "check_special", wide)
 
 
 def zeros_not_written() -> AbstractContextManager[Any]:
