@@ -15,6 +15,12 @@ from xpmem_emu.inject.grammar import parse_injection, stem
 from xpmem_emu.xpmem.ids import IdParts
 
 Row = dict[str, object]
+LOGGED = (
+    *("munmap", "mprotect", "madvise", "exit"),
+    *("gru_attach", "guest_attach", "guest_slot", "mirror_attach"),
+    *("device_store", "device_detach"),
+)
+"""Calls of which only is asked whether they were made."""
 
 
 @dataclass
@@ -35,7 +41,7 @@ class FakeTask:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """Calls whose effect no test of the command line looks at: only that they were made."""
-        if name not in ("munmap", "mprotect", "madvise", "exit"):
+        if name not in LOGGED:
             raise AttributeError(name)
         return lambda *arguments: self.log.append((name, *arguments))
 
@@ -66,6 +72,10 @@ class FakeTask:
     def store(self, address: int, data: bytes) -> None:
         start, area = self._find(address, len(data))
         area.memory[address - start : address - start + len(data)] = data
+
+    def device_load(self, device: str, address: int, size: int) -> bytes:
+        self.log.append(("device_load", device, address, size))
+        return b"from a device"[:size]
 
     def amo(self, address: int, operation: str, operand: int, compare: int) -> int:
         before = int.from_bytes(self.load(address, 8), "little")

@@ -30,6 +30,8 @@ FREE = {
     "ADDR",
     "FIELD",
     "[DATA]",
+    "DATA",
+    "GUEST_ADDRESS",
     "HEX",
     "WORD",
     "UID",

@@ -157,6 +157,38 @@ def test_everything_about_it_can_be_looked_at(live: Live) -> None:
     assert "xpmem:fault_end" in live.ok("events", "--on", "p1", "--match", "xpmem:*")
 
 
+def test_a_recall_takes_the_translations_of_devices_along(live: Live) -> None:
+    """On real partitions: the importer's devices are seen, used, recalled, and seen again."""
+    owner = live.ok("task", "spawn", "--on", "p0")
+    memory = live.ok("task", "mmap", owner, "16K")
+    segid = live.ok("export", memory, "--size", "16K")
+    handle = live.ok("attach", segid, "--on", "p1")
+    task, _, address = handle.rpartition(":")
+    live.ok("store", handle, "shared")
+    live.ok("device", "gru", task)
+    live.ok("device", "guest", task)
+    live.ok("device", "slot", handle, "16K", "0x40000000")
+    live.ok("device", "mirror", handle, "16K")
+    for at, kind in ((address, "gru"), ("0x40000000", "guest"), (address, "mirror")):
+        assert live.ok("device", "load", f"{task}:{at}", kind, "6", "--text") == "shared"
+    live.ok("device", "store", f"{task}:0x40000000", "guest", "GUEST")
+    assert live.ok("load", memory, "6", "--text") == "GUESTd"
+    assert translations(live) == {"gru": 1, "guest": 1, "mirror": 4}
+    live.ok("task", "munmap", memory, "16K")
+    assert translations(live) == {"gru": 0, "guest": 0, "mirror": 0}
+    refused = live("device", "load", handle, "gru", "1")
+    assert (refused.code, "EFAULT" in refused.err) == (1, True)
+    seen = live.ok("events", "--on", "p1", "--match", "mmu:invalidate", "-o", "jsonl")
+    assert {json.loads(each)["device"] for each in seen.splitlines()} == {"gru", "guest", "mirror"}
+    live.ok("device", "detach", task, "mirror")
+    assert set(translations(live)) == {"gru", "guest"}
+
+
+def translations(live: Live) -> dict[str, int]:
+    rows = json.loads(live.ok("get", "devices", "--on", "p1", "-o", "json"))["items"]
+    return {row["device"]: row["translations"] for row in rows}
+
+
 def test_a_name_of_before_a_reboot_reaches_nobody_after_it(live: Live) -> None:
     segid = live.ok("export", "--size", "1M", "--on", "p0")
     told = json.loads(live.ok("attach", segid, "--on", "p1", "-o", "json"))

@@ -101,3 +101,27 @@ def test_a_wrong_command_line_is_one_line(shell: Shell, arguments: list[str], hi
     assert outcome.code == 64
     assert outcome.err.count("\n") == 1
     assert hint in outcome.err
+
+
+def test_devices_are_attached_used_and_detached(shell: Shell, memory: str) -> None:
+    task, _, address = memory.rpartition(":")
+    at = int(address, 16)
+    shell.ok("device", "gru", task)
+    shell.ok("device", "guest", task, "--references")
+    shell.ok("device", "slot", f"{memory}+4K", "8K", "0x40000000")
+    shell.ok("device", "mirror", memory, "16K")
+    shell.ok("device", "store", f"{memory}+4K", "mirror", "hello")
+    assert shell.ok("device", "load", f"{task}:0x40000000", "guest", "4", "--text") == "from"
+    assert shell.ok("device", "load", memory, "gru", "2") == b"fr".hex()
+    shell.ok("device", "detach", task, "gru")
+    assert shell.emulator.running["p0"].tasks[1].log[1:] == [
+        ("gru_attach",),
+        ("guest_attach", True),
+        ("guest_slot", 0x4000_0000, 8192, at + 4096),
+        ("mirror_attach", at, 16384),
+        ("device_store", "mirror", at + 4096, b"hello"),
+        ("device_load", "guest", 0x4000_0000, 4),
+        ("device_load", "gru", at, 2),
+        ("device_detach", "gru"),
+    ]
+    assert shell("device", "detach", task, "bte").code == 64

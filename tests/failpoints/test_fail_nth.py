@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.clusters import SMALL
 from tests.xpmem.world import AT, PAGE, PAGES, World
 from xpmem_emu.image import DeadlineSection, ExtensionSection, Image, Nanoseconds, XpcSection
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.fail_nth import Trial, sweep
@@ -89,6 +89,20 @@ def fresh_load(scene: Scene) -> object:
     return task.load(scene.at, SIZE)
 
 
+def guest(scene: Scene, size: int) -> object:
+    """A guest with the exporter's memory, which stores that much there."""
+    scene.us(device_calls.GuestAttach, True)
+    scene.us(device_calls.GuestSlot, 0, SIZE, scene.base)
+    return scene.on(0, device_calls.DeviceStore(scene.exporter.pid, "guest", 0), bytes(size))
+
+
+def mirrored(scene: Scene) -> object:
+    """A load through a mirror that needs a fault, of the importer."""
+    scene.us(calls.Madvise, scene.base, SIZE, calls.MADV_DONTNEED)
+    scene.them(device_calls.MirrorAttach, scene.at, SIZE)
+    return scene.them(device_calls.DeviceLoad, "mirror", scene.at, SIZE)
+
+
 CASES: dict[type[Call], Act] = {
     calls.Spawn: lambda s: s.on(0, calls.Spawn()),
     calls.Fork: lambda s: s.us(calls.Fork),
@@ -127,6 +141,13 @@ CASES: dict[type[Call], Act] = {
     calls.XpmemForkBegin: lambda s: s.us(calls.XpmemForkBegin),
     calls.XpmemForkEnd: lambda s: (s.us(calls.XpmemForkBegin), s.us(calls.XpmemForkEnd)),
     calls.XpmemTunable: lambda s: s.on(0, calls.XpmemTunable("faults_after", 8)),
+    device_calls.GruAttach: lambda s: s.us(device_calls.GruAttach),
+    device_calls.GuestAttach: lambda s: s.us(device_calls.GuestAttach),
+    device_calls.GuestSlot: lambda s: guest(s, 0),
+    device_calls.MirrorAttach: lambda s: s.them(device_calls.MirrorAttach, s.at, SIZE),
+    device_calls.DeviceDetach: lambda s: (guest(s, 0), s.us(device_calls.DeviceDetach, "guest")),
+    device_calls.DeviceLoad: lambda s: mirrored(s),
+    device_calls.DeviceStore: lambda s: guest(s, SIZE),
     calls.Look: lambda s: s.on(0, calls.Look("pins")),
     calls.Describe: lambda s: s.on(0, calls.Describe("p1")),
     calls.Pagetable: lambda s: s.us(calls.Pagetable, s.base),

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import fields, replace
 
 from tests.xpmem.world import AT, FIXED, PAGE, PAGES, World, outcome_of
-from xpmem_emu.kernel import breaking, calls
+from xpmem_emu.kernel import breaking, calls, device_calls
 from xpmem_emu.kernel.breaking import Breaking, BreakingCall
 from xpmem_emu.kernel.calls import (
     MADV_DONTNEED,
@@ -91,6 +91,7 @@ def usual(world: World, at: int, apid: int) -> list[Call]:
         calls.XpmemForkEnd(e),
         calls.XpmemFind("x"),
         calls.XpmemTunable("faults_after", 32),
+        *(of_devices(e, base) + of_devices(i, at)),
         calls.Look("pins"),
         calls.Describe("1"),
         calls.Pagetable(e, base),
@@ -104,6 +105,19 @@ def usual(world: World, at: int, apid: int) -> list[Call]:
         breaking.Poison(1, 7),
         breaking.Unpoison(1, 7),
         breaking.Strain("pin_limit", 0),
+    ]
+
+
+def of_devices(pid: int, at: int) -> list[Call]:
+    """Those about devices of a task, with memory there."""
+    return [
+        device_calls.GruAttach(pid),
+        device_calls.GuestAttach(pid),
+        device_calls.GuestSlot(pid, 0, PAGE, at),
+        device_calls.MirrorAttach(pid, at, PAGE),
+        device_calls.DeviceLoad(pid, "gru", at, 8),
+        device_calls.DeviceStore(pid, "guest", 0),
+        device_calls.DeviceDetach(pid, "mirror"),
     ]
 
 

@@ -66,6 +66,16 @@ TABLES: dict[str, tuple[str, ...]] = {
         "last_signal",
     ),
     "files": ("partition", "name", "size", "cached_pages", "dirty_pages", "mappings"),
+    "devices": (
+        "partition",
+        "pid",
+        "device",
+        "about",
+        "translations",
+        "misses",
+        "waits",
+        "retries",
+    ),
 }
 """What can be listed, and the columns of its table; wide and the documents have all fields."""
 
@@ -107,7 +117,7 @@ def get(
     """List objects of all partitions.
 
     KIND is one of segments, attachments, permits, pagefaults (under way), faults (that were put
-    up, as `fault ls` lists them), partitions, channels, pins, tasks, files.
+    up, as `fault ls` lists them), partitions, channels, pins, tasks, files, devices.
     """
     if again:
         watch(

@@ -47,6 +47,7 @@ _COMMANDS = {
     "Tasks and their memory": {
         "task": ("tasks.task", "Processes of the emulated partitions, and their memory calls"),
         "vm": ("tasks.vm", "What a partition's kernel does by itself, and its files"),
+        "device": ("devices.device", "Devices that translate a task's addresses by themselves"),
     },
     "Break": {
         "fault": (

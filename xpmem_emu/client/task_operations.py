@@ -25,7 +25,7 @@ from xpmem_emu.client.operations import (
 )
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
 
 _K = TypeVar("_K")
@@ -180,6 +180,57 @@ class TaskOperations(ABC, Generic[_K]):
                     compare=compare,
                 ),
             )
+        )
+
+    # -- secondary MMUs ----------------------------------------------------------------------
+
+    @operation
+    def gru_attach(self) -> Steps[None]:
+        """Get a context of the partition's GRU."""
+        yield from do(device_calls.GruAttach(pid=self.pid))
+
+    @operation
+    def guest_attach(self, references: bool = False) -> Steps[None]:
+        """Start a virtual machine, which may hold references to the pages that it shadows."""
+        yield from do(device_calls.GuestAttach(pid=self.pid, references=references))
+
+    @operation
+    def guest_slot(self, start: int, length: int, address: int = 0) -> Steps[None]:
+        """Give the guest memory of the task at guest-physical `start`; length 0 takes it away."""
+        call = device_calls.GuestSlot(pid=self.pid, start=start, length=length, address=address)
+        yield from do(call)
+
+    @operation
+    def mirror_attach(self, address: int, length: int) -> Steps[None]:
+        """Let a device mirror a part of the task's memory."""
+        yield from do(device_calls.MirrorAttach(pid=self.pid, address=address, length=length))
+
+    @operation
+    def device_detach(self, device: str) -> Steps[None]:
+        """Give up `gru`, `guest` or `mirror`."""
+        yield from do(device_calls.DeviceDetach(pid=self.pid, device=device))
+
+    @operation
+    def device_load(self, device: str, address: int, size: int) -> Steps[bytes]:
+        """Read memory through a device, at an address of its own."""
+        answers = yield from in_turn(
+            OperationRequest(
+                device_calls.DeviceLoad(pid=self.pid, device=device, address=start, size=part)
+            )
+            for start, part in chunks(address, size)
+        )
+        return b"".join(answer.bulk for answer in answers)
+
+    @operation
+    def device_store(self, device: str, address: int, data: Buffer) -> Steps[None]:
+        """Write memory through a device."""
+        view = memoryview(data).cast("B")
+        yield from in_turn(
+            OperationRequest(
+                device_calls.DeviceStore(pid=self.pid, device=device, address=address + done),
+                view[done : done + part],
+            )
+            for done, part in chunks(0, len(view))
         )
 
     # -- libxpmem --------------------------------------------------------------------------

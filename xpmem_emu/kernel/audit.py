@@ -9,10 +9,15 @@ memory (mm/audit, mm/audit_areas), cross-partition memory (xpmem/audit), request
 which something happened. A difference is a KernelBug that names both numbers.
 """
 
+import numpy as np
+
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskState
-from xpmem_emu.mm.audit import audit_memory
+from xpmem_emu.mm.audit import audit_memory, compare
+from xpmem_emu.mmu.gru import GruContext
+from xpmem_emu.mmu.guest import Guest
+from xpmem_emu.mmu.secondary import devices_of
 from xpmem_emu.xpmem.audit import check_xpmem
 
 
@@ -23,6 +28,7 @@ def check_kernel(kernel: Kernel) -> None:
     kernel.xpc.check()
     _check_tasks(kernel)
     _check_threads(kernel)
+    _check_devices(kernel)
 
 
 def audit_kernel(kernel: Kernel) -> dict[str, int]:
@@ -49,6 +55,7 @@ def audit_kernel(kernel: Kernel) -> dict[str, int]:
         "pins": kernel.memory.frames.pinned,
         "quarantined": sum(xpmem.fence.quarantined().values()),
         "calls": kernel.calls_pending,
+        "devices": sum(len(devices_of(mm)) for mm in kernel.memory.address_spaces.values()),
     }
     memory = {f"mm_{key}": value for key, value in audit_memory(kernel.memory).items()}
     xpc = {f"xpc_{key}": value for key, value in kernel.xpc.audit().items()}
@@ -75,6 +82,19 @@ def _check_tasks(kernel: Kernel) -> None:
     for mm in spaces.values():
         if not mm.dead and mm.pid not in pids and not kernel.tasks.forking(mm.pid):
             raise KernelBug(f"audit: address space {mm.number} is of no task, not of {mm.pid}")
+
+
+def _check_devices(kernel: Kernel) -> None:
+    """The GRU's contexts are those of address spaces, and guests hold the references they count."""
+    devices = [each for mm in kernel.memory.address_spaces.values() for each in devices_of(mm)]
+    contexts = {each.asid: each for each in devices if isinstance(each, GruContext)}
+    if contexts != kernel.gru.contexts:
+        raise KernelBug(f"audit: the GRU has contexts {sorted(kernel.gru.contexts)}")
+    held = np.zeros(kernel.memory.frames.total, dtype=np.int64)
+    for guest in devices:
+        if isinstance(guest, Guest):
+            np.add.at(held, guest.referred(), 1)
+    compare("references of guests to frame", held, kernel.memory.frames.shadowed)
 
 
 def _check_threads(kernel: Kernel) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.audit import check_kernel
-from xpmem_emu.kernel.handlers import breaking, files, look, memory, tasks, xpmem
+from xpmem_emu.kernel.handlers import breaking, devices, files, look, memory, tasks, xpmem
 from xpmem_emu.kernel.kernel import Kernel, PeerMemory
 
 HANDLERS = {
@@ -12,6 +12,7 @@ HANDLERS = {
     **memory.HANDLERS,
     **files.HANDLERS,
     **xpmem.HANDLERS,
+    **devices.HANDLERS,
     **look.HANDLERS,
     **breaking.HANDLERS,
 }

@@ -8,9 +8,11 @@ The result type of each call is given in its docstring. Sizes, offsets and addre
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, ReasonText, ShortText, Uid
+from xpmem_emu.kernel.call import Call as Call
+from xpmem_emu.kernel.device_calls import DeviceCall
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
@@ -18,14 +20,6 @@ MAP_UNCACHED = 0x1000_0000
 """Not Linux's: fetch-and-op memory as the mspec driver gives it (sources T6)."""
 MADV_DONTNEED, MADV_REMOVE, MADV_PAGEOUT = 4, 9, 21
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
-
-
-def _snake(name: str) -> str:
-    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))
-
-
-class Call(Struct, frozen=True, tag_field="op", tag=_snake, forbid_unknown_fields=True):
-    """Base of all calls; the tag is the operation's name, `xpmem_make` for XpmemMake."""
 
 
 # -- tasks ------------------------------------------------------------------------------------
@@ -41,7 +35,7 @@ class Spawn(Call, frozen=True):
 
     name: MaybeName = ""
     uid: Uid = 0
-    gids: Gids = []
+    gids: Gids = field(default_factory=list)
     cap_ipc_owner: bool | None = None
     handled: list[int] = field(default_factory=lambda: [7, 11])
 
@@ -78,7 +72,7 @@ class Setuid(Call, frozen=True):
 
     pid: Pid
     uid: Uid
-    gids: Gids = []
+    gids: Gids = field(default_factory=list)
 
 
 # -- memory -----------------------------------------------------------------------------------
@@ -345,7 +339,7 @@ class XpmemTunable(Call, frozen=True):
 
 class Look(Call, frozen=True):
     """A table of objects. `kind`: segments, attachments, permits, faults, partitions, channels,
-    pins, tasks, files. Result: list of mappings, one row each, same keys in each row."""
+    pins, tasks, files, devices. Result: list of mappings, one row each, same keys in each row."""
 
     kind: ShortText
 
@@ -386,7 +380,7 @@ AnyCall = (
     | Creat | Unlink | Pwrite | Pread | Truncate | Writeback | Reclaim | Migrate
     | XpmemVersion | XpmemOpen | XpmemClose | XpmemMake | XpmemRemove | XpmemGet | XpmemRelease
     | XpmemAttach | XpmemDetach | XpmemCopy | XpmemForkBegin | XpmemForkEnd | XpmemFind
-    | XpmemTunable | Look | Describe | Pagetable | Status | Audit | Shutdown
+    | XpmemTunable | DeviceCall | Look | Describe | Pagetable | Status | Audit | Shutdown
 )  # fmt: skip
 """Every call: the type that a console request is decoded to."""
 

@@ -44,6 +44,7 @@ from xpmem_emu.kernel.interface import (
 )
 from xpmem_emu.kernel.tasks import Task, TaskTable
 from xpmem_emu.mm.mm_types import MemoryContext
+from xpmem_emu.mmu.gru import Gru
 from xpmem_emu.sched import LockDep, Scheduler, Thread
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.messages import RsvdPage
@@ -93,9 +94,7 @@ class Kernel:
     ) -> None:
         """`handlers` serve the calls. `audit` looks at this kernel after each step in which
         something happened; what it raises is a panic."""
-        self.partid = partid
-        self.boot = boot
-        self.image = image
+        self.partid, self.boot, self.image = partid, boot, image
         self.scheduler = Scheduler()
         self.lockdep = LockDep()
         self.tracer = Tracer(partid, self.scheduler)
@@ -120,6 +119,7 @@ class Kernel:
             partid, boot, image, self.scheduler, self.tracer, self.memory, self.xpc, self.kill
         )
         self.xpmem = Xpmem(self.services)
+        self.gru = Gru(image.mmu, self.tracer)
         self.tasks = TaskTable(image, self.scheduler, self.tracer, self.memory)
         self._peer_memory = peer_memory
         self._handlers = handlers

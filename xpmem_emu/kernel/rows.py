@@ -8,6 +8,7 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm import pte
 from xpmem_emu.mm.vma_ops import FarOps
+from xpmem_emu.mmu.secondary import devices_of
 from xpmem_emu.units import PAGE_SHIFT
 from xpmem_emu.xpc.frame import ChannelNumber
 from xpmem_emu.xpc.reasons import Reason
@@ -191,6 +192,24 @@ def file_rows(kernel: Kernel) -> list[Row]:
             "mappings": len(kernel.memory.owners[inode.id].vmas),
         }
         for name, inode in kernel.memory.files.by_name.items()
+    ]
+
+
+def device_rows(kernel: Kernel) -> list[Row]:
+    """The secondary MMUs of tasks of this partition."""
+    return [
+        {
+            "partid": kernel.partid,
+            "pid": task.pid,
+            "device": device.kind,
+            "about": device.about(),
+            "translations": len(device.held()),
+            "misses": device.misses,
+            "waits": device.waits,
+            "retries": device.retries,
+        }
+        for task in kernel.tasks
+        for device in devices_of(task.mm)
     ]
 
 

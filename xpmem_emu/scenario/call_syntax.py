@@ -17,6 +17,7 @@ from xpmem_emu.errors import Signal
 from xpmem_emu.fields import misfit_named
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.device_calls import DeviceStore
 from xpmem_emu.mm.pte import FRAME_SHIFT, LOCAL_MASK
 from xpmem_emu.scenario.lexer import (
     Bindings,
@@ -32,7 +33,7 @@ from xpmem_emu.scenario.lexer import (
 CALL_VERBS: Mapping[str, type[Call]] = {
     str(kind.__struct_config__.tag): kind for kind in typing.get_args(calls.AnyCall)
 }
-BULKY: tuple[type[Call], ...] = (calls.Store, calls.Pwrite)
+BULKY: tuple[type[Call], ...] = (calls.Store, calls.Pwrite, DeviceStore)
 """Calls whose last word is the bytes to write."""
 MAKERS: tuple[type[Call], ...] = (calls.Spawn, calls.Fork)
 """Calls that make a task."""
@@ -172,7 +173,7 @@ def _value(kind: object, word: Token, names: Bindings) -> object:
         return to_number(word.text, names) if signal is None else int(signal)
     if base is list:
         return [to_number(each, names) for each in word.text.split(",") if each not in ("", "none")]
-    if base is types.UnionType or base is typing.Union:
+    if base in (bool, types.UnionType, typing.Union):
         if word.text not in ("yes", "no"):
             raise ScenarioError(f"{word.text!r} is neither yes nor no")
         return word.text == "yes"

@@ -33,11 +33,12 @@ _MEASURES = ("mm_frames_total", "calls", "xpc_remembered")
 _MASKED = "ok"
 _FAMILIES = {
     "mm": {"ENOMEM", "ENOSPC", "EFAULT", "SIGKILL", "SIGBUS"},
-    "xpc": {"EHOSTUNREACH", "EHOSTDOWN", "ENOENT", "EAGAIN", "SIGBUS"},
-    "xpmem": {"SIGBUS", "EHOSTUNREACH"},
+    "xpc": {"EHOSTUNREACH", "EHOSTDOWN", "ENOENT", "EAGAIN", "SIGBUS", "EFAULT"},
+    "xpmem": {"SIGBUS", "EFAULT", "EHOSTUNREACH"},
     "kernel": {"EHOSTUNREACH"},
 }
-"""What an operation may answer, besides the point's own errno, by the layer that failed."""
+"""What an operation may answer, besides the point's own errno, by the layer that failed. What is a
+SIGBUS to a processor is EFAULT to a device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _TABLES: dict[str, Callable[[Kernel], list[Row]]] = {
     "pins": rows.pins,
     "tasks": rows.tasks,
     "files": rows.file_rows,
+    "devices": rows.device_rows,
 }
 
 

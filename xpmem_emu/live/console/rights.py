@@ -11,6 +11,7 @@ audit, which compares every index of the kernel with every other and takes as lo
 """
 
 import errno
+from typing import get_args
 
 import msgspec
 
@@ -19,6 +20,7 @@ from xpmem_emu.cluster.keys import Capability, Client
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.device_calls import DeviceCall
 
 _LOOKS = (calls.Look, calls.Describe, calls.Pagetable, calls.Status, calls.XpmemVersion)
 _USES = (
@@ -48,6 +50,7 @@ _USES = (
     calls.XpmemForkBegin,
     calls.XpmemForkEnd,
     calls.XpmemFind,
+    *get_args(DeviceCall),
 )
 
 

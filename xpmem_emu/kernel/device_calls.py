@@ -1,0 +1,77 @@
+"""Calls about the secondary MMUs of a task (sources T13, T14): docs/laboratory.md.
+
+Addresses are the task's, but for those at which a guest is accessed.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from xpmem_emu.fields import U64, Pid, ShortText
+from xpmem_emu.kernel.call import Call
+
+DEVICES = ("gru", "guest", "mirror")
+"""What a `device` may be."""
+
+
+class GruAttach(Call, frozen=True):
+    """Gives the task a context of its partition's GRU. EEXIST, EBUSY. Result: None."""
+
+    pid: Pid
+
+
+class GuestAttach(Call, frozen=True):
+    """Starts a virtual machine in the task; without slots it has no memory. With `references` it
+    holds a reference to each page that it shadows. EEXIST. Result: None."""
+
+    pid: Pid
+    references: bool = False
+
+
+class GuestSlot(Call, frozen=True):
+    """Guest-physical memory from `start` on is the task's from `address` on; with length 0 the
+    slot that begins at `start` goes. Whole pages. Result: None."""
+
+    pid: Pid
+    start: U64
+    length: U64
+    address: U64 = 0
+
+
+class MirrorAttach(Call, frozen=True):
+    """A device mirrors this part of the task's memory; whole pages. EEXIST. Result: None."""
+
+    pid: Pid
+    address: U64
+    length: U64
+
+
+class DeviceDetach(Call, frozen=True):
+    """ENODEV when the task has none. Result: None."""
+
+    pid: Pid
+    device: ShortText
+
+
+class DeviceLoad(Call, frozen=True):
+    """Reads memory through a device, at an address of the device's own. A failure is an errno, not
+    a signal: EFAULT, EIO (machine check), EAGAIN. Result: None, the bytes come as bulk."""
+
+    pid: Pid
+    device: ShortText
+    address: U64
+    size: Annotated[int, Meta(ge=0, le=1 << 26)]
+
+
+class DeviceStore(Call, frozen=True):
+    """Writes the call's bulk to memory through a device. Fails as DeviceLoad. Result: None."""
+
+    pid: Pid
+    device: ShortText
+    address: U64
+
+
+DeviceCall = (
+    GruAttach | GuestAttach | GuestSlot | MirrorAttach | DeviceDetach | DeviceLoad | DeviceStore
+)
+"""Every one of them."""
