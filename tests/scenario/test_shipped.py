@@ -43,6 +43,7 @@ CAUGHT = {
     "reboot-in-the-middle": "accept_old_incarnation",
     "reclaim": "swap_loses",
     "restart": "stale_ids",
+    "secondary-mmus": "flush_missed",
     "sharing": "release_keeps_holders",
     "stale-cache": "free_before_ack",
     "third-process": "canary",

@@ -12,6 +12,7 @@ import xpmem_emu.failpoints.events
 import xpmem_emu.inject.events
 import xpmem_emu.kernel.events
 import xpmem_emu.mm.events
+import xpmem_emu.mmu.events
 import xpmem_emu.xpc.events
 import xpmem_emu.xpmem.events  # noqa: F401 - the layers define their events by being imported
 from xpmem_emu.trace import Event, Record

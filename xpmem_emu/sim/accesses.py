@@ -11,12 +11,21 @@ from itertools import count
 from typing import NamedTuple
 
 from xpmem_emu.errors import Signal
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.mmu.guest import Guest
 from xpmem_emu.sim.history import FOREVER, Access, History, TrackedWord, Verb
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import UNTRACKED, WORD_OFFSETS, Region, Registry, TaskKey, View
+from xpmem_emu.sim.registry import (
+    GUEST_AT,
+    UNTRACKED,
+    WORD_OFFSETS,
+    Region,
+    Registry,
+    TaskKey,
+    View,
+)
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
@@ -79,7 +88,10 @@ class Accesses:
         if place is None:
             return
         span = _span(operation)
-        call = calls.Load(actor.pid, place.address + span.start, len(span))
+        call: Call = calls.Load(actor.pid, place.address + span.start, len(span))
+        if device := operation.device:
+            address = address_for(device, place.address + span.start)
+            call = device_calls.DeviceLoad(actor.pid, device, address, len(span))
         words = self._words(place, operation, span, actor)
         if words is not None:
             self._load(actor, call, words)
@@ -101,7 +113,10 @@ class Accesses:
         # A word is stored whole or, when the store fails, not at all; more pages may be partly.
         crosses = span.start // PAGE_SIZE != (span.stop - 1) // PAGE_SIZE
         extent = Torn.PARTS if crosses else Torn.WHOLE
-        call = calls.Store(actor.pid, place.address + span.start)
+        call: Call = calls.Store(actor.pid, place.address + span.start)
+        if device := operation.device:
+            address = address_for(device, place.address + span.start)
+            call = device_calls.DeviceStore(actor.pid, device, address)
         self._store(actor, call, bytes(data), words, value, extent)
 
     def read(self, actor: TaskKey, call: Call, region: Region, page: int, word: int) -> None:
@@ -260,6 +275,11 @@ class Accesses:
                 since,
             )
         )
+
+
+def address_for(device: str, address: int) -> int:
+    """What a device of a planned task calls an address of the task."""
+    return address + GUEST_AT * (device == Guest.kind)
 
 
 def _ignored() -> None:

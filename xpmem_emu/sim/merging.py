@@ -21,6 +21,7 @@ from xpmem_emu.failpoints import events as failpoints
 from xpmem_emu.inject import events as fabric
 from xpmem_emu.kernel import events as kernel
 from xpmem_emu.mm import events as mm
+from xpmem_emu.mmu import events as mmu
 from xpmem_emu.trace import Event, Record
 from xpmem_emu.xpc import events as xpc
 from xpmem_emu.xpc.remote import EPOCH_BITS
@@ -36,7 +37,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 _EVENTS = tuple(
     kind
-    for module in (fabric, failpoints, kernel, mm, xpc, xpmem)
+    for module in (fabric, failpoints, kernel, mm, mmu, xpc, xpmem)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Event) and ":" in str(kind.__struct_config__.tag)
 )

@@ -20,6 +20,7 @@ from xpmem_emu.image import (
     Image,
     LimitsSection,
     MemorySection,
+    MmuSection,
     Nanoseconds,
     XpcSection,
 )
@@ -62,6 +63,8 @@ class Op(StrEnum):
     STORE = "store"
     AMO = "amo"
     CALL = "call"
+    DEVICE = "device"
+    UNDEVICE = "undevice"
 
 
 class RegionKind(StrEnum):
@@ -83,7 +86,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     `task` acts; `made` is the number that the new task, region, segment, permit or attachment
     gets; `region`, `segment`, `permit` and `attachment` name what it works on, 0 is none;
     `page` and `pages` are relative to that; `word` is one of the tracked words of the page;
-    `detail` is the kind of a region, an atomic operation, a protection, or which call a CALL is.
+    `detail` is the kind of a region, an atomic operation, a protection, which call a CALL is, or
+    the device that a DEVICE gives the task for a place and an UNDEVICE takes away.
 
     A CALL makes any call there is: `values` are its arguments as they are, the others are taken
     from what the operation names.
@@ -110,6 +114,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     beside: int = 0
     slot: int = 0
     """What is made lies `slot` pages after the place of what has number `beside`."""
+    device: str = ""
+    """The access goes through this device of the task."""
     into: int = 0
     """The permit that a copy goes through."""
     uid: int = 0
@@ -191,6 +197,8 @@ class Knobs(msgspec.Struct, frozen=True):
     permits: int = 4096
     attachments: int = 4096
     ranges: int = 32768
+    gru_entries: int = 512
+    gru_asids: int = 1 << 20
     """Limits of the image."""
 
     def image_of(self, partid: int) -> Image:
@@ -236,6 +244,12 @@ class Knobs(msgspec.Struct, frozen=True):
                 recall_attempt=ms(30),
                 recall_tries=2,
                 bte_timeout=ms(30),
+            ),
+            mmu=MmuSection(
+                gru_entries=self.gru_entries,
+                gru_contexts=min(16, self.gru_asids),
+                gru_asids=self.gru_asids,
+                walk=Nanoseconds(ms(1) // 4),
             ),
             extensions=ExtensionSection(readonly_attach=self.readonly_attach),
         )

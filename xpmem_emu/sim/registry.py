@@ -12,6 +12,8 @@ WORD_OFFSETS = (0, 8, PAGE_SIZE - 8)
 """Where the tracked words of a page are: the first two and the last."""
 UNTRACKED = -1
 """The number of a region whose words are not in the history."""
+GUEST_AT = 1 << 48
+"""Where guests have their tasks' memory: so far above the task's own addresses."""
 _PLACES, _PLACE_SIZE = 0x10_0000_0000, 1 << 24
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from xpmem_emu.failpoints.events import PointHit
 from xpmem_emu.mm.events import Cow, Migrated, SwapOut
+from xpmem_emu.mmu import events as mmu
 from xpmem_emu.sim.checkers.base import EventHandler, Scene
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc import events as xpc
@@ -94,6 +95,12 @@ AIMED: Mapping[str, str] = {
     "get_not_permitted": "a permit was refused for want of rights",
     "amo_after_remove": "an atomic operation was tried after its segment was removed",
     "word_of_removed_segment": "and that on a word that takes atomic operations",
+    "gru_miss_waited": "a miss of a GRU waited for a range that was being invalidated",
+    "mirror_waited": "so did one of a mirror, before it walked",
+    "shadow_walk_retried": "an invalidation crossed a walk for a guest or mirror",
+    "asids_came_again": "a GRU ran out of ASIDs, was flushed, and gave them out again",
+    "recall_took_translations": "a recall took translations of an importer's device along",
+    "own_pages_taken": "a device lost translations of pages of its task's own partition",
 }
 """What needs worlds that are made for it."""
 MEANINGS: Mapping[str, str] = {**EVERYDAY, **AIMED}
@@ -147,6 +154,10 @@ class Sometimes:
             xpc.Sent: note("number_past_edge", lambda e: _past_edge(e.number)),
             xpmem.SequenceBump: note("sequence_past_edge", lambda e: _past_edge(e.sequence)),
             PointHit: self._failpoint,
+            mmu.MmuWait: self._miss_waits,
+            mmu.MmuRetry: note("shadow_walk_retried"),
+            mmu.AsidsExhausted: note("asids_came_again"),
+            mmu.MmuInvalidate: self._invalidated,
         }
 
     def reach(self, name: str) -> None:
@@ -169,6 +180,15 @@ class Sometimes:
 
     def _failpoint(self, partid: int, event: PointHit) -> None:
         self.reach("failpoint_failed" if "return" in event.action else "failpoint_delayed")
+
+    def _miss_waits(self, partid: int, event: mmu.MmuWait) -> None:
+        self.reach("gru_miss_waited" if event.device == "gru" else "mirror_waited")
+
+    def _invalidated(self, partid: int, event: mmu.MmuInvalidate) -> None:
+        if event.dropped and event.settles:
+            self.reach("own_pages_taken")
+        elif event.dropped and self._scene.thread.startswith("xpc"):
+            self.reach("recall_took_translations")
 
     def _fault_end(self, partid: int, event: xpmem.FaultEnd) -> None:
         if self.wrong_clock:

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from xpmem_emu.kernel import calls
+from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.kernel.interface import Done, Failed
-from xpmem_emu.sim.accesses import WORD_SIZE, Accesses, Begin
+from xpmem_emu.sim.accesses import WORD_SIZE, Accesses, Begin, address_for
 from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.registry import (
@@ -29,7 +29,7 @@ from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
-_WITH_BULK = ("store", "pwrite")
+_WITH_BULK = ("store", "pwrite", "device_store")
 _CALLS: dict[str, type[Call]] = {
     str(kind.__struct_config__.tag): kind for kind in (AnyCall | BreakingCall).__args__
 }
@@ -64,6 +64,8 @@ class SpecialOperations:
             Op.PWRITE: self._pwrite,
             Op.PREAD: self._pread,
             Op.CALL: self._call,
+            Op.DEVICE: self._device,
+            Op.UNDEVICE: self._undevice,
         }
 
     def _open(self, operation: Operation, actor: TaskKey) -> None:
@@ -108,6 +110,27 @@ class SpecialOperations:
             if region.number != UNTRACKED and region.number not in self._cast.twice:
                 wipe = Wipe(region.number, page, pages, ABSENT, begin, end, sure)
                 self._history.wipes.append(wipe)
+
+    # -- devices ---------------------------------------------------------------------------
+
+    def _device(self, operation: Operation, actor: TaskKey) -> None:
+        """One for the pages of a place; a GRU context is for all of them."""
+        views, regions = self._cast.views, self._cast.regions
+        place = views.get(operation.attachment) or regions.get(operation.region)
+        if place is None:
+            return
+        pid, address, length = actor.pid, place.address, place.pages * PAGE_SIZE
+        if operation.detail == "gru":
+            self._begin(actor, device_calls.GruAttach(pid))
+        elif operation.detail == "mirror":
+            self._begin(actor, device_calls.MirrorAttach(pid, address, length))
+        else:
+            slot = device_calls.GuestSlot(pid, address_for("guest", address), length, address)
+            attach = device_calls.GuestAttach(pid, bool(operation.flags & 1))
+            self._begin(actor, attach, b"", lambda ticket: self._begin(actor, slot))
+
+    def _undevice(self, operation: Operation, actor: TaskKey) -> None:
+        self._begin(actor, device_calls.DeviceDetach(actor.pid, operation.detail))
 
     # -- files -----------------------------------------------------------------------------
 

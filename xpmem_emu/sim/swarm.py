@@ -36,6 +36,8 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     permits: Between = (4096, 4096)
     attachments: Between = (4096, 4096)
     ranges: Between = (32768, 32768)
+    gru_entries: Between = (512, 512)
+    gru_asids: Between = (1 << 20, 1 << 20)
     """Limits of the image."""
     domains: str = ""
     """Letters of which each partition draws its coherence domain; empty: one for all."""

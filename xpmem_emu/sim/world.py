@@ -84,6 +84,8 @@ def _limits(swarm: Swarm, random: Random, knobs: Knobs) -> Knobs:
         ranges=geometric(sizes.ranges),
         domains="".join(random.choices(sizes.domains, k=knobs.partitions)) if sizes.domains else "",
         readonly_attach=random.random() < sizes.readonly_attach,
+        gru_entries=geometric(sizes.gru_entries),
+        gru_asids=geometric(sizes.gru_asids),
     )
 
 

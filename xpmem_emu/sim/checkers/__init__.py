@@ -27,6 +27,7 @@ from xpmem_emu.sim.checkers.proofs import Proofs
 from xpmem_emu.sim.checkers.sessions import Sessions
 from xpmem_emu.sim.checkers.shadow import Shadow
 from xpmem_emu.sim.checkers.tables import Tables
+from xpmem_emu.sim.checkers.translations import Translations
 from xpmem_emu.sim.checkers.tries import Tries
 from xpmem_emu.sim.checkers.waits import Waits
 from xpmem_emu.sim.checkers.wakeups import Wakeups
@@ -56,6 +57,7 @@ _WATCHING: tuple[type[Checker], ...] = (
     Wakeups,
     Crossings,
     Tries,
+    Translations,
 )
 _BESIDE = (
     memory.JUDGE,

@@ -16,6 +16,7 @@ from functools import partial
 from xpmem_emu.failpoints.events import PointSet
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
+from xpmem_emu.kernel.device_calls import DeviceLoad, DeviceStore, GuestSlot
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
@@ -23,6 +24,7 @@ from xpmem_emu.sim.checkers.raw import page_bytes
 from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.shadow.accesses import CONTENTS, RIGHTS, AccessJudge
 from xpmem_emu.sim.shadow.cells import Order
+from xpmem_emu.sim.shadow.devices import Guests, as_load, as_store, unless_refused
 from xpmem_emu.sim.shadow.files import Files
 from xpmem_emu.sim.shadow.refusals import judged, refusal
 from xpmem_emu.sim.shadow.sharing import SharedDevice
@@ -58,6 +60,7 @@ class Shadow(Checker):
         self._accesses = AccessJudge(
             self._clock, self._machines, segments, stores, self._step, self._bound
         )
+        self._guests = Guests()
         self._armed: set[int] = set()
         """Partitions where a failpoint was set: there any call may fail with any errno."""
         self._open: dict[int, tuple[int, int, Finish]] = {}
@@ -99,6 +102,7 @@ class Shadow(Checker):
         """Nothing of it is left but what its stores may still do to others."""
         self._clock.now += 1
         self._machines.pop(partid, None)
+        self._guests.forget(partid)
         segments = self._sharing.segments
         for segid in [segid for segid, each in segments.items() if each.home == partid]:
             del segments[segid]
@@ -226,7 +230,7 @@ class Shadow(Checker):
         return self._of_device(at, task, request)
 
     def _of_device(self, at: ShadowPartition, task: ShadowTask, request: Request) -> Finish | None:
-        call, sharing = request.call, self._sharing
+        call, sharing, bulk = request.call, self._sharing, bytes(request.bulk)
 
         def wrong(text: str) -> None:
             self.report(RIGHTS, at.partid, text)
@@ -250,6 +254,22 @@ class Shadow(Checker):
                 return sharing.detach(at, task, call)
             case calls.XpmemCopy():
                 return self._accesses.copy(at, task, call)
+            case GuestSlot():
+                self._guests.slot(at, task, call)
+            case DeviceLoad():
+                address = self._guests.address(at, task, call, call.size)
+                if address is not None:
+                    load = as_load(call, address)
+                    judge = self._accesses.load(at, task, load, self._reporter(at))
+                    return unless_refused(judge)
+            case DeviceStore():
+                address = self._guests.address(at, task, call, len(bulk))
+                if address is None:
+                    task.wild = True
+                else:
+                    store = as_store(call, address)
+                    judge = self._accesses.store(at, task, store, bulk, self._reporter(at))
+                    return unless_refused(judge)
         return None
 
     def _spawned(self, at: ShadowPartition, call: calls.Spawn, outcome: Outcome | None) -> None:

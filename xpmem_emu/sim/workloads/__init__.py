@@ -21,6 +21,7 @@ from xpmem_emu.sim.workloads.handover import handover
 from xpmem_emu.sim.workloads.held import crossed, overdue, stranded, unhurried
 from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.meetings import meetings
+from xpmem_emu.sim.workloads.mmus import mmus
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
@@ -60,4 +61,5 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "unhurried": unhurried,
     "overdue": overdue,
     "meetings": meetings,
+    "mmus": mmus,
 }

@@ -138,8 +138,8 @@ class Script:
         self.settle()
         return made
 
-    def touch(self, place: Area, op: Op) -> None:
-        """A load or store of a word, sometimes of whole pages."""
+    def touch(self, place: Area, op: Op, device: str = "") -> None:
+        """A load or store of a word, sometimes of whole pages, by the processor or a device."""
         page = self.random.randrange(place.pages)
         pages = 0
         if self.random.random() < 0.15:
@@ -150,6 +150,7 @@ class Script:
             page=page,
             pages=pages,
             word=self.random.randrange(WORDS),
+            device=device,
             **where(place),
         )
 
