@@ -64,6 +64,7 @@ def test_down_leaves_no_process_no_socket_no_arena_and_no_folder(up: Up, home: H
     processes.down("t")
     assert [one.pid for one in state.partitions if alive(one.pid)] == []
     assert home.leftovers() == []
+    assert list(home.run.iterdir()) == []
 
 
 def test_an_orderly_end_of_a_partition_unlinks_its_arena_and_sockets(up: Up) -> None:

@@ -11,7 +11,6 @@ or without a name, is never started a second time.
 
 import errno
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ from xpmem_emu.client.dial import credentials
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.liveness import living, require_dead
 from xpmem_emu.cluster.locator import locations
-from xpmem_emu.cluster.paths import arena_folder, make_own_folder, run_folder
+from xpmem_emu.cluster.paths import arena_folder, make_own_folder, remove_own_folder, run_folder
 from xpmem_emu.cluster.state import (
     STATE_FILE,
     ClusterState,
@@ -212,12 +211,12 @@ def _take_down(cluster: str, progress: Progress, keep_logs: bool = False) -> Non
         for path in run_folder(cluster).glob("*"):
             if path.suffix != ".log" and path.name != STATE_FILE:
                 path.unlink()
-        shutil.rmtree(arena_folder(cluster), ignore_errors=True)
+        remove_own_folder(arena_folder(cluster))
         return
     _clean(cluster)
     # We hold the lock: who waits for it sees that its folder is gone and makes a new one.
-    shutil.rmtree(arena_folder(cluster), ignore_errors=True)
-    shutil.rmtree(run_folder(cluster), ignore_errors=True)
+    remove_own_folder(arena_folder(cluster))
+    remove_own_folder(run_folder(cluster))
 
 
 def _clean(cluster: str) -> None:

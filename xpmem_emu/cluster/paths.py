@@ -8,12 +8,14 @@ The run root is `$XDG_RUNTIME_DIR/xpmem-emu`, else `/tmp/xpmem-emu-<uid>`; the a
 that nobody gave more, `/tmp/xpmem-emu-arenas-<uid>`. Sizes decide and not what is free, so that
 everybody finds the same place at any time. Every folder is ours alone (0700): whoever
 may write there may write to simulated memory, so one that belongs to somebody else is refused.
+A root goes with the last cluster in it, but for `$XPMEM_EMU_ARENAS`: its name is not ours.
 """
 
 import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from xpmem_emu.errors import KernelError
@@ -30,6 +32,8 @@ _TMPFS = Path("/dev/shm")
 _TMPFS_ENOUGH = 768 << 20
 """Three partitions of the default image."""
 _DISK = Path("/tmp")
+_TRIES = 100
+"""How often a folder is made again that others removed meanwhile."""
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -81,18 +85,32 @@ def _size(folder: Path) -> int:
 def make_own_folder(path: Path) -> None:
     """Make `path` and its parent as folders of our own. Raises KernelError EPERM when one of
     them is not ours, or another errno when it cannot be made."""
-    for folder in (path.parent, path):
+    for left in reversed(range(_TRIES)):
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            facts = folder.lstat()
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            _make_own(path.parent)
+            _make_own(path)
+            path.chmod(0o700)
+            return
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:
+                continue  # it was empty until now, and who left it last has removed it
             raise KernelError(
                 error.errno or errno.EIO,
-                f"{folder} cannot be made: {error.strerror}",
+                f"{path} cannot be made: {error.strerror}",
                 "set XDG_RUNTIME_DIR or XPMEM_EMU_ARENAS to a folder of yours",
             ) from None
-        _require_own(folder, facts)
-    path.chmod(0o700)
+
+
+def remove_own_folder(path: Path) -> None:
+    """Undo `make_own_folder`: `path` goes with all that is in it, and its parent if it is empty
+    then. What cannot be removed stays."""
+    import shutil  # loads compressors, for which no command shall wait that removes nothing
+
+    shutil.rmtree(path, ignore_errors=True)
+    if path.parent != Path(os.environ.get(ARENAS_VARIABLE, "")):
+        with suppress(OSError):
+            path.parent.rmdir()
 
 
 def socket_endpoint(path: Path) -> str:
@@ -117,7 +135,11 @@ def _checked(cluster: str) -> str:
     return cluster
 
 
-def _require_own(folder: Path, facts: os.stat_result) -> None:
+def _make_own(folder: Path) -> None:
+    # pathlib's exist_ok looks whether it is a folder, and takes one that is just gone for a file.
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
         raise KernelError(
             errno.EPERM,

@@ -136,11 +136,14 @@ def locked(cluster: str) -> Iterator[Path]:
 
 
 def _try_lock(folder: Path) -> int | None:
+    # `down` removes the folder while it holds the lock: one that we see, or have, may be gone.
     make_own_folder(folder)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # `down` removes the folder while it holds the lock: ours may be of a folder that is gone.
         if folder.stat().st_ino == os.fstat(fd).st_ino:
             return fd
     except (BlockingIOError, FileNotFoundError):

@@ -9,12 +9,10 @@ such a folder.
 import atexit
 import os
 import secrets
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from xpmem_emu.cluster.liveness import start_ticks
-from xpmem_emu.cluster.paths import make_own_folder, run_root
+from xpmem_emu.cluster.paths import make_own_folder, remove_own_folder, run_root
 
 
 def temporary_keys() -> Path:
@@ -25,7 +23,7 @@ def temporary_keys() -> Path:
     atexit.register(_remove, folder, pid)
     for stale in folder.parent.glob("*.*.*"):
         if not _runs(stale.name):
-            shutil.rmtree(stale, ignore_errors=True)
+            remove_own_folder(stale)
     return folder
 
 
@@ -37,6 +35,4 @@ def _runs(name: str) -> bool:
 def _remove(folder: Path, pid: int) -> None:
     if os.getpid() != pid:
         return  # a forked child ends too, and its parent goes on
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()
+    remove_own_folder(folder)
