@@ -31,6 +31,16 @@ HEAVY = {
     "xpmem_emu.kernel.kernel",
     "xpmem_emu.live.partition",
 }
+TABLES = {
+    "xpmem_emu.sim",
+    "xpmem_emu.sim.explore",
+    "xpmem_emu.sim.explore.catalog",
+    "xpmem_emu.sim.invariants",
+    "xpmem_emu.sim.mutant",
+    "xpmem_emu.sim.mutants",
+    "xpmem_emu.sim.mutants_slips",
+}
+"""What the simulator has names of: who completes those needs no more of it."""
 NOBODY = "nobody-has-this-one"
 OF_CLIENTS = {"zmq", "xpmem_emu.client.blocking"}
 OF_ANSWERS = {
@@ -99,16 +109,23 @@ def imported(
         (["get", "--help"], ""),
         (["sim", "--help"], ""),
         (["sim", "run", "--help"], ""),
+        (["sim", "explore", "--help"], ""),
+        (["sim", "mutants", "--help"], ""),
         ([], "xpmem-emu g"),
         ([], "xpmem-emu run pau"),
         ([], "xpmem-emu sim e"),
         ([], "xpmem-emu sim run cha"),
         ([], "xpmem-emu sim shrink --se"),
+        ([], "xpmem-emu sim shrink --mutant no_d"),
+        ([], "xpmem-emu sim explore fence"),
+        ([], "xpmem-emu sim mutants --only no_d"),
     ],
     ids=lambda each: each if isinstance(each, str) else " ".join(each),
 )
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
-    assert imported(*arguments, completing=completing) & (HEAVY | OF_CLIENTS) == set()
+    found = imported(*arguments, completing=completing)
+    assert (found - TABLES) & (HEAVY | OF_CLIENTS) == set()
+    assert {each for each in found if each.startswith("xpmem_emu.sim")} <= TABLES
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from xpmem_emu.kernel.interface import Done, Failed
+from xpmem_emu.sim.explore.catalog import WORLD_NAMES
 from xpmem_emu.sim.explore.choices import Deviation, Replay, format_line, parse_line
 from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.explore.schedule import Schedule
@@ -22,6 +23,12 @@ def explored(name: str, deviations: int, mutant: str = "", jobs: int = 1) -> Exp
     *_, (whole, done, total) = explore(WORLDS[name], deviations, jobs, mutant)
     assert done == total
     return whole
+
+
+def test_the_catalog_has_the_name_of_each_world() -> None:
+    assert [(name, world.name) for name, world in WORLDS.items()] == [
+        (name, name) for name in WORLD_NAMES
+    ]
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -1,4 +1,4 @@
-"""`sim explore`: every schedule of a small world that deviates at most K times.
+"""`sim explore`, declared in `simulate`: every schedule that deviates at most K times.
 
 Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown because a schedule did not end or
 time was up, 3 when the simulator itself failed, 130 for Ctrl-C before anything was found; what
@@ -15,18 +15,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from xpmem_emu.cli.arguments import JOBS
-from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.lines import of_pieces, on_terminal
-from xpmem_emu.cli.output import Format, output_option, show_record
+from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.progress import announce
 from xpmem_emu.sim.explore.search import Explored, Retold, explore, retell
-from xpmem_emu.sim.explore.tree import DEPTH_MAX, Found
+from xpmem_emu.sim.explore.tree import Found
 from xpmem_emu.sim.explore.world import World
 from xpmem_emu.sim.explore.worlds import WORLDS
-from xpmem_emu.sim.mutants import MUTANTS
 
 _ALL = "all"
 
@@ -63,30 +60,6 @@ class WorldReport:
         return words.get(self.code, "unknown")
 
 
-@click.command("explore", cls=Command)
-@click.argument("story", type=click.Choice([*WORLDS, _ALL]), metavar="STORY")
-@click.option(
-    "--deviations",
-    type=click.IntRange(0, DEPTH_MAX),
-    default=2,
-    show_default=True,
-    help="At most so many in one schedule.",
-)
-@JOBS
-@click.option(
-    "--mutant",
-    default="",
-    type=click.Choice(["", *MUTANTS]),
-    help="Break the protocol on purpose, to see it caught.",
-)
-@click.option("--replay", metavar="LINE", help="Only the schedule of this line, told in full.")
-@click.option(
-    "--limit",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Stop a world after this time; its verdict is unknown then.",
-)
-@output_option
 def explore_worlds(
     story: str,
     deviations: int,
@@ -96,12 +69,6 @@ def explore_worlds(
     limit: float | None,
     output: Format,
 ) -> ExitCode:
-    """Run every schedule of a small world that deviates from the default order at most K times.
-
-    STORY is a world, or `all` of them. A deviation is another thread or message first, a message
-    lost, doubled or late, a process stopped or crashed, a task killed, a thread that stays where
-    it is. It goes deeper until something is found.
-    """
     if replay is not None:
         return _replay(story, replay, mutant, output)
     reports: list[WorldReport] = []

@@ -1,4 +1,4 @@
-"""`sim mutants`: the protocol broken in every known way, and what catches each.
+"""`sim mutants`, declared in `simulate`: break the protocol in every known way, and be caught.
 
 Exit codes: 0 when every mutant was caught, by seeds from each start or in a small world; else 1.
 """
@@ -8,46 +8,15 @@ from statistics import median
 
 import click
 
-from xpmem_emu.cli import completion
-from xpmem_emu.cli.arguments import JOBS
-from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
-from xpmem_emu.cli.output import Format, output_option, show_record
+from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.progress import tracked
 from xpmem_emu.cli.verdicts import scenario_file
 from xpmem_emu.sim.mutants import MUTANTS
 from xpmem_emu.sim.mutation_score import MutationScore, score_all
 
 
-@click.command("mutants", cls=Command)
-@click.argument("scenario", default="", shell_complete=completion.swarms)
-@click.option(
-    "--starts",
-    type=click.IntRange(1, 1000),
-    default=3,
-    show_default=True,
-    help="How many times each mutant is hunted.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="Seeds in which a mutant must be caught.",
-)
-@click.option(
-    "--explore",
-    "deviations",
-    type=click.IntRange(-1, 2),
-    default=2,
-    show_default=True,
-    metavar="K",
-    help="Explore the small worlds up to so many deviations; -1: do not.",
-)
-@JOBS
-@click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), help="Only this mutant.")
-@output_option
 def kill_mutants(
     scenario: str,
     starts: int,
@@ -57,10 +26,6 @@ def kill_mutants(
     only: tuple[str, ...],
     output: Format,
 ) -> ExitCode:
-    """Break the protocol in every known way; each mutant must be caught.
-
-    SCENARIO is the swarm of worlds; without one each mutant is hunted in the one that it names.
-    """
     if scenario:
         scenario_file(scenario)
     names = list(only) or list(MUTANTS)

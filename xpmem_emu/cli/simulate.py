@@ -2,8 +2,8 @@
 
 Exit codes are those of verdicts: 0 valid, 1 invalid, 2 unknown, 3 when the simulator itself or the
 writing of a bundle failed. A seed that fails prints the one command that does it again. What the
-commands do is in `simulating`, which is imported when one is run: help and completion do not wait
-for the simulator.
+commands do is in `simulating`, `exploring` and `killing`, each imported when it is run: help and
+completion do not wait for the simulator.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,12 @@ from xpmem_emu.cli.commands import Command, Sections
 from xpmem_emu.cli.failure import ExitCode
 from xpmem_emu.cli.output import Format, output_option
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.sim.explore.catalog import DEPTH_MAX, WORLD_NAMES
 
 
 @parameters.parameter
 def _mutant_name(text: str) -> str:
-    """The name of a mutant, or none; the simulator knows which there are."""
+    """The name of a mutant, or none."""
     if text:
         from xpmem_emu.sim.mutants import MUTANTS
 
@@ -77,11 +78,11 @@ sim.add_section(
         ),
         "gate": ("simulate.gate", "Check determinism"),
         "explore": (
-            "exploring.explore_worlds",
+            "simulate.explore",
             "Run every schedule of a small world that deviates from the default order at most K "
             "times",
         ),
-        "mutants": ("killing.kill_mutants", "Break the protocol in every known way"),
+        "mutants": ("simulate.mutants", "Break the protocol in every known way"),
     },
 )
 
@@ -155,3 +156,95 @@ def gate(scenario: str, seeds: str, output: Format) -> ExitCode:
     from xpmem_emu.cli import simulating
 
     return simulating.gate(scenario, seeds, output)
+
+
+@click.command(cls=Command)
+@click.argument("story", type=click.Choice([*WORLD_NAMES, "all"]), metavar="STORY")
+@click.option(
+    "--deviations",
+    type=click.IntRange(0, DEPTH_MAX),
+    default=2,
+    show_default=True,
+    help="At most so many in one schedule.",
+)
+@JOBS
+@_mutant
+@click.option("--replay", metavar="LINE", help="Only the schedule of this line, told in full.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Stop a world after this time; its verdict is unknown then.",
+)
+@output_option
+def explore(
+    story: str,
+    deviations: int,
+    jobs: int,
+    mutant: str,
+    replay: str | None,
+    limit: float | None,
+    output: Format,
+) -> ExitCode:
+    """Run every schedule of a small world that deviates from the default order at most K times.
+
+    STORY is a world, or `all` of them. A deviation is another thread or message first, a message
+    lost, doubled or late, a process stopped or crashed, a task killed, a thread that stays where
+    it is. It goes deeper until something is found.
+    """
+    from xpmem_emu.cli import exploring
+
+    return exploring.explore_worlds(story, deviations, jobs, mutant, replay, limit, output)
+
+
+@click.command(cls=Command)
+@click.argument("scenario", default="", shell_complete=completion.swarms)
+@click.option(
+    "--starts",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="How many times each mutant is hunted.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Seeds in which a mutant must be caught.",
+)
+@click.option(
+    "--explore",
+    "deviations",
+    type=click.IntRange(-1, 2),
+    default=2,
+    show_default=True,
+    metavar="K",
+    help="Explore the small worlds up to so many deviations; -1: do not.",
+)
+@JOBS
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="MUTANT",
+    type=_mutant_name,
+    shell_complete=completion.completer(_mutants),
+    help="Only this mutant.",
+)
+@output_option
+def mutants(
+    scenario: str,
+    starts: int,
+    limit: int,
+    deviations: int,
+    jobs: int,
+    only: tuple[str, ...],
+    output: Format,
+) -> ExitCode:
+    """Break the protocol in every known way; each mutant must be caught.
+
+    SCENARIO is the swarm of worlds; without one each mutant is hunted in the one that it names.
+    """
+    from xpmem_emu.cli import killing
+
+    return killing.kill_mutants(scenario, starts, limit, deviations, jobs, only, output)

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from xpmem_emu.sim.explore.catalog import DEPTH_MAX
 from xpmem_emu.sim.explore.choices import Chooser, Deviation, Option, format_line
 
 TABLE_SIZE = 1 << 23
 """States that can be remembered; further ones are explored as often as they are reached."""
-DEPTH_MAX = 6
-"""Three bits of each table entry say how many deviations were left, and 0 is an empty one."""
 FOUND_MAX = 200
 """Violations that one branch collects."""
 _PROBES = 64

@@ -21,10 +21,10 @@ def teardown_has_two_owners() -> AbstractContextManager[Any]:
         if group.live:
             await teardown(self, group)
 
-    return together(patch.object(Device, "_teardown", hasty), exec_leaves_threads())
+    return together(patch.object(Device, "_teardown", hasty), exec_leaves_calls())
 
 
-def exec_leaves_threads() -> AbstractContextManager[Any]:
+def exec_leaves_calls() -> AbstractContextManager[Any]:
     """exec replaces the address space under the other calls of its task."""
 
     async def hasty(self: TaskTable, task: Task) -> None:
