@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from tests.clusters import SMALL
+from tests.failpoints.fail_nth import Trial, sweep
 from tests.xpmem.world import AT, PAGE, PAGES, World
 from xpmem_emu.image import DeadlineSection, ExtensionSection, Image, Nanoseconds, XpcSection
 from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.fail_nth import Trial, sweep
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import MILLISECOND
 

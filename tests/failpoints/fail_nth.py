@@ -12,9 +12,11 @@ must never be: a panic, a leak, an errno of the wrong family.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from xpmem_emu.errors import KernelBug, KernelError, Signalled, errno_name
+from tests.xpmem.world import outcome_of
+from xpmem_emu.errors import KernelBug, errno_name
 from xpmem_emu.failpoints import POINTS, FailNth, Point
 from xpmem_emu.failpoints.points import CALL_BEGIN
 from xpmem_emu.image import Image
@@ -81,7 +83,7 @@ def sweep(
         kernels = dict(cluster.kernels)
         for kernel in kernels.values():
             kernel.failpoints.watch(counter)
-        outcome = outcome_of(act, world)
+        outcome = outcome_of(partial(act, world))
         for kernel in kernels.values():
             kernel.failpoints.watch(None)
         panics = [
@@ -98,17 +100,6 @@ def sweep(
 def _belongs(point: Point, thread: str) -> bool:
     """Whether somebody works for the operation; a call begins before it has a thread."""
     return point is CALL_BEGIN or _BY_ITSELF.fullmatch(thread) is None
-
-
-def outcome_of(act: Callable[[_W], object], world: _W) -> str:
-    """How an operation ended."""
-    try:
-        act(world)
-    except KernelError as error:
-        return errno_name(error.errno)
-    except Signalled as signalled:
-        return signalled.info.signal.name
-    return _MASKED
 
 
 def leaks(cluster: SimCluster) -> dict[str, int]:
