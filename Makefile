@@ -1,6 +1,7 @@
 # One word per thing to do; every verb works as the first command on a fresh clone.
 #
 #   make demo    three partitions share memory, lose it and survive: about ten seconds
+#   make fast    the tests that start no partitions and no campaigns: under a minute
 #   make test    the whole test suite
 #   make check   lint, types, layers, house rules
 #
@@ -20,7 +21,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
+.PHONY: help setup demo fast test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -50,6 +51,12 @@ $(COMPILED): $(READY) $(SOURCES)
 demo: $(COMPILED) ## watch memory being shared, recalled and survived
 	@$(BIN)/xpmem-emu demo
 	@echo "$(CALLED)"
+
+FAST := $(BIN)/pytest -n 2 -m "not live and not slow"
+
+fast: $(COMPILED) ## the tests that start no partitions and no campaigns: under a minute
+	@echo "running the fast tests on two processes"
+	@$(FAST) --durations 5 --durations-min 2
 
 test: $(COMPILED) ## the whole test suite
 	@echo "running the tests on two processes"

@@ -66,8 +66,7 @@ def make_cluster() -> Iterator[Callable[..., SimCluster]]:
 
     yield build
     for cluster in made:
-        for partid in [p for p, kernel in cluster.kernels.items() if kernel.stopped is None]:
-            assert leftovers(cluster, partid) == {}, f"p{partid} leaks"
+        assert leftovers(cluster) == {}
 
 
 @pytest.fixture

@@ -76,8 +76,18 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+Defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Seen = Defined | ast.Import | ast.ImportFrom | ast.Call
+
+
+@cache
+def nodes(path: Path) -> list[Seen]:
+    """What the rules are about, of all that is in a file: gone through once."""
+    return [node for node in ast.walk(tree(path)) if isinstance(node, Seen)]
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -85,7 +95,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 def imported(path: Path) -> set[str]:
     """Top-level names of the modules that a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -192,7 +202,7 @@ def test_the_kernel_side_never_touches_the_outside_world() -> None:
     assert guilty == {}
 
 
-def sleeps(node: ast.AST) -> bool:
+def sleeps(node: Seen) -> bool:
     """Whether this calls time.sleep, or gets at it under another name. `let_pass` in the loops of
     tests/live is the one place for time that has to pass."""
     if isinstance(node, ast.ImportFrom):
@@ -207,10 +217,7 @@ def sleeps(node: ast.AST) -> bool:
 
 def test_tests_never_sleep_to_wait_for_something() -> None:
     sleepers = [
-        f"{name(path)}:{node.lineno}"
-        for path in TESTS
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.stmt | ast.expr) and sleeps(node)
+        f"{name(path)}:{node.lineno}" for path in TESTS for node in nodes(path) if sleeps(node)
     ]
     assert [one.partition(":")[0] for one in sleepers] == ["tests/live/loops.py"]
 
@@ -263,8 +270,8 @@ def test_a_docstring_says_something_itself() -> None:
     empty = [
         f"{name(path)}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for node in nodes(path)
+        if isinstance(node, Defined)
         and re.fullmatch(r"See [\w.`]+( \w+)?\.", ast.get_docstring(node) or "")
     ]
     assert empty == []

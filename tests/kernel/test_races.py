@@ -148,8 +148,7 @@ def test_calls_of_one_task_race_its_exec_exit_and_death(block: int) -> None:
         assert {p: k.stopped for p, k in cluster.kernels.items() if k.stopped} == {}, what
         cluster.call(0, breaking.FailpointClear())
         cluster.call(1, breaking.FailpointClear())
-        for partid in (0, 1):
-            assert leftovers(cluster, partid) == {}, f"p{partid}: {what}"
+        assert leftovers(cluster) == {}, what
 
 
 # -- each rule by itself ----------------------------------------------------------------------

@@ -52,6 +52,7 @@ def check() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.needs("spin", "gcc")
 def test_the_model_holds_and_every_broken_variant_fails_as_it_must() -> None:
@@ -65,6 +66,7 @@ def test_the_model_holds_and_every_broken_variant_fails_as_it_must() -> None:
     assert len(failed) == 10, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.needs("spin", "gcc")
 def test_without_the_valid_check_the_model_finds_the_race_that_started_it_all() -> None:
     done = run("--explain", "NO_VALID_CHECK")
@@ -83,6 +85,7 @@ def test_without_the_valid_check_the_model_finds_the_race_that_started_it_all() 
     assert places == sorted(places), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.needs("spin", "gcc")
 def test_a_switch_that_breaks_nothing_is_reported(check: ModuleType) -> None:
     bounds = (1, 1, 0, 0, 0, 1, 1, 3)

@@ -20,6 +20,7 @@ VARIANTS = {
 """A variant of the model: the mutant that breaks the kernel alike, what may notice."""
 
 
+@pytest.mark.slow
 @pytest.mark.needs("spin", "gcc")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_counter_example_of_the_model_holds_on_the_kernels(variant: str) -> None:

@@ -35,6 +35,7 @@ WORLDS = 50
 """In each of four tests, so that both processes have some; `make sim` runs 10,000."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("first", range(0, 4 * WORLDS, WORLDS))
 def test_worlds_of_chaos_break_no_invariant(swarm: Swarm, first: int) -> None:
@@ -84,6 +85,7 @@ def test_a_fault_of_probability_0_changes_no_event_of_a_run(swarm: Swarm) -> Non
     assert run_plan(replace(plan, faults=[*idle, *plan.faults])).digest == run_plan(plan).digest
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_hash_seeds_change_no_stream() -> None:
     assert differing(CHAOS, range(50)) == []

@@ -31,6 +31,7 @@ def test_the_catalog_has_the_name_of_each_world() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS)
 def test_every_world_holds_with_one_deviation(name: str) -> None:
     whole = explored(name, 1)
@@ -39,6 +40,7 @@ def test_every_world_holds_with_one_deviation(name: str) -> None:
     assert whole.tally.schedules[1] >= 10
 
 
+@pytest.mark.slow
 def test_the_smallest_world_holds_with_two_deviations() -> None:
     whole = explored(SMALLEST, 2, jobs=2)
     assert not whole.tally.errors + whole.tally.found
@@ -107,6 +109,7 @@ TINY = World(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "depth"), [(TINY, 2), (WORLDS["two-recalls"], 1)])
 def test_what_is_cut_leads_to_nothing_new(world: World, depth: int) -> None:
     cutting = Noted(lambda self, fingerprint, left: States.visit(self, fingerprint, left))

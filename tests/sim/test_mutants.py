@@ -45,6 +45,7 @@ DEVIATIONS = {
 deviations that show each."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_mutant_is_caught(name: str) -> None:
     swarm = read_swarm(find_toml("scenarios", MUTANTS[name].swarm))
@@ -56,6 +57,7 @@ def test_the_canary_fails_at_the_first_seed(swarm: Swarm) -> None:
     assert hunt(swarm, starts=2, limit=1, mutant="canary").seeds == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEVIATIONS)
 def test_what_was_grave_is_caught_by_every_schedule_of_its_world(name: str) -> None:
     found = shortest(name, DEVIATIONS[name], worlds=(MUTANTS[name].world,))

@@ -70,6 +70,7 @@ def test_streams_of_a_good_run_are_valid(swarm: Swarm, seed: int, tmp_path: Path
     assert verdict.events > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutant", "invariant"), VISIBLE.items())
 def test_a_broken_protocol_shows_in_events_alone(
     swarm: Swarm, mutant: str, invariant: str, tmp_path: Path

@@ -17,6 +17,7 @@ SWARMS = [name for name in shipped_names("scenarios") if not is_story(find_toml(
 SEEDS = range(8)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", [name for name in SWARMS if name != "chaos"])
 def test_a_few_worlds_of_every_swarm_break_no_invariant(name: str) -> None:

@@ -1,5 +1,6 @@
 """Hypothesis strategies for wire messages, read off their own type declarations."""
 
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ WORD = (1 << 64) - 1
 """MessagePack carries integers up to here."""
 
 
+@cache  # asked for by every example, and each would be built and checked anew
 def structs(kind: type[Struct]) -> st.SearchStrategy[Any]:
     """Instances of `kind` with every field within its declared bounds."""
     hints = get_type_hints(kind, include_extras=True)

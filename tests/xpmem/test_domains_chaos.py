@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import pytest
 from msgspec.structs import replace
 
 from xpmem_emu.sim import run
@@ -14,10 +15,12 @@ CHAOS = Path(__file__).parents[2] / "partitions" / "scenarios" / "chaos.toml"
 SEEDS = range(7000, 7024)
 
 
+@pytest.mark.slow
 def test_words_stay_linearizable_and_nothing_leaks_across_domains() -> None:
     names: Counter[str] = Counter()
+    swarm = read_swarm(CHAOS)
     for seed in SEEDS:
-        plan = draw_plan(read_swarm(CHAOS), seed)
+        plan = draw_plan(swarm, seed)
         domains = "".join(Random(f"domains/{seed}").choices("AAB", k=plan.knobs.partitions))
         world = run.Run(replace(plan, knobs=replace(plan.knobs, domains=domains)))
         result = world.result()
