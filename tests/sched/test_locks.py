@@ -3,7 +3,7 @@
 import pytest
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.sched import Mutex, RwSemaphore, Wake
+from xpmem_emu.sched import Mutex, RwSemaphore
 
 from .bench import Bench
 
@@ -36,42 +36,20 @@ def test_a_mutex_is_handed_over_so_that_its_old_owner_cannot_take_it_again_first
     assert bench.run()[2] == "patient in"
 
 
-def test_a_killed_waiter_leaves_the_queue_of_a_mutex(bench: Bench) -> None:
+def test_a_kill_does_not_end_the_wait_for_a_mutex(bench: Bench) -> None:
     mutex = bench.mutex()
-
-    async def wait() -> None:
-        assert await mutex.lock_killable() is Wake.KILLED
-        bench.log.append("killed")
 
     async def hold() -> None:
         async with mutex:
             await bench.scheduler.sleep_until(10)
 
     bench.thread("holder", hold())
-    victim = bench.thread("victim", wait())
+    victim = bench.thread("victim", critical(bench, "victim", mutex))
     bench.thread("next", critical(bench, "next", mutex))
     bench.run()
     bench.scheduler.kill(victim)
-    assert bench.run(10) == ["killed", "next in", "next out"]
-
-
-def test_a_kill_that_comes_after_the_mutex_was_handed_over_changes_nothing(bench: Bench) -> None:
-    mutex = bench.mutex()
-
-    async def wait() -> None:
-        bench.log.append((await mutex.lock_killable()).name)
-        mutex.unlock()
-
-    victim = bench.scheduler.spawn
-
-    async def hold() -> None:
-        async with mutex:
-            await bench.scheduler.reschedule()
-        bench.scheduler.kill(waiter)
-
-    bench.thread("holder", hold())
-    waiter = victim("waiter", wait())
-    assert bench.run() == ["WOKEN"]
+    assert bench.run() == []
+    assert bench.run(10) == ["victim in", "victim out", "next in", "next out"]
 
 
 def test_only_the_owner_may_unlock(bench: Bench) -> None:
@@ -217,7 +195,7 @@ def test_a_sleeping_lock_cannot_be_taken_outside_of_threads(bench: Bench) -> Non
 
     def interrupt() -> None:
         try:
-            bench.mutex().lock_killable().send(None)
+            bench.mutex().lock().send(None)
         except KernelBug as bug:
             failures.append(bug)
 

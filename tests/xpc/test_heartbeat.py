@@ -49,7 +49,7 @@ def test_a_repeated_or_overtaken_heartbeat_is_not_progress() -> None:
     assert not remote.offline
 
 
-def test_an_offline_peer_is_not_missed_until_it_is_online_again() -> None:
+def test_a_peer_that_went_offline_is_not_missed() -> None:
     world = World(2)
     world.connect()
     world[1].xpc.heart.go_offline()
@@ -57,12 +57,6 @@ def test_an_offline_peer_is_not_missed_until_it_is_online_again() -> None:
     world[1].stopped = True
     world.run(5 * SECOND)
     assert world[0].state(1) is ActState.ACTIVE
-    world[1].stopped = False
-    world[1].xpc.heart.go_online()
-    world.run(SECOND)
-    assert world[0].state(1) is ActState.ACTIVE
-    world[1].stopped = True
-    assert world.run_until(lambda: world[0].state(1) is not ActState.ACTIVE, SECOND)
 
 
 def test_lost_heartbeats_are_forgiven_as_long_as_one_comes_between_two_checks() -> None:

@@ -309,7 +309,7 @@ def assert_nothing_left(node: Node) -> None:
         ("slots", "waiting", "remembered", "admin", "threads"), 0
     )
     assert {thread.name for thread in node.scheduler.threads} == set()
-    assert node.scheduler.timers_pending() == 0
+    assert node.scheduler.next_deadline_ns() is None
 
 
 def connected(count: int = 2, **xpc: object) -> World:

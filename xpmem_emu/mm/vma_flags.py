@@ -24,6 +24,5 @@ class VmaFlags(IntFlag):
     DONTCOPY = 1 << 4
     DONTEXPAND = 1 << 5
     DONTDUMP = 1 << 6
-    RESERVED = 1 << 7
-    READONLY = 1 << 8
+    READONLY = 1 << 7
     """mprotect must not make it writable: whoever gave the memory did not allow stores."""

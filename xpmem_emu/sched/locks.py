@@ -14,7 +14,7 @@ nest only in ascending `order`, as mmap_sems nest by address, lowest first (sour
 from collections import deque
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.sched.scheduler import Held, Scheduler, Thread, Wake
+from xpmem_emu.sched.scheduler import Held, Scheduler, Thread
 
 
 class LockDep:
@@ -108,16 +108,19 @@ class Mutex(_Lock):
 
     async def lock(self) -> None:
         """Take the lock, as `async with` does; for who unlocks elsewhere than at the end."""
-        await self._lock(killable=False)
+        me = self._me()
+        self._lockdep.acquire(me, self)
+        self._scheduler.might_sleep()
+        if self._owner is None:
+            self._grant(me)
+            return
+        self._waiters.append(me)
+        await self._scheduler.park(None, None, killable=False)
 
     __aenter__ = lock
 
     async def __aexit__(self, *exc: object) -> None:
         self.unlock()
-
-    async def lock_killable(self) -> Wake:
-        """Take the lock: Wake.WOKEN when it is ours, Wake.KILLED when a fatal signal came first."""
-        return await self._lock(killable=True)
 
     def unlock(self) -> None:
         """Release the lock and hand it to the thread that waited longest."""
@@ -129,23 +132,13 @@ class Mutex(_Lock):
         # Handed over, not let go: this thread, which runs on, could else take it again at once, and
         # who waits would find it locked each time it runs.
         if self._waiters:
-            heir = self._waiters[0]
-            self._owner = heir
-            heir.held.append(self)
+            heir = self._waiters.popleft()
+            self._grant(heir)
             self._scheduler.wake(heir)
 
-    async def _lock(self, *, killable: bool) -> Wake:
-        me = self._me()
-        self._lockdep.acquire(me, self)
-        self._scheduler.might_sleep()
-        if self._owner is None:
-            self._owner = me
-            me.held.append(self)
-            return Wake.WOKEN
-        self._waiters.append(me)
-        why = await self._scheduler.park(None, lambda: self._waiters.remove(me), killable=killable)
-        # Not by `why`: a kill that came after the lock was handed over has changed nothing.
-        return Wake.WOKEN if self._owner is me else why
+    def _grant(self, thread: Thread) -> None:
+        self._owner = thread
+        thread.held.append(self)
 
 
 class RwSemaphore(_Lock):

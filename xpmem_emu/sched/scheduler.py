@@ -251,10 +251,6 @@ class Scheduler:
             self._cancelled -= 1
         return timers[0][0] if timers else None
 
-    def timers_pending(self) -> int:
-        """How many live timers there are (leak accounting)."""
-        return sum(1 for _, _, timer in self._timers if timer.action is not None)
-
     # -- the loop --------------------------------------------------------------------------
 
     def run(self, now_ns: int) -> None:

@@ -362,10 +362,6 @@ class SimCluster:
         """Let go of the messages that a hold rule has collected."""
         self.deliver(self.interconnect.release(name, self.now_ns))
 
-    def remove_rule(self, name: str) -> None:
-        """Heal one rule; what it held arrives now."""
-        self.deliver(self.interconnect.remove(name, self.now_ns))
-
     def heal(self) -> None:
         """Heal every rule; what they held arrives now."""
         self.deliver(self.interconnect.reset(self.now_ns))

@@ -36,11 +36,6 @@ def compared(scenario: Path, seeds: range) -> Iterator[tuple[int, bool]]:
             yield seed, first == second
 
 
-def differing(scenario: Path, seeds: range) -> list[int]:
-    """The seeds whose streams are not the same twice. Raises as `compared` does."""
-    return [seed for seed, same in compared(scenario, seeds) if not same]
-
-
 @contextmanager
 def _fresh(scenario: Path, seeds: range, hash_seed: str) -> Iterator[Iterator[str]]:
     """The hashes of all seeds as they come from a process of their own, which ends here."""

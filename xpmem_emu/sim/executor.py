@@ -228,9 +228,7 @@ class Executor:
         address = region.address + operation.page * PAGE_SIZE
 
         def made(segid: int) -> None:
-            self.cast.segments[operation.made] = KnownSegment(
-                segid, region.number, operation.page, operation.pages
-            )
+            self.cast.segments[operation.made] = KnownSegment(segid, region.number, operation.page)
 
         size = operation.pages * PAGE_SIZE
         make = calls.XpmemMake(actor.pid, address, size, 1, operation.mode)

@@ -121,7 +121,7 @@ class Monitor:
         """A partition goes on after it was stopped."""
         if self.scene.cluster is not None:
             self.scene.now_ns = self.scene.cluster.now_ns
-        self.scene.injuries.stood_still(self.scene.now_ns, partid, stopped_ns)
+        self.scene.injuries.stood_still(self.scene.now_ns, partid)
         for checker in self.checkers:
             checker.resumed(partid, stopped_ns)
 

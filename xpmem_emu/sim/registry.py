@@ -46,7 +46,6 @@ class KnownSegment:
     segid: int
     region: int
     page: int
-    pages: int
 
 
 @dataclass(frozen=True, slots=True)

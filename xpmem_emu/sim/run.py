@@ -55,7 +55,6 @@ class Result(msgspec.Struct):
     injected: dict[str, int]
     reached: dict[str, int]
     outcomes: dict[str, int]
-    undecided_words: int = 0
 
     @property
     def invariants(self) -> list[str]:
@@ -131,7 +130,6 @@ class Run:
             injected=_sorted(self.troubles.injected),
             reached=_sorted(self.watch.sometimes.reached),
             outcomes=_sorted(self.stage.outcomes),
-            undecided_words=self.undecided,
         )
 
     def _tell_situations(self) -> None:

@@ -38,10 +38,6 @@ class Heart:
         """From now on no progress is promised."""
         self._offline = True
 
-    def go_online(self) -> None:
-        """The counter moves again."""
-        self._offline = False
-
 
 async def beat_and_check(local: Local, partitions: Collection[Partition]) -> None:
     """The thread xpc_hb."""

@@ -108,7 +108,7 @@ class Scene:
         self.injuries.ended(self.now_ns, event)
 
     def _still(self, partid: int, event: StoodStill) -> None:
-        self.injuries.stood_still(self.now_ns, partid, event.late_ns)
+        self.injuries.stood_still(self.now_ns, partid)
 
     def unwell(self, partid: int, since_ns: int) -> bool:
         """Whether it was not itself at any time since, or is stopped now, or its clock has just

@@ -41,9 +41,7 @@ class Shot(NamedTuple):
 class _Spell:
     """A time in which a partition was not itself. `end_ns`: None while it lasts."""
 
-    begin_ns: int
     end_ns: int | None
-    what: str
 
 
 class Injuries:
@@ -75,10 +73,7 @@ class Injuries:
         fault = parse_injection(event.fault)
         if isinstance(fault, ClockInjection | PaceInjection):
             jump = isinstance(fault, ClockInjection) and fault.trouble is ClockEffect.JUMP
-            spells = [
-                (who, _Spell(now_ns, now_ns if jump else None, fault.trouble.value))
-                for who in fault.partids
-            ]
+            spells = [(who, _Spell(now_ns if jump else None)) for who in fault.partids]
             for who, spell in spells:
                 self._spells[who].append(spell)
             self._faults[event.name] = [spell for _, spell in spells]
@@ -92,7 +87,7 @@ class Injuries:
     def went_down(self, now_ns: int, partid: int) -> None:
         """A process vanished, panicked or halted; until it boots again."""
         if partid not in self._down:
-            self._down[partid] = _Spell(now_ns, None, "down")
+            self._down[partid] = _Spell(None)
             self._spells[partid].append(self._down[partid])
 
     def booted(self, now_ns: int, partid: int) -> None:
@@ -101,9 +96,9 @@ class Injuries:
         if spell is not None:
             spell.end_ns = now_ns
 
-    def stood_still(self, now_ns: int, partid: int, for_ns: int) -> None:
-        """It took no step for so long, until now."""
-        self._spells[partid].append(_Spell(now_ns - for_ns, now_ns, "stopped"))
+    def stood_still(self, now_ns: int, partid: int) -> None:
+        """It took no step for a while, until now."""
+        self._spells[partid].append(_Spell(now_ns))
 
     # -- what is asked -----------------------------------------------------------------------
 

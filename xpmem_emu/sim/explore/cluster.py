@@ -32,7 +32,6 @@ from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpc.frame import ChannelNumber
 
-Pages = np.ndarray
 _encode = msgspec.msgpack.Encoder().encode
 
 

@@ -181,7 +181,7 @@ class ExploredWorld:
 
     def give_up(self, partid: int, peer: int) -> None:
         """A partition gives another one up, which had stood still for a moment."""
-        self.watch.scene.injuries.stood_still(self.cluster.now_ns, peer, 1)
+        self.watch.scene.injuries.stood_still(self.cluster.now_ns, peer)
         self.cluster.kernels[partid].xpc.deactivate(peer, Reason.NO_HEARTBEAT, "the world says so")
         self.cluster.poke(partid)
 

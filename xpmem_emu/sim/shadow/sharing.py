@@ -240,7 +240,7 @@ class SharedDevice:
                 task.forget(low, high)
                 return
             certain = certain and permit.leaving is None
-            attached = Attached(call.apid, segment, permit.readonly, done.value, step)
+            attached = Attached(call.apid, segment, step)
             first = segment.first_vpn + (call.offset >> PAGE_SHIFT)
             for vpn in range(low, high):
                 self._spaces.put(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from xpmem_emu.sim.shadow.cells import NOTHING_STORED, Cell, Log
-from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 
 WILD_PAGES = 4096
 """A task with a larger range than this is not modelled."""
@@ -28,11 +27,6 @@ class File:
     cells: dict[int, Cell] = field(default_factory=dict)
     sizes: Log = field(default_factory=Log)
     """Changes of the size."""
-
-    @property
-    def pages(self) -> int | None:
-        """Pages, the last one counted whole."""
-        return None if self.size is None else (self.size + PAGE_MASK) >> PAGE_SHIFT
 
     def cell(self, index: int) -> Cell:
         """A page, to be stored into."""
@@ -81,8 +75,6 @@ class Attached:
 
     apid: int
     segment: ShadowSegment
-    readonly: bool
-    address: int
     since: int
 
 
