@@ -98,20 +98,23 @@ def closed_under_a_thread(world: World) -> None:
 
 
 def released_while_detached(world: World) -> None:
-    """The detach waits for the mmap_lock, which a munmap of something else has."""
+    """The detach finds its area after one munmap of something else, and waits for the mmap_lock to
+    unmap it, which another munmap was before it."""
     shared = share(world.cluster)
     task = shared.importer
     task.store(shared.there, b"x")
-    address = task.mmap(PAGE_SIZE)
+    address = task.mmap(2 * PAGE_SIZE)
     holder = world.cluster.spawn(0)
     there = holder.xpmem_attach(
-        holder.xpmem_get(task.xpmem_make(address, PAGE_SIZE, 0o666)), 0, PAGE_SIZE
+        holder.xpmem_get(task.xpmem_make(address, 2 * PAGE_SIZE, 0o666)), 0, 2 * PAGE_SIZE
     )
-    holder.store(there, b"held")
+    holder.store(there, b"x" * 2 * PAGE_SIZE)
     world.faults.add("link p0->p1 delay 20ms --match type=INVALIDATE_ACK")
     task.begin(calls.Munmap(task.pid, address, PAGE_SIZE))
     world.cluster.run_for(MILLISECOND)
     task.begin(calls.XpmemDetach(task.pid, shared.there))
+    task.begin(calls.Munmap(task.pid, address + PAGE_SIZE, PAGE_SIZE))
+    world.cluster.run_for(30 * MILLISECOND)
     task.begin(calls.XpmemRelease(task.pid, shared.apid))
     world.cluster.run_for(SECOND)
 
