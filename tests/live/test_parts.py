@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,7 +11,7 @@ import zmq
 
 from xpmem_emu import codec
 from xpmem_emu.client import loop
-from xpmem_emu.client.loop import RECEIVE_NS, receive_now
+from xpmem_emu.client.loop import receive_now
 from xpmem_emu.client.wire import EventBatch, Hello
 from xpmem_emu.cluster import paths
 from xpmem_emu.cluster.paths import arena_folder, arena_note, make_own_folder, run_folder
@@ -211,29 +210,25 @@ def test_of_a_message_of_a_thousand_parts_few_are_kept_and_one_question_is_asked
     assert asked == [zmq.RCVMORE] * 2
 
 
-def test_a_socket_is_read_until_its_time_is_up_and_goes_on_in_the_next_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_message_of_too_many_parts_is_the_last_that_is_read_in_its_turn() -> None:
     turns: list[Callable[[], None]] = []
     read: list[bytes | str] = []
-    clock = count(0, RECEIVE_NS * 2 // 3)
-    monkeypatch.setattr(loop, "time", Mock(monotonic_ns=lambda: next(clock)))
     with zmq.Context() as context, context.socket(zmq.PAIR) as near:
         far = context.socket(zmq.PAIR)
         near.bind("inproc://turns")
         far.connect("inproc://turns")
-        for letter in b"abcde":
-            near.send(bytes([letter]))
+        for parts in (1, 8, 1000, 9, 2):
+            near.send_multipart([b"%d" % parts] * parts)
         inbox = loop.Inbox(
             Mock(call_soon=turns.append),
             far,
-            lambda frames: read.append(bytes(frames[0])),
+            lambda frames: read.append(bytes(frames.pop())),
             delivered=lambda: read.append("turn"),
         )
         while turns:
             turns.pop(0)()
         inbox.close()
-    assert read == [b"a", b"b", "turn", b"c", b"d", "turn", b"e", "turn"]
+    assert read == [b"1", b"8", b"1000", "turn", b"9", "turn", b"2", "turn"]
 
 
 def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:

@@ -2,8 +2,8 @@
 
 A ZeroMQ socket's file descriptor is edge-triggered and says only "look again": after it fires,
 and after every send that may have swallowed the edge, the socket must be read until it is empty.
-`Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, for a bounded
-time, so that no socket starves the others or the timers.
+`Inbox` keeps that rule in one place. It reads a bounded number of messages per turn, so that no
+socket starves the others or the timers.
 
 Works on uvloop and on asyncio's own loop; partitions and clients use it alike.
 """
@@ -28,8 +28,6 @@ Socket = zmq.Socket[bytes]
 
 RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
-RECEIVE_NS = 200_000
-"""After so long no further one is: of a message that is thrown away every part has to be read."""
 IO_THREADS = 3
 """Of libzmq, in a partition. Each encrypts and decrypts what passes through it, a frame in one go,
 and who shares it waits as long: so peers share none with clients, and clients are spread."""
@@ -38,7 +36,8 @@ FOR_PEERS, FOR_CLIENTS = 0b001, 0b110
 _COPY_BELOW = 4096
 """Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
 _PARTS_MAX = 9
-"""Parts of a message that are kept: one more than anybody has a use for, so that too many show."""
+"""Parts of a message that are kept: one more than anybody has a use for, so that too many show. A
+message of so many is the last of its turn: it may have had a thousand, each of which was read."""
 
 
 def new_socket(
@@ -187,10 +186,11 @@ class Inbox:
     def _drain(self) -> None:
         self._again = None
         try:
-            until_ns = time.monotonic_ns() + RECEIVE_NS
             for _ in range(self._batch):
-                self._deliver(self._receive(self._socket))
-                if self._socket.closed or time.monotonic_ns() > until_ns:
+                frames = self._receive(self._socket)
+                long = len(frames) == _PARTS_MAX
+                self._deliver(frames)
+                if long or self._socket.closed:
                     return
         except zmq.Again:
             return
