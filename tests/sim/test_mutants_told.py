@@ -8,7 +8,7 @@ import pytest
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.mutants import MUTANTS, mutated
-from xpmem_emu.units import PAGE_SIZE
+from xpmem_emu.units import PAGE_SIZE, SECOND, TASK_SIZE
 
 from .judged import World, judged, share
 
@@ -70,6 +70,14 @@ def nothing_written_beyond_the_end(world: World) -> None:
     world.cluster.call(0, calls.Pwrite("f", 1 << 16), b"")
 
 
+def segment_beyond_all_addresses(world: World) -> None:
+    exporter, importer = world.cluster.spawn(0), world.cluster.spawn(1)
+    _may_fail(
+        lambda: importer.xpmem_get(exporter.xpmem_make(TASK_SIZE + PAGE_SIZE, (1 << 64) - 1, 0o666))
+    )
+    world.cluster.run_for(10 * SECOND)
+
+
 STORIES: dict[str, Story] = {
     "protect_without_recall": importer_of_protected,
     "protect_keeps_entries": importer_of_protected,
@@ -78,6 +86,7 @@ STORIES: dict[str, Story] = {
     "drop_forgets_others": held_by_two,
     "table_remembers": recalled_and_touched,
     "empty_write_extends": nothing_written_beyond_the_end,
+    "sender_unchecked": segment_beyond_all_addresses,
 }
 
 
