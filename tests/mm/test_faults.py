@@ -8,6 +8,7 @@ from xpmem_emu.mm import (
     Prot,
     Remap,
     VmaFlags,
+    create_file,
     exit_mmap,
     fork,
     load,
@@ -20,10 +21,12 @@ from xpmem_emu.mm import (
     pin_pages,
     store,
     walk_word,
+    zap_page_range,
 )
 from xpmem_emu.mm import pte as entries
 from xpmem_emu.mm.atomic import AmoOperation, atomic
 from xpmem_emu.mm.events import Cow, PageFault
+from xpmem_emu.mm.memory_failure import poison_frame, unpoison_frame
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 from .rig import PARTID, RW, Client, MakeRig, Rig, Work
@@ -290,6 +293,19 @@ def test_a_word_is_reached_in_place_and_only_when_aligned(rig: Rig) -> None:
     rig.run(increment())
     assert rig.load(mm, at + 16, 8) == (2).to_bytes(8, "little")
     assert signal_of(rig, walk_word(mm, at + 4, write=True))[0] is Signal.SIGBUS
+
+
+def test_a_private_store_ends_before_a_page_that_is_poisoned(rig: Rig) -> None:
+    mm, inode = rig.space(), create_file(rig.memory, "f", 2 * PAGE_SIZE)
+    at = rig.map(mm, 2, inode=inode)
+    rig.load(mm, at, 2 * PAGE_SIZE)
+    bad = rig.frame(mm, at + PAGE_SIZE)
+    rig.run(zap_page_range(mm, at, 2 * PAGE_SIZE))
+    poison_frame(rig.memory, PARTID, bad)
+    with pytest.raises(Signalled, match="machine check"):
+        rig.store(mm, at, b"s" * 2 * PAGE_SIZE)
+    assert rig.load(mm, at, 1) == b"s"
+    unpoison_frame(rig.memory, PARTID, bad)
 
 
 def test_an_atomic_operation_looks_again_at_the_area_when_it_slept(rig: Rig) -> None:

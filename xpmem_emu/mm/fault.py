@@ -136,7 +136,7 @@ async def _file(vma: Vma, first: int, count: int, write: bool) -> None:
             cached = _readable(vma, first, cached)
             chosen = copies[: len(cached)]
             context.frames.copy(cached, chosen)
-            _install(vma, first, absent, _adopt(vma, first, chosen), "private")
+            _install(vma, first, absent[: len(chosen)], _adopt(vma, first, chosen), "private")
             return
         flags = _flags(vma)
         if write:
