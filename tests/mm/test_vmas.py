@@ -15,17 +15,19 @@ from xpmem_emu.mm import (
     Remap,
     Vma,
     VmaFlags,
+    create_file,
     madvise,
     mmap,
     mprotect,
     mremap,
     munmap,
+    unlink_file,
 )
 from xpmem_emu.mm.vma_list import MMAP_TOP
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 from .conftest import finish
-from .rig import RW, MakeRig, Rig
+from .rig import RW, Client, MakeRig, Rig
 
 BASE = 0x10_0000
 PAGES = 24
@@ -189,6 +191,21 @@ def test_a_check_can_refuse_a_fixed_mapping_before_anything_is_replaced(rig: Rig
     with pytest.raises(KernelError, match="in the way"):
         rig.map(mm, 1, address=BASE, fixed=True, check=refuse)
     assert rig.load(mm, BASE, 4) == b"kept"
+
+
+def test_a_file_that_is_deleted_while_mmap_waits_is_not_mapped_over_its_last_area(rig: Rig) -> None:
+    mm, inode = rig.space(), create_file(rig.memory, "f", PAGE_SIZE)
+    at, other = rig.map(mm, 1, inode=inode), rig.map(mm, 1)
+    client = Client(rig, watched=other).attach(mm)
+    client.hold()
+    rig.start(munmap(mm, other, PAGE_SIZE))  # has the mmap_lock
+    request = MapRequest(length=PAGE_SIZE, address=at, fixed=True, inode=inode)
+    over = rig.start(mmap(mm, request))
+    rig.run(unlink_file(rig.memory, "f"))
+    client.let_go()
+    with pytest.raises(KernelError, match="file f was deleted"):
+        _ = over.value
+    assert rig.load(mm, at, 1) == b"\0"
 
 
 def test_the_limit_on_areas_is_enomem_and_changes_nothing(make_rig: MakeRig) -> None:

@@ -117,8 +117,10 @@ def _choose(mm: AddressSpace, hint: int, length: int) -> int:
 
 def _new_area(mm: AddressSpace, request: MapRequest, start: int, length: int) -> Vma:
     inode, pgoff = request.inode, request.offset >> PAGE_SHIFT
-    if inode is not None:  # looked up before the wait for the mmap_lock
-        mm.context.files.require_alive(inode)
+    # Looked up before the wait for the mmap_lock. Alive would not do: an area that the new one is
+    # about to replace may be the last that keeps it so.
+    if inode is not None and not inode.linked:
+        raise KernelError(errno.ENOENT, f"{inode.title} was deleted")
     if inode is None and request.ops is None:
         pgoff = start >> PAGE_SHIFT
         if request.flags & VmaFlags.SHARED:
