@@ -54,9 +54,8 @@ class RecallNotifier:
             if segment.live and (pages := pages_of(segment, start, end)) is not None:
                 self._recalls.begin(segment, pages)
 
-    def invalidate_special(self, start: int, end: int) -> None:
-        """Atomic: of an attachment nothing is ever pinned, so a recall ends where it begins."""
-        self.invalidate_range(start, end)
+    invalidate_special = invalidate_range
+    """Of an attachment nothing is ever pinned, so a recall ends where it begins."""
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """May sleep: complete when no partition that we have a session with can reach the range."""
