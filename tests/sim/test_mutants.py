@@ -31,6 +31,11 @@ QUICK = (
     "private_store_reaches_file",
     "zap_without_recall",
     "grants_outlive",
+    "flush_missed",
+    "miss_does_not_wait",
+    "retry_forgotten",
+    "asid_reused",
+    "ack_before_chain",
 )
 """Few seeds catch these; `make mutants` hunts all."""
 DEVIATIONS = {

@@ -176,7 +176,7 @@ MUTANTS: dict[str, Mutant] = {
                "chaos-mmu"),
         mutant("in_progress_ignored", "a guest installs what is being invalidated", "S1", "mmus",
                "chaos-mmu"),
-        mutant("interval_too_short", "a mirror misses ranges that begin before it", "S1", "mmus",
+        mutant("interval_too_short", "a mirror misses ranges that begin within it", "S1", "mmus",
                "chaos-mmu"),
         mutant("references_kept", "a guest keeps references to pages it shadows no more", "S10 S11",
                "mmus", "chaos-mmu"),

@@ -21,7 +21,7 @@ asid_reused = slip(Gru, "_next", "self._entries.clear()", "pass")
 retry_forgotten = slip(ShadowMmu, "fault", "if self.read_retry(address, sequence):", "if False:")
 sequence_stands_still = slip(ShadowMmu, "drop", "self.sequence += 1", "pass")
 in_progress_ignored = slip(Guest, "read_retry", " or self.active(address, address + 1)", "")
-interval_too_short = slip(Mirror, "watches", "self.start < end", "self.start <= start")
+interval_too_short = slip(Mirror, "watches", "start < self.end", "start <= self.start")
 references_kept = slip(Guest, "_forget", "frames.unshadow(_frames(word))", "frames")
 
 
