@@ -9,10 +9,9 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet, Strain
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
-from xpmem_emu.xpc.messages import Attach, Get
+from xpmem_emu.xpc.messages import Attach, AttachReply, Get
 from xpmem_emu.xpmem.firewall import Firewall
 from xpmem_emu.xpmem.ids import IdParts
-from xpmem_emu.xpmem.objects import Grant
 
 from .judged import World, judged, share
 
@@ -102,7 +101,7 @@ def test_the_judge_invents_nothing(story: Story) -> None:
 
 
 def test_more_than_a_peers_task_may_have_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Firewall, "require_room", lambda *_: None)
+    monkeypatch.setattr(Firewall, "_require_room", lambda *_: None)
     monkeypatch.setattr(Firewall, "attach", _attach_any)
     world = judged(image=Image(limits=LimitsSection(permits_per_task=2, attachments_per_task=2)))
     shared = share(world.cluster)
@@ -123,5 +122,6 @@ def test_more_than_a_peers_task_may_have_is_seen(monkeypatch: pytest.MonkeyPatch
     assert "3 attachments of task 70 of p1, of 2" in world.said()
 
 
-def _attach_any(_self: Firewall, grant: Grant, number: int, pages: tuple[int, int]) -> None:
-    grant.attachments[number] = pages
+def _attach_any(self: Firewall, importer: int, request: Attach) -> AttachReply:
+    self.grants[importer, request.apid].attachments[request.attachment] = (0, 1)
+    return AttachReply(0, "")
