@@ -17,7 +17,7 @@ def test_a_request_that_found_no_thread_may_come_again(refusals: int) -> None:
     image = Knobs().image()
     watch = Monitor(image)
     cluster = SimCluster(2, image, observer=watch)
-    watch.scene.cluster = cluster
+    watch.follow(cluster)
     cluster.run_until_active()
     exporter, importer = cluster.spawn(0), cluster.spawn(1)
     segid = exporter.xpmem_make(exporter.mmap(4096), 4096, 0o666)

@@ -31,7 +31,8 @@ def test_a_call_that_returns_before_its_fence_is_seen(
     if hasty:
         monkeypatch.setattr(Fence, "passed", at_once)
     watch = Monitor(SMALL)
-    watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
+    cluster = SimCluster(2, SMALL, observer=watch)
+    watch.follow(cluster)
     cluster.run_until_active()
     world = World(cluster)
     world.importer.store(world.attached(), bytes(PAGES * PAGE))
@@ -45,7 +46,8 @@ def test_the_number_of_a_swap_slot_is_no_frame() -> None:
     """Chaos-private, seed 291: a forked task shared swap slots with its child, and one had the
     number of a frame that a lost importer had in hand."""
     watch = Monitor(SMALL)
-    watch.scene.cluster = cluster = SimCluster(2, SMALL, observer=watch)
+    cluster = SimCluster(2, SMALL, observer=watch)
+    watch.follow(cluster)
     cluster.run_until_active()
     world = World(cluster)
     world.importer.store(world.attached(), bytes(PAGES * PAGE))

@@ -50,15 +50,16 @@ def write(folder: Path, records: list[Record]) -> list[Path]:
 def judged(swarm: Swarm, seed: int, folder: Path) -> StreamJudgement:
     """The streams of a simulated run, which says itself when a partition stood still."""
     run = Run(draw_plan(swarm, seed))
-    tell = run.cluster.resumed
+    tell = run.watch.resumed
 
     def resumed(partid: int, stopped_ns: int) -> None:
         tell(partid, stopped_ns)
         still = StoodStill(late_ns=stopped_ns)
         run.cluster.trace.append(Record(0, run.cluster.now_ns, partid, "fabric", still))
 
-    run.cluster.resumed = resumed
-    run.result()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.watch, "resumed", resumed)
+        run.result()
     files = write(folder, run.cluster.trace)
     return judge_stream_files(files, run.plan.knobs.image(), slack_ns=MILLISECOND)
 

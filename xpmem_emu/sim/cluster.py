@@ -40,7 +40,7 @@ from xpmem_emu.kernel.interface import (
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.audits import audits_wanted
 from xpmem_emu.sim.memory import SimMemory, zeroed
-from xpmem_emu.sim.observer import Observer, Unwatched
+from xpmem_emu.sim.observer import Observer
 from xpmem_emu.sim.task import SimPartition, SimTask
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
@@ -75,10 +75,6 @@ class SimCluster:
         """How long a message from one partition to another takes, each time anew."""
         self.tap: Callable[[int, Send], None] = lambda src, message: None
         """Told of every message as it leaves its sender."""
-        self.crashed: Callable[[int], None] = lambda partid: None
-        """Told when the process of a partition vanishes."""
-        self.resumed: Callable[[int, int], None] = lambda partid, stopped_ns: None
-        """Told when a stopped partition goes on, and after how long."""
         self.interconnect = Interconnect(lambda name: Random(f"{seed}/{name}"))
         self.kernels: dict[int, Kernel] = {}
         self.superseded: dict[tuple[int, int], Kernel] = {}
@@ -87,7 +83,7 @@ class SimCluster:
         self.clocks: dict[int, Clock] = {}
         self.paces: dict[int, Throttle] = {}
         """Clocks and paces of the partitions where a fault changed them."""
-        self._observer = observer or Unwatched()
+        self.observer = observer or Observer()
         self._pick_of = pick_of
         self._hung: dict[int, list[KernelEvent]] = {}
         self._hung_since: dict[int, int] = {}
@@ -125,7 +121,7 @@ class SimCluster:
     def crash(self, partid: int) -> None:
         """The process of a partition vanishes, as by kill -9; nobody is told."""
         self._detach(partid).scheduler.close()
-        self.crashed(partid)
+        self.observer.crashed(partid)
 
     def supersede(self, partid: int) -> int:
         """Boot another process of a partition over one that is merely stopped, as nobody should.
@@ -176,7 +172,8 @@ class SimCluster:
     def resume(self, partid: int) -> None:
         """A stopped process goes on where it was, and only then hears what it missed."""
         missed = self._hung.pop(partid, [])
-        self.resumed(partid, self.now_ns - self._hung_since.pop(partid, self.now_ns))
+        stopped_ns = self.now_ns - self._hung_since.pop(partid, self.now_ns)
+        self.observer.resumed(partid, stopped_ns)
         requests = [event for event in missed if isinstance(event, Request)]
         others = [event for event in missed if not isinstance(event, Request | Tick)]
         for event in [*requests, *others, Tick()]:
@@ -323,10 +320,10 @@ class SimCluster:
         clock = self.clocks.get(partid)
         time_ns = self.now_ns if clock is None else clock.kernel_ns(self.now_ns)
         self.steps += 1
-        self._observer.arriving(partid, event)
+        self.observer.arriving(partid, event)
         effects = kernel.step(time_ns, event)
         self.trace += effects.trace
-        self._observer.stepped(partid, effects)
+        self.observer.stepped(partid, effects)
         if effects.sends:
             self._carry(partid, effects)
         for reply in effects.replies:

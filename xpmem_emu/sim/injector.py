@@ -126,7 +126,7 @@ class Injector:
             return
         self.injected[stem(fault)] += fault.hits if isinstance(fault, Rule) else 1
         for partid in fault.partids if isinstance(fault, PaceInjection) else ():
-            self._cluster.resumed(partid, self._cluster.now_ns - self._since_ns[name])
+            self._cluster.observer.resumed(partid, self._cluster.now_ns - self._since_ns[name])
         self._faults.board.remove(name)
 
     # -- messages from the past ------------------------------------------------------------

@@ -22,7 +22,7 @@ from xpmem_emu.sim.checkers.identity import Identity
 from xpmem_emu.sim.checkers.permits import Permits
 from xpmem_emu.sim.checkers.pins import Pins
 from xpmem_emu.sim.checkers.shadow import Shadow
-from xpmem_emu.sim.cluster import SimCluster
+from xpmem_emu.sim.observer import Observed, Observer
 from xpmem_emu.sim.races import Races
 from xpmem_emu.sim.sometimes import Sometimes
 from xpmem_emu.trace import Event as TraceEvent
@@ -32,7 +32,7 @@ _C = TypeVar("_C", bound=Checker)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Monitor:
+class Monitor(Observer):
     """Checkers, sometimes-properties and the hash of one run."""
 
     def __init__(self, image: Image) -> None:
@@ -69,10 +69,9 @@ class Monitor:
                 if listener is self.scene:
                     self._of_forgers[kind].append(handler)
 
-    def follow(self, cluster: SimCluster) -> None:
+    def follow(self, cluster: Observed) -> None:
         """The cluster whose observer this is has booted: from now on look at it as well."""
         self.scene.cluster = cluster
-        cluster.crashed, cluster.resumed = self.crashed, self.resumed
 
     @property
     def digest(self) -> str:
@@ -80,7 +79,7 @@ class Monitor:
         return self._hash.hexdigest()
 
     def arriving(self, partid: int, event: KernelEvent) -> None:
-        """Observer: note the frame, the call or the proof that the step takes."""
+        """Note the frame, the call or the proof that the step takes."""
         self._identity.frame = b""
         if isinstance(event, Receive):
             self._identity.frame = bytes(event.frames[0])
@@ -94,7 +93,7 @@ class Monitor:
             self.scene.proofs.add((partid, event.partid, event.boot))
 
     def stepped(self, partid: int, effects: Effects) -> None:
-        """Observer: one step's events and answers, then its end."""
+        """One step's events and answers, then its end."""
         scene = self.scene
         if scene.cluster is not None:
             scene.now_ns, scene.moment = scene.cluster.now_ns, scene.cluster.steps

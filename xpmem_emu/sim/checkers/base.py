@@ -13,8 +13,8 @@ from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
 from xpmem_emu.sim.checkers.injuries import Injuries
 from xpmem_emu.sim.checkers.sessions import Sessions
-from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.invariants import Invariant, Judge
+from xpmem_emu.sim.observer import Observed
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 
@@ -54,7 +54,7 @@ class Scene:
     leaving: set[int] = field(default_factory=set)
     """Partitions that somebody told to shut down."""
     violations: list[Violation] = field(default_factory=list)
-    cluster: SimCluster | None = None
+    cluster: Observed | None = None
     """Known once all kernels have booted; before that nothing is shared."""
     now_ns: int = 0
     clock_ns: int | None = None

@@ -22,8 +22,8 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.sim.checkers.base import Checker, EventHandler, Scene
 from xpmem_emu.sim.checkers.raw import Foreign, _Vector, foreign
-from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.invariants import Invariant
+from xpmem_emu.sim.observer import Observed
 from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
@@ -31,7 +31,7 @@ _BOOT_SHIFT = 16
 _FENCE = "xpmem_fence/p"
 
 
-def _processes(cluster: SimCluster) -> list[tuple[int, int, Kernel]]:
+def _processes(cluster: Observed) -> list[tuple[int, int, Kernel]]:
     """(partid, boot, kernel) of every process that has memory mapped."""
     return [
         *((partid, cluster.boot_of(partid), kernel) for partid, kernel in cluster.kernels.items()),
