@@ -1,8 +1,8 @@
 """The walks of docs/reading.md as they really went: `python -m tests.walks` prints them.
 
 A walk is every function of the package that one call runs through, in the order in which they were
-met first, in all partitions; left out are the simulator, which carries the messages, and the client
-library, which makes the call.
+met first, in all partitions; left out are the simulator, which carries the messages, the client
+library, which makes the call, and who watches.
 """
 
 import sys
@@ -27,7 +27,7 @@ def walked(call: Callable[[], object]) -> Walk:
         path = Path(frame.f_code.co_filename)
         if event == "call" and path.is_relative_to(PACKAGE):
             file = path.relative_to(PACKAGE)
-            if file.parts[0] not in ("sim", "client"):
+            if file.parts[0] not in ("sim", "client", "judge"):
                 met[str(file), frame.f_code.co_qualname] = None
 
     sys.setprofile(note)

@@ -23,6 +23,7 @@ HEAVY = {
     "concurrent",
     "logging",
     "xpmem_emu.sim",
+    "xpmem_emu.judge",
     "xpmem_emu.scenario",
     "xpmem_emu.mm",
     "xpmem_emu.inject",
@@ -35,7 +36,7 @@ TABLES = {
     "xpmem_emu.sim",
     "xpmem_emu.sim.explore",
     "xpmem_emu.sim.explore.catalog",
-    "xpmem_emu.sim.invariants",
+    "xpmem_emu.judge.invariants",
     "xpmem_emu.sim.mutant",
     "xpmem_emu.sim.mutants",
     "xpmem_emu.sim.mutants_slips",
@@ -63,6 +64,7 @@ OF_PEOPLE = {
     "xpmem_emu.cli",
     "xpmem_emu.scenario",
     "xpmem_emu.sim",
+    "xpmem_emu.judge",
 }
 """What a cluster would wait for at each start, and have no use for."""
 RUN = """

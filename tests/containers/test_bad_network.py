@@ -20,10 +20,10 @@ from tests.live.loops import let_pass
 from xpmem_emu.backend.compose_backend import ComposeBackend
 from xpmem_emu.backend.interface import Unanswered, peer_state
 from xpmem_emu.cluster.docker import containers
+from xpmem_emu.judge.checkers.teardown import FIXED
+from xpmem_emu.judge.streams import StreamsEnd
 from xpmem_emu.kernel.calls import Audit
 from xpmem_emu.scenario.story import read_story
-from xpmem_emu.sim.checkers.teardown import FIXED
-from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.units import SECOND
 
 ROUNDS = 6

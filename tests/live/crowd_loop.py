@@ -46,8 +46,8 @@ from xpmem_emu.client.failures import TaskSignalled, XpmemError
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
+from xpmem_emu.judge.streams import StreamJudgement, StreamsEnd
 from xpmem_emu.live.partition import EXIT_REFUSED
-from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
 
 NAME = "crowd"
 IMAGE = str(Path(__file__).with_name("steady.toml"))

@@ -35,7 +35,7 @@ from xpmem_emu.backend import processes
 from xpmem_emu.client.blocking import Partition, Task
 from xpmem_emu.client.failures import SigBus, TaskSignalled, XpmemError
 from xpmem_emu.client.operations import CHUNK
-from xpmem_emu.sim.streams import StreamsEnd
+from xpmem_emu.judge.streams import StreamsEnd
 
 NAME = "fence"
 IMAGE = str(Path(__file__).with_name("fence.toml"))

@@ -30,7 +30,7 @@ from tests.live.loops import (
 from xpmem_emu import connect
 from xpmem_emu.backend import processes
 from xpmem_emu.cluster.topology import load_image
-from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd
+from xpmem_emu.judge.streams import StreamJudgement, StreamsEnd
 
 NAME = "kill"
 NAMES = ("p0", "p1", "p2", "p3")

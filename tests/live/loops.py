@@ -21,7 +21,7 @@ from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.paths import arena_place
 from xpmem_emu.cluster.state import process_of, read_state
 from xpmem_emu.cluster.topology import ClusterSpec, load_image, numbered_partitions
-from xpmem_emu.sim.streams import StreamJudgement, StreamsEnd, judge_stream_files
+from xpmem_emu.judge.streams import StreamJudgement, StreamsEnd, judge_stream_files
 
 IMAGE = str(Path(__file__).with_name("quick.toml"))
 BOUND_S = 60.0

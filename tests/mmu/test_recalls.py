@@ -6,9 +6,9 @@ from tests.clusters import events_of
 from tests.xpmem.world import AT, PAGE, PAGES, World
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import INVALIDATE_ACK
+from xpmem_emu.judge.checkers.translations import _translations
 from xpmem_emu.kernel import breaking, calls, device_calls
 from xpmem_emu.mmu.events import MmuInvalidate
-from xpmem_emu.sim.checkers.translations import _translations
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.xpmem.events import Invalidated

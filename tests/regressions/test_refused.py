@@ -2,10 +2,10 @@
 
 import pytest
 
+from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.plan import Knobs
 from xpmem_emu.xpc.events import Refused
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
+from xpmem_emu.judge.diagram import LETTER, Mark, message_diagram
 from xpmem_emu.scenario.bundle import drawn
 from xpmem_emu.scenario.story import shipped_stories
 from xpmem_emu.scenario.verdict import Ran
-from xpmem_emu.sim.diagram import LETTER, Mark, message_diagram
 
 from .conftest import on_sim
 

@@ -2,6 +2,9 @@
 
 import pytest
 
+from xpmem_emu.judge.checkers import agreement
+from xpmem_emu.kernel import boot
+from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.handlers import memory as memory_calls
 from xpmem_emu.mm import advise, areas, protect, remap, truncate
 from xpmem_emu.mm.access import store
@@ -10,6 +13,7 @@ from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.mutation_score import hunt, shortest
+from xpmem_emu.sim.mutations import everywhere
 from xpmem_emu.sim.swarm import Swarm, read_swarm
 
 LIMIT = 20
@@ -92,6 +96,12 @@ def test_every_mutant_finds_what_it_breaks() -> None:
         except (AttributeError, TypeError, ValueError) as error:
             lost[name] = str(error)
     assert lost == {}
+
+
+def test_a_mutant_breaks_no_judge() -> None:
+    with everywhere(check_kernel, str):
+        assert vars(boot)["check_kernel"] is str
+        assert vars(agreement)["check_kernel"] is check_kernel
 
 
 def test_a_mutant_is_met_by_whoever_imported_what_it_breaks() -> None:

@@ -5,12 +5,11 @@ from contextlib import suppress
 
 import pytest
 
+from tests.judge.judged import World, judged, share
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.units import PAGE_SIZE, SECOND, TASK_SIZE
-
-from .judged import World, judged, share
 
 Story = Callable[[World], None]
 

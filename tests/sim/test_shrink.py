@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from xpmem_emu.cli.main import run_command as command
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.judge.diagram import message_diagram
+from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.sim.bundle import write_run_bundle
-from xpmem_emu.sim.diagram import message_diagram
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.sim.perfetto import perfetto_trace
 from xpmem_emu.sim.plan import PlannedInjection, decode_plan
 from xpmem_emu.sim.run import Run, run_plan
 from xpmem_emu.sim.shrink import shrink

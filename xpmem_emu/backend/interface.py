@@ -12,9 +12,9 @@ from typing import Protocol
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
+from xpmem_emu.judge.streams import StreamsEnd
 from xpmem_emu.kernel.calls import Call, Status, Value
 from xpmem_emu.kernel.interface import Outcome
-from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.trace import Record
 
 
@@ -44,7 +44,7 @@ class InjectionCount:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that must not be. `invariant`: its number, such as S3 (sim.invariants)."""
+    """Something that must not be. `invariant`: its number, such as S3 (judge.invariants)."""
 
     invariant: str
     text: str

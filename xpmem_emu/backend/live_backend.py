@@ -42,10 +42,10 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.image import image_text
 from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.inject.injections import concerns
+from xpmem_emu.judge.streams import StreamsEnd, judge_stream_files
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.sim.streams import StreamsEnd, judge_stream_files
 from xpmem_emu.trace import Record
 
 _ANSWER_S = 10.0

@@ -21,15 +21,15 @@ from xpmem_emu.backend.interface import (
 )
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
+from xpmem_emu.judge.checkers.teardown import check_teardown
+from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.monitor import Monitor
+from xpmem_emu.judge.streams import StreamsEnd
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Shutdown, Value
 from xpmem_emu.kernel.interface import Done
-from xpmem_emu.sim.checkers.teardown import check_teardown
 from xpmem_emu.sim.cluster import Pick, SimCluster
 from xpmem_emu.sim.injections import SimInjections
-from xpmem_emu.sim.invariants import Invariant
-from xpmem_emu.sim.monitor import Monitor
-from xpmem_emu.sim.streams import StreamsEnd
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND, SECOND

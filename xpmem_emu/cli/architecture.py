@@ -22,6 +22,7 @@ _CAPTIONS = {
     "sim": "virtual time: many kernels in one process",
     "client": "the client library, and the protocol that it speaks with partitions",
     "cluster": "its partitions, folders, files, keys, and who of it lives",
+    "judge": "whether a run kept the invariants, and what it looked like",
     "kernel": "one image: tasks, calls, step(now, event) -> effects",
     "xpmem": "segments, permits, attachments, faults, recalls, fencing",
     "mmu": "devices that translate a task's addresses themselves",

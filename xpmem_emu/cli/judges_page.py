@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from xpmem_emu.cli.markdown import refill, table
-from xpmem_emu.sim.checkers import judges
-from xpmem_emu.sim.invariants import Invariant, When
+from xpmem_emu.judge.checkers import judges
+from xpmem_emu.judge.invariants import Invariant, When
 
 
 def fill_judges_page(page: str) -> str:

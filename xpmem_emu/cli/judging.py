@@ -13,7 +13,7 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Format, output_option, show_record
 from xpmem_emu.cluster.topology import load_image
-from xpmem_emu.sim.streams import StreamsEnd, judge_stream_files
+from xpmem_emu.judge.streams import StreamsEnd, judge_stream_files
 
 
 @click.command("judge", cls=Command)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from xpmem_emu.judge.diagram import Mark, message_diagram
+from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.scenario.step_syntax import FromOutside
 from xpmem_emu.scenario.story import Story
 from xpmem_emu.scenario.verdict import Ran
 from xpmem_emu.sim.bundle import new_bundle
-from xpmem_emu.sim.diagram import Mark, message_diagram
-from xpmem_emu.sim.perfetto import perfetto_trace
 
 _json = msgspec.json.Encoder(enc_hook=str)
 

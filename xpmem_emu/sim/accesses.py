@@ -11,11 +11,11 @@ from itertools import count
 from typing import NamedTuple
 
 from xpmem_emu.errors import Signal
+from xpmem_emu.judge.history import FOREVER, Access, History, TrackedWord, Verb
 from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.mmu.guest import Guest
-from xpmem_emu.sim.history import FOREVER, Access, History, TrackedWord, Verb
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.registry import (
     GUEST_AT,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from xpmem_emu.sim.diagram import Mark, message_diagram
-from xpmem_emu.sim.perfetto import perfetto_trace
+from xpmem_emu.judge.diagram import Mark, message_diagram
+from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.sim.plan import InjectionKind, Plan, encode_plan
 from xpmem_emu.sim.run import Result, Run
 

@@ -23,6 +23,7 @@ from xpmem_emu.image import Image
 from xpmem_emu.inject.clock import Clock
 from xpmem_emu.inject.interconnect import Delivery, Interconnect
 from xpmem_emu.inject.throttle import Throttle
+from xpmem_emu.judge.observer import Observer
 from xpmem_emu.kernel.boot import boot_kernel
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import (
@@ -40,7 +41,6 @@ from xpmem_emu.kernel.interface import (
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.audits import audits_wanted
 from xpmem_emu.sim.memory import SimMemory, zeroed
-from xpmem_emu.sim.observer import Observer
 from xpmem_emu.sim.task import SimPartition, SimTask
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import errno_name
+from xpmem_emu.judge.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.sim.accesses import Accesses
 from xpmem_emu.sim.call_situations import CallSituations
-from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.registry import (
     UNTRACKED,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from xpmem_emu.sim.invariants import Invariant
+from xpmem_emu.judge.invariants import Invariant
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,19 @@ from functools import partial
 import msgspec
 
 from xpmem_emu.errors import KernelError, Signalled
-from xpmem_emu.sim.checkers import Violation
-from xpmem_emu.sim.checkers.memory import check_memory
-from xpmem_emu.sim.checkers.quiet import check_quiet
-from xpmem_emu.sim.checkers.teardown import check_teardown
+from xpmem_emu.judge.checkers import Violation
+from xpmem_emu.judge.checkers.memory import check_memory
+from xpmem_emu.judge.checkers.quiet import check_quiet
+from xpmem_emu.judge.checkers.teardown import check_teardown
+from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.monitor import Monitor
+from xpmem_emu.judge.sometimes import AIMED
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.fatal import Fatal
 from xpmem_emu.sim.forging import references
 from xpmem_emu.sim.injector import Injector
-from xpmem_emu.sim.invariants import Invariant
-from xpmem_emu.sim.monitor import Monitor
 from xpmem_emu.sim.plan import Op, Operation, Plan
-from xpmem_emu.sim.sometimes import AIMED
 from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.sim.world import latency_of, pick_of
 from xpmem_emu.units import PAGE_SIZE

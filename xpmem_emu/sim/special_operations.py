@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
+from xpmem_emu.judge.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.kernel.interface import Done, Failed
 from xpmem_emu.sim.accesses import WORD_SIZE, Accesses, Begin, address_for
-from xpmem_emu.sim.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.registry import (
     UNTRACKED,

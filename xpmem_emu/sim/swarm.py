@@ -11,7 +11,7 @@ import msgspec
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import misfit_named
-from xpmem_emu.sim.sometimes import EVERYDAY, MEANINGS
+from xpmem_emu.judge.sometimes import EVERYDAY, MEANINGS
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.units import parse_time
 

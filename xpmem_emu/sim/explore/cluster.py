@@ -23,10 +23,10 @@ import numpy as np
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.inject.effects import read_frames
+from xpmem_emu.judge.observer import Observer
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Effects, KernelEvent, Receive, Request, Send, Tick
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
-from xpmem_emu.sim.observer import Observer
 from xpmem_emu.sim.registry import WORD_OFFSETS
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE

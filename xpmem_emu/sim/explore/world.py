@@ -23,8 +23,8 @@ from xpmem_emu.image import (
     Nanoseconds,
     XpcSection,
 )
+from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.sim.executor import Executor
-from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 

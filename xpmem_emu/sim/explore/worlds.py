@@ -7,6 +7,7 @@ gets whatever frames become free. Importers are tasks 2 and up.
 from collections.abc import Iterator
 
 from xpmem_emu.failpoints.points import FAULT_REPLY, GUP_PIN, SERVE_ACCESS, XPC_SERVE
+from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.sim.explore.world import (
     Complaint,
     Program,
@@ -21,7 +22,6 @@ from xpmem_emu.sim.explore.world import (
     planned,
     small_image,
 )
-from xpmem_emu.sim.invariants import Invariant
 from xpmem_emu.sim.plan import Op
 
 LAST_WORD = 2

@@ -12,6 +12,8 @@ from typing import Any
 from unittest.mock import patch
 
 Mutation = Callable[[], AbstractContextManager[Any]]
+_WATCHERS = ("xpmem_emu.sim.", "xpmem_emu.judge.")
+"""Modules that stay whole: a judge that is broken like the kernel would see nothing."""
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def everywhere(
     places = [
         (module, name)
         for path, module in list(sys.modules.items())
-        if path.startswith("xpmem_emu.") and not path.startswith("xpmem_emu.sim.")
+        if path.startswith("xpmem_emu.") and not path.startswith(_WATCHERS)
         for name, value in vars(module).items()
         if value is function
     ]
