@@ -33,10 +33,11 @@ HEAVY = {
     "xpmem_emu.live.partition",
 }
 TABLES = {
+    "xpmem_emu.judge",
+    "xpmem_emu.judge.invariants",
     "xpmem_emu.sim",
     "xpmem_emu.sim.explore",
     "xpmem_emu.sim.explore.catalog",
-    "xpmem_emu.judge.invariants",
     "xpmem_emu.sim.mutant",
     "xpmem_emu.sim.mutants",
     "xpmem_emu.sim.mutants_slips",
@@ -127,7 +128,8 @@ def imported(
 def test_help_and_completion_import_no_client(arguments: list[str], completing: str) -> None:
     found = imported(*arguments, completing=completing)
     assert (found - TABLES) & (HEAVY | OF_CLIENTS) == set()
-    assert {each for each in found if each.startswith("xpmem_emu.sim")} <= TABLES
+    tabled = ("xpmem_emu.sim", "xpmem_emu.judge")
+    assert {each for each in found if each.startswith(tabled)} <= TABLES
 
 
 @pytest.mark.parametrize(

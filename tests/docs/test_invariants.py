@@ -10,9 +10,10 @@ import pytest
 from tests.docs.test_sources import texts
 from xpmem_emu.cli.judges_page import fill_judges_page
 from xpmem_emu.image import Image
-from xpmem_emu.judge.checkers import Scene, judges
+from xpmem_emu.judge.checkers import judges
 from xpmem_emu.judge.checkers.pins import Pins
 from xpmem_emu.judge.invariants import Invariant, Judge
+from xpmem_emu.judge.scene import Scene
 
 ROOT = Path(__file__).resolve().parents[2]
 SELF = str(Path(__file__).resolve().relative_to(ROOT))

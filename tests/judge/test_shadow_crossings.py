@@ -11,8 +11,8 @@ import pytest
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
-from xpmem_emu.judge.checkers.base import Scene
 from xpmem_emu.judge.checkers.shadow import Shadow
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Done, Reply, Request

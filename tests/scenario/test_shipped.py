@@ -9,13 +9,13 @@ from tests.live.conftest import Home
 from tests.scenario.conftest import on_sim, silent
 from xpmem_emu.backend.live_backend import LiveBackend
 from xpmem_emu.backend.sim_backend import SimBackend
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.kernel.interface import Failed, Outcome
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskTable
 from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.sim.run import Verdict
 from xpmem_emu.xpmem import firewall
 
 STORIES = {story.name: story for story in shipped_stories()}

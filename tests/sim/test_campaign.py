@@ -12,6 +12,7 @@ from xpmem_emu.failpoints import POINTS
 from xpmem_emu.inject.grammar import parse_injection, stem
 from xpmem_emu.inject.injections import ClockEffect, PaceEffect, PointInjection
 from xpmem_emu.inject.rules import SIGNATURES, Membership
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim import campaign
 from xpmem_emu.sim.campaign import CampaignTally, HarnessError, results
 from xpmem_emu.sim.determinism import compared
@@ -24,7 +25,7 @@ from xpmem_emu.sim.plan import (
     decode_plan,
     encode_plan,
 )
-from xpmem_emu.sim.run import Verdict, run_plan
+from xpmem_emu.sim.run import run_plan
 from xpmem_emu.sim.swarm import Swarm
 from xpmem_emu.sim.world import draw_plan
 from xpmem_emu.units import MILLISECOND

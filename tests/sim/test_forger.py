@@ -2,9 +2,10 @@
 
 from random import Random
 
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim.forging import draw_forgeries, references
 from xpmem_emu.sim.plan import Forgery, Knobs, LinkLatency, Op, Operation, Plan
-from xpmem_emu.sim.run import Run, Verdict
+from xpmem_emu.sim.run import Run
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpc.messages import MESSAGE_NAMES

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from xpmem_emu.sim import run
+from xpmem_emu.judge.verdict import Verdict
+from xpmem_emu.sim.run import Run
 from xpmem_emu.sim.swarm import read_swarm
 from xpmem_emu.sim.world import draw_plan
 
@@ -22,9 +23,9 @@ def test_words_stay_linearizable_and_nothing_leaks_across_domains() -> None:
     for seed in SEEDS:
         plan = draw_plan(swarm, seed)
         domains = "".join(Random(f"domains/{seed}").choices("AAB", k=plan.knobs.partitions))
-        world = run.Run(replace(plan, knobs=replace(plan.knobs, domains=domains)))
+        world = Run(replace(plan, knobs=replace(plan.knobs, domains=domains)))
         result = world.result()
         names.update(record.name for record in world.cluster.trace)
-        assert result.verdict is run.Verdict.VALID, f"seed {seed}: {result.violations[:3]}"
+        assert result.verdict is Verdict.VALID, f"seed {seed}: {result.violations[:3]}"
     assert names["xpmem:copy_serve"] > 100
     assert names["xpmem:fault_serve"] > 100

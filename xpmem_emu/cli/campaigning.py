@@ -17,11 +17,12 @@ from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.progress import tracked
 from xpmem_emu.cli.verdicts import CODES, unwritten
 from xpmem_emu.judge.sometimes import MEANINGS
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.campaign import CampaignTally, results
 from xpmem_emu.sim.determinism import compared
 from xpmem_emu.sim.mutants import mutated
-from xpmem_emu.sim.run import Result, Run, Verdict
+from xpmem_emu.sim.run import Result, Run
 from xpmem_emu.sim.swarm import Swarm
 from xpmem_emu.sim.world import draw_plan
 

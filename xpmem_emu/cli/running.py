@@ -85,7 +85,7 @@ def run(
 
 def _tell(judgement: "Judgement", folder: Path | None, replay: str, output: Listing) -> None:
     """The findings and the verdict. `folder`: the bundle, None when it could not be written."""
-    from xpmem_emu.sim.run import Verdict
+    from xpmem_emu.judge.verdict import Verdict
 
     if not output.for_people:
         record = {

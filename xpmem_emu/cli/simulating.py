@@ -12,12 +12,13 @@ from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.verdicts import CODES, command_line, scenario_file, swarm_of, with_bundle
 from xpmem_emu.fields import misfit_named
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.sim.audits import want_audits
 from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.plan import Plan, decode_plan, encode_plan
-from xpmem_emu.sim.run import Result, Run, Verdict
+from xpmem_emu.sim.run import Result, Run
 from xpmem_emu.sim.shrink import shrink as shrink_plan
 from xpmem_emu.sim.world import draw_plan
 

@@ -11,9 +11,9 @@ from typing import TypeVar
 import msgspec
 
 from xpmem_emu.image import Image
-from xpmem_emu.judge.checkers import Checker, Scene, all_checkers
+from xpmem_emu.judge.checkers import all_checkers
 from xpmem_emu.judge.checkers.agreement import Agreement
-from xpmem_emu.judge.checkers.base import EventHandler, Listener
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.bounds import Bounds
 from xpmem_emu.judge.checkers.endings import Endings
 from xpmem_emu.judge.checkers.identity import Identity
@@ -22,6 +22,7 @@ from xpmem_emu.judge.checkers.pins import Pins
 from xpmem_emu.judge.checkers.shadow import Shadow
 from xpmem_emu.judge.observer import Observed, Observer
 from xpmem_emu.judge.races import Races
+from xpmem_emu.judge.scene import EventHandler, Listener, Scene
 from xpmem_emu.judge.sometimes import Sometimes
 from xpmem_emu.kernel.calls import Shutdown
 from xpmem_emu.kernel.interface import Effects, KernelEvent, ProcessGone, Receive, Request

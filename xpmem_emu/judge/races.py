@@ -9,13 +9,12 @@ from typing import Any
 from xpmem_emu.failpoints.events import PointHit
 from xpmem_emu.inject.events import InjectionBegin as Injected
 from xpmem_emu.inject.events import InjectionEnd as Healed
-from xpmem_emu.judge.checkers.base import EventHandler, Scene
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.judge.sometimes import Sometimes
 from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Kill, Shutdown
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskSignal
 from xpmem_emu.kernel.interface import Request
-from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.events import Duplicate, PartitionChange, Received, Refused, Sent
 from xpmem_emu.xpmem import events
@@ -60,7 +59,7 @@ class Races:
         self._injected: dict[str, str] = {}
         """What is in force, by its name."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """What is followed."""
         return {
             KernelBoot: self._booted,

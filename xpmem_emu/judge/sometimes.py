@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpmem_emu.failpoints.events import PointHit
-from xpmem_emu.judge.checkers.base import EventHandler, Scene
+from xpmem_emu.judge.scene import EventHandler, EventHandlers, Scene
 from xpmem_emu.mm.events import Cow, Migrated, SwapOut
 from xpmem_emu.mmu import events as mmu
 from xpmem_emu.trace import Event
@@ -125,7 +125,7 @@ class Sometimes:
         """Whether the clock of its partition shows another time than the world's."""
         self._collided: set[tuple[int, int]] = set()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Rules over single events."""
         note = self._note
         return {

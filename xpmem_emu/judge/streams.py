@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 
 from xpmem_emu.image import Image
-from xpmem_emu.judge.checkers import Scene, Violation
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Listener
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.bounds import Bounds
 from xpmem_emu.judge.checkers.claims import Claims
 from xpmem_emu.judge.checkers.containment import Containment
@@ -24,6 +23,8 @@ from xpmem_emu.judge.checkers.pins import Pins
 from xpmem_emu.judge.checkers.priority import Priority
 from xpmem_emu.judge.invariants import Invariant, When
 from xpmem_emu.judge.merging import Merge, MergedStep, by_partition
+from xpmem_emu.judge.scene import EventHandler, Listener, Scene
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
 from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND

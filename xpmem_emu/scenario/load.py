@@ -16,8 +16,8 @@ from random import Random
 from xpmem_emu.backend.interface import Backend, Finding, PendingCall
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
-from xpmem_emu.judge.checkers import Scene
 from xpmem_emu.judge.checkers.memory import check_memory
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
 from xpmem_emu.sim.executor import Executor

@@ -17,12 +17,12 @@ from xpmem_emu.backend.interface import ASKED_TO_PANIC, Backend, Unanswered
 from xpmem_emu.judge.checkers.teardown import FIXED
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.streams import StreamsEnd
+from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.kernel.calls import Audit, Call, Exit, Look, Unlink
 from xpmem_emu.scenario.conditions import AllActive
 from xpmem_emu.scenario.lexer import TaskName
 from xpmem_emu.scenario.runner import Telling, ToldStep, Untrue
 from xpmem_emu.scenario.story import Story
-from xpmem_emu.sim.run import Verdict
 from xpmem_emu.trace import Record
 from xpmem_emu.units import format_time
 

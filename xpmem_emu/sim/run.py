@@ -7,19 +7,18 @@ succeed. Each checker has spoken when `run_plan` returns.
 """
 
 from collections import Counter
-from enum import Enum
 from functools import partial
 
 import msgspec
 
 from xpmem_emu.errors import KernelError, Signalled
-from xpmem_emu.judge.checkers import Violation
 from xpmem_emu.judge.checkers.memory import check_memory
 from xpmem_emu.judge.checkers.quiet import check_quiet
 from xpmem_emu.judge.checkers.teardown import check_teardown
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.judge.sometimes import AIMED
+from xpmem_emu.judge.verdict import Verdict, Violation
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.fatal import Fatal
@@ -32,14 +31,6 @@ from xpmem_emu.units import PAGE_SIZE
 
 FINAL_LOADS = 48
 """At most so many words are read again at the end, so that a lost store shows."""
-
-
-class Verdict(Enum):
-    """What a run says about the system."""
-
-    VALID = "valid"
-    INVALID = "invalid"
-    UNKNOWN = "unknown"
 
 
 class Result(msgspec.Struct):

@@ -7,7 +7,7 @@ that it must catch (`sim/mutants`). What the invariants are is in `judge/invaria
 
 from xpmem_emu.judge.checkers import memory, quiet, teardown
 from xpmem_emu.judge.checkers.agreement import Agreement
-from xpmem_emu.judge.checkers.base import Checker, Scene, Violation
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.bounds import Bounds
 from xpmem_emu.judge.checkers.claims import Claims
 from xpmem_emu.judge.checkers.containment import Containment
@@ -31,9 +31,7 @@ from xpmem_emu.judge.checkers.tries import Tries
 from xpmem_emu.judge.checkers.waits import Waits
 from xpmem_emu.judge.checkers.wakeups import Wakeups
 from xpmem_emu.judge.invariants import Invariant, Judge
-from xpmem_emu.judge.sessions import Sessions
-
-__all__ = ["Checker", "Scene", "Sessions", "Violation", "all_checkers", "judges"]
+from xpmem_emu.judge.scene import Scene
 
 _WATCHING: tuple[type[Checker], ...] = (
     Containment,

@@ -8,8 +8,9 @@ every run, because what was miscounted mostly stays so.
 from collections import Counter
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.judge.checkers.base import Checker, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.audit import check_kernel
 
 EVERY = 24

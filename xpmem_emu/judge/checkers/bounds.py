@@ -7,15 +7,14 @@ that a fault makes fast, slow or jump excuses either way: what counts is the sma
 that passed and of what its own clock showed.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from xpmem_emu.failpoints.events import PointCleared, PointHit
 from xpmem_emu.inject.events import StoodStill
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpmem import events
 
@@ -55,7 +54,7 @@ class Bounds(Checker):
         self._paused: dict[tuple[int, str], int] = {}
         """(partition, failpoint) -> since when threads are paused there."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Begins and ends."""
         return {
             KernelBoot: self._booted,

@@ -12,13 +12,13 @@ a partition imports from itself is left out: in one step it may free a frame and
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.mm.events import FramesFree
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpmem import events
@@ -45,7 +45,7 @@ class Claims(Checker):
         self._incarnations: dict[tuple[int, int], int] = {}
         self._freed: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Entries as they come and go, frames as they go."""
         return {
             KernelBoot: self._booted,

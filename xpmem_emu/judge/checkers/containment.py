@@ -7,14 +7,13 @@ answers in that step every call that it has begun (L3).
 """
 
 import re
-from collections.abc import Mapping
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
-from xpmem_emu.trace import Event
 
 _FAILPOINT = re.compile(r"KernelBug: failpoint (\S+) panics")
 
@@ -36,7 +35,7 @@ class Containment(Checker):
         """Calls of each partition that were not answered."""
         self._ended: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """The ends of kernels."""
         return {KernelBoot: self._booted, KernelPanic: self._panic, KernelHalt: self._halt}
 

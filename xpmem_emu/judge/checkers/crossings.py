@@ -13,11 +13,11 @@ began in the same step as what it met, is not looked at.
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import FaultBegin
 from xpmem_emu.xpmem.objects import Eviction, ImportedSegment, InFlight, Segment
 
@@ -42,7 +42,7 @@ class Crossings(Checker):
         pages that it was giving back after its last step."""
         self._said: set[tuple[int, str]] = set()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Faults that begin."""
         return {KernelBoot: self._booted, FaultBegin: self._fault_begins}
 

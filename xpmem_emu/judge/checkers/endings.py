@@ -7,11 +7,11 @@ fewer than the kernel keeps places for.
 
 import errno
 from collections import Counter
-from collections.abc import Mapping
 
 from xpmem_emu.failpoints.events import PointSet
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.breaking import Breaking
 from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
 from xpmem_emu.kernel.events import (
@@ -23,7 +23,6 @@ from xpmem_emu.kernel.events import (
     TaskSpawn,
 )
 from xpmem_emu.kernel.interface import Done, Failed, Reply, Request
-from xpmem_emu.trace import Event
 
 CALLS_KEPT = 16
 """Places for kills and shutdowns."""
@@ -61,7 +60,7 @@ class Endings(Checker):
         self._armed: set[tuple[int, str]] = set()
         """(partition, failpoint): what was set since they booted."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Begins and ends of tasks."""
         return {
             KernelBoot: self._booted,

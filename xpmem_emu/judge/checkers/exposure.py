@@ -9,11 +9,11 @@ a page of a file, or one that a forked child shares.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import (
     FRAME_SHIFT,
     PARTID_SHIFT,
@@ -23,6 +23,7 @@ from xpmem_emu.judge.checkers.raw import (
     task_frames,
 )
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.calls import XpmemClose, XpmemRemove
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone, TaskExit
 from xpmem_emu.kernel.interface import Done, Reply, Request
@@ -30,7 +31,6 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm.mm_types import Vma
 from xpmem_emu.mm.vma_flags import VmaFlags
-from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import SegmentMake
 
 _WRITE = 2
@@ -63,7 +63,7 @@ class Exposure(Checker):
         self._removed: list[tuple[int, SegmentMake]] = []
         """(home, segment): a call that took it away has just returned."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Calls that take rights away."""
         return {
             KernelBoot: self._booted,

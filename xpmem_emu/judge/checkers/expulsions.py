@@ -17,13 +17,12 @@ events; times count by the clock of the partition that gives up and by the world
 longer.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange, Received, Sent
 from xpmem_emu.xpmem.events import RecallBegin, RecallEnd
 
@@ -92,7 +91,7 @@ class Expulsions(Checker):
         self._wait_max_ns = times.fault_wait_max
         self._admin = xpc.control_attempt * xpc.control_tries, xpc.control_tries
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Sessions, and what is asked in them."""
         return {
             KernelBoot: self._booted,

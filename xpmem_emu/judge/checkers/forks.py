@@ -2,15 +2,13 @@
 every access by message that is served (sources 1.12).
 """
 
-from collections.abc import Mapping
-
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import stored_into, task_frames
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.calls import Exec, Exit, Kill, XpmemClose, XpmemForkBegin, XpmemForkEnd
 from xpmem_emu.kernel.events import KernelBoot, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Reply, Request
-from xpmem_emu.trace import Event
 from xpmem_emu.xpmem.events import CopyServe, FaultServe, SegmentMake, SegmentRemove
 
 _PARTID_SHIFT = 48
@@ -31,7 +29,7 @@ class Forks(Checker):
         """Tasks whose fork_begin has just returned."""
         self._made: dict[int, SegmentMake] = {}
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Segments, what is served of them, and ends of tasks."""
         return {
             KernelBoot: self._booted,

@@ -5,14 +5,12 @@ header of a numbered message that a partition says it received are compared with
 session; where no frames are at hand, on what the partition says of the sender's.
 """
 
-from collections.abc import Mapping
-
 import msgpack
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpmem import events
 
@@ -34,7 +32,7 @@ class Identity(Checker):
         self.frame: bytes = b""
         """The frame that the present step takes, if it takes one."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Ids as they come and go."""
         return {
             KernelBoot: self._booted,

@@ -9,13 +9,13 @@ forked child shares, is nobody's to change through an attachment. This part need
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import RESIDENT, WRITE, entry, stored_into
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem import events
 
@@ -40,7 +40,7 @@ class Installs(Checker):
         self._heard: dict[tuple[int, int], list[events.Invalidated]] = defaultdict(list)
         self._pending: list[tuple[int, int, int, int, int]] = []
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """The life of a page."""
         return {
             KernelBoot: self._booted,

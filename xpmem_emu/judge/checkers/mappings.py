@@ -14,14 +14,13 @@ Only what can break this is looked at: homes that just gave frames back, importe
 installed. A crashed partition's entries are gone with it; those of a stopped one are not.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import Foreign, _Vector, foreign
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.observer import Observed
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.events import FramesFree
 from xpmem_emu.trace import Event
@@ -55,7 +54,7 @@ class Mappings(Checker):
         self._freed: list[tuple[int, int]] = []
         self._fenced: list[tuple[int, int]] = []
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Everything that gives frames back or takes entries on."""
         return {
             events.PagesUnpin: self._gave_back,

@@ -7,10 +7,10 @@ left out; its stores may have come in time or not.
 
 from msgspec.structs import replace
 
-from xpmem_emu.judge.checkers.base import Scene
 from xpmem_emu.judge.checkers.linearizable import Search, linearizable
 from xpmem_emu.judge.history import Access, History, TrackedWord, Verb
 from xpmem_emu.judge.invariants import Invariant, Judge
+from xpmem_emu.judge.scene import Scene
 
 JUDGE = Judge(
     "memory",

@@ -5,10 +5,9 @@ told apart as a duplicate in the same step; one that found no thread never was t
 arrive while there is no session do not count, nor do answers: a second answer has nobody to go to.
 """
 
-from collections.abc import Mapping
-
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import (
@@ -37,7 +36,7 @@ class Once(Checker):
         self._open: set[tuple[int, int]] = set()
         self._again: tuple[int, int, int, int] | None = None
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Arrivals."""
         return {
             KernelBoot: self._booted,

@@ -7,17 +7,17 @@ grant, and no attachment is mapped through a permit that is gone.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.calls import XpmemRelease
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Done, Reply, Request
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.mm_types import Vma
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem.events import CopyServe, FaultServe, PermitGet, PermitRelease
 
@@ -44,7 +44,7 @@ class Permits(Checker):
         self._releasing: dict[int, int] = {}
         """Calls under way -> the permit that they release."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Permits as they are granted, sessions as they end."""
         return {
             KernelBoot: self._booted,

@@ -5,12 +5,11 @@ and with no segment left it is zero (see `teardown`).
 """
 
 from collections import Counter
-from collections.abc import Mapping
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
 
@@ -28,7 +27,7 @@ class Pins(Checker):
         self._permits: Counter[int] = Counter()
         self._changed = False
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Pin and unpin."""
         return {
             KernelBoot: self._booted,

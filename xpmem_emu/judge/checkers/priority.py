@@ -9,10 +9,10 @@ its FAULT, with the slots for what wants something, in every step until it leave
 from collections.abc import Mapping
 
 from xpmem_emu.failpoints.events import PointSet
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import ChannelChange, PartitionChange, Received, Sent
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, RecallBegin
 
@@ -47,7 +47,7 @@ class Priority(Checker):
         self._waits: dict[tuple[int, str], int] = {}
         """(partition, thread) -> whom a fault of it is going to ask."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Recalls, and what leaves and comes back."""
         return {
             KernelBoot: self._booted,

@@ -6,12 +6,11 @@ boot of the partition proves nothing: the process before may merely be stopped.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 from xpmem_emu.xpmem.events import QuarantineEmpty
 
@@ -31,7 +30,7 @@ class Proofs(Checker):
         self._epochs: Counter[tuple[int, int]] = Counter()
         """(partition, peer) -> how often it has activated the peer in its present boot."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Sessions as they begin, quarantines as they end."""
         return {
             KernelBoot: self._booted,

@@ -7,8 +7,8 @@ on a queue and nobody holds a lock, whatever counts it.
 
 from collections.abc import Iterator
 
-from xpmem_emu.judge.checkers.base import Scene
 from xpmem_emu.judge.invariants import Invariant, Judge
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.kernel import Kernel
 
 JUDGE = Judge(

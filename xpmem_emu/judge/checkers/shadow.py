@@ -10,13 +10,14 @@ whoever loads it; when all is quiet, frames and swap slots are read raw and comp
 What it knows, and what it forgets where calls cross, is in `judge/shadow`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from xpmem_emu.failpoints.events import PointSet
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import page_bytes
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.judge.shadow.accesses import CONTENTS, RIGHTS, AccessJudge
 from xpmem_emu.judge.shadow.cells import Order
 from xpmem_emu.judge.shadow.devices import Guests, as_load, as_store, unless_refused
@@ -37,7 +38,6 @@ from xpmem_emu.kernel.breaking import Poison
 from xpmem_emu.kernel.device_calls import DeviceLoad, DeviceStore, GuestSlot
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
-from xpmem_emu.trace import Event
 from xpmem_emu.units import PAGE_SHIFT
 
 _SIGKILL = 9
@@ -72,7 +72,7 @@ class Shadow(Checker):
         self._open: dict[int, tuple[int, int, Finish]] = {}
         """Calls under way: (partition, begin, what to do with the answer)."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Boots, and tasks that end."""
         return {
             KernelBoot: self._booted,

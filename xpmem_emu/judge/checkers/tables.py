@@ -8,14 +8,13 @@ long as its arguments are large.
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import Received
 from xpmem_emu.xpmem.events import FaultBegin, FaultEnd, PagesPin, PermitGet
 
@@ -49,7 +48,7 @@ class Tables(Checker):
         self._vast: tuple[str, int] | None = None
         """A call of a vast length begins: its name, and how many objects there were."""
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """What adds to a table."""
         return {
             KernelBoot: self._booted,

@@ -6,9 +6,9 @@ threads, mapped pages.
 
 from collections.abc import Mapping
 
-from xpmem_emu.judge.checkers.base import Scene
 from xpmem_emu.judge.checkers.raw import foreign
 from xpmem_emu.judge.invariants import Invariant, Judge
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.kernel import Kernel
 
 JUDGE = Judge("teardown", (Invariant.S10,), "what is left when all tasks have ended")

@@ -11,11 +11,12 @@ invalidated.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import FRAME_SHIFT, PRESENT, WRITE
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.mm_types import AddressSpace
@@ -23,7 +24,6 @@ from xpmem_emu.mmu import events
 from xpmem_emu.mmu.gru import GruContext
 from xpmem_emu.mmu.guest import Guest
 from xpmem_emu.mmu.shadow import ShadowMmu
-from xpmem_emu.trace import Event
 from xpmem_emu.units import PAGE_SHIFT, PAGE_SIZE
 
 _Device = tuple[int, int, str]
@@ -45,7 +45,7 @@ class Translations(Checker):
         """By partition."""
         self._active: dict[_Device, list[tuple[int, int]]] = defaultdict(list)
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """What devices say of themselves."""
         return {
             KernelBoot: self._booted,

@@ -6,13 +6,12 @@ and one that says that the page was taken away has had it taken away.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 
 from xpmem_emu.failpoints.events import PointSet
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot, Syscall, SyscallDone
-from xpmem_emu.trace import Event
 from xpmem_emu.xpmem import events
 
 _ACCESSES = frozenset({"load", "store"})
@@ -38,7 +37,7 @@ class Tries(Checker):
         """(segment, page) in flight -> how often a recall took it."""
         self._armed: set[int] = set()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Faults, what they met, and how they ended."""
         return {
             KernelBoot: self._booted,

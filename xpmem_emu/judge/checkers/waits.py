@@ -9,8 +9,9 @@ no thread that was killed sleeps on where it may be killed, nor past its time.
 
 from collections.abc import Iterator
 
-from xpmem_emu.judge.checkers.base import Checker, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskState
 from xpmem_emu.mm import pte

@@ -12,21 +12,21 @@ when its request is in flight no longer.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xpmem_emu.judge.checkers.base import Checker, EventHandler, Scene
+from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import RESIDENT
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.mm.mm_types import AddressSpace
 from xpmem_emu.sched import Completion, WaitQueue
-from xpmem_emu.trace import Event
 from xpmem_emu.xpc.partition import Partition
 from xpmem_emu.xpc.slots import SendRing
 from xpmem_emu.xpmem.objects import ImportedSegment, Segment, ThreadGroup
@@ -78,7 +78,7 @@ class Wakeups(Checker):
         """The queues that there were."""
         self._steps: Counter[int] = Counter()
 
-    def handlers(self) -> Mapping[type[Event], EventHandler]:
+    def handlers(self) -> EventHandlers:
         """Another kernel has other queues."""
         return {KernelBoot: lambda partid, event: self.crashed(partid)}
 

@@ -6,11 +6,11 @@ the world's own conditions must hold, and nothing may be left of any task.
 """
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.judge.checkers import Violation
 from xpmem_emu.judge.checkers.memory import check_memory
 from xpmem_emu.judge.checkers.quiet import check_quiet
 from xpmem_emu.judge.checkers.teardown import check_teardown
 from xpmem_emu.judge.invariants import Invariant
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.sim.explore.explored import ExploredWorld
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.sim.ticket import Stuck
