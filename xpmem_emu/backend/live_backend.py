@@ -26,7 +26,6 @@ from xpmem_emu.backend.interface import (
     Unanswered,
 )
 from xpmem_emu.backend.launcher import Launcher
-from xpmem_emu.backend.records import read_record
 from xpmem_emu.client.blocking import Partition, connect
 from xpmem_emu.client.cluster_injections import (
     heal_injections,
@@ -42,6 +41,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.image import image_text
 from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.inject.injections import concerns
+from xpmem_emu.judge.records import read_record
 from xpmem_emu.judge.streams import StreamsEnd, judge_stream_files
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value

@@ -12,37 +12,16 @@ damage - a line that is no event, a gap in the numbers - is refused: half a stre
 import errno
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import msgspec
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.failpoints import events as failpoints
-from xpmem_emu.inject import events as fabric
+from xpmem_emu.judge.records import read_record
 from xpmem_emu.kernel import events as kernel
-from xpmem_emu.mm import events as mm
-from xpmem_emu.mmu import events as mmu
-from xpmem_emu.trace import Event, Record
+from xpmem_emu.trace import Record
 from xpmem_emu.xpc import events as xpc
 from xpmem_emu.xpc.remote import EPOCH_BITS
-from xpmem_emu.xpmem import events as xpmem
-
-
-class _Place(msgspec.Struct, frozen=True):
-    record: int
-    time_ns: int
-    partid: int
-    thread: str
-
-
-_EVENTS = tuple(
-    kind
-    for module in (fabric, failpoints, kernel, mm, mmu, xpc, xpmem)
-    for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, Event) and ":" in str(kind.__struct_config__.tag)
-)
-_decode_place = msgspec.json.Decoder(_Place).decode
-_decode_event = msgspec.json.Decoder(Union[_EVENTS]).decode  # noqa: UP007
 
 
 def read_records(path: Path) -> Iterator[Record | None]:
@@ -52,23 +31,23 @@ def read_records(path: Path) -> Iterator[Record | None]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                place, event = _decode_place(line), _decode_event(line)
+                record = read_record(line)
             except msgspec.MsgspecError as error:
                 if damage is not None:
                     raise damage from None
                 damage = _damage(path, number, str(error))
                 continue
-            if isinstance(event, kernel.KernelBoot):
+            if isinstance(record.event, kernel.KernelBoot):
                 if damage is not None:
                     yield None
                 damage, last = None, 0
             if damage is not None:
                 raise damage
-            if place.record:
-                if place.record != last + 1:
-                    raise _damage(path, number, f"record {place.record} follows {last}")
-                last = place.record
-            yield Record(place.record, place.time_ns, place.partid, place.thread, event)
+            if record.sequence:
+                if record.sequence != last + 1:
+                    raise _damage(path, number, f"record {record.sequence} follows {last}")
+                last = record.sequence
+            yield record
     if damage is not None:
         yield None
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from xpmem_emu.backend.interface import Backend, PendingCall, peer_state
-from xpmem_emu.backend.records import EVENTS
+from xpmem_emu.judge.records import EVENTS
 from xpmem_emu.kernel import calls
 from xpmem_emu.scenario.expectation import outcome_text
 from xpmem_emu.scenario.lexer import (
