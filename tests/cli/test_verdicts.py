@@ -22,9 +22,9 @@ from xpmem_emu.cli import campaigning, killing, lines, simulating
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.progress import Speed, tracked
 from xpmem_emu.cli.session import CommandSession
+from xpmem_emu.judge.bundle import new_bundle
 from xpmem_emu.scenario import bundle
 from xpmem_emu.sim import determinism
-from xpmem_emu.sim.bundle import new_bundle
 from xpmem_emu.sim.campaign import HarnessError, results
 from xpmem_emu.sim.mutation_score import MutationScore
 from xpmem_emu.sim.workers import workers

@@ -1,26 +1,17 @@
-"""The result bundle of a run: what was told, what came, and the whole event stream, in one folder.
+"""The result bundle of a story: beside what every bundle has, two files.
 
-    scenario.toml  the file that ran      story.txt     its steps, when each was over, what came
-    result.json    verdict and findings   events.jsonl  the event stream
-    diagram.svg    messages               trace.json    for the Perfetto viewer
-    replay         the command that does it again
-
-`runs/<scenario>/latest` points at the newest one of a scenario, `runs/latest` at that of all.
+scenario.toml  the file that ran
+story.txt      its steps, when each was over, what came
 """
 
 import shutil
 from pathlib import Path
 
-import msgspec
-
+from xpmem_emu.judge.bundle import fill_bundle, new_bundle
 from xpmem_emu.judge.diagram import Mark, message_diagram
-from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.scenario.step_syntax import FromOutside
 from xpmem_emu.scenario.story import Story
 from xpmem_emu.scenario.verdict import Ran
-from xpmem_emu.sim.bundle import new_bundle
-
-_json = msgspec.json.Encoder(enc_hook=str)
 
 
 def write_story_bundle(story: Story, ran: Ran, root: Path, replay: str) -> Path:
@@ -28,13 +19,7 @@ def write_story_bundle(story: Story, ran: Ran, root: Path, replay: str) -> Path:
     with new_bundle(root, story.name) as folder:
         shutil.copyfile(story.path, folder / "scenario.toml")
         (folder / "story.txt").write_text(_told(ran))
-        result = msgspec.json.format(_json.encode(ran.judgement), indent=1)
-        (folder / "result.json").write_bytes(result)
-        lines = [each.flat() for each in ran.records]
-        (folder / "events.jsonl").write_bytes(_json.encode_lines(lines))
-        (folder / "diagram.svg").write_text(drawn(story, ran))
-        (folder / "trace.json").write_bytes(_json.encode(perfetto_trace(ran.records)))
-        (folder / "replay").write_text(f"{replay}\n")
+        fill_bundle(folder, ran.judgement, ran.records, drawn(story, ran), replay)
     return folder
 
 
