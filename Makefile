@@ -116,9 +116,5 @@ model: ## search every order of a small world with spin
 bench: $(COMPILED) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run
 
-docs: $(COMPILED) ## draw the state machines and the architecture from the code
-	@$(BIN)/python -m xpmem_emu.cli.machines docs/machines.md
-	@$(BIN)/python -m xpmem_emu.cli.faults_page docs/faults.md
-	@$(BIN)/python -m xpmem_emu.cli.judges_page docs/simulation.md
-	@$(BIN)/python -m xpmem_emu.cli.architecture README.md
-	@echo "wrote docs/machines.md and the picture in README.md"
+docs: $(COMPILED) ## draw what the pages show of the code: pictures, lists
+	@$(BIN)/python -m xpmem_emu.docs.draw

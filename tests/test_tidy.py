@@ -11,9 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from xpmem_emu.cli.architecture import redraw
-from xpmem_emu.cli.machines import page
 from xpmem_emu.cli.main import cli
+from xpmem_emu.docs.draw import DRAWN
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -245,13 +244,10 @@ def test_every_command_and_option_says_what_it_does() -> None:
     assert silent == []
 
 
-def test_the_diagrams_are_those_of_the_tables() -> None:
-    assert (ROOT / "docs" / "machines.md").read_text() == page(), "make docs draws them again"
-
-
-def test_the_architecture_picture_is_that_of_the_imports() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert readme == redraw(readme), "make docs draws it again"
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_a_page_shows_of_the_code_is_so(name: str) -> None:
+    page = (ROOT / name).read_text()
+    assert page == DRAWN[name](page), "make docs draws it again"
 
 
 def test_every_command_is_in_the_reference() -> None:

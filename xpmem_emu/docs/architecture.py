@@ -1,12 +1,10 @@
 """The architecture picture, drawn from what the packages really import.
 
-`python -m xpmem_emu.cli.architecture README.md` puts it between the two markers of that file;
-`make docs` does that, and a test fails when an import changed the picture and the file did not.
-An arrow means "imports"; arrows that follow from others are left out.
+It stands between the two markers of the README. An arrow means "imports"; arrows that follow from
+others are left out.
 """
 
 import ast
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -77,8 +75,3 @@ def _reach(edges: dict[str, set[str]], start: str) -> set[str]:
             seen.add(name)
             todo += edges[name]
     return seen
-
-
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    target.write_text(redraw(target.read_text()))

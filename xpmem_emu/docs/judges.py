@@ -1,13 +1,6 @@
-"""The invariants and their judges in docs/simulation.md, made from what both say of themselves.
+"""The invariants and their judges in docs/simulation.md, made from what both say of themselves."""
 
-`python -m xpmem_emu.cli.judges_page docs/simulation.md` writes them. A test compares the page with
-what this module makes.
-"""
-
-import sys
-from pathlib import Path
-
-from xpmem_emu.cli.markdown import refill, table
+from xpmem_emu.docs.markdown import refill, table
 from xpmem_emu.judge.checkers import judges
 from xpmem_emu.judge.invariants import Invariant, When
 
@@ -38,8 +31,3 @@ def _streams(each: Invariant) -> str:
 def _judges() -> str:
     rows = [(each.name, ", ".join(each.invariants), each.looks_at) for each in judges()]
     return table(("judge", "judges", "looks at"), rows)
-
-
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    target.write_text(fill_judges_page(target.read_text()))

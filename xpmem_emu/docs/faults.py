@@ -1,13 +1,9 @@
 """The lists in docs/faults.md, made from the declarations.
 
-`python -m xpmem_emu.cli.faults_page docs/faults.md` writes them. The page keeps its text; the
-table behind each marker is replaced. A test compares the page with what this module makes.
+The page keeps its text; the table behind each marker is replaced.
 """
 
-import sys
-from pathlib import Path
-
-from xpmem_emu.cli.markdown import refill, table
+from xpmem_emu.docs.markdown import refill, table
 from xpmem_emu.errors import errno_name
 from xpmem_emu.failpoints import POINTS
 from xpmem_emu.inject.grammar_values import FIELDS
@@ -54,8 +50,3 @@ def _form(verdict: str, position: str, options: tuple[str, ...]) -> str:
     words = [verdict, FIELDS[position].shown] if position else [verdict]
     words += [f"[--{FIELDS[name].option} {FIELDS[name].shown}]" for name in options]
     return " ".join(words)
-
-
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    target.write_text(fill_faults_page(target.read_text()))

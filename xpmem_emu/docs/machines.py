@@ -1,13 +1,7 @@
-"""The state machines of the emulator as a page of diagrams, drawn from their tables.
-
-`python -m xpmem_emu.cli.machines FILE` writes the page; `make docs` does that, and a test fails
-when a table changed and the page did not.
-"""
+"""The state machines of the emulator as a page of diagrams, drawn from their tables."""
 
 import importlib
 import pkgutil
-import sys
-from pathlib import Path
 
 import xpmem_emu
 from xpmem_emu.tables import StateMachine
@@ -31,11 +25,7 @@ def diagrams() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def page() -> str:
+def machines_page() -> str:
     """The whole page, in Markdown with mermaid diagrams."""
     sections = [f"## {name}\n\n```mermaid\n{diagram}```\n" for name, diagram in diagrams().items()]
     return "\n".join([_HEAD, *sections])
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page())
