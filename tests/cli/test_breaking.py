@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from xpmem_emu.cli.demo_stage import wait_until
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.client.blocking import connect
+from xpmem_emu.demo.stage import wait_until
 
 from .conftest import Shell
 from .test_live import Live

@@ -6,7 +6,6 @@ launcher's business (`backend.processes`). These commands choose, ask and show.
 
 import errno
 import os
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -38,15 +37,6 @@ _PS = ("partition", "pid", "state", "domain", "image", "resident_bytes", "cpu_ns
 _STATUS_S = 5.0
 """A partition whose kernel says nothing for so long has no status."""
 _STATUS = ("partition", "state", "boot", "uptime_ns", "peers", "apart")
-
-
-def arena_room(cluster: str) -> tuple[Path, int]:
-    """The folder that arenas of `cluster` go to, or its first parent there is, and its free
-    bytes."""
-    folder = arena_folder(cluster)
-    while not folder.exists():
-        folder = folder.parent
-    return folder, shutil.disk_usage(folder).free
 
 
 def clusters() -> list[str]:

@@ -12,13 +12,13 @@ import psutil
 import zmq
 
 from xpmem_emu.backend.strays import listed, missing_files, strays_of
-from xpmem_emu.cli.cluster import arena_room, clusters
+from xpmem_emu.cli.cluster import clusters
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Listing, list_options
 from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.cluster.keys import KeyFolder
-from xpmem_emu.cluster.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, run_folder
+from xpmem_emu.cluster.paths import KEYS_VARIABLE, SOCKET_PATH_MAX, arena_room, run_folder
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import Image
 from xpmem_emu.units import format_size

@@ -73,6 +73,16 @@ def arena_note() -> str:
     return f"memory is kept in {_DISK}: {_TMPFS} has only {size} (docker: --shm-size 1g)"
 
 
+def arena_room(cluster: str) -> tuple[Path, int]:
+    """The folder that arenas of `cluster` go to, or its first parent there is, and its free
+    bytes."""
+    folder = arena_folder(cluster)
+    while not folder.exists():
+        folder = folder.parent
+    facts = os.statvfs(folder)
+    return folder, facts.f_bavail * facts.f_frsize
+
+
 def _size(folder: Path) -> int:
     """Bytes of the file system, in use or not; 0: there is no such folder."""
     try:

@@ -15,6 +15,7 @@ _ROOT = Path(xpmem_emu.__file__).parent
 _CAPTIONS = {
     "cli": "the xpmem-emu command",
     "scenario": "stories in files, told on any ground, and judged",
+    "demo": "a program of a user: three partitions share a file",
     "backend": "a cluster as kernels here, as processes or as containers",
     "live": "the partition process: uvloop and ZeroMQ around one kernel",
     "sim": "virtual time: many kernels in one process",

@@ -1,6 +1,6 @@
 """The message diagram is drawn from the event stream alone."""
 
-from xpmem_emu.cli.demo_diagram import Note, draw_demo_diagram, drawn_messages
+from xpmem_emu.demo.diagram import Note, draw_demo_diagram, drawn_messages
 
 EVENTS = [
     {

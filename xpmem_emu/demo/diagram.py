@@ -9,12 +9,14 @@ partition did by itself. Drawn from the event stream alone: a message that was s
 received ends in an x.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from xpmem_emu.cli.output import OutputRow, whole
 from xpmem_emu.units import format_time
 
+EventRow = Mapping[str, Any]
+"""An event as partitions write it."""
 LANE = 30
 """Columns from one partition's line to the next."""
 _MARGIN = 12
@@ -45,21 +47,21 @@ class Note:
     text: str
 
 
-def drawn_messages(events: Iterable[OutputRow], kinds: Sequence[str]) -> list[DrawnMessage]:
+def drawn_messages(events: Iterable[EventRow], kinds: Sequence[str]) -> list[DrawnMessage]:
     """The messages of these kinds, in the order of sending."""
-    sent: dict[tuple[object, ...], OutputRow] = {}
+    sent: dict[tuple[object, ...], EventRow] = {}
     received: dict[tuple[object, ...], int] = {}
     for event in events:
         if event["event"] == "xpc:send" and event["kind"] in kinds:
             sent.setdefault(_key(event, event["partid"], event["peer"]), event)
         elif event["event"] == "xpc:receive":
             key = _key(event, event["peer"], event["partid"])
-            received.setdefault(key, whole(event, "time_ns"))
+            received.setdefault(key, event["time_ns"])
     found = [
         DrawnMessage(
-            whole(event, "time_ns"),
-            whole(event, "partid"),
-            whole(event, "peer"),
+            event["time_ns"],
+            event["partid"],
+            event["peer"],
             f"{event['kind']} {event['number']}",
             received.get(key),
         )
@@ -68,7 +70,7 @@ def drawn_messages(events: Iterable[OutputRow], kinds: Sequence[str]) -> list[Dr
     return sorted(found, key=lambda arrow: arrow.sent_ns)
 
 
-def _key(event: OutputRow, source: object, target: object) -> tuple[object, ...]:
+def _key(event: EventRow, source: object, target: object) -> tuple[object, ...]:
     return source, target, event["kind"], event["number"]
 
 

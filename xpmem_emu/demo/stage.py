@@ -1,4 +1,4 @@
-"""What the demo stands on: a cluster of its own, its event streams, and claims that are checked.
+"""What the story stands on: a cluster of its own, its event streams, and claims that are checked.
 
 A claim is a sentence and a comparison that was really made; the verdict is valid when every one
 of them held. The cluster is ended whatever happens, and that too is a claim.
@@ -17,11 +17,9 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from xpmem_emu.cli.cluster import arena_room
-from xpmem_emu.cli.failure import CommandFailed
-from xpmem_emu.cli.output import OutputRow, whole
-from xpmem_emu.cli.session import Emulator
-from xpmem_emu.cluster.paths import arena_folder, arena_note, run_folder
+from xpmem_emu.cluster.paths import arena_folder, arena_note, arena_room, run_folder
+from xpmem_emu.demo.diagram import EventRow
+from xpmem_emu.errors import KernelError
 from xpmem_emu.units import SECOND, format_size
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ class StreamRecorder:
     the partitions write them to."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.events: list[OutputRow] = []
+        self.events: list[EventRow] = []
         self._files = {name: (folder / f"{name}.events.jsonl").open("rb") for name in names}
         self._partial = dict.fromkeys(names, b"")
 
@@ -54,7 +52,7 @@ class StreamRecorder:
             *lines, self._partial[name] = (self._partial[name] + file.read()).split(b"\n")
             self.events += [{"partition": name} | msgspec.json.decode(line) for line in lines]
 
-    def named(self, name: str, partition: str = "", after_ns: int = 0) -> list[OutputRow]:
+    def named(self, name: str, partition: str = "", after_ns: int = 0) -> list[EventRow]:
         """The events of one name, of one partition or of all, since a time."""
         self.catch_up()
         return [
@@ -62,7 +60,7 @@ class StreamRecorder:
             for event in self.events
             if event["event"] == name
             and partition in ("", event["partition"])
-            and whole(event, "time_ns") >= after_ns
+            and event["time_ns"] >= after_ns
         ]
 
     def close(self) -> None:
@@ -151,10 +149,11 @@ class DemoStage:
 
 
 @contextmanager
-def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> Iterator[DemoStage]:
+def staged(script: DemoScript, count: int, memory: int) -> Iterator[DemoStage]:
     """`count` partitions with `memory` bytes each, recorded from their boot on; ended whatever
-    happens. Raises CommandFailed when there is no room for them."""
+    happens. Raises KernelError ENOSPC when there is no room for them."""
     from xpmem_emu.backend import processes
+    from xpmem_emu.client.blocking import connect
     from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 
     name = f"demo-{os.getpid()}"
@@ -167,7 +166,7 @@ def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> I
     try:
         processes.up(spec, lambda _done, _all, what: script.tell(what))
         with ExitStack() as stack:
-            partitions = {each: stack.enter_context(emulator.connect(each, name)) for each in names}
+            partitions = {each: stack.enter_context(connect(each, cluster=name)) for each in names}
             recorder = StreamRecorder(run_folder(name), names)
             stack.callback(recorder.close)
             yield DemoStage(script, name, partitions, recorder)
@@ -182,8 +181,8 @@ def staged(emulator: Emulator, script: DemoScript, count: int, memory: int) -> I
 def _require_room(cluster: str, needed: int) -> None:
     folder, free = arena_room(cluster)
     if needed > free:
-        raise CommandFailed(
+        raise KernelError(
+            errno.ENOSPC,
             f"the partitions need {format_size(needed)} in {folder}, {free >> 20}M are free",
             "a smaller FILE, a larger tmpfs, or XPMEM_EMU_ARENAS",
-            number=errno.ENOSPC,
         )
