@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xpmem_emu.shipped import find_toml
+from xpmem_emu.sim.draw.swarm import read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.run import run_plan
-from xpmem_emu.sim.swarm import read_swarm
-from xpmem_emu.sim.world import draw_plan
 
 SEEDS = range(24)
 ROUNDS = 3

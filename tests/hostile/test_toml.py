@@ -11,7 +11,7 @@ from xpmem_emu.cluster.topology import load_image, read_topology
 from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.story import read_story
 from xpmem_emu.shipped import shipped_folder
-from xpmem_emu.sim.swarm import read_swarm
+from xpmem_emu.sim.draw.swarm import read_swarm
 
 FILES = {
     "nested arrays": "a = " + "[\n" * 20_000,

@@ -3,7 +3,7 @@
 import pytest
 
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 
 
 @pytest.fixture

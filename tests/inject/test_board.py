@@ -9,7 +9,7 @@ from xpmem_emu.inject.events import InjectionBegin, InjectionEnd
 from xpmem_emu.inject.table import INJECTIONS_MAX
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import HARNESS, SimInjections
+from xpmem_emu.sim.injection.injections import HARNESS, SimInjections
 from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.units import MILLISECOND, SECOND
 

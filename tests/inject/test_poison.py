@@ -12,7 +12,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import TaskSignal
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 from xpmem_emu.units import SECOND
 
 SIZE = PAGES * PAGE

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from xpmem_emu.image import Image
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
 

@@ -13,10 +13,10 @@ from xpmem_emu.inject.events import StoodStill
 from xpmem_emu.judge.merging import Merge, by_partition, read_records
 from xpmem_emu.judge.streams import StreamJudgement, StreamsEnd, judge_stream_files
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
+from xpmem_emu.sim.draw.swarm import Swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Run
-from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw_plan
 from xpmem_emu.trace import Event, Record
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.events import Received, Sent

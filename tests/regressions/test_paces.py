@@ -4,7 +4,7 @@ from functools import partial
 
 from xpmem_emu.inject.throttle import Throttle
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 
 
 def test_the_end_of_a_throttle_takes_what_it_put_off_before_anything_else() -> None:

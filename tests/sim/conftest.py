@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.plan import Plan
-from xpmem_emu.sim.swarm import Swarm, read_swarm
-from xpmem_emu.sim.world import draw_plan
 
 CHAOS = Path(__file__).parents[2] / "partitions" / "scenarios" / "chaos.toml"
 

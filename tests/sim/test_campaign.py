@@ -16,6 +16,8 @@ from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim import campaign
 from xpmem_emu.sim.campaign import CampaignTally, HarnessError, results
 from xpmem_emu.sim.determinism import compared
+from xpmem_emu.sim.draw.swarm import Swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.plan import (
     InjectionKind,
     Op,
@@ -26,8 +28,6 @@ from xpmem_emu.sim.plan import (
     encode_plan,
 )
 from xpmem_emu.sim.run import run_plan
-from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw_plan
 from xpmem_emu.units import MILLISECOND
 
 from .conftest import CHAOS

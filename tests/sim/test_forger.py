@@ -3,7 +3,7 @@
 from random import Random
 
 from xpmem_emu.judge.verdict import Verdict
-from xpmem_emu.sim.forging import draw_forgeries, references
+from xpmem_emu.sim.draw.forging import draw_forgeries, references
 from xpmem_emu.sim.plan import Forgery, Knobs, LinkLatency, Op, Operation, Plan
 from xpmem_emu.sim.run import Run
 from xpmem_emu.units import MILLISECOND

@@ -10,11 +10,11 @@ from xpmem_emu.mm import advise, areas, protect, remap, truncate
 from xpmem_emu.mm.access import store
 from xpmem_emu.mm.entries import zap
 from xpmem_emu.shipped import find_toml
+from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.mutation_score import hunt, shortest
 from xpmem_emu.sim.mutations import everywhere
-from xpmem_emu.sim.swarm import Swarm, read_swarm
 
 LIMIT = 20
 QUICK = (

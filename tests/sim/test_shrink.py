@@ -10,12 +10,12 @@ from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.judge.diagram import message_diagram
 from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.sim.bundle import write_run_bundle
+from xpmem_emu.sim.draw.swarm import Swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.plan import PlannedInjection, decode_plan
 from xpmem_emu.sim.run import Run, run_plan
 from xpmem_emu.sim.shrink import shrink
-from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw_plan
 
 
 def test_shrinking_keeps_the_failure_and_little_else(swarm: Swarm) -> None:

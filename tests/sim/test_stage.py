@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from xpmem_emu.judge.history import ABSENT, Verb
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.executor import Executor
-from xpmem_emu.sim.fatal import Fatal
+from xpmem_emu.sim.injection.fatal import Fatal
+from xpmem_emu.sim.operations.executor import Executor
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 

@@ -8,10 +8,10 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.scenario.story import is_story
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.sim.campaign import CampaignTally, results
+from xpmem_emu.sim.draw.swarm import Sizes, Swarm, read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.run import run_plan
-from xpmem_emu.sim.swarm import Sizes, Swarm, read_swarm
 from xpmem_emu.sim.workloads import WORKLOADS
-from xpmem_emu.sim.world import draw_plan
 
 SWARMS = [name for name in shipped_names("scenarios") if not is_story(find_toml("scenarios", name))]
 SEEDS = range(8)

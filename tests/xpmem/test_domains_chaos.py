@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from xpmem_emu.judge.verdict import Verdict
+from xpmem_emu.sim.draw.swarm import read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.run import Run
-from xpmem_emu.sim.swarm import read_swarm
-from xpmem_emu.sim.world import draw_plan
 
 CHAOS = Path(__file__).parents[2] / "partitions" / "scenarios" / "chaos.toml"
 SEEDS = range(7000, 7024)

@@ -3,7 +3,7 @@
 from tests.clusters import SMALL, events_of
 from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 from xpmem_emu.xpc.events import Sent
 

@@ -29,7 +29,7 @@ from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Shutdown, Value
 from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.cluster import Pick, SimCluster
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.injection.injections import SimInjections
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND, SECOND

@@ -21,10 +21,10 @@ from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.campaign import CampaignTally, results
 from xpmem_emu.sim.determinism import compared
+from xpmem_emu.sim.draw.swarm import Swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, Run
-from xpmem_emu.sim.swarm import Swarm
-from xpmem_emu.sim.world import draw_plan
 
 _SHOWN = 10
 """Failed runs that are told one by one, with a bundle each."""

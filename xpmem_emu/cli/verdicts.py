@@ -12,7 +12,7 @@ from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.errors import KernelError
 from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.shipped import find_toml
-from xpmem_emu.sim.swarm import Swarm, read_swarm
+from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 
 CODES = {
     Verdict.VALID: ExitCode.DONE,

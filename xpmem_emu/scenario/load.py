@@ -20,7 +20,7 @@ from xpmem_emu.judge.checkers.memory import check_memory
 from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
-from xpmem_emu.sim.executor import Executor
+from xpmem_emu.sim.operations.executor import Executor
 from xpmem_emu.sim.plan import Knobs, Operation
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.sim.workloads import WORKLOADS

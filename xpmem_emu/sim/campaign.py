@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from xpmem_emu.judge.verdict import Verdict
+from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.mutants import mutated
 from xpmem_emu.sim.run import Result, run_plan
-from xpmem_emu.sim.swarm import Swarm, read_swarm
 from xpmem_emu.sim.workers import workers
-from xpmem_emu.sim.world import draw_plan
 
 _CHUNK = 4
 SEED_LIMIT_S = 300.0

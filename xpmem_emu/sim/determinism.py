@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from xpmem_emu.sim.draw.swarm import read_swarm
+from xpmem_emu.sim.draw.world import draw_plan
 from xpmem_emu.sim.run import run_plan
-from xpmem_emu.sim.swarm import read_swarm
-from xpmem_emu.sim.world import draw_plan
 
 HASH_SEEDS = ("1", "4242")
 

@@ -16,11 +16,11 @@ from statistics import median
 
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.campaign import run_seed
+from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 from xpmem_emu.sim.explore.search import explore
 from xpmem_emu.sim.explore.worlds import WORLDS
 from xpmem_emu.sim.mutants import MUTANTS
 from xpmem_emu.sim.run import Result
-from xpmem_emu.sim.swarm import Swarm, read_swarm
 from xpmem_emu.sim.workers import workers
 
 _APART = 10_000

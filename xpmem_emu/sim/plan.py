@@ -1,8 +1,9 @@
 """A plan: everything that one simulated run will do, as data that can be printed, cut and kept.
 
-The seed draws a plan (`world`), the stage carries it out (`stage`), and shrinking deletes parts of
-it (`shrink`). An operation names what it works on by number - task 3, region 5 - and is passed
-over when that does not exist at its time, so that any part of a plan is a plan again.
+A seed draws a plan (`draw`), an executor carries it out (`operations`), an injector does to it what
+it says (`injection`), and shrinking deletes parts of it (`shrink`). An operation names what it
+works on by number - task 3, region 5 - and is passed over when that does not exist at its time, so
+that any part of a plan is a plan again.
 
 A plan says nothing about what should come of it.
 """
@@ -139,7 +140,7 @@ class InjectionKind(StrEnum):
 class PlannedInjection(msgspec.Struct, frozen=True, omit_defaults=True):
     """One fault from `at_ns` until `until_ns`.
 
-    A FAULT is what `text` says, in the grammar of `fabric.grammar`. A CRASH kills partition
+    A FAULT is what `text` says, in the grammar of `inject.grammar`. A CRASH kills partition
     `partid`, which boots again at `until_ns`; the harness proves it gone after `proof_ns`, 0:
     never. A HANG stops `partid` and wakes it at `until_ns`, in the middle of a store. A SUPERSEDE
     boots another process over a stopped one; the first wakes in the middle of a store at

@@ -20,13 +20,13 @@ from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.judge.sometimes import AIMED
 from xpmem_emu.judge.verdict import Verdict, Violation
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.executor import Executor
-from xpmem_emu.sim.fatal import Fatal
-from xpmem_emu.sim.forging import references
-from xpmem_emu.sim.injector import Injector
+from xpmem_emu.sim.draw.forging import references
+from xpmem_emu.sim.draw.world import latency_of, pick_of
+from xpmem_emu.sim.injection.fatal import Fatal
+from xpmem_emu.sim.injection.injector import Injector
+from xpmem_emu.sim.operations.executor import Executor
 from xpmem_emu.sim.plan import Op, Operation, Plan
 from xpmem_emu.sim.ticket import Stuck
-from xpmem_emu.sim.world import latency_of, pick_of
 from xpmem_emu.units import PAGE_SIZE
 
 FINAL_LOADS = 48

@@ -27,7 +27,7 @@ from xpmem_emu.judge.observer import Observer
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Effects, KernelEvent, Receive, Request, Send, Tick
 from xpmem_emu.sim.cluster import LATENCY_NS, SimCluster
-from xpmem_emu.sim.registry import WORD_OFFSETS
+from xpmem_emu.sim.operations.registry import WORD_OFFSETS
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpc.frame import ChannelNumber

@@ -11,11 +11,11 @@ from xpmem_emu.judge.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, RESIDENT, en
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.kernel import breaking, calls
 from xpmem_emu.kernel.interface import Done
-from xpmem_emu.sim.executor import Executor
 from xpmem_emu.sim.explore.cluster import Letter, OpenCluster
 from xpmem_emu.sim.explore.world import Act, Moment, World
-from xpmem_emu.sim.registry import WORD_OFFSETS
-from xpmem_emu.sim.stalled_store import StalledStore, begin_stores, land
+from xpmem_emu.sim.injection.stalled_store import StalledStore, begin_stores, land
+from xpmem_emu.sim.operations.executor import Executor
+from xpmem_emu.sim.operations.registry import WORD_OFFSETS
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND, PAGE_SHIFT

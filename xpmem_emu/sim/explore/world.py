@@ -24,7 +24,7 @@ from xpmem_emu.image import (
     XpcSection,
 )
 from xpmem_emu.judge.invariants import Invariant
-from xpmem_emu.sim.executor import Executor
+from xpmem_emu.sim.operations.executor import Executor
 from xpmem_emu.sim.plan import Op, Operation
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 

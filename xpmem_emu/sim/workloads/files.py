@@ -1,8 +1,8 @@
 """Files: mapped shared and private, exported, written by call, cut off, written back, swapped."""
 
 from xpmem_emu.kernel.calls import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
+from xpmem_emu.sim.operations.registry import planned_address
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import planned_address
 from xpmem_emu.sim.workloads.script import Area, Export, Import, Script, where
 from xpmem_emu.units import PAGE_SIZE
 

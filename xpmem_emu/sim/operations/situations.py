@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.sim.operations.registry import UNTRACKED, Registry, TaskKey, View
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import UNTRACKED, Registry, TaskKey, View
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 

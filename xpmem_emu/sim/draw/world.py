@@ -11,10 +11,10 @@ from random import Random
 
 from msgspec.structs import replace
 
-from xpmem_emu.sim.draw_injections import draw_injections
-from xpmem_emu.sim.forging import draw_forgeries
+from xpmem_emu.sim.draw.forging import draw_forgeries
+from xpmem_emu.sim.draw.injections import draw_injections
+from xpmem_emu.sim.draw.swarm import Between, Swarm
 from xpmem_emu.sim.plan import Forgery, Knobs, LinkLatency, Operation, Plan
-from xpmem_emu.sim.swarm import Between, Swarm
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.units import MILLISECOND

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from xpmem_emu.codec import BadMessage, convert
 from xpmem_emu.kernel.interface import Send
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.forging import _REFERENCE
+from xpmem_emu.sim.draw.forging import _REFERENCE
+from xpmem_emu.sim.operations.registry import Registry
 from xpmem_emu.sim.plan import Forgery
-from xpmem_emu.sim.registry import Registry
 from xpmem_emu.xpc.frame import (
     FIRST_ADMIN_CODE,
     FIRST_DATA_CODE,

@@ -10,13 +10,13 @@ from xpmem_emu.inject.injections import Injection as Known
 from xpmem_emu.inject.injections import PaceInjection
 from xpmem_emu.inject.rules import Fate, Rule
 from xpmem_emu.kernel.interface import Send
-from xpmem_emu.sim import forging
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.executor import Executor
-from xpmem_emu.sim.forger import Forger
-from xpmem_emu.sim.injections import SimInjections
+from xpmem_emu.sim.draw import forging
+from xpmem_emu.sim.injection.forger import Forger
+from xpmem_emu.sim.injection.injections import SimInjections
+from xpmem_emu.sim.injection.stalled_store import StalledStore, begin_stores, land
+from xpmem_emu.sim.operations.executor import Executor
 from xpmem_emu.sim.plan import Forgery, InjectionKind, Plan, PlannedInjection
-from xpmem_emu.sim.stalled_store import StalledStore, begin_stores, land
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND
 from xpmem_emu.xpc.frame import FIRST_ADMIN_CODE

@@ -16,8 +16,7 @@ from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.mmu.guest import Guest
-from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import (
+from xpmem_emu.sim.operations.registry import (
     GUEST_AT,
     UNTRACKED,
     WORD_OFFSETS,
@@ -26,6 +25,7 @@ from xpmem_emu.sim.registry import (
     TaskKey,
     View,
 )
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 

@@ -14,10 +14,8 @@ from xpmem_emu.judge.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
-from xpmem_emu.sim.accesses import Accesses
-from xpmem_emu.sim.call_situations import CallSituations
-from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import (
+from xpmem_emu.sim.operations.accesses import Accesses
+from xpmem_emu.sim.operations.registry import (
     UNTRACKED,
     KnownPermit,
     KnownSegment,
@@ -27,7 +25,9 @@ from xpmem_emu.sim.registry import (
     View,
     planned_address,
 )
-from xpmem_emu.sim.special_operations import SpecialOperations
+from xpmem_emu.sim.operations.situations import CallSituations
+from xpmem_emu.sim.operations.special import SpecialOperations
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 

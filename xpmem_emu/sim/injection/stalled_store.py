@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from xpmem_emu.mm import pte
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.executor import Executor
-from xpmem_emu.sim.registry import WORD_OFFSETS, View
+from xpmem_emu.sim.operations.executor import Executor
+from xpmem_emu.sim.operations.registry import WORD_OFFSETS, View
 from xpmem_emu.units import PAGE_SHIFT
 
 STORES_MAX = 4

@@ -15,9 +15,8 @@ from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.kernel.interface import Done, Failed
-from xpmem_emu.sim.accesses import WORD_SIZE, Accesses, Begin, address_for
-from xpmem_emu.sim.plan import Op, Operation, RegionKind
-from xpmem_emu.sim.registry import (
+from xpmem_emu.sim.operations.accesses import WORD_SIZE, Accesses, Begin, address_for
+from xpmem_emu.sim.operations.registry import (
     UNTRACKED,
     WORD_OFFSETS,
     Region,
@@ -25,6 +24,7 @@ from xpmem_emu.sim.registry import (
     TaskKey,
     planned_address,
 )
+from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 

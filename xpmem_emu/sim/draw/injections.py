@@ -13,8 +13,8 @@ from random import Random
 from msgspec.structs import replace
 
 from xpmem_emu.failpoints import POINTS, Context, Point
+from xpmem_emu.sim.draw.swarm import Between, Swarm
 from xpmem_emu.sim.plan import InjectionKind, Knobs, PlannedInjection
-from xpmem_emu.sim.swarm import Between, Swarm
 from xpmem_emu.units import MILLISECOND
 
 _KINDS = (

@@ -1,0 +1,1 @@
+"""What a seed draws: a world within the bounds of a swarm, as a plan."""

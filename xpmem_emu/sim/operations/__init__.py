@@ -1,0 +1,1 @@
+"""The operations of a plan: carried out as calls, and what came of them written down."""
