@@ -90,8 +90,7 @@ class Races:
 
     def _full(self, partid: int) -> bool:
         """Whether no place is left for a call that works."""
-        cluster = self._scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self._scene.kernels.get(partid)
         return kernel is not None and (len(kernel.scheduler.threads) >= kernel.image.limits.threads)
 
     def _booted(self, partid: int, event: KernelBoot) -> None:

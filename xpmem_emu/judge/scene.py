@@ -13,6 +13,7 @@ from xpmem_emu.judge.observer import Observed
 from xpmem_emu.judge.sessions import Sessions
 from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
+from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.trace import Event
 from xpmem_emu.xpc.events import PartitionChange
 
@@ -55,6 +56,11 @@ class Scene:
     """Number of the present step."""
     _known_ns: dict[int, int] = field(default_factory=dict)
     """How far clocks were ahead of the world when last a fault began or ended."""
+
+    @property
+    def kernels(self) -> Mapping[int, Kernel]:
+        """By partid, those that run or are stopped; none where only events are judged."""
+        return {} if self.cluster is None else self.cluster.kernels
 
     def handlers(self) -> EventHandlers:
         """What the scene itself hears of, before any checker does."""

@@ -41,13 +41,11 @@ class Agreement(Checker):
 
     def settled(self) -> None:
         """Nothing is under way: look at everybody."""
-        if self.scene.cluster is not None:
-            for partid in self.scene.cluster.kernels:
-                self._look(partid)
+        for partid in self.scene.kernels:
+            self._look(partid)
 
     def _look(self, partid: int) -> None:
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if kernel is None or kernel.stopped is not None or partid in self._said:
             return
         try:

@@ -60,8 +60,7 @@ class Crossings(Checker):
     def stepped(self, partid: int) -> None:
         """Whether anything met."""
         begun, self._begun = self._begun, []
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if kernel is None or kernel.stopped is not None:
             self.crashed(partid)
             return

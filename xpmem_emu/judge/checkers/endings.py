@@ -153,8 +153,7 @@ class Endings(Checker):
 
     def _program(self, partid: int, pid: int) -> int:
         """Which address space a task has."""
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         task = None if kernel is None else kernel.tasks.get(pid)
         return 0 if task is None else task.mm.number
 

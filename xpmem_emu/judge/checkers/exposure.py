@@ -128,24 +128,20 @@ class Exposure(Checker):
         if not self._returned:
             return
         returned, self._returned = self._returned, set()
-        cluster = self.scene.cluster
-        if cluster is None:
-            return
         for home in returned:
-            kernel = cluster.kernels.get(home)
+            kernel = self.scene.kernels.get(home)
             if kernel is None or kernel.stopped is not None or self._under_way[home]:
                 continue
-            for importer, other in cluster.kernels.items():
+            for importer, other in self.scene.kernels.items():
                 if importer != home and not self.scene.sessions.active(home, importer):
                     self._judge(home, kernel, importer, other)
 
     def _judge_removed(self, home: int, segment: SegmentMake) -> None:
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(home)
-        if cluster is None or kernel is None or kernel.stopped is not None:
+        kernel = self.scene.kernels.get(home)
+        if kernel is None or kernel.stopped is not None:
             return
         live = task_frames(kernel, segment.tgid, segment.vaddr >> 12, segment.size >> 12)
-        for importer, other in cluster.kernels.items():
+        for importer, other in self.scene.kernels.items():
             lost = importer != home and not self.scene.sessions.active(home, importer)
             if lost and _same_memory(home, kernel, other):
                 for frame in stored_into(other, home).tolist():
@@ -155,12 +151,11 @@ class Exposure(Checker):
 
     def _judge_ended(self, home: int, pid: int) -> None:
         """What lost importers hold of a task that ended, by the notes of the fence, is nobody's."""
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(home)
-        if cluster is None or kernel is None or kernel.stopped is not None:
+        kernel = self.scene.kernels.get(home)
+        if kernel is None or kernel.stopped is not None:
             return
         for (importer, _), notes in kernel.xpmem.fence._quarantine.items():
-            other = cluster.kernels.get(importer)
+            other = self.scene.kernels.get(importer)
             if other is None or importer == home or not _same_memory(home, kernel, other):
                 continue
             exposed = {f for each in notes if each.group.tgid == pid for f in each.frames.tolist()}

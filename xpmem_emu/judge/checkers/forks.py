@@ -68,16 +68,15 @@ class Forks(Checker):
     def stepped(self, partid: int) -> None:
         """What was recalled is out of reach of who has a session."""
         begun, self._begun = self._begun, []
-        cluster = self.scene.cluster
         for home, pid in begun:
-            kernel = None if cluster is None else cluster.kernels.get(home)
-            if cluster is None or kernel is None or (home, pid) not in self._forking:
+            kernel = self.scene.kernels.get(home)
+            if kernel is None or (home, pid) not in self._forking:
                 continue
             frames: set[int] = set()
             for segid, made in self._made.items():
                 if (segid >> _PARTID_SHIFT, made.tgid) == (home, pid):
                     frames |= task_frames(kernel, pid, made.vaddr >> 12, made.size >> 12)
-            for importer, other in cluster.kernels.items():
+            for importer, other in self.scene.kernels.items():
                 if other.stopped is None and self.scene.sessions.active(home, importer):
                     left = frames & set(stored_into(other, home).tolist())
                     if left:

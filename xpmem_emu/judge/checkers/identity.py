@@ -81,9 +81,10 @@ class Identity(Checker):
             )
 
     def _to_an_old_self(self, partid: int, event: Received, mine: int) -> None:
-        if self.scene.cluster is None or not self.scene.sessions.active(partid, event.peer):
+        kernel = self.scene.kernels.get(partid)
+        if kernel is None or not self.scene.sessions.active(partid, event.peer):
             return
-        now = self.scene.cluster.kernels[partid].xpc.partitions[event.peer].mine
+        now = kernel.xpc.partitions[event.peer].mine
         if 0 < mine < now:
             self.report(
                 Invariant.S6,

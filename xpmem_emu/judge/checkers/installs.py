@@ -144,8 +144,7 @@ class Installs(Checker):
     def _compare(self, partid: int, segid: int, page: int, frame: int) -> None:
         made = self._made[segid]
         where = f"page {page} of segment {segid:#x}, frame {frame}"
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(segid >> 48)
+        kernel = self.scene.kernels.get(segid >> 48)
         if kernel is None:
             return
         vpn = (made.vaddr >> 12) + page
@@ -158,8 +157,7 @@ class Installs(Checker):
     def _may_store(self, importer: int, segid: int, frame: int) -> bool:
         """Whether an entry of the importer is writable, unless another segment has that frame."""
         home = segid >> 48
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(importer)
+        kernel = self.scene.kernels.get(importer)
         others = (
             good
             for (other, who), served in self._served.items()

@@ -173,9 +173,7 @@ class Mappings(Checker):
 
     def _owner(self, home: int, window: memoryview) -> Kernel | None:
         """The running kernel whose memory `window` is."""
-        cluster = self.scene.cluster
-        assert cluster is not None
-        kernel = cluster.kernels.get(home)
+        kernel = self.scene.kernels.get(home)
         if kernel is None or kernel.memory.physical._windows[home] is not window:
             return None
         return kernel

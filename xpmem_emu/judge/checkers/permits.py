@@ -88,9 +88,9 @@ class Permits(Checker):
     def answered(self, partid: int, reply: Reply) -> None:
         """It ends: nothing of the permit is left in its partition."""
         apid = self._releasing.pop(reply.call_id, 0)
-        cluster = self.scene.cluster
-        if apid and cluster is not None and isinstance(reply.outcome, Done):
-            for mm in cluster.kernels[partid].memory.address_spaces.values():
+        kernel = self.scene.kernels.get(partid)
+        if apid and kernel is not None and isinstance(reply.outcome, Done):
+            for mm in kernel.memory.address_spaces.values():
                 if any(_shown(vma) == apid for vma in mm.vmas):
                     self._say(partid, f"permit {apid:#x} was released, and task {mm.pid} shows it")
 
@@ -102,8 +102,7 @@ class Permits(Checker):
         """Nothing may be left of who was given up."""
         self._forgers |= self.scene.injuries.forgers
         lost, self._lost = self._lost, set()
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if not lost or kernel is None or kernel.stopped is not None:
             return
         for importer, apid in kernel.xpmem.exporter.grants:
@@ -112,10 +111,9 @@ class Permits(Checker):
 
     def settled(self) -> None:
         """Nothing is under way: both sides say the same."""
-        assert self.scene.cluster is not None
         kernels = {
             partid: kernel
-            for partid, kernel in self.scene.cluster.kernels.items()
+            for partid, kernel in self.scene.kernels.items()
             if kernel.stopped is None
         }
         for partid, kernel in kernels.items():
@@ -139,8 +137,7 @@ class Permits(Checker):
     def quiet(self) -> None:
         """No call and no message is under way, and tasks still have what they have: what exporters
         noted of attachments and of pages is what importers have."""
-        assert self.scene.cluster is not None
-        kernels = self.scene.cluster.kernels
+        kernels = self.scene.kernels
         for home, kernel in kernels.items():
             for importer, there in kernels.items():
                 judged = not {home, importer} & (self._forgers | self.scene.injuries.forgers)

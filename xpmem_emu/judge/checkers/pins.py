@@ -62,10 +62,11 @@ class Pins(Checker):
 
     def stepped(self, partid: int) -> None:
         """Compare after a change."""
-        if not self._changed or self.scene.cluster is None:
+        kernel = self.scene.kernels.get(partid)
+        if not self._changed or kernel is None:
             return
         self._changed = False
-        pinned = int(self.scene.cluster.kernels[partid].memory.frames.pins.sum())
+        pinned = int(kernel.memory.frames.pins.sum())
         if pinned < self.balance[partid]:
             self.report(
                 Invariant.S3,
@@ -83,8 +84,7 @@ class Pins(Checker):
 
     def settled(self) -> None:
         """Nothing runs any more: the counts are equal."""
-        assert self.scene.cluster is not None
-        for partid, kernel in self.scene.cluster.kernels.items():
+        for partid, kernel in self.scene.kernels.items():
             pinned = int(kernel.memory.frames.pins.sum())
             if pinned != self.balance[partid]:
                 self.report(

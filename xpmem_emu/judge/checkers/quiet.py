@@ -21,8 +21,7 @@ _XPC = ("slots", "waiting")
 
 def check_quiet(scene: Scene) -> None:
     """Look at every partition that runs."""
-    assert scene.cluster is not None
-    for partid, kernel in scene.cluster.kernels.items():
+    for partid, kernel in scene.kernels.items():
         if kernel.stopped is None and partid not in scene.injuries.forgers:
             left = {what: count for what, count in _accounts(kernel) if count}
             if left:

@@ -308,10 +308,9 @@ class Shadow(Checker):
 
     def settled(self) -> None:
         """No call is under way: look at memory itself."""
-        assert self.scene.cluster is not None
         self._clock.now += 1
         for partid, machine in self._machines.items():
-            kernel = self.scene.cluster.kernels.get(partid)
+            kernel = self.scene.kernels.get(partid)
             if kernel is None or kernel.stopped is not None or machine.poisoned:
                 continue
             for name, file in machine.files.items():

@@ -100,8 +100,7 @@ class Tables(Checker):
         if not (self._grown or self._pins):
             return
         grown, pins, self._grown, self._pins = self._grown, self._pins, False, False
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if kernel is None or kernel.stopped is not None:
             return
         if grown:

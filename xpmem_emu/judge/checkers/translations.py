@@ -94,8 +94,7 @@ class Translations(Checker):
 
     def stepped(self, partid: int) -> None:
         """Look at every translation."""
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if not self._attached[partid] or kernel is None or kernel.stopped is not None:
             return
         for kind, mm, vpn, word in _translations(kernel):

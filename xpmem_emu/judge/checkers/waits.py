@@ -45,8 +45,7 @@ class Waits(Checker):
 
     def stepped(self, partid: int) -> None:
         """Whether anybody was forgotten."""
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if kernel is None or kernel.stopped is not None:
             return
         for what in _forgotten(kernel):

@@ -91,8 +91,7 @@ class Wakeups(Checker):
 
     def stepped(self, partid: int) -> None:
         """Whether anybody was not told."""
-        cluster = self.scene.cluster
-        kernel = None if cluster is None else cluster.kernels.get(partid)
+        kernel = self.scene.kernels.get(partid)
         if kernel is None or kernel.stopped is not None:
             self.crashed(partid)
             return
