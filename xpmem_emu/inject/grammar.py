@@ -169,11 +169,12 @@ def _split(text: str) -> tuple[list[str], Options]:
     return words, options
 
 
-def _take(options: Options, known: dict[str, str]) -> dict[str, Any]:
-    """The values of all options. Raises ValueError for one that does not belong here."""
+def _take(options: Options, known: dict[str, str], *taken: str) -> dict[str, Any]:
+    """The values of all options; those of `taken` somebody else has taken before. Raises ValueError
+    for one that does not belong here."""
     for option in options:
         if option not in known:
-            allowed = ", ".join(f"--{each}" for each in known)
+            allowed = ", ".join(f"--{each}" for each in (*taken, *known))
             raise ValueError(f"--{option} does not belong here; {allowed} do")
     return {known[option]: FIELDS[known[option]].read(value) for option, value in options.items()}
 
@@ -212,10 +213,7 @@ def _built(
 ) -> Rule:
     known = _COMMON | _RULES | {FIELDS[name].option: name for name in own}
     match = options.pop("match", "")
-    try:
-        values |= _take(options, known)
-    except ValueError as error:
-        raise ValueError(str(error).replace("; ", "; --match, ", 1)) from None
+    values |= _take(options, known, "match")
     return Rule(values.pop("name", ""), verdict, _match(match, who), scope=scope, **values)
 
 
