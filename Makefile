@@ -21,7 +21,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
+.PHONY: help setup demo fast coverage test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -57,6 +57,9 @@ FAST := $(BIN)/pytest -n 2 -m "not live and not slow"
 fast: $(COMPILED) ## the tests that start no partitions and no campaigns: under a minute
 	@echo "running the fast tests on two processes"
 	@$(FAST) --durations 5 --durations-min 2
+
+coverage: $(COMPILED) ## lines and branches that make fast reaches, with a floor
+	@$(FAST) --cov --cov-report term
 
 test: $(COMPILED) ## the whole test suite
 	@echo "running the tests on two processes"

@@ -96,6 +96,19 @@ def test_a_random_reader_gets_fault_around(make_cluster: Callable[..., SimCluste
     assert (begin.page, begin.count) == (484, 49)
 
 
+def test_who_asks_for_no_neighbours_gets_none(cluster: SimCluster) -> None:
+    world = World(cluster)
+    at = world.attached()
+    old = [
+        world.do(world.importer, calls.XpmemTunable(name, 0))
+        for name in ("faults_after", "faults_before")
+    ]
+    assert old == [32, 16]
+    world.importer.load(at + 3 * PAGE, 1)
+    [begin] = events_of(cluster.trace, FaultBegin)
+    assert (begin.page, begin.count) == (3, 1)
+
+
 def test_a_window_stops_where_pages_are_known(cluster: SimCluster) -> None:
     world = World(cluster)
     at = world.attached()

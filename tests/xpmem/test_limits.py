@@ -72,6 +72,18 @@ def test_attaches_at_the_same_time_stay_within_the_attachments_of_a_task_togethe
     assert leftovers(cluster) == {}
 
 
+def test_a_task_makes_no_more_segments_than_its_image_allows() -> None:
+    cluster = tight(segments_per_task=2)
+    task = cluster.spawn(1)
+    base = task.mmap(PAGE)
+    first, _ = task.xpmem_make(base, PAGE), task.xpmem_make(base, PAGE)
+    assert outcome_of(lambda: task.xpmem_make(base, PAGE)) == "ENOMEM"
+    task.xpmem_remove(first)
+    task.xpmem_make(base, PAGE)
+    assert cluster.audit(1)["segments"] == 2
+    assert leftovers(cluster) == {}
+
+
 def test_an_attach_whose_permit_is_released_while_it_sleeps_leaves_nothing(
     make_cluster: Make,
 ) -> None:
