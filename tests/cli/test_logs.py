@@ -20,11 +20,10 @@ from xpmem_emu.cluster.state import ClusterState, PartitionRecord, locked, write
 from .conftest import Outcome
 
 Typed = Callable[..., Outcome]
-NOW = datetime.now(UTC)
 
 
 def line(ago_s: int, event: str, **facts: object) -> str:
-    when = (NOW - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    when = (datetime.now(UTC) - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return json.dumps(
         {"partition": "x", "pid": 1, **facts, "event": event, "level": "info", "timestamp": when}
     )
