@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from tests.live.conftest import FAKE, Home, Up, fake_spec
+from tests.live.loops import statuses
 from xpmem_emu.backend import processes
 from xpmem_emu.backend.starting import no_progress
 from xpmem_emu.client.blocking import connect
@@ -42,7 +43,7 @@ def kill_all(state: object) -> None:
 def test_up_returns_when_every_partition_is_active_with_every_other(home: Home) -> None:
     steps: list[tuple[int, int, str]] = []
     processes.up(fake_spec(3), lambda *step: steps.append(step))
-    for name, answer in processes.status("t").items():
+    for name, answer in statuses("t").items():
         assert [peer["state"] for peer in answer["peers"].values()] == ["ACTIVE"] * 2, name
     assert [done for done, _, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[-1] == (6, 6, "p2 active")
@@ -86,7 +87,7 @@ def test_a_second_up_says_that_the_cluster_runs_and_disturbs_nothing(
     assert "p0, p1" in error.cause
     assert "down" in error.remedy
     assert all(alive(one.pid) for one in state.partitions)
-    assert processes.status("t").keys() == {"p0", "p1"}
+    assert statuses("t").keys() == {"p0", "p1"}
 
 
 def test_up_works_after_everything_was_killed(up: Up) -> None:

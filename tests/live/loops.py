@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from xpmem_emu import connect
 from xpmem_emu.backend import processes
@@ -27,6 +28,7 @@ IMAGE = str(Path(__file__).with_name("quick.toml"))
 BOUND_S = 60.0
 """Whatever takes longer hangs. Generous: the machine may be busy with other things."""
 _LOOK_AGAIN_S = 0.02
+_STATUS_S = 5.0
 Row = dict[str, object]
 
 
@@ -103,13 +105,23 @@ def verdict(name: str, ending: StreamsEnd, image: str = IMAGE) -> StreamJudgemen
     return judge_stream_files(streams(name), load_image(image), ending)
 
 
+def statuses(name: str) -> dict[str, dict[str, Any]]:
+    """What the kernel of each partition says of itself; nothing where it does not answer."""
+    answers: dict[str, dict[str, Any]] = {}
+    for one in read_state(name).partitions:
+        answers[one.name] = {}
+        with suppress(XpmemError), connect(one.name, name, timeout=_STATUS_S) as client:
+            answers[one.name] = client.status()
+    return answers
+
+
 def active(name: str) -> bool:
     """Whether every partition is active with every other. Raises Broken when one is dead."""
     state = read_state(name)
     for row in processes.ps(name):
         tail = log_tail(state.partition(row.name))
         require(row.state != "dead", f"{row.name} died by itself:\n{tail}")
-    found = processes.status(name).values()
+    found = statuses(name).values()
     return all(
         peer["state"] == "ACTIVE" for row in found for peer in row.get("peers", NOBODY).values()
     )

@@ -16,7 +16,7 @@ from xpmem_emu.backend import processes
 from xpmem_emu.cluster.state import read_state
 from xpmem_emu.cluster.topology import ClusterSpec, numbered_partitions
 
-from .loops import let_pass
+from .loops import let_pass, statuses
 
 pytestmark = pytest.mark.live
 
@@ -87,7 +87,7 @@ def test_a_large_cluster_on_a_busy_host_loses_nobody_and_costs_little_when_idle(
             share(name)
     assert idle_share(before, processor_times()) < 0.1, "the host was not busy"
 
-    answers = processes.status(name)
+    answers = statuses(name)
     assert {
         (peer["state"], peer["reason"])
         for answer in answers.values()

@@ -38,11 +38,10 @@ from xpmem_emu.backend.starting import (
     start_all,
 )
 from xpmem_emu.backend.strays import listed, strays_of
-from xpmem_emu.client.blocking import Partition, connect
+from xpmem_emu.client.blocking import Partition
 from xpmem_emu.client.dial import credentials
 from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.liveness import living, require_dead
-from xpmem_emu.cluster.locator import locations
 from xpmem_emu.cluster.paths import arena_folder, make_own_folder, remove_own_folder, run_folder
 from xpmem_emu.cluster.state import (
     STATE_FILE,
@@ -242,19 +241,6 @@ def _clean(cluster: str) -> None:
 def ps(cluster: str) -> list[PartitionProcess]:
     """The processes of `cluster`. Raises KernelError ENOENT."""
     return [process_row(one) for one in read_state(cluster).partitions]
-
-
-def status(cluster: str) -> dict[str, dict[str, Any]]:
-    """What each partition's kernel says of itself, by name; a partition that does not answer has
-    one key, `error`. Raises KernelError ENOENT."""
-    answers: dict[str, dict[str, Any]] = {}
-    for name in locations(cluster):
-        try:
-            with connect(name, cluster, timeout=_STATUS_TIMEOUT_S) as client:
-                answers[name] = client.status()
-        except XpmemError as error:
-            answers[name] = {"error": str(error)}
-    return answers
 
 
 # -- single partitions ------------------------------------------------------------------------
