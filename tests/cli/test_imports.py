@@ -38,9 +38,11 @@ TABLES = {
     "xpmem_emu.sim",
     "xpmem_emu.sim.explore",
     "xpmem_emu.sim.explore.catalog",
-    "xpmem_emu.sim.mutant",
-    "xpmem_emu.sim.mutants",
-    "xpmem_emu.sim.mutants_slips",
+    "xpmem_emu.sim.mutations",
+    "xpmem_emu.sim.mutations.mutant",
+    "xpmem_emu.sim.mutations.slips",
+    "xpmem_emu.sim.mutations.slips.table",
+    "xpmem_emu.sim.mutations.table",
 }
 """What the simulator has names of: who completes those needs no more of it."""
 NOBODY = "nobody-has-this-one"

@@ -11,7 +11,7 @@ from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointResume, FailpointSet
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.units import PAGE_SIZE
 from xpmem_emu.xpmem import transfer
 from xpmem_emu.xpmem.blocks import blocks_of

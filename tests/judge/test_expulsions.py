@@ -3,7 +3,7 @@
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import CrashKernel, FailpointSet
 from xpmem_emu.kernel.events import KernelPanic
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.trace import Record
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from xpmem_emu.kernel import calls
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
 
 from .judged import World, judged, share

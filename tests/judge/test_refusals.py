@@ -7,7 +7,7 @@ import pytest
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE
 
 from .judged import World, judged, share

@@ -9,7 +9,7 @@ from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.judge.shadow.world import Backing, File, ShadowPage, doubt
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import PAGE_SIZE
 

@@ -8,7 +8,7 @@ from xpmem_emu.image import FaultSection, Image
 from xpmem_emu.judge.checkers.quiet import check_quiet
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.task import SimTask
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
 

@@ -15,7 +15,7 @@ from xpmem_emu.judge.streams import StreamJudgement, StreamsEnd, judge_stream_fi
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
 from xpmem_emu.sim.draw.swarm import Swarm
 from xpmem_emu.sim.draw.world import draw_plan
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.run import Run
 from xpmem_emu.trace import Event, Record
 from xpmem_emu.units import MILLISECOND

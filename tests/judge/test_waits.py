@@ -7,7 +7,7 @@ import pytest
 from xpmem_emu.image import Image, LimitsSection
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import FailpointSet
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE, SECOND
 from xpmem_emu.xpc.messages import Invalidate, RecallEntry
 from xpmem_emu.xpc.slots import Patience

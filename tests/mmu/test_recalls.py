@@ -10,7 +10,7 @@ from xpmem_emu.judge.checkers.translations import _translations
 from xpmem_emu.kernel import breaking, calls, device_calls
 from xpmem_emu.mmu.events import MmuInvalidate
 from xpmem_emu.sim.cluster import SimCluster
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.xpmem.events import Invalidated
 
 SIZE = PAGES * PAGE

@@ -23,7 +23,7 @@ from xpmem_emu.sim.explore.world import (
     outside_act,
     planned,
 )
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.plan import Op
 
 FAULT, REPLY = "FAULT p1->p0", "FAULT_REPLY p0->p1"

@@ -9,7 +9,7 @@ from xpmem_emu.backend.interface import Unanswered
 from xpmem_emu.backend.sim_backend import SimBackend
 from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.scenario import load
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 
 UNTRUE = {
     'importer load at 5 => "howdy"': "came b'hello'",

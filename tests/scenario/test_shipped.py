@@ -15,7 +15,7 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import TaskTable
 from xpmem_emu.scenario.story import Story, shipped_stories
 from xpmem_emu.scenario.verdict import run_story
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.xpmem import firewall
 
 STORIES = {story.name: story for story in shipped_stories()}

@@ -12,9 +12,9 @@ from xpmem_emu.mm.entries import zap
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 from xpmem_emu.sim.explore.worlds import WORLDS
-from xpmem_emu.sim.mutants import MUTANTS, mutated
 from xpmem_emu.sim.mutation_score import hunt, shortest
-from xpmem_emu.sim.mutations import everywhere
+from xpmem_emu.sim.mutations.patches import everywhere
+from xpmem_emu.sim.mutations.table import MUTANTS, mutated
 
 LIMIT = 20
 QUICK = (

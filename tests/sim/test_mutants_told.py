@@ -8,7 +8,7 @@ import pytest
 from tests.judge.judged import World, judged, share
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.kernel import calls
-from xpmem_emu.sim.mutants import MUTANTS, mutated
+from xpmem_emu.sim.mutations.table import MUTANTS, mutated
 from xpmem_emu.units import PAGE_SIZE, SECOND, TASK_SIZE
 
 Story = Callable[[World], None]

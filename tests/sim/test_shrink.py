@@ -12,7 +12,7 @@ from xpmem_emu.judge.perfetto import perfetto_trace
 from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.draw.swarm import Swarm
 from xpmem_emu.sim.draw.world import draw_plan
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.plan import PlannedInjection, decode_plan
 from xpmem_emu.sim.run import Run, run_plan
 from xpmem_emu.sim.shrink import shrink

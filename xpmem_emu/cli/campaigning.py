@@ -23,7 +23,7 @@ from xpmem_emu.sim.campaign import CampaignTally, results
 from xpmem_emu.sim.determinism import compared
 from xpmem_emu.sim.draw.swarm import Swarm
 from xpmem_emu.sim.draw.world import draw_plan
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.run import Result, Run
 
 _SHOWN = 10

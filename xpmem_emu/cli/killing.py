@@ -13,8 +13,8 @@ from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, show_record
 from xpmem_emu.cli.progress import tracked
 from xpmem_emu.cli.verdicts import scenario_file
-from xpmem_emu.sim.mutants import MUTANTS
 from xpmem_emu.sim.mutation_score import MutationScore, score_all
+from xpmem_emu.sim.mutations.table import MUTANTS
 
 
 def kill_mutants(

@@ -24,7 +24,7 @@ from xpmem_emu.sim.explore.catalog import DEPTH_MAX, WORLD_NAMES
 def _mutant_name(text: str) -> str:
     """The name of a mutant, or none."""
     if text:
-        from xpmem_emu.sim.mutants import MUTANTS
+        from xpmem_emu.sim.mutations.table import MUTANTS
 
         if text not in MUTANTS:
             raise ValueError(f"{text!r} is not one of {', '.join(MUTANTS)}")
@@ -32,7 +32,7 @@ def _mutant_name(text: str) -> str:
 
 
 def _mutants(_session: CommandSession, _context: click.Context, _begun: str) -> Iterable[str]:
-    from xpmem_emu.sim.mutants import MUTANTS
+    from xpmem_emu.sim.mutations.table import MUTANTS
 
     return MUTANTS
 

@@ -17,7 +17,7 @@ from xpmem_emu.scenario.story import is_story
 from xpmem_emu.sim.audits import want_audits
 from xpmem_emu.sim.bundle import write_run_bundle
 from xpmem_emu.sim.draw.world import draw_plan
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.plan import Plan, decode_plan, encode_plan
 from xpmem_emu.sim.run import Result, Run
 from xpmem_emu.sim.shrink import shrink as shrink_plan

@@ -19,7 +19,7 @@ import msgspec
 from xpmem_emu.judge.verdict import Verdict
 from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 from xpmem_emu.sim.draw.world import draw_plan
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.run import Result, run_plan
 from xpmem_emu.sim.workers import workers
 

@@ -19,7 +19,7 @@ from xpmem_emu.sim.campaign import run_seed
 from xpmem_emu.sim.draw.swarm import Swarm, read_swarm
 from xpmem_emu.sim.explore.search import explore
 from xpmem_emu.sim.explore.worlds import WORLDS
-from xpmem_emu.sim.mutants import MUTANTS
+from xpmem_emu.sim.mutations.table import MUTANTS
 from xpmem_emu.sim.run import Result
 from xpmem_emu.sim.workers import workers
 

@@ -2,7 +2,7 @@
 
 They share no logic with the kernel. What they know comes from the event stream, from the history
 of calls, and from raw memory: page-table words, frame counts, bytes. Each is proven by a mutant
-that it must catch (`sim/mutants`). What the invariants are is in `judge/invariants`.
+that it must catch (`sim/mutations`). What the invariants are is in `judge/invariants`.
 """
 
 from xpmem_emu.judge.checkers import memory, quiet, teardown

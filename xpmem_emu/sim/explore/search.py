@@ -26,7 +26,7 @@ from xpmem_emu.sim.explore.tree import (
 )
 from xpmem_emu.sim.explore.verdict import judge_world
 from xpmem_emu.sim.explore.world import World
-from xpmem_emu.sim.mutants import mutated
+from xpmem_emu.sim.mutations.table import mutated
 from xpmem_emu.sim.workers import deaf
 
 _context = mp.get_context("fork")

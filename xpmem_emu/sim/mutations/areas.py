@@ -17,8 +17,8 @@ from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.mm.swap import SwapArea
 from xpmem_emu.mm.transit import Transit
 from xpmem_emu.mm.vma_flags import Prot
-from xpmem_emu.sim.mutations import everywhere
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.patches import everywhere
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.units import PAGE_SIZE, TASK_SIZE, page_align_up
 
 

@@ -11,7 +11,7 @@ from xpmem_emu.mm.files import pwrite
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
 from xpmem_emu.mm.mm_types import MemoryContext
-from xpmem_emu.sim.mutations import everywhere
+from xpmem_emu.sim.mutations.patches import everywhere
 
 
 def dirty_forgotten() -> AbstractContextManager[Any]:

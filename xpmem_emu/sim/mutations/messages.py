@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from xpmem_emu import codec
 from xpmem_emu.kernel import tasks
 from xpmem_emu.sched import Wake
-from xpmem_emu.sim.mutations import together
+from xpmem_emu.sim.mutations.patches import together
 from xpmem_emu.units import PAGE_MASK, PAGE_SIZE
 from xpmem_emu.xpc import control, frame, slots, wire, xpc
 from xpmem_emu.xpc.delivery import Arrival, ReceiveRing

@@ -11,7 +11,7 @@ from xpmem_emu.mmu.guest import Guest
 from xpmem_emu.mmu.mirror import Mirror
 from xpmem_emu.mmu.secondary import SecondaryMmu
 from xpmem_emu.mmu.shadow import ShadowMmu
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 
 flush_missed = slip(
     GruContext, "drop", "self._gru.flush(self.asid, start >> PAGE_SHIFT, end >> PAGE_SHIFT)", "0"

@@ -5,8 +5,8 @@ from typing import Any
 from unittest.mock import patch
 
 from xpmem_emu.mm.atomic import atomic
-from xpmem_emu.sim.mutations import together
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.patches import together
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpc.messages import Ack, Invalidate, InvalidateAck, Release
 from xpmem_emu.xpmem import access_server, fault
 from xpmem_emu.xpmem.exporter import Exporter

@@ -9,7 +9,7 @@ from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.kernel.tasks import Task, TaskTable
 from xpmem_emu.mm.lifecycle import exit_mmap, fork
 from xpmem_emu.mm.mm_types import AddressSpace
-from xpmem_emu.sim.mutations import everywhere, together
+from xpmem_emu.sim.mutations.patches import everywhere, together
 from xpmem_emu.xpmem.device import Device
 
 

@@ -1,6 +1,6 @@
 """Slips of the exporter: recalls, pins, grants, fences, segments."""
 
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence

@@ -1,4 +1,4 @@
-"""What a mutant is: see mutants, the table of all.
+"""What a mutant is; `table` has all of them.
 
 Whoever completes a name wants the table and no kernel, so the module that breaks something is
 imported by whoever breaks it.

@@ -2,7 +2,7 @@
 
 from xpmem_emu.kernel.tasks import TaskTable
 from xpmem_emu.mm import lifecycle
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence

@@ -1,7 +1,7 @@
 """Slips of accounts: places, pins and rights that are not noted, not returned, or one too many."""
 
 from xpmem_emu.mm import files, protect
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.blocks import _Crew
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults

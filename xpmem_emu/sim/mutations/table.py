@@ -3,7 +3,7 @@
 A mutant replaces one named attribute from outside for the time of a `with` block; no kernel code
 knows of it. It names the invariants of which one must be reported: a mutant that is caught by
 accident proves nothing about the checker it was meant for. How each one breaks its function is in
-`breaks`.
+the module beside this one that its row names.
 
 `canary` breaks every store and must fail at once: when it does not, the harness is blind.
 """
@@ -11,8 +11,8 @@ accident proves nothing about the checker it was meant for. How each one breaks 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xpmem_emu.sim.mutant import Mutant, mutant
-from xpmem_emu.sim.mutants_slips import SLIPS
+from xpmem_emu.sim.mutations.mutant import Mutant, mutant
+from xpmem_emu.sim.mutations.slips.table import SLIPS
 
 MUTANTS: dict[str, Mutant] = {
     each.name: each

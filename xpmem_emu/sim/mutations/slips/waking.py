@@ -2,7 +2,7 @@
 
 from xpmem_emu.mm.transit import Transit
 from xpmem_emu.sched.locks import RwSemaphore
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpc.delivery import Opening
 from xpmem_emu.xpc.slots import SendRing
 from xpmem_emu.xpmem.device import Device

@@ -1,7 +1,7 @@
 """Slips of looking again: what was true before a sleep is taken to be true after it."""
 
 from xpmem_emu.mm import fault, migrate
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpc import control
 from xpmem_emu.xpmem.access_server import AccessServer
 from xpmem_emu.xpmem.exporter import Exporter

@@ -12,7 +12,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from xpmem_emu.sim.mutations import Mutation, everywhere
+from xpmem_emu.sim.mutations.patches import Mutation, everywhere
 
 
 def slip(where: ModuleType | type, name: str, old: str, new: str) -> Mutation:

@@ -4,7 +4,7 @@ from xpmem_emu.mm import fault, lifecycle
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.sched.scheduler import Scheduler
 from xpmem_emu.sched.waiting import WaitQueue
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpc.delivery import Opening
 from xpmem_emu.xpc.slots import SendRing
 from xpmem_emu.xpmem import recall

@@ -1,6 +1,6 @@
 """Slips of the importer: faults, what is given back, permits, attachments."""
 
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.fault import ImporterFaults
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer

@@ -1,6 +1,6 @@
 """Slips of what must be refused: whose permit or segment it is, modes, lengths."""
 
-from xpmem_emu.sim.mutations.slips import slip
+from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.get import AttachCalls
 from xpmem_emu.xpmem.make import MakeCalls
 

@@ -1,0 +1,1 @@
+"""Mutants that are one line of the kernel gone wrong (`slip`): a module for what it is for."""
