@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,6 +18,9 @@ from xpmem_emu.cluster import paths
 from xpmem_emu.cluster.paths import arena_folder, arena_note, make_own_folder, run_folder
 from xpmem_emu.cluster.topology import load_image, numbered_partitions, read_topology
 from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel.calls import Kill
+from xpmem_emu.kernel.interface import Done, Outcome
+from xpmem_emu.live.console.server import KILLED_AT_ONCE, Console
 from xpmem_emu.live.console.sessions import ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
 from xpmem_emu.shipped import find_toml, shipped_names
@@ -294,6 +298,42 @@ def test_an_ended_session_leaves_only_its_own_tasks_and_no_connection() -> None:
     assert sessions.end(mine) == [3]
     assert sessions.heard(1, b"one") is None
     assert sessions.owner(2) is other
+
+
+def test_others_have_their_turn_while_the_tasks_of_sessions_end() -> None:
+    turns: list[Callable[[], None]] = []
+    killed: list[int] = []
+    ended: list[str] = []
+
+    def call(kill: Kill, _bulk: bytes, answer: Callable[[Outcome], None]) -> None:
+        killed.append(kill.pid)
+        answer(Done(None))
+
+    def call_soon(step: Callable[[], None]) -> Mock:
+        turns.append(step)
+        return Mock()
+
+    with zmq.Context() as context:
+        loop = Mock(call_soon=call_soon)
+        socket = context.socket(zmq.ROUTER)
+        console = Console(
+            loop, socket, Mock(call=call), Mock(), Mock(), 1.0, Mock(), None, Mock(), 10
+        )
+        sessions = console._sessions
+        for number in range(2):
+            session = sessions.hello(0, b"%d" % number, Hello(session=f"{number:016x}", client="c"))
+            for pid in range(KILLED_AT_ONCE):
+                sessions.own(number * KILLED_AT_ONCE + pid, session)
+            sessions.own(100 + number, session)
+            console._end(session, "said bye", partial(ended.append, session.name))
+        assert killed == list(range(KILLED_AT_ONCE))
+        for step in turns:
+            before = len(killed)
+            step()
+            assert len(killed) - before <= KILLED_AT_ONCE
+        console.close()
+    assert sorted(killed) == [*range(2 * KILLED_AT_ONCE), 100, 101]
+    assert ended == [f"{number:016x}" for number in range(2)]
 
 
 def test_a_connection_belongs_to_one_session(refusal: Refusal) -> None:

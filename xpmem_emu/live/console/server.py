@@ -11,6 +11,7 @@ process itself was stopped, everybody seems silent; leases then start anew.
 import asyncio
 import errno
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -43,6 +44,8 @@ OUTSTANDING_MAX = 256
 """Calls of one session that may be unanswered."""
 OUTSTANDING_OF_KEY_MAX = 1024
 """Of all sessions of one key: the kernel has some thousand threads for everybody."""
+KILLED_AT_ONCE = 16
+"""Tasks of sessions that ended: so many are killed before everything else has its turn."""
 _FLUSH_RETRY_S = 0.05
 
 
@@ -76,6 +79,9 @@ class Console:
         self._connections = connections
         self._flush: asyncio.Handle | None = None
         self._giving = Giving(loop)
+        self._left: deque[Callable[[], None]] = deque()
+        """Kills the tasks of sessions that ended, one each."""
+        self._killing: asyncio.Handle | None = None
         self._reception = RequestQueue(
             loop, socket, door, connections, self._sessions.name_of, self._serve
         )
@@ -104,8 +110,9 @@ class Console:
         """Answer nobody any more; what was answered already is still sent."""
         self._lease_timer.cancel()
         self._giving.close()
-        if self._flush is not None:
-            self._flush.cancel()
+        for handle in (self._flush, self._killing):
+            if handle is not None:
+                handle.cancel()
         self._reception.close()
         self._connections.close()
 
@@ -240,7 +247,16 @@ class Console:
         if not left:
             done()
         for pid in sorted(left):
-            self._kill(pid, session, why, partial(gone, pid))
+            self._left.append(partial(self._kill, pid, session, why, partial(gone, pid)))
+        if self._killing is None:
+            self._kill_some()
+
+    def _kill_some(self) -> None:
+        self._killing = None
+        for _ in range(min(len(self._left), KILLED_AT_ONCE)):
+            self._left.popleft()()
+        if self._left:
+            self._killing = self._loop.call_soon(self._kill_some)
 
     # -- events ----------------------------------------------------------------------------
 
