@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from xpmem_emu.judge.invariants import Invariant, Judge
 from xpmem_emu.judge.scene import Scene
 from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.mmu.secondary import devices_of
 
 JUDGE = Judge(
     "quiet",
@@ -37,6 +38,9 @@ def _accounts(kernel: Kernel) -> Iterator[tuple[str, int]]:
     for mm in memory.address_spaces.values():
         lock = mm.mmap_lock
         yield "users of mmap_locks", len(lock._readers) + len(lock._waiters) + bool(lock.writer)
+        for device in devices_of(mm):
+            yield "ranges that devices take for active", len(device._active)
+            yield "misses of devices that wait", len(device._settled)
     xpc = kernel.xpc.audit()
     yield from ((f"{each} of xpc", xpc[each]) for each in _XPC)
     yield "calls that have a place", sum(kernel._admission._under_way.values())

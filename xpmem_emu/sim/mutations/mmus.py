@@ -22,6 +22,12 @@ retry_forgotten = slip(ShadowMmu, "fault", "if self.read_retry(address, sequence
 sequence_stands_still = slip(ShadowMmu, "drop", "self.sequence += 1", "pass")
 in_progress_ignored = slip(Guest, "read_retry", " or self.active(address, address + 1)", "")
 interval_too_short = slip(Mirror, "watches", "start < self.end", "start <= self.start")
+range_stays_active = slip(
+    SecondaryMmu,
+    "invalidate_range_sync",
+    "left for span in self._active for left in _outside(span, (start, end))",
+    "span for span in self._active",
+)
 references_kept = slip(Guest, "_forget", "frames.unshadow(_frames(word))", "frames")
 
 

@@ -178,6 +178,8 @@ MUTANTS: dict[str, Mutant] = {
                "chaos-mmu"),
         mutant("interval_too_short", "a mirror misses ranges that begin within it", "S1", "mmus",
                "chaos-mmu"),
+        mutant("range_stays_active", "a device takes a range for active for ever", "S18 L3", "mmus",
+               "chaos-mmu"),
         mutant("references_kept", "a guest keeps references to pages it shadows no more", "S10 S11",
                "mmus", "chaos-mmu"),
         mutant("ack_before_chain", "an importer acknowledges before its devices are clean", "S1",
