@@ -38,6 +38,14 @@ def _processes(cluster: Observed) -> list[tuple[int, int, Kernel]]:
     ]
 
 
+def _fencing(home: Kernel | None, lost: int) -> bool:
+    """Whether a fence is at work there: one who was lost twice may have two, and what the first
+    leaves is the other's."""
+    return home is not None and any(
+        each.name == f"{_FENCE}{lost}" for each in home.scheduler.threads
+    )
+
+
 class Mappings(Checker):
     """Scans raw page tables against raw frame counts."""
 
@@ -93,9 +101,10 @@ class Mappings(Checker):
         homes, self._homes = self._homes, set()
         importers, self._importers = self._importers, set()
         freed, self._freed = self._freed, []
-        fenced, self._fenced = self._fenced, []
+        ended, self._fenced = self._fenced, []
         if cluster is None:
             return
+        fenced = [each for each in ended if not _fencing(cluster.kernels.get(each[0]), each[1])]
         for home, lost in fenced:
             self._check_left(cluster.kernels.get(home), lost)
         forgers = self.scene.injuries.forgers
@@ -164,7 +173,7 @@ class Mappings(Checker):
 
     def _check_left(self, home: Kernel | None, lost: int) -> None:
         """By the notes of the fence itself: what it retired because of who was lost."""
-        if home is None or any(each.name == f"{_FENCE}{lost}" for each in home.scheduler.threads):
+        if home is None:
             return
         for (importer, _), notes in home.xpmem.fence._quarantine.items():
             for exposed in notes if importer == lost else ():
