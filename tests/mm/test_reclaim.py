@@ -27,6 +27,7 @@ from xpmem_emu.mm import (
 )
 from xpmem_emu.mm.events import FramesFree, Migrated, Reclaimed, SwapOut
 from xpmem_emu.mm.extents import numbers
+from xpmem_emu.mm.transit import TRANSIT_BATCH
 from xpmem_emu.mm.truncate import truncate
 from xpmem_emu.units import PAGE_SIZE
 
@@ -58,6 +59,14 @@ def test_reclaim_of_a_range_stops_at_the_number_wanted(rig: Rig) -> None:
     at = filled(rig, mm, 10)
     assert rig.run(reclaim_range(mm, at, 10 * PAGE_SIZE, 4)) == 4
     assert mm.rss == 6
+
+
+def test_reclaim_of_a_long_range_looks_at_no_page_beyond_those_wanted(make_rig: MakeRig) -> None:
+    rig = make_rig(frames=3 * TRANSIT_BATCH, swap=TRANSIT_BATCH)
+    mm, pages = rig.space(), 2 * TRANSIT_BATCH
+    at = filled(rig, mm, pages)
+    assert rig.run(reclaim_range(mm, at, pages * PAGE_SIZE, 4)) == 4
+    assert [event.tried for event in rig.events(Reclaimed)] == [4]
 
 
 def test_a_page_shared_by_fork_is_swapped_once_and_read_by_both(rig: Rig) -> None:

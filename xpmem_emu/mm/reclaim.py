@@ -54,8 +54,10 @@ async def reclaim_range(mm: AddressSpace, address: int, length: int, wanted: int
             await mm.context.scheduler.cond_resched()
         # Read now: while others had their turn, a frame may have become somebody else's.
         frames = _local_frames(mm.page_table.read(vpns[at : at + TRANSIT_BATCH]))[:wanted]
-        wanted -= len(frames)
         freed += await evict(mm.context, frames)
+        wanted -= len(frames)
+        if not wanted:
+            break
     return freed
 
 
