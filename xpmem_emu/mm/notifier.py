@@ -80,8 +80,8 @@ class NotifierChain:
                 await notifier.invalidate_range_sync(start, end)
 
     async def release(self) -> None:
-        """Release every client; the chain is empty afterwards. Each is
-        looked for anew: it may have left by itself while another was released."""
+        """Release every client; the chain is empty afterwards. Each is looked for anew: it may have
+        left by itself while another was released."""
         while self.registered:
             notifier = self.registered[0]
             await notifier.release()
