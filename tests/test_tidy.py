@@ -13,6 +13,7 @@ import pytest
 
 from xpmem_emu.cli.main import cli
 from xpmem_emu.docs.draw import DRAWN
+from xpmem_emu.sim.mutations.table import MUTANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -150,6 +151,19 @@ def test_no_name_means_two_things() -> None:
     twice = {each for each, paths in places.items() if len(paths) > 1}
     assert {each: sorted(places[each]) for each in twice - set(ONE_THING)} == {}
     assert set(ONE_THING) - twice == set()
+
+
+def test_every_way_to_break_the_kernel_is_in_the_table_of_mutants() -> None:
+    """They are found by name alone, so nobody else would miss one."""
+    folder = ROOT / "xpmem_emu" / "sim" / "mutations"
+    ways = {
+        (".".join(path.relative_to(folder).with_suffix("").parts), each)
+        for path in folder.rglob("*.py")
+        if path.stem not in ("mutant", "patches", "slip", "table")
+        for each in defined(path)
+        if not each.startswith("_")
+    }
+    assert ways == {(each.home, each.name) for each in MUTANTS.values()}
 
 
 def test_functions_stay_short() -> None:
