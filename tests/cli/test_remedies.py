@@ -25,6 +25,7 @@ PLACEHOLDERS = {
     "FILE": "f.toml",
     "NAME|FILE": "pair",
     "HANDLE": "p0:7:1:0x1000",
+    "GUEST_ADDRESS": "0x1000",
     "SCENARIO": "chaos",
 }
 FIELDS = {

@@ -35,7 +35,7 @@ def guest(session: CommandSession, ref: TaskRef, references: bool) -> None:
     """Start a virtual machine in a task; `device slot` gives it memory."""
     with session.task(ref) as task:
         task.guest_attach(references)
-    session.say(f"{ref} runs a guest; next: xpmem-emu device slot")
+    session.say(f"{ref} runs a guest; next: xpmem-emu device slot HANDLE SIZE GUEST_ADDRESS")
 
 
 @device.command()

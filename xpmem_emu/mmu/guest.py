@@ -81,7 +81,7 @@ class Guest(ShadowMmu):
         raise KernelError(
             errno.EFAULT,
             f"guest address {address:#x} is in no slot",
-            "`xpmem-emu device slot` gives the guest memory",
+            "xpmem-emu device slot HANDLE SIZE GUEST_ADDRESS",
         )
 
     def about(self) -> str:

@@ -66,7 +66,7 @@ def _device(task: Task, kind: str) -> SecondaryMmu:
         if device.kind == kind:
             return device
     raise KernelError(
-        errno.ENODEV, f"task {task.pid} has no {kind}", f"`xpmem-emu device {kind}` gives it one"
+        errno.ENODEV, f"task {task.pid} has no {kind}", f"`device {kind}` gives it one"
     )
 
 
