@@ -23,10 +23,12 @@ from xpmem_emu.kernel.interface import Done, Outcome
 from xpmem_emu.live.console.server import KILLED_AT_ONCE, Console
 from xpmem_emu.live.console.sessions import ConsoleSessions
 from xpmem_emu.live.console.stream import StreamServer
+from xpmem_emu.live.endpoint import MESSAGE_BATCH, XpcEndpoint
 from xpmem_emu.shipped import find_toml, shipped_names
 from xpmem_emu.trace import Record
 
 from .fake_kernel import TaskBorn
+from .keyed import eventually
 
 Refusal = Callable[..., KernelError]
 
@@ -233,6 +235,42 @@ def test_a_message_of_too_many_parts_is_the_last_that_is_read_in_its_turn() -> N
             turns.pop(0)()
         inbox.close()
     assert read == [b"1", b"8", b"1000", "turn", b"9", "turn", b"2", "turn"]
+
+
+def test_clients_have_their_turn_while_a_peer_floods(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    with zmq.Context() as context:
+        endpoint = XpcEndpoint(
+            context,
+            Mock(),
+            f"ipc://{tmp_path}/p0",
+            {},
+            queue=100,
+            message_max=100,
+            deliver=lambda frames: heard.append(bytes(frames[0])),
+            door=None,
+            connections_max=4,
+            refusals=Mock(),
+            forged=Mock(),
+        )
+        with context.socket(zmq.DEALER) as peer:
+            peer.linger = -1
+            peer.connect(f"ipc://{tmp_path}/p0")
+            for number in range(5 * MESSAGE_BATCH):
+                peer.send(b"%d" % number)
+            eventually(lambda: connected(endpoint) == 1)
+        # It is told of the end of a connection when all that came by it is there.
+        eventually(lambda: connected(endpoint) == 0)
+        for turn in range(1, 6):
+            endpoint._inbox._drain()
+            assert len(heard) == turn * MESSAGE_BATCH
+        endpoint.close()
+    assert heard == [b"%d" % number for number in range(5 * MESSAGE_BATCH)]
+
+
+def connected(endpoint: XpcEndpoint) -> int:
+    endpoint._connections._inbox.read_all()
+    return len(endpoint._connections)
 
 
 def test_a_full_disk_ends_the_event_log_and_nothing_else() -> None:

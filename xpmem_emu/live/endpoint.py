@@ -22,6 +22,9 @@ from xpmem_emu.live.console.connections import Connections, Refusals
 from xpmem_emu.live.console.curve_auth import CurveAuth, Side
 from xpmem_emu.xpc.frame import claimed_source
 
+MESSAGE_BATCH = 8
+"""Messages that are read before everything else has its turn: each is a step of the kernel, and a
+peer may send nonsense without end. libzmq takes one of each connection in turn."""
 _RECONNECT_MS = 20
 _RECONNECT_MAX_MS = 500
 _CONNECT_MS = 1000
@@ -83,7 +86,7 @@ class XpcEndpoint:
         )
         bind(socket, listen, self._connections)
         received = self._received_signed if guarded else self._received
-        self._inbox = Inbox(loop, socket, received, self._connections.receive)
+        self._inbox = Inbox(loop, socket, received, self._connections.receive, batch=MESSAGE_BATCH)
         for partid in self._peers:
             self._link(partid)
 
