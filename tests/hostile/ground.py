@@ -228,6 +228,8 @@ class Ground:
     def peer(self) -> "Impostor":
         """p2, said by us, beside the process that it has."""
         os.environ[KEY_VARIABLE] = OPERATOR
+        # Strangers of an attack before have places until a partition hears that they left.
+        self.until_s += patiently(lambda: self._lets_in("p0") and self._lets_in("p2"), "doors open")
         with connect("p0", self.cluster) as p0, connect("p2", self.cluster) as p2:
             # An attack before may have cost p2 its session.
             self.until_s += patiently(lambda: _row(p0, OWN)["state"] == "ACTIVE", "p2 is back")
@@ -235,6 +237,15 @@ class Ground:
         endpoint = read_state(self.cluster).partition("p0").endpoint
         wire = self.socket(endpoint, self.credentials("p2"))
         return Impostor(wire, int(str(mine)), int(str(theirs)), self.counts)
+
+    def _lets_in(self, name: str) -> bool:
+        try:
+            with connect(name, self.cluster):
+                return True
+        except XpmemError as error:
+            if error.errno != errno.ECONNREFUSED:
+                raise
+            return False
 
 
 @dataclass
