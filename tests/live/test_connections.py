@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -207,3 +208,27 @@ def test_more_clients_than_there_can_be_are_told_so(up: Up) -> None:
 
         eventually(full)
         assert p0.status()["partid"] == 0
+
+
+def known(connections: Connections) -> int:
+    connections._inbox.read_all()
+    return len(connections)
+
+
+def test_nobody_is_cut_in_place_of_a_connection_that_has_ended(tmp_path: Path) -> None:
+    """Whoever comes next may have its descriptor, and libzmq tells of the end before that."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        refusals = Mock()
+        connections = Connections(Mock(), context, socket, "clients", False, 4, refusals)
+        socket.bind(f"ipc://{tmp_path}/p0")
+        with context.socket(zmq.DEALER) as client:
+            client.connect(f"ipc://{tmp_path}/p0")
+            eventually(lambda: known(connections) == 1)
+            ((descriptor, connection),) = connections._all.items()
+            client.send(b"")
+            socket.recv_multipart()
+            client.close()
+        eventually(lambda: connections._inbox._socket.poll(0) != 0)
+        connections._cut(descriptor, connection, "it has said nothing")
+        assert (len(connections), refusals.tell.mock_calls) == (0, [])
+        connections.close()

@@ -28,11 +28,12 @@ Socket = zmq.Socket[bytes]
 
 RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
-IO_THREADS = 3
+IO_THREADS = 2
 """Of libzmq, in a partition. Each encrypts and decrypts what passes through it, a frame in one go,
-and who shares it waits as long: so peers share none with clients, and clients are spread."""
-FOR_PEERS, FOR_CLIENTS = 0b001, 0b110
-"""Which of them, as bits."""
+and who shares it waits as long: so peers share none with clients."""
+FOR_PEERS, FOR_CLIENTS = 0b01, 0b10
+"""Which of them, as bits. One each: were a socket's connections spread over several, the end of one
+could be told before its beginning, and whoever has its descriptor next would be taken for it."""
 _COPY_BELOW = 4096
 """Bytes; shorter bulk frames are cheaper to copy than to keep alive."""
 _PARTS_MAX = 9

@@ -5,8 +5,8 @@ we are `LEAD` events behind, so there are never more connections than we know of
 surplus is cut as we hear of it. Whoever has not become somebody - a session, a peer that spoke -
 within `PATIENCE_S` is cut too. Each is known by its descriptor, which its messages name as well.
 
-A descriptor may be another connection's by the time that we hear of it: whoever is cut by mistake
-connects again.
+A descriptor may be another connection's by the time that we hear of its end, so all news is read
+before anybody is cut.
 """
 
 import asyncio
@@ -114,6 +114,7 @@ class Connections:
         """Hear of nobody any more: the socket has to be closed too."""
         if self._timer is not None:
             self._timer.cancel()
+        self._all.clear()  # nobody is cut any more
         self._inbox.close()
 
     def receive(self, socket: Socket) -> list[Buffer]:
@@ -167,7 +168,9 @@ class Connections:
         connection = _Connection(peer_address(descriptor), time.monotonic())
         self._all[descriptor] = self._strangers[descriptor] = connection
         if surplus:
-            self._cut(descriptor, f"{self._most} connections are open")
+            self._loop.call_soon(
+                self._cut, descriptor, connection, f"{self._most} connections are open"
+            )
         self._look_later()
 
     def _disconnected(self, descriptor: int) -> None:
@@ -194,13 +197,18 @@ class Connections:
         for descriptor, connection in list(self._strangers.items()):
             if connection.since_s + PATIENCE_S > now_s:
                 break
-            del self._strangers[descriptor]
-            self._cut(descriptor, f"it has said nothing for {PATIENCE_S:g} s")
+            self._cut(descriptor, connection, f"it has said nothing for {PATIENCE_S:g} s")
         self._look_later()
 
-    def _cut(self, descriptor: int, why: str) -> None:
-        """Shut a connection down; libzmq then closes it and tells us."""
-        self._refusals.tell(self._door, why, address=self._all[descriptor].address)
+    def _cut(self, descriptor: int, connection: _Connection, why: str) -> None:
+        """Shut a connection down; libzmq then closes it and tells us. It tells us of an end before
+        it closes, so what is still there after all news is no other connection's descriptor."""
+        if self._all.get(descriptor) is connection:
+            self._inbox.read_all()
+        if self._all.get(descriptor) is not connection:
+            return
+        self._strangers.pop(descriptor, None)
+        self._refusals.tell(self._door, why, address=connection.address)
         with contextlib.suppress(OSError):
             twin = sockets.socket(fileno=descriptor)
             try:
