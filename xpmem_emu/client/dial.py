@@ -159,25 +159,21 @@ class Dial:
         )
 
     def refusal(self) -> XpmemError:
-        """The error of whose connection is closed before anything was said."""
-        if not is_tcp(self._endpoint):
-            return xpmem_error(
-                errno.ECONNREFUSED,
-                f"{self._endpoint} closes its door: as many connections as the "
-                "partition can have are open, or it went away just now",
-                "close some, or give it more open files (ulimit -n); xpmem-emu ps",
-            )
-        if self._shown is None:
-            return xpmem_error(
-                errno.ECONNREFUSED,
-                f"{self._endpoint} closes its door: we showed no key",
-                f"set {KEYS_VARIABLE} to a folder with a key that it lets in",
-            )
+        """The error of whose connection is closed before anything was said. Nobody is told why, so
+        it names all that may be the reason."""
+        reasons = [
+            "as many connections as the partition can have are open",
+            "it went away just now",
+        ]
+        remedy = "close some, or give it more open files (ulimit -n); xpmem-emu ps"
+        if is_tcp(self._endpoint) and self._shown is None:
+            reasons.insert(0, "we showed no key")
+            remedy = f"set {KEYS_VARIABLE} to a folder with a key that it lets in, or {remedy}"
+        elif is_tcp(self._endpoint):
+            reasons.insert(0, "our key, or the one that we think is its own, is not the right one")
+            remedy = f"xpmem-emu keys ls, there and here, or {remedy}"
         return xpmem_error(
-            errno.ECONNREFUSED,
-            f"{self._endpoint} closes its door: our key is not let in, or the "
-            "key that we think is its own is not",
-            "xpmem-emu keys ls, there and here",
+            errno.ECONNREFUSED, f"{self._endpoint} closes its door: {', or '.join(reasons)}", remedy
         )
 
 
