@@ -5,6 +5,8 @@ import errno
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,9 +213,11 @@ def test_a_new_file_of_the_same_name_proves_nothing_about_who_holds_the_old_one(
 
 
 def test_a_second_boot_over_a_process_whose_file_lost_its_name_is_refused(
-    tmp_path: Path, refusal: Refusal
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = LifeLock(tmp_path, 4)
+    later = time.time() + 1  # the clock numbers boots where no file does, and one process plays two
+    monkeypatch.setattr(time, "time", lambda: later)
     (holder,) = holders(tmp_path)
     assert (holder.partid, holder.life.pid, holder.lost) == (4, os.getpid(), False)
     life_path(tmp_path, 4).unlink()
@@ -226,3 +230,36 @@ def test_a_second_boot_over_a_process_whose_file_lost_its_name_is_refused(
     first.release()
     require_dead(tmp_path, 4)
     LifeLock(tmp_path, 4).release()
+
+
+SAME_MOMENT = """
+import sys, time
+from pathlib import Path
+from xpmem_emu.cluster import liveness
+time.time = lambda: 1e9
+liveness.require_dead = lambda *_: None
+lock = liveness.LifeLock(Path(sys.argv[1]), 4)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_that_began_at_the_same_moment_are_both_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    mine = LifeLock(tmp_path, 4)
+    life_path(tmp_path, 4).unlink()
+    with subprocess.Popen(
+        [sys.executable, "-c", SAME_MOMENT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        found = holders(tmp_path)
+        assert {each.life.pid for each in found} == {os.getpid(), other.pid}
+        assert {each.life.boot for each in found} == {mine.boot}
+        other.communicate()
+    mine.release()

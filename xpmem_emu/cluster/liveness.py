@@ -106,7 +106,8 @@ def holders(folder: Path) -> list[Holder]:
                 start_ticks(file.pid),
             ):
                 partid = int(file.name.removesuffix(_SUFFIX).removeprefix("p"))
-                found[partid, look.life.boot] = Holder(partid, look.life, file.lost)
+                # By process, too: two that began at the same moment may have the same boot number.
+                found[partid, look.life.boot, file.pid] = Holder(partid, look.life, file.lost)
     return [found[key] for key in sorted(found)]
 
 
