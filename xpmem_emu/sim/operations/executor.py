@@ -6,6 +6,7 @@ the cast when its answer comes. An operation whose parts do not exist is passed 
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from xpmem_emu.codec import Buffer
@@ -15,6 +16,7 @@ from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.sim.operations.accesses import Accesses
+from xpmem_emu.sim.operations.everyday import ON_REGION, ON_TASK, call_of
 from xpmem_emu.sim.operations.registry import (
     UNTRACKED,
     KnownPermit,
@@ -31,7 +33,6 @@ from xpmem_emu.sim.plan import Op, Operation, RegionKind
 from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
-_PROT = {"none": 0, "read": 1, "write": 3}
 _PRIVATE = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
 _MAP_FLAGS = {
     RegionKind.PRIVATE: _PRIVATE,
@@ -95,18 +96,12 @@ class Executor:
             self.cast, self.history, self.accesses, self.begin, lambda: cluster.steps, reach
         )
         self._do: dict[Op, Callable[[Operation, TaskKey], None]] = {
-            Op.FORK: self._fork,
+            **dict.fromkeys(ON_TASK, self._everyday),
+            **dict.fromkeys((Op.REMAP, *ON_REGION), self._move),
             Op.MMAP: self._mmap,
-            Op.MAKE: self._make,
-            Op.GET: self._get,
-            Op.ATTACH: self._attach,
-            Op.DETACH: self._detach,
-            Op.RELEASE: self._release,
-            Op.REMOVE: self._remove,
             Op.LOAD: self.accesses.load,
             Op.STORE: self.accesses.store,
             Op.AMO: self.accesses.amo,
-            Op.RECLAIM: self._reclaim,
             **acts.operations(),
         }
 
@@ -121,14 +116,8 @@ class Executor:
             self._spawn(operation)
             return
         actor = self.cast.tasks.get(operation.task)
-        if actor is None:
-            return
-        if operation.op in (Op.EXIT, Op.KILL, Op.CLOSE):
-            self._end(operation, actor)
-        elif operation.op in self._do:
+        if actor is not None:
             self._do[operation.op](operation, actor)
-        else:
-            self._move(operation, actor)
 
     def unlink(self, partid: int, name: str) -> None:
         """Remove a file of a partition."""
@@ -145,20 +134,6 @@ class Executor:
             self.begin(actor, calls.XpmemOpen(pid))
 
         self.begin(TaskKey(partid, boot, 0), calls.Spawn(uid=operation.uid), made=spawned)
-
-    def _fork(self, operation: Operation, actor: TaskKey) -> None:
-        def forked(pid: int) -> None:
-            self.cast.tasks[operation.made] = TaskKey(actor.partid, actor.boot, pid)
-
-        self.begin(actor, calls.Fork(actor.pid), made=forked)
-
-    def _end(self, operation: Operation, actor: TaskKey) -> None:
-        call = {
-            Op.EXIT: calls.Exit(actor.pid),
-            Op.KILL: calls.Kill(actor.pid),
-            Op.CLOSE: calls.XpmemClose(actor.pid),
-        }[operation.op]
-        self.begin(actor, call)
 
     # -- regions ---------------------------------------------------------------------------
 
@@ -189,15 +164,15 @@ class Executor:
         mmap = calls.Mmap(actor.pid, length, 3, flags, address, file)
         self.begin(actor, mmap, made=mapped)
 
-    def _reclaim(self, operation: Operation, actor: TaskKey) -> None:
-        self.begin(actor, calls.Reclaim(operation.pages))
-
     def _move(self, operation: Operation, actor: TaskKey) -> None:
         """Something that makes pages of a region move or go."""
         region = self.cast.regions.get(operation.region)
         if region is None or region.actor != actor:
             return
-        call = _moving(operation, region)
+        if operation.op is Op.REMAP:
+            call = _remapping(operation, region)
+        else:
+            call = call_of(operation, actor, self.cast)
         if call is None:
             return
         value = _wiped(operation, region)
@@ -219,72 +194,32 @@ class Executor:
 
         self.begin(actor, call, then=ended)
 
-    # -- xpmem -----------------------------------------------------------------------------
+    # -- everyday calls --------------------------------------------------------------------
 
-    def _make(self, operation: Operation, actor: TaskKey) -> None:
-        region = self.cast.regions.get(operation.region)
-        if region is None:
-            return
-        address = region.address + operation.page * PAGE_SIZE
+    def _everyday(self, operation: Operation, actor: TaskKey) -> None:
+        call = call_of(operation, actor, self.cast)
+        if call is not None:
+            since = self._cluster.steps
+            self.begin(actor, call, made=partial(self._note, operation, actor, since))
 
-        def made(segid: int) -> None:
-            self.cast.segments[operation.made] = KnownSegment(segid, region.number, operation.page)
-
-        size = operation.pages * PAGE_SIZE
-        make = calls.XpmemMake(actor.pid, address, size, 1, operation.mode)
-        self.begin(actor, make, made=made)
-
-    def _get(self, operation: Operation, actor: TaskKey) -> None:
-        segment = self.cast.segments.get(operation.segment)
-        if segment is None:
-            return
-        since = self._cluster.steps
-
-        def got(apid: int) -> None:
-            self.cast.permits[operation.made] = KnownPermit(apid, actor, segment, since)
-
-        get = calls.XpmemGet(actor.pid, segment.segid, operation.flags)
-        self.begin(actor, get, made=got)
-
-    def _attach(self, operation: Operation, actor: TaskKey) -> None:
-        permit = self.cast.permits.get(operation.permit)
-        if permit is None:
-            return
-        segment = permit.segment
-
-        def attached(address: int) -> None:
-            self.cast.views[operation.made] = View(
-                actor,
-                address,
-                segment.region,
-                segment.page + operation.page,
-                operation.pages,
-                permit.since,
-            )
-
-        attach = calls.XpmemAttach(
-            actor.pid,
-            permit.apid,
-            operation.page * PAGE_SIZE,
-            operation.pages * PAGE_SIZE,
-            planned_address(operation),
-        )
-        self.begin(actor, attach, made=attached)
-
-    def _detach(self, operation: Operation, actor: TaskKey) -> None:
-        view = self.cast.views.get(operation.attachment)
-        if view is not None:
-            self.begin(actor, calls.XpmemDetach(actor.pid, view.address))
-
-    def _release(self, operation: Operation, actor: TaskKey) -> None:
-        permit = self.cast.permits.get(operation.permit)
-        if permit is not None:
-            self.begin(actor, calls.XpmemRelease(actor.pid, permit.apid))
-
-    def _remove(self, operation: Operation, actor: TaskKey) -> None:
-        segment = self.cast.segments.get(operation.segment)
-        if segment is not None:
-            self.begin(actor, calls.XpmemRemove(actor.pid, segment.segid))
+    def _note(self, operation: Operation, actor: TaskKey, since: int, value: int) -> None:
+        """Enter what a call made, which was begun at step `since`."""
+        cast, made, page = self.cast, operation.made, operation.page
+        match operation.op:
+            case Op.FORK:
+                cast.tasks[made] = TaskKey(actor.partid, actor.boot, value)
+            case Op.MAKE:
+                number = cast.regions[operation.region].number
+                cast.segments[made] = KnownSegment(value, number, page)
+            case Op.GET:
+                segment = cast.segments[operation.segment]
+                cast.permits[made] = KnownPermit(value, actor, segment, since)
+            case Op.ATTACH:
+                permit = cast.permits[operation.permit]
+                region, first = permit.segment.region, permit.segment.page
+                cast.views[made] = View(
+                    actor, value, region, first + page, operation.pages, permit.since
+                )
 
     # -- calls -----------------------------------------------------------------------------
 
@@ -329,32 +264,13 @@ def how_ended(ticket: Ticket) -> str:
     return "lost"
 
 
-def _moving(operation: Operation, region: Region) -> Call | None:
-    """The call that an operation on pages of a region is."""
-    pid = region.actor.pid
-    start = region.address + operation.page * PAGE_SIZE
-    length = operation.pages * PAGE_SIZE
-    match operation.op:
-        case Op.MUNMAP:
-            return calls.Munmap(pid, start, length)
-        case Op.REMAP if not region.file and region.kind is not RegionKind.SHARED:
-            flags = _MAP_FLAGS[region.kind] | calls.MAP_FIXED
-            return calls.Mmap(pid, length, 3, flags, start)
-        case Op.PROTECT:
-            return calls.Mprotect(pid, start, length, _PROT[operation.detail])
-        case Op.DONTNEED:
-            return calls.Madvise(pid, start, length, calls.MADV_DONTNEED)
-        case Op.PUNCH:
-            return calls.Madvise(pid, start, length, calls.MADV_REMOVE)
-        case Op.PAGEOUT:
-            return calls.Madvise(pid, start, length, calls.MADV_PAGEOUT)
-        case Op.MIGRATE:
-            return calls.Migrate(pid, start, length)
-        case Op.TRUNCATE if region.file:
-            return calls.Truncate(region.file, operation.page * PAGE_SIZE)
-        case Op.WRITEBACK if region.file:
-            return calls.Writeback(region.file)
-    return None
+def _remapping(operation: Operation, region: Region) -> Call | None:
+    """Other memory of the same kind over pages of a region; None when that would bring up words
+    that others have written."""
+    if region.file or region.kind is RegionKind.SHARED:
+        return None
+    start, length = region.address + operation.page * PAGE_SIZE, operation.pages * PAGE_SIZE
+    return calls.Mmap(region.actor.pid, length, 3, _MAP_FLAGS[region.kind] | calls.MAP_FIXED, start)
 
 
 def _wiped(operation: Operation, region: Region) -> int | None:

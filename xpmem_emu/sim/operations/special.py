@@ -6,7 +6,6 @@ it that it touches no tracked word.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -16,6 +15,7 @@ from xpmem_emu.kernel.breaking import BreakingCall
 from xpmem_emu.kernel.calls import AnyCall, Call
 from xpmem_emu.kernel.interface import Done, Failed
 from xpmem_emu.sim.operations.accesses import WORD_SIZE, Accesses, Begin, address_for
+from xpmem_emu.sim.operations.everyday import named
 from xpmem_emu.sim.operations.registry import (
     UNTRACKED,
     WORD_OFFSETS,
@@ -59,7 +59,6 @@ class SpecialOperations:
         """What does which operation."""
         return {
             Op.EXEC: self._exec,
-            Op.OPEN: self._open,
             Op.MOVE: self._move,
             Op.PWRITE: self._pwrite,
             Op.PREAD: self._pread,
@@ -67,9 +66,6 @@ class SpecialOperations:
             Op.DEVICE: self._device,
             Op.UNDEVICE: self._undevice,
         }
-
-    def _open(self, operation: Operation, actor: TaskKey) -> None:
-        self._begin(actor, calls.XpmemOpen(actor.pid))
 
     def _exec(self, operation: Operation, actor: TaskKey) -> None:
         """Nothing that the task had mapped is there afterwards."""
@@ -154,8 +150,8 @@ class SpecialOperations:
     def _call(self, operation: Operation, actor: TaskKey) -> None:
         """Any call that can be sent at all; the others are passed over, as a console does it."""
         kind = _CALLS[operation.detail]
-        named = self._named(operation, actor)
-        fields = {name: named[name] for name in kind.__struct_fields__ if name in named}
+        given = named(operation, actor, self._cast)
+        fields = {name: given[name] for name in kind.__struct_fields__ if name in given}
         fields["op"] = operation.detail
         try:
             call = _decode(_encode(fields | operation.values), type=kind)
@@ -164,22 +160,3 @@ class SpecialOperations:
             return
         bulk = bytes([operation.made % 251 + 1]) * operation.size
         self._begin(actor, call, bulk if operation.detail in _WITH_BULK else b"")
-
-    def _named(self, operation: Operation, actor: TaskKey) -> dict[str, Any]:
-        """The arguments that an operation gives by naming things."""
-        named: dict[str, Any] = {"pid": actor.pid}
-        cast = self._cast
-        place = cast.views.get(operation.attachment) or cast.regions.get(operation.region)
-        if place is not None:
-            address = place.address + operation.page * PAGE_SIZE + operation.offset
-            named |= {"address": address, "vaddr": address}
-        if operation.pages:
-            length = operation.pages * PAGE_SIZE
-            named |= {"length": length, "size": length, "old_length": length, "new_length": length}
-        if permit := cast.permits.get(operation.permit):
-            named |= {"apid": permit.apid, "src_apid": permit.apid, "segid": permit.segment.segid}
-        if segment := cast.segments.get(operation.segment):
-            named["segid"] = segment.segid
-        if permit := cast.permits.get(operation.into):
-            named["dst_apid"] = permit.apid
-        return named
