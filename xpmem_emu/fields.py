@@ -37,14 +37,18 @@ ShortText = Annotated[str, Meta(max_length=64, pattern=LINE)]
 InjectionText = Annotated[str, Meta(max_length=1024, pattern=LINE)]
 """A fault or its terms, in the grammar of faults."""
 
-PARTID_MAX = 255
+PARTID_BITS_MIN, PARTID_BITS_MAX = 8, 12
+"""How wide an image may make the field of a partid."""
+PARTID_MAX = (1 << PARTID_BITS_MAX) - 1
 Partid = Annotated[int, Meta(ge=0, le=PARTID_MAX)]
-
+"""What any image has room for; a partition knows which its own has (`Image.partid_end`)."""
+IDENT_PARTID_SHIFT = 48
+IDENT_END = 1 << IDENT_PARTID_SHIFT + PARTID_BITS_MAX
 
 Incarnation = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Boot = Annotated[int, Meta(ge=0, lt=1 << 47)]
 """With 16 bits of epoch behind it, it is an incarnation."""
-Ident = Annotated[int, Meta(gt=0, lt=1 << 56)]
+Ident = Annotated[int, Meta(gt=0, lt=IDENT_END)]
 """A segid or apid."""
 Code = Annotated[int, Meta(ge=0, le=0xFFFF)]
 

@@ -5,6 +5,7 @@ key is refused with its full name. Every bound of the kernel is here: nothing gr
 Times are written `100ms`, sizes `256M`, and become nanoseconds and bytes.
 """
 
+import errno
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -12,7 +13,14 @@ from msgspec import Meta
 
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import PAGES_MAX, PAYLOAD_MAX, RANGES_MAX, misfit_named
+from xpmem_emu.fields import (
+    PAGES_MAX,
+    PARTID_BITS_MAX,
+    PARTID_BITS_MIN,
+    PAYLOAD_MAX,
+    RANGES_MAX,
+    misfit_named,
+)
 from xpmem_emu.text import LINE
 from xpmem_emu.units import PAGE_SIZE, parse_size, parse_time
 
@@ -83,8 +91,15 @@ class XpcSection(_Section, frozen=True):
     heartbeat_peers: Positive = 3
     """Up to so many peers these two hold; with more, both grow in proportion (`heartbeats`)."""
     disengage_limit: Nanoseconds = Nanoseconds(2_000_000_000)
+    partid_bits: Annotated[int, Meta(ge=PARTID_BITS_MIN, le=PARTID_BITS_MAX)] = PARTID_BITS_MIN
+    """Width of a partid in ids and in frame numbers."""
     control_attempt: Nanoseconds = Nanoseconds(250_000_000)
     control_tries: Positive = 8
+
+    @property
+    def partid_end(self) -> int:
+        """Partids are below this."""
+        return 1 << self.partid_bits
 
     def heartbeats(self, peers: int) -> tuple[int, int]:
         """Nanoseconds between two heartbeats to the same peer, and between two checks.
@@ -155,8 +170,6 @@ class ImageError(KernelError):
     """The image text is not acceptable; the cause names the key."""
 
     def __init__(self, cause: str) -> None:
-        import errno
-
         super().__init__(errno.EINVAL, cause, "see docs/images.md for every key and its meaning")
 
 
@@ -176,6 +189,18 @@ def convert_image(tree: dict[str, Any]) -> Image:
         raise ImageError(misfit_named(str(error))) from None
     _check(image)
     return image
+
+
+def require_partid(image: Image, partid: int) -> None:
+    """Raises KernelError EINVAL when the image has no room for that partid."""
+    xpc = image.xpc
+    if partid >= xpc.partid_end:
+        raise KernelError(
+            errno.EINVAL,
+            f"partid {partid} does not fit into the {xpc.partid_bits} bits that image "
+            f"{image.name} gives to one",
+            f"partid_bits = {partid.bit_length()} under [xpc] of the image of every partition",
+        )
 
 
 def image_text(image: Image) -> str:

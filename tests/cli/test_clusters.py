@@ -120,11 +120,20 @@ def test_a_broken_image_is_refused_with_file_and_key(
     assert not (place / "run" / "xpmem-emu" / "default").exists()
 
 
+def test_a_partid_that_the_image_has_no_room_for_is_refused(live: Live, place: Path) -> None:
+    topology = place / "far.toml"
+    topology.write_text('[[partition]]\nname = "a"\npartid = 256')
+    outcome = live("up", "--topology", str(topology))
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: up (EINVAL): partid 256 does not fit into the 8 bits")
+    assert "partid_bits = 9" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "missing required field `partition`"),
-        ('[[partition]]\nname = "a"\npartid = 256', "partition[0].partid: Expected `int` <= 255"),
+        ('[[partition]]\nname = "a"\npartid = 4096', "partition[0].partid: Expected `int` <= 4095"),
         ('[[partition]]\nname = "a"\npartid = 1\nport = 4', "partition[0].port: no such key"),
         ('[[partition]]\nname="a"\npartid=1\n[[partition]]\nname="a"\npartid=2', "already"),
         ("[[partition", "not TOML"),

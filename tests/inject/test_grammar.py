@@ -36,7 +36,7 @@ from xpmem_emu.xpc.messages import MESSAGE_NAMES
 names = st.one_of(st.just(""), st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True))
 times = st.integers(0, 1 << 50)
 lengths = st.one_of(st.none(), times)
-partid = st.integers(0, 255)
+partid = st.integers(0, 4095)
 several = st.sets(partid, min_size=1, max_size=5).map(lambda found: tuple(sorted(found)))
 shares = st.floats(0, 1)
 maybe = st.one_of(st.none(), partid)
@@ -203,7 +203,7 @@ def test_short_forms_mean_the_same() -> None:
         ("drop --match kind=ACK", "messages are not matched by 'kind'"),
         ("drop --match type=AKC", "no message is called 'AKC'"),
         ("drop --name a/b", "is not a name"),
-        ("link p0->p300 drop", "p0 to p255"),
+        ("link p0->p5000 drop", "p0 to p4095"),
         ("split p0", "two or more sides"),
         ("split p0|p0", "on one side only"),
         ("bridge p0|p1", "bridge takes 3 sides"),

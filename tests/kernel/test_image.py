@@ -27,6 +27,8 @@ from xpmem_emu.shipped import find_toml
         ('[xpc]\npayload = "17M"', "xpc.payload"),
         ('[xpc]\npayload = "1K"', "xpc.payload"),
         ("[limits]\nrecall_ranges_per_message = 65537", "limits.recall_ranges_per_message"),
+        ("[xpc]\npartid_bits = 7", "xpc.partid_bits"),
+        ("[xpc]\npartid_bits = 13", "xpc.partid_bits"),
         ("[mmu]\ngru_entries = 0", "mmu.gru_entries"),
         ("[mmu]\ngru_contexts = 9\ngru_asids = 8", "mmu.gru_asids"),
         ('name = ""', "name"),

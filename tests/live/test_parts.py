@@ -118,7 +118,7 @@ def test_an_unknown_image_is_answered_with_those_that_are(refusal: Refusal) -> N
     [
         ("", "partition"),
         ("[[partition]]\nname = 'p0'", "partition[0]: "),
-        ("[[partition]]\nname = 'p0'\npartid = 300", "partition[0].partid"),
+        ("[[partition]]\nname = 'p0'\npartid = 4096", "partition[0].partid"),
         ("[[partition]]\nname = 'p0'\npartid = 0\ncolour = 'red'", "colour"),
         ("[[partition]]\nname = 'p0'\npartid = 0\nendpoint = 'udp://x'", "partition[0].endpoint"),
         (

@@ -1,6 +1,7 @@
 """How two partitions find each other, lose each other, and never take one session for another."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.xpc.world import Node, World, image
 from xpmem_emu.tables import IllegalTransition
@@ -334,12 +335,20 @@ def test_an_event_that_the_table_does_not_list_is_a_bug() -> None:
         (RsvdPage(3, 0, 2, 9, 256, "A", "none", 16), Reason.INVALID_PARTID),
         (RsvdPage(3, 0, 1, 8, 256, "A", "none", 16), Reason.INVALID_PARTID),
         (RsvdPage(3, 0, 1, 9, 4, "A", "none", 16), Reason.INVALID_PARTID),
+        (RsvdPage(3, 0, 1, 9, 4096, "A", "none", 16), Reason.SUCCESS),
     ],
 )
 def test_a_reserved_page_is_checked_before_anything_is_started(
     page: RsvdPage, reason: Reason
 ) -> None:
-    assert check_page(page, sender=1, boot=9, me=5) is reason
+    assert check_page(page, sender=1, boot=9, mine=replace(PAGE, partid=5)) is reason
+
+
+def test_a_peer_that_ids_have_no_room_for_is_none() -> None:
+    page = RsvdPage(3, 0, 300, 9, 4096, "A", "none", 16)
+    assert check_page(page, sender=300, boot=9, mine=PAGE) is Reason.INVALID_PARTID
+    wide = replace(PAGE, max_partitions=512)
+    assert check_page(page, sender=300, boot=9, mine=wide) is Reason.SUCCESS
 
 
 def test_numbers_that_give_no_reason_are_unknown_reasons() -> None:

@@ -55,7 +55,7 @@ def headers(kind: type[Message]) -> st.SearchStrategy[Header]:
     if kind in (Ack, Pending):
         channels = [0, 1, 2]
     numbers = st.integers(0, (1 << 63) - 1) if numbered else st.just(0)
-    sources = st.integers(0, 255)
+    sources = st.integers(0, 4095)
     return st.builds(
         Header, sources, incarnations, incarnations, st.sampled_from(channels), numbers
     )
@@ -152,7 +152,7 @@ def raw(**changes: object) -> bytes:
         {"type": 7},
         {"type": 255},
         {"type": None},
-        {"src": 256},
+        {"src": 4096},
         {"src": -1},
         {"src": True},
         {"src": 1.0},
@@ -169,7 +169,7 @@ def raw(**changes: object) -> bytes:
         {"body": ["5", 6, 7, 8]},
         {"body": {}},
         {"body": [5, 6, 7, 0]},
-        {"body": [1 << 56, 6, 7, 8]},
+        {"body": [1 << 60, 6, 7, 8]},
         {"extra": 1},
         {"type": Heartbeat.code, "channel": 2, "number": 1, "body": [1, False, 3, True]},
         {"type": Heartbeat.code, "channel": 0, "number": 0, "body": [1, False, 3, True]},

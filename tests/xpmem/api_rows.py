@@ -98,7 +98,7 @@ REMOVE: list[Row] = [
     ("segid 0", "EINVAL", lambda w: remove(w, 0)),
     ("segid -1", "EINVAL", lambda w: remove(w, -1)),
     ("a made-up id", "ENOENT", lambda w: remove(w, 12345)),
-    ("more than 56 bits", "ENOENT", lambda w: remove(w, 1 << 60)),
+    ("more than 56 bits", "ENOENT", lambda w: remove(w, 1 << 56)),
     ("owner without tg", "ENOENT", lambda w: remove(w, IdParts(0, 1, 999, 1).pack())),
     ("another task's", "EACCES", lambda w: remove_by(w, 0)),
     ("another partition's", "EACCES", lambda w: remove_by(w, 1)),

@@ -32,13 +32,14 @@ EDGES = [
     1 << 48,
     (1 << 56) - 1,
     1 << 56,
+    (1 << 60) - 1,
     (1 << 63) - PAGE,
     (1 << 63) - 1,
     1 << 63,
     (1 << 64) - PAGE,
     (1 << 64) - 1,
 ]
-SIGNED = [*EDGES[:14], -1, -PAGE, -(1 << 63)]
+SIGNED = [*EDGES[:15], -1, -PAGE, -(1 << 63)]
 
 
 def healthy(cluster: SimCluster) -> bool:

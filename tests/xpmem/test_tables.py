@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelBug
+from xpmem_emu.fields import IDENT_END, PARTID_MAX
 from xpmem_emu.mm.extents import numbers
 from xpmem_emu.xpc.messages import EXTENT_READ_ONLY, EXTENT_UNCACHED
 from xpmem_emu.xpmem.extents import extents, intersect, merge, overlaps, subtract
-from xpmem_emu.xpmem.ids import ID_MAX, IdParts, unpack_id
+from xpmem_emu.xpmem.ids import IdParts, unpack_id
 from xpmem_emu.xpmem.pfn_table import PfnTable
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=6)
@@ -45,9 +46,17 @@ def test_ids_are_positive_short_and_tell_their_parts(
     partid: int, boot: int, tgid: int, uniq: int
 ) -> None:
     ident = IdParts(partid, boot, tgid, uniq).pack()
-    assert 0 < ident <= ID_MAX
+    assert ident > 0
     assert len(f"{ident:x}") <= 14
     assert unpack_id(ident) == (partid, boot & 0xFF, tgid, uniq)
+
+
+@pytest.mark.parametrize("partid", [0, 255, 256, PARTID_MAX])
+def test_a_wider_partid_moves_no_other_part_of_an_id(partid: int) -> None:
+    ident = IdParts(partid, 0x102, 0x30003, 0x40004).pack()
+    assert f"{ident:x}" == f"{partid:x}".lstrip("0") + ("02" if partid else "2") + "3000340004"
+    assert unpack_id(ident) == (partid, 2, 0x30003, 0x40004)
+    assert ident < IDENT_END < 1 << 63, "a segid is an __s64, and positive"
 
 
 @given(

@@ -15,6 +15,7 @@ from xpmem_emu.cluster.liveness import start_ticks
 from xpmem_emu.cluster.paths import arena_folder, socket_endpoint
 from xpmem_emu.cluster.state import ClusterState, PartitionRecord, write_state
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec, load_image
+from xpmem_emu.image import require_partid
 from xpmem_emu.live.config import PartitionConfig
 from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
 
@@ -43,7 +44,7 @@ def _config(
     spec: ClusterSpec, folder: Path, one: PartitionSpec, where: dict[int, str]
 ) -> PartitionConfig:
     image = one.image or spec.image
-    load_image(image, domain=one.domain, memory=spec.memory)
+    require_partid(load_image(image, domain=one.domain, memory=spec.memory), one.partid)
     return PartitionConfig(
         cluster=spec.name,
         name=one.name,

@@ -16,9 +16,9 @@ from xpmem_emu.text import numbered
 if TYPE_CHECKING:
     from xpmem_emu.inject.rules import Partids
 
-_NUMBER = re.compile(r"p?(\d{1,3})")
-_SPAN = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
-_MENTION = re.compile(r"\bp(\d{1,3})\b")
+_NUMBER = re.compile(r"p?(\d{1,4})")
+_SPAN = re.compile(r"p?(\d{1,4})-p?(\d{1,4})")
+_MENTION = re.compile(r"\bp(\d{1,4})\b")
 _PARTIDS = frozenset({"home", "peer", "peers", "importer", "holder", "holders", "src", "dst"})
 _TEXTS = frozenset({"importer", "place", "reason", "last_failure", "last_signal"})
 

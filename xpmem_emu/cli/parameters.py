@@ -19,13 +19,13 @@ import click
 
 from xpmem_emu import units
 from xpmem_emu.errors import Signal
-from xpmem_emu.fields import PAGES_MAX, UID_END
+from xpmem_emu.fields import IDENT_END, PAGES_MAX, UID_END
 from xpmem_emu.kernel import calls
 
 _T = TypeVar("_T")
 
-_PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,3}")
-_RANGE = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
+_PARTITION = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}|\d{1,4}")
+_RANGE = re.compile(r"p?(\d{1,4})-p?(\d{1,4})")
 _TASK = re.compile(rf"({_PARTITION.pattern}):(\d{{1,13}}):(\d{{1,7}})")
 _HANDLE = re.compile(rf"({_TASK.pattern}):(0[xX][0-9a-fA-F]{{1,16}})(?:\+([\w.]+))?")
 _SEGMENT = re.compile(r"(0[xX][0-9a-fA-F]{1,14})(?:\+([\w.]+))?")
@@ -143,10 +143,10 @@ def pages(text: str) -> int:
 
 @parameter
 def ident(text: str) -> int:
-    """A segid or apid: positive, below 2^56, decimal or hex."""
+    """A segid or apid: positive, below 2^60, decimal or hex."""
     value = _integer(text)
-    if not 0 < value < 1 << 56:
-        raise ValueError(f"{text} is not an id; segids and apids are positive and below 2^56")
+    if not 0 < value < IDENT_END:
+        raise ValueError(f"{text} is not an id; segids and apids are positive and below 2^60")
     return value
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
-from xpmem_emu.fields import Partid, ShortText, misfit_named
+from xpmem_emu.fields import PARTID_MAX, Partid, ShortText, misfit_named
 from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
@@ -43,7 +43,7 @@ class PartitionSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Topology(Struct, frozen=True, forbid_unknown_fields=True):
-    partition: Annotated[list[PartitionSpec], Meta(min_length=1, max_length=256)]
+    partition: Annotated[list[PartitionSpec], Meta(min_length=1, max_length=PARTID_MAX + 1)]
 
 
 @dataclass(frozen=True, slots=True)

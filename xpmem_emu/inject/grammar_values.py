@@ -15,8 +15,8 @@ from xpmem_emu.text import numbered
 from xpmem_emu.units import format_size, parse_size, parse_time
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PARTITION = re.compile(r"p?(\d{1,3})")
-_SPAN = re.compile(r"p?(\d{1,3})-p?(\d{1,3})")
+_PARTITION = re.compile(r"p?(\d{1,4})")
+_SPAN = re.compile(r"p?(\d{1,4})-p?(\d{1,4})")
 
 Reader = Callable[[str], Partids]
 """Partitions as they are written. Raises ValueError."""

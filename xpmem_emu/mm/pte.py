@@ -1,7 +1,8 @@
 """Page-table entries: one 64-bit word, flags in bits 0 to 11, a frame number in bits 12 to 57.
 
-The frame number is global: `partid << 38 | local frame`. This package treats the high bits as
-opaque. An entry is in one of these states, and in no other:
+The frame number is global: `partid << 38 | local frame`. Where an image gives partids more than 8
+bits they come from the free ones above, up to bit 61. This package treats the high bits as opaque.
+An entry is in one of these states, and in no other:
 
 * 0: absent, nothing was ever there or it was given up;
 * PRESENT: the processor may use it, for stores when WRITE is set too;

@@ -137,7 +137,7 @@ def _lost(partition: Partition, act_state: ActState) -> None:
 
 def _page(local: Local, partition: Partition, header: Header, page: RsvdPage) -> None:
     boot = header.src_incarnation >> EPOCH_BITS
-    verdict = check_page(page, sender=partition.partid, boot=boot, me=local.partid)
+    verdict = check_page(page, sender=partition.partid, boot=boot, mine=local.page)
     if verdict is not Reason.SUCCESS:
         partition.reason, partition.place = verdict, "xpc/control:page"
         return

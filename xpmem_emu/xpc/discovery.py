@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from xpmem_emu import codec
 from xpmem_emu.errors import KernelError
-from xpmem_emu.image import Image
+from xpmem_emu.image import Image, require_partid
 from xpmem_emu.xpc.activation import ActState
 from xpmem_emu.xpc.frame import VERSION_MAJOR, VERSION_MINOR
 from xpmem_emu.xpc.messages import RsvdPage, RsvdPageRead
@@ -19,18 +19,17 @@ from xpmem_emu.xpc.partition import Partition
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.wire import Local
 
-MAX_PARTITIONS = 256
-
 
 def make_page(partid: int, boot: int, image: Image, arena: str) -> RsvdPage:
     """The reserved page of this partition. Raises KernelError EINVAL for one that no peer would
     accept: a partition that boots with it would never be seen by anybody."""
+    require_partid(image, partid)
     page = RsvdPage(
         version_major=VERSION_MAJOR,
         version_minor=VERSION_MINOR,
         partid=partid,
         boot=boot,
-        max_partitions=MAX_PARTITIONS,
+        max_partitions=image.xpc.partid_end,
         domain=image.domain,
         arena=arena,
         frames=image.memory.frames,
@@ -40,16 +39,19 @@ def make_page(partid: int, boot: int, image: Image, arena: str) -> RsvdPage:
     return page
 
 
-def check_page(page: RsvdPage, *, sender: int, boot: int, me: int) -> Reason:
+def check_page(page: RsvdPage, *, sender: int, boot: int, mine: RsvdPage) -> Reason:
     """Whether the reserved page that `sender` showed can be worked with (sources 3.2, in order).
 
-    `boot` is the boot incarnation in the frame that carried the page, `me` our own partid.
+    `boot` is the boot incarnation in the frame that carried the page, `mine` our own page. With
+    another width of partids than ours a peer is none whenever one of us could not name the other.
     """
     if page.boot == 0:
         return Reason.RSVD_PAGE_NOT_SET
     if page.version_major != VERSION_MAJOR:
         return Reason.BAD_VERSION
-    if page.partid != sender or page.boot != boot or me >= page.max_partitions:
+    if page.partid != sender or page.boot != boot:
+        return Reason.INVALID_PARTID
+    if page.partid >= mine.max_partitions or mine.partid >= page.max_partitions:
         return Reason.INVALID_PARTID
     return Reason.SUCCESS
 

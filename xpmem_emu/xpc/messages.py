@@ -4,7 +4,7 @@ A message is a frozen Struct, encoded as a MessagePack array of its fields in or
 are append-only. Fields are validated against these types before anything else looks at them.
 Behaviour lives elsewhere: control messages in `xpc`, MEM messages in `xpmem`.
 
-Partid in 0..255; segid, apid as in `xpmem.ids` (at most 56 bits); pages are 4 KiB page numbers
+Partid in 0..4095; segid, apid as in `xpmem.ids` (at most 60 bits); pages are 4 KiB page numbers
 counted from the start of the segment; frames are frame numbers of the home partition. What a field
 may hold is declared in `fields`, which callers' arguments are checked against, too.
 """
@@ -14,6 +14,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from xpmem_emu.fields import (
+    IDENT_END,
+    PARTID_MAX,
     PAYLOAD_MAX,
     S64,
     U64,
@@ -64,7 +66,7 @@ class RsvdPage(Message, frozen=True):
     partid: Partid
     boot: Boot
     """Boot incarnation: a new value at each boot, always increasing, 0 = page not set."""
-    max_partitions: Annotated[int, Meta(ge=1, le=256)]
+    max_partitions: Annotated[int, Meta(ge=1, le=PARTID_MAX + 1)]
     domain: Annotated[str, Meta(max_length=128, pattern=LINE)]
     """Coherence domain (sources T22)."""
     arena: Text
@@ -345,7 +347,7 @@ class FindNameReply(Message, frozen=True):
     """The segment, or 0 when there is none."""
 
     code: ClassVar[int] = 48
-    segid: Annotated[int, Meta(ge=0, lt=1 << 56)]
+    segid: Annotated[int, Meta(ge=0, lt=IDENT_END)]
 
 
 MESSAGES: dict[int, type[Message]] = {

@@ -37,7 +37,7 @@ from xpmem_emu.xpmem.device import Device, no_state
 from xpmem_emu.xpmem.extents import Range, intersect
 from xpmem_emu.xpmem.fault import ImporterFaults, MappedAttachment
 from xpmem_emu.xpmem.firewall import XPMEM_RDONLY, XPMEM_RDWR
-from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, IdParts, unpack_id
+from xpmem_emu.xpmem.ids import UNIQ_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.import_registry import ImportRegistry
 from xpmem_emu.xpmem.importer import Importer
 from xpmem_emu.xpmem.make import PERMIT_MODE
@@ -182,7 +182,7 @@ class AttachCalls:
     # -- steps of get ----------------------------------------------------------------------
 
     def _home_of(self, segid: int) -> int:
-        home = unpack_id(segid).partid if segid <= ID_MAX else -1
+        home = unpack_id(segid).partid if segid < self._services.ident_end else -1
         if home != self._services.partid and home not in self._services.xpc.partitions:
             raise KernelError(
                 errno.ENOENT,
@@ -235,7 +235,7 @@ class AttachCalls:
     # -- steps of attach -------------------------------------------------------------------
 
     def _permit(self, apid: int) -> Permit:
-        ident = unpack_id(apid) if 0 < apid <= ID_MAX else None
+        ident = unpack_id(apid) if 0 < apid < self._services.ident_end else None
         group = self._device.find(ident.tgid) if ident else None
         permit = group.permits.get(apid) if group else None
         if permit is None or not permit.live:
@@ -248,7 +248,7 @@ class AttachCalls:
 
     def own_permit(self, process: XpmemTask, apid: int) -> Permit:
         """The caller's permit. Sources 1.9: tg unknown ENOENT, another's EACCES, unknown ENOENT."""
-        ident = unpack_id(apid) if 0 < apid <= ID_MAX else None
+        ident = unpack_id(apid) if 0 < apid < self._services.ident_end else None
         if ident and self._device.find(ident.tgid) and ident.tgid != process.pid:
             raise KernelError(errno.EACCES, f"permit {apid:#x} belongs to task {ident.tgid}")
         return self._permit(apid)

@@ -16,7 +16,7 @@ from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence
-from xpmem_emu.xpmem.ids import ID_MAX, UNIQ_MAX, IdParts, unpack_id
+from xpmem_emu.xpmem.ids import UNIQ_MAX, IdParts, unpack_id
 from xpmem_emu.xpmem.objects import Segment, ThreadGroup, XpmemTask
 from xpmem_emu.xpmem.rpc import HomeRpc
 from xpmem_emu.xpmem.services import Services
@@ -67,7 +67,7 @@ class MakeCalls:
         """Returns when nobody can reach the segment's pages. Raises KernelError (sources 1.5)."""
         if segid <= 0:
             raise _invalid("a segid is positive")
-        if segid > ID_MAX or not unpack_id(segid).uniq:
+        if segid >= self._services.ident_end or not unpack_id(segid).uniq:
             raise _no_segment(segid)
         ident = unpack_id(segid)
         here = ident.partid == self._services.partid

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from xpmem_emu.errors import SignalInfo
 from xpmem_emu.failpoints import Failpoints
+from xpmem_emu.fields import IDENT_PARTID_SHIFT
 from xpmem_emu.image import Image
 from xpmem_emu.mm.mm_types import MemoryContext
 from xpmem_emu.sched import Scheduler
@@ -32,10 +33,13 @@ class Services:
     """How long an importer waits for the exporter."""
     recall_patience: Patience = field(init=False)
     """How long an exporter waits for an acknowledgement before it fences the holder."""
+    ident_end: int = field(init=False)
+    """Segids and apids are below this."""
     recall_bound_ns: int = field(init=False)
     """Longest that any recall takes, fencing included."""
 
     def __post_init__(self) -> None:
+        self.ident_end = self.image.xpc.partid_end << IDENT_PARTID_SHIFT
         times, self.failpoints = self.image.deadlines, self.memory.failpoints
         self.fault_patience = Patience(times.fault_attempt, times.fault_tries, times.fault_wait_max)
         total = times.recall_attempt * times.recall_tries
