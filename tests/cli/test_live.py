@@ -137,6 +137,15 @@ def test_atomic_operations_need_uncached_memory_and_say_what_was_there(live: Liv
     assert live.ok("load", handle, "8", "--int") == "9"
 
 
+def test_a_page_of_mspec_is_for_its_task_to_fill(live: Live) -> None:
+    word = live.ok("task", "mmap", live.ok("task", "spawn", "--on", "p0"), "4K", "--mspec")
+    handle = live.ok("attach", live.ok("export", word, "--size", "4K"), "--on", "p1")
+    assert "must touch it first" in live("amo", handle, "add", "1").err
+    assert live.ok("amo", word, "add", "1") == "0"
+    handle = live.ok("attach", live.ok("export", word, "--size", "4K"), "--on", "p1")
+    assert live.ok("amo", handle, "add", "1") == "1"
+
+
 def test_everything_about_it_can_be_looked_at(live: Live) -> None:
     segid = live.ok("export", "--size", "4K", "--on", "p0")
     told = json.loads(live.ok("attach", segid, "--on", "p1", "-o", "json"))

@@ -35,10 +35,13 @@ def test_mmap_flags_follow_from_what_is_asked_for(shell: Shell) -> None:
     owner = shell.ok("task", "spawn", "--on", "p0")
     shell.ok("task", "mmap", owner, "4K", "--file", "data", "--offset", "8K", "--prot", "r")
     shell.ok("task", "mmap", owner, "4K", "--uncached", "--at", "0x10000")
+    shell.ok("task", "mmap", owner, "4K", "--mspec")
     private = calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
+    mspec = calls.MAP_SHARED | calls.MAP_ANONYMOUS | calls.MAP_MSPEC
     assert shell.emulator.running["p0"].tasks[1].log == [
         ("mmap", 4096, 1, calls.MAP_SHARED, 0, "data", 8192),
         ("mmap", 4096, 3, private | calls.MAP_FIXED | calls.MAP_UNCACHED, 0x10000, "", 0),
+        ("mmap", 4096, 3, mspec, 0, "", 0),
     ]
 
 

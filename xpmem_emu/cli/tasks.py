@@ -145,7 +145,8 @@ def ls(session: CommandSession, where: tuple[str, ...] | None, output: Listing) 
     shell_complete=completion.objects("files"),
 )
 @click.option("--offset", type=parameters.size, default="0", metavar="SIZE", help="In the file.")
-@click.option("--uncached", is_flag=True, help="Fetch-and-op memory, for amo.")
+@click.option("--uncached", is_flag=True, help="Uncached memory, for amo.")
+@click.option("--mspec", is_flag=True, help="Fetch-and-op pages of mspec: uncached and shared.")
 @click.option(
     "--at",
     type=parameters.parse_number,
@@ -163,11 +164,14 @@ def mmap(
     file: str,
     offset: int,
     uncached: bool,
+    mspec: bool,
     at: int,
     output: Format,
 ) -> None:
     """Map memory; prints its handle."""
-    flags = calls.MAP_SHARED if file else calls.MAP_PRIVATE | calls.MAP_ANONYMOUS
+    flags = calls.MAP_SHARED if file or mspec else calls.MAP_PRIVATE
+    flags |= 0 if file else calls.MAP_ANONYMOUS
+    flags |= calls.MAP_MSPEC if mspec else 0
     flags |= calls.MAP_FIXED if at else 0
     flags |= calls.MAP_UNCACHED if uncached else 0
     with session.task(ref) as task:

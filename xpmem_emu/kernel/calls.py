@@ -17,7 +17,9 @@ from xpmem_emu.kernel.device_calls import DeviceCall
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
 MAP_UNCACHED = 0x1000_0000
-"""Not Linux's: fetch-and-op memory as the mspec driver gives it (sources T6)."""
+"""Not Linux's: uncached memory, whose words take atomic operations (sources T6)."""
+MAP_MSPEC = 0x2000_0000
+"""Not Linux's: fetch-and-op pages as the mspec driver gives them, shared and uncached."""
 MADV_DONTNEED, MADV_REMOVE, MADV_PAGEOUT = 4, 9, 21
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 

@@ -29,8 +29,8 @@ class Advice(IntEnum):
 async def madvise(mm: AddressSpace, address: int, length: int, advice: int) -> None:
     """DONTNEED drops pages, REMOVE makes a hole in the shared object behind them, PAGEOUT
     reclaims them. Raises EINVAL (unaligned, unknown advice, a range that wraps; DONTNEED on
-    PFNMAP, REMOVE where no file is), EACCES (REMOVE where stores do not reach the object), ENOMEM
-    (a hole), ESRCH."""
+    PFNMAP, any of them on mspec, REMOVE where no file is), EACCES (REMOVE where stores do not reach
+    the object), ENOMEM (a hole), ESRCH."""
     if advice not in tuple(Advice):
         raise KernelError(errno.EINVAL, f"advice {advice} is unknown")
     wraps = address + page_align_up(length) >= WORDS_END
@@ -44,6 +44,7 @@ async def madvise(mm: AddressSpace, address: int, length: int, advice: int) -> N
     else:
         async with mm.mmap_lock.read():
             require_covered(mm, start, end)
+            _refuse_mspec(mm.vmas.intersecting(start, end))
         await reclaim_range(mm, start, end - start, (end - start) >> PAGE_SHIFT)
 
 
@@ -58,6 +59,7 @@ async def _dont_need(mm: AddressSpace, start: int, end: int) -> None:
     async with mm.mmap_lock.write():
         require_alive(mm)
         require_covered(mm, start, end)
+        _refuse_mspec(mm.vmas.intersecting(start, end))
         for vma in mm.vmas.intersecting(start, end):
             if vma.flags & VmaFlags.PFNMAP:
                 raise KernelError(
@@ -75,6 +77,7 @@ async def _remove(mm: AddressSpace, start: int, end: int) -> None:
         require_alive(mm)
         require_covered(mm, start, end)
         areas = mm.vmas.intersecting(start, end)
+        _refuse_mspec(areas)
         for vma in areas:
             if vma.inode is None:
                 raise KernelError(errno.EINVAL, f"there is no file behind area {vma}")
@@ -84,6 +87,14 @@ async def _remove(mm: AddressSpace, start: int, end: int) -> None:
         for vma, (index, count) in zip(areas, holes, strict=True):
             assert vma.inode is not None
             await punch(mm.context, vma.inode, index, count)
+
+
+def _refuse_mspec(areas: list[Vma]) -> None:
+    for vma in areas:
+        if vma.flags & VmaFlags.MSPEC:
+            raise KernelError(
+                errno.EINVAL, f"area {vma} is of mspec: its pages stay", "munmap gives them back"
+            )
 
 
 def _hole(vma: Vma, start: int, end: int) -> tuple[int, int]:

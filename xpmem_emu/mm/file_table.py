@@ -18,6 +18,8 @@ class FileTable:
         self.by_name: dict[str, Inode] = {}
         self.inodes: dict[int, Inode] = {}
         """By Inode.id: every one that a name, an area or a call keeps alive."""
+        self.fixed: set[int] = set()
+        """The ids of those whose pages stay where they are."""
         self._failpoints = failpoints
         self._limit = limit
 

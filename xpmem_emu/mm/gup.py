@@ -3,7 +3,8 @@
 The exporter's half of an XPMEM fault (sources 1.10, 2.4). Pages are faulted in with write intent
 where the area is writable: absent pages are allocated, swapped ones read, copy on write is
 broken for the exporter. The touched page must work out; the rest of the window is fault-around,
-and a hole or an unusable area there is skipped.
+and a hole or an unusable area there is skipped. A page of mspec is never brought in for others: its
+task must have touched it (sources T6, 2.4).
 """
 
 import errno
@@ -74,6 +75,12 @@ async def pin_pages(
     raise KernelError(errno.EAGAIN, f"the page was taken away {TRIES_MAX} times")
 
 
+async def bring_in(mm: AddressSpace, vpn: int) -> None:
+    """Make one page present as `pin_pages` does, and good until the caller next awaits. Raises as
+    that."""
+    _unpin(mm, await pin_pages(mm, vpn, 1, vpn))
+
+
 # -- which areas ------------------------------------------------------------------------------
 
 
@@ -103,7 +110,7 @@ def _refusal(vma: Vma) -> KernelError | None:
     """Why pages of this area are never pinned."""
     if vma.ops is not None:
         return KernelError(errno.ENOENT, f"area {vma} is itself an attachment")
-    if vma.flags & (VmaFlags.PFNMAP | VmaFlags.IO):
+    if vma.flags & (VmaFlags.PFNMAP | VmaFlags.IO) and not vma.flags & VmaFlags.MSPEC:
         return KernelError(errno.EFAULT, f"area {vma} has no accountable frames")
     if vma.prot == Prot.NONE:
         return KernelError(errno.EFAULT, f"area {vma} forbids all access")
@@ -122,8 +129,14 @@ def _usable_end(vma: Vma) -> int:
 async def _populate_touched(vma: Vma, vpn: int) -> None:
     try:
         for _ in range(TRIES_MAX):
-            if _ready(vma, vma.mm.page_table.read_range(vpn, 1))[0]:
+            ptes = vma.mm.page_table.read_range(vpn, 1)
+            if _ready(vma, ptes)[0]:
                 break
+            if _is_hole(vma, ptes[0]):
+                cause = f"the page of mspec at {vpn << PAGE_SHIFT:#x} is not there"
+                raise KernelError(
+                    errno.EFAULT, f"{cause}: the task that mapped it must touch it first"
+                )
             await resolve(vma, vpn, 1, vma.writable)
     except Signalled as signal:
         number = errno.EIO if signal.info.forced else errno.EFAULT
@@ -139,7 +152,7 @@ async def _populate_around(vma: Vma, first: int, count: int) -> None:
             idle = leading(~pte.has(ptes, pte.BUSY))
             ready = _ready(vma, ptes)
             done = leading(ready)
-            if idle and not done:
+            if idle and not done and not _is_hole(vma, ptes[0]):
                 await resolve(vma, vpn, leading(~ready[:idle]), vma.writable)
                 done = leading(_ready(vma, vma.mm.page_table.read_range(vpn, end - vpn)))
             vpn += max(done, 1)
@@ -148,6 +161,11 @@ async def _populate_around(vma: Vma, first: int, count: int) -> None:
     except KernelError as error:
         if error.errno != errno.ENOMEM:
             raise
+
+
+def _is_hole(vma: Vma, entry: int) -> bool:
+    """Whether nobody but the task itself may fill the page."""
+    return bool(vma.flags & VmaFlags.MSPEC) and not entry
 
 
 def _ready(vma: Vma, ptes: Ptes) -> Mask:

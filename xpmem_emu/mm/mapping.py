@@ -125,6 +125,8 @@ def _new_area(mm: AddressSpace, request: MapRequest, start: int, length: int) ->
         pgoff = start >> PAGE_SHIFT
         if request.flags & VmaFlags.SHARED:
             inode, pgoff = _shared_memory(mm, length), 0
+            if request.flags & VmaFlags.MSPEC:
+                mm.context.files.fixed.add(inode.id)
     return Vma(mm, start, start + length, request.prot, request.flags, pgoff, inode, request.ops)
 
 

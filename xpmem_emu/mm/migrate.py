@@ -21,7 +21,8 @@ from xpmem_emu.mm.transit import Transit
 async def migrate_range(mm: AddressSpace, address: int, length: int) -> int:
     """Move the resident pages of a range. Returns how many moved; pages that somebody insists
     on stay. Raises KernelError EINVAL, ENOMEM."""
-    return await migrate_frames(mm.context, resident_frames(mm, address, length))
+    frames = page_cache.movable(mm.context, resident_frames(mm, address, length))
+    return await migrate_frames(mm.context, frames)
 
 
 async def migrate_frames(context: MemoryContext, frames: Frames) -> int:

@@ -33,6 +33,12 @@ def in_page_cache(context: MemoryContext, frames: Frames) -> Mask:
     return cached
 
 
+def movable(context: MemoryContext, frames: Frames) -> Frames:
+    """Those of `frames` that may be asked for: all but the pages of mspec."""
+    fixed = context.files.fixed
+    return frames[~np.isin(context.frames.owner[frames], list(fixed))] if fixed else frames
+
+
 def replace(gather: Gather, inode: Inode, indices: Frames, frames: Frames) -> None:
     """Cached pages have moved to other frames. What moved away from a lost holder is dirty: it
     may have stored there after the last writeback, unseen."""

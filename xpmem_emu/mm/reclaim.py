@@ -53,7 +53,8 @@ async def reclaim_range(mm: AddressSpace, address: int, length: int, wanted: int
         if at:
             await mm.context.scheduler.cond_resched()
         # Read now: while others had their turn, a frame may have become somebody else's.
-        frames = _local_frames(mm.page_table.read(vpns[at : at + TRANSIT_BATCH]))[:wanted]
+        frames = _local_frames(mm.page_table.read(vpns[at : at + TRANSIT_BATCH]))
+        frames = page_cache.movable(mm.context, frames)[:wanted]
         freed += await evict(mm.context, frames)
         wanted -= len(frames)
         if not wanted:
@@ -76,7 +77,7 @@ def _local_frames(ptes: Ptes) -> Frames:
 
 
 def _candidates(context: MemoryContext) -> Frames:
-    frames = np.flatnonzero(context.frames.owner)
+    frames = page_cache.movable(context, np.flatnonzero(context.frames.owner))
     frames = frames[~context.frames.spoilt(frames)]
     if not context.swap.free:
         frames = frames[page_cache.in_page_cache(context, frames)]

@@ -69,6 +69,7 @@ def destroy_if_unused(gather: Gather, inode: Inode) -> None:
     _drop(gather, inode, 0, len(inode.frames))
     del context.owners[inode.id]
     del context.files.inodes[inode.id]
+    context.files.fixed.discard(inode.id)
     context.files.charge(-page_align_up(inode.size))
     inode.size = 0
     inode.blocks = inode.blocks[:0].copy()

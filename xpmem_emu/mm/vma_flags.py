@@ -26,3 +26,17 @@ class VmaFlags(IntFlag):
     DONTDUMP = 1 << 6
     READONLY = 1 << 7
     """mprotect must not make it writable: whoever gave the memory did not allow stores."""
+    MSPEC = 1 << 8
+    """Fetch-and-op pages of the mspec driver: nobody but the area's own task fills a hole, and a
+    page stays where it is."""
+
+
+MSPEC_AREA = (
+    VmaFlags.SHARED
+    | VmaFlags.UNCACHED
+    | VmaFlags.PFNMAP
+    | VmaFlags.IO
+    | VmaFlags.DONTEXPAND
+    | VmaFlags.MSPEC
+)
+"""What an area of the mspec driver is (sources T5, T6)."""

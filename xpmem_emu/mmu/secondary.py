@@ -21,7 +21,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo, Signalled
 from xpmem_emu.mm.access import FRUITLESS_FAULTS_MAX, check_special, reach
 from xpmem_emu.mm.mm_types import AddressSpace
-from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, WRITE
+from xpmem_emu.mm.pte import FRAME_SHIFT, PRESENT, SPECIAL, UNCACHED, WRITE
 from xpmem_emu.mm.ranges import require_alive
 from xpmem_emu.mmu import events
 from xpmem_emu.sched import WaitQueue, Wake
@@ -186,7 +186,14 @@ class SecondaryMmu(ABC):
             await reach(self.mm, address, 1, write)
         except Signalled as signal:
             raise _contained(signal) from None
-        return self.mm.page_table.walk(address >> PAGE_SHIFT)
+        word = self.mm.page_table.walk(address >> PAGE_SHIFT)
+        if word & UNCACHED:
+            raise KernelError(
+                errno.EFAULT,
+                f"{address:#x} is uncached memory: a {self.kind} would be a cached alias of it",
+                "the processor's loads, stores and atomic operations reach it",
+            )
+        return word
 
     def installed(self, address: int, pages: int) -> None:
         """Say so."""

@@ -15,6 +15,7 @@ from abc import abstractmethod
 
 from xpmem_emu.mm.extents import Ptes
 from xpmem_emu.mm.mm_types import AddressSpace
+from xpmem_emu.mm.pte import UNCACHED
 from xpmem_emu.mmu import events
 from xpmem_emu.mmu.secondary import SecondaryMmu
 from xpmem_emu.units import PAGE_SHIFT, TASK_SIZE
@@ -67,7 +68,8 @@ class ShadowMmu(SecondaryMmu):
             )
             return
         for place, word in enumerate(words.tolist(), page):
-            self._install(place, word)
+            if not word & UNCACHED:
+                self._install(place, word)
         self.installed(address, len(words))
 
     @abstractmethod

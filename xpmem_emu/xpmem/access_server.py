@@ -23,11 +23,12 @@ from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.failpoints.points import SERVE_ACCESS
 from xpmem_emu.mm.access import reach
 from xpmem_emu.mm.atomic import AMO_SIZE, AmoOperation, atomic, require_uncached
-from xpmem_emu.mm.gup import TRIES_MAX, usable_area
-from xpmem_emu.mm.mm_types import Vma
+from xpmem_emu.mm.gup import TRIES_MAX, bring_in, usable_area
+from xpmem_emu.mm.mm_types import AddressSpace, Vma
+from xpmem_emu.mm.vma_flags import VmaFlags
 from xpmem_emu.sched import Wake
 from xpmem_emu.text import text
-from xpmem_emu.units import PAGE_SHIFT
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from xpmem_emu.xpc.messages import Amo, AmoReply, Copy, CopyReply
 from xpmem_emu.xpmem import events
 from xpmem_emu.xpmem.firewall import Firewall
@@ -123,7 +124,11 @@ class AccessServer:
             await self._until_forked(segment)
             self._firewall.require_live(grant)  # remove and release do not wait for who sleeps here
             area = _area(segment, address, write)
-            views = await reach(mm, address, min(size, area.end - address), write)
+            part = min(size, area.end - address)
+            if area.flags & VmaFlags.MSPEC:
+                part = min(part, PAGE_SIZE - (address & PAGE_MASK))
+                await _require_present(mm, address)  # then `reach` finds it, and does not sleep
+            views = await reach(mm, address, part, write)
             # While pages were brought in: the permit may have ended, the area gone or lost its
             # rights, a fork begun. If none of that, the views are good until the next sleep.
             self._firewall.require_live(grant)
@@ -148,6 +153,17 @@ def _area(segment: Segment, address: int, write: bool) -> Vma:
     if write and not area.writable:
         raise KernelError(errno.EFAULT, f"the exporter itself may not store into area {area}")
     return area
+
+
+async def _require_present(mm: AddressSpace, address: int) -> None:
+    """Raises KernelError EFAULT when the exporter has no page of mspec there. The access may fill
+    any other hole, but that one only its own task."""
+    try:
+        await bring_in(mm, address >> PAGE_SHIFT)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:  # which is what an ended permit is
+            raise
+        raise KernelError(errno.EFAULT, error.cause) from None
 
 
 def _refusal(error: KernelError | Signalled) -> tuple[int, str]:

@@ -7,6 +7,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.calls import (
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_MSPEC,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_UNCACHED,
@@ -31,11 +32,11 @@ from xpmem_emu.mm.mapping import MapRequest, mmap, munmap
 from xpmem_emu.mm.migrate import migrate_range
 from xpmem_emu.mm.protect import mprotect
 from xpmem_emu.mm.remap import Remap, mremap
-from xpmem_emu.mm.vma_flags import Prot, VmaFlags
+from xpmem_emu.mm.vma_flags import MSPEC_AREA, Prot, VmaFlags
 
 
 async def _mmap(kernel: Kernel, call: Mmap, task: Task, bulk: Buffer) -> Returned:
-    known = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_UNCACHED
+    known = MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_UNCACHED | MAP_MSPEC
     sharing = call.flags & (MAP_SHARED | MAP_PRIVATE)
     if call.flags & ~known or sharing not in (MAP_SHARED, MAP_PRIVATE):
         raise KernelError(
@@ -48,6 +49,9 @@ async def _mmap(kernel: Kernel, call: Mmap, task: Task, bulk: Buffer) -> Returne
     flags = VmaFlags.SHARED if sharing == MAP_SHARED else VmaFlags.NONE
     if call.flags & MAP_UNCACHED:
         flags |= VmaFlags.UNCACHED
+    if call.flags & MAP_MSPEC:
+        _require_mspec(call)
+        flags |= MSPEC_AREA
     request = MapRequest(
         length=call.length,
         prot=_prot(call.prot),
@@ -58,6 +62,18 @@ async def _mmap(kernel: Kernel, call: Mmap, task: Task, bulk: Buffer) -> Returne
         offset=call.offset,
     )
     return await mmap(task.mm, request), b""
+
+
+def _require_mspec(call: Mmap) -> None:
+    """What the driver gives. Raises KernelError EINVAL, EPERM."""
+    remedy = "MAP_SHARED|MAP_ANONYMOUS|MAP_MSPEC with PROT_READ|PROT_WRITE and offset 0"
+    if not call.flags & MAP_SHARED:
+        cause = "a private mapping of mspec would be copied: a cached alias of its page"
+        raise KernelError(errno.EINVAL, cause, remedy)
+    if call.file or call.offset:
+        raise KernelError(errno.EINVAL, "mspec gives pages of its own, not those of a file", remedy)
+    if not call.prot & Prot.WRITE:
+        raise KernelError(errno.EPERM, f"protection {call.prot:#x}: mspec is for stores", remedy)
 
 
 async def _munmap(kernel: Kernel, call: Munmap, task: Task, bulk: Buffer) -> Returned:
