@@ -6,6 +6,7 @@ Times are written `100ms`, sizes `256M`, and become nanoseconds and bytes.
 """
 
 import errno
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -129,6 +130,21 @@ class DeadlineSection(_Section, frozen=True):
     bte_retries: Annotated[int, Meta(ge=0)] = 1
 
 
+class NotifierDesign(StrEnum):
+    """When clients of an address space are told of an invalidation (`mm.designs`)."""
+
+    PAGE = "page"
+    PAGES = "pages"
+    DEFERRED = "deferred"
+    GATHER = "gather"
+
+
+class MmSection(_Section, frozen=True):
+    """Choices of memory management that were argued about."""
+
+    notifier: NotifierDesign = NotifierDesign.DEFERRED
+
+
 class MmuSection(_Section, frozen=True):
     """Secondary MMUs: what one partition's devices have."""
 
@@ -162,6 +178,7 @@ class Image(_Section, frozen=True):
     faults: FaultSection = FaultSection()
     xpc: XpcSection = XpcSection()
     deadlines: DeadlineSection = DeadlineSection()
+    mm: MmSection = MmSection()
     mmu: MmuSection = MmuSection()
     extensions: ExtensionSection = ExtensionSection()
 
@@ -186,7 +203,7 @@ def convert_image(tree: dict[str, Any]) -> Image:
     try:
         image = msgspec.convert(tree, Image, dec_hook=_unit)
     except msgspec.ValidationError as error:
-        raise ImageError(misfit_named(str(error))) from None
+        raise ImageError(_with_choices(misfit_named(str(error)))) from None
     _check(image)
     return image
 
@@ -201,6 +218,14 @@ def require_partid(image: Image, partid: int) -> None:
             f"{image.name} gives to one",
             f"partid_bits = {partid.bit_length()} under [xpc] of the image of every partition",
         )
+
+
+def _with_choices(misfit: str) -> str:
+    """Also what could be chosen instead, where something is."""
+    for each in msgspec.structs.fields(MmSection):
+        if misfit.startswith(f"mm.{each.name}: Invalid enum value"):
+            return f"{misfit}, not one of {', '.join(each.type)}"
+    return misfit
 
 
 def image_text(image: Image) -> str:

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import fields
 
-from xpmem_emu.image import Image, ImageError, read_image
+from xpmem_emu.image import Image, ImageError, NotifierDesign, image_text, read_image
 from xpmem_emu.shipped import find_toml
 
 
@@ -41,6 +41,22 @@ def test_a_bad_image_is_refused_by_its_key(text: str, key: str) -> None:
         read_image(text)
     assert key in refused.value.cause
     assert refused.value.remedy
+
+
+def test_an_unknown_design_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ImageError) as refused:
+        read_image('[mm]\nnotifier = "callback"')
+    assert str(refused.value) == (
+        "mm.notifier: Invalid enum value 'callback', "
+        "not one of page, pages, deferred, gather (EINVAL)"
+    )
+    assert refused.value.remedy
+
+
+def test_a_design_survives_being_written() -> None:
+    image = read_image('[mm]\nnotifier = "gather"')
+    assert image.mm.notifier is NotifierDesign.GATHER
+    assert read_image(image_text(image)) == image
 
 
 def test_the_presets_have_the_documented_deadlines() -> None:

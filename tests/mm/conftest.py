@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from xpmem_emu.image import NotifierDesign
 from xpmem_emu.mm import exit_mmap, unlink_file
 
 from .rig import Rig
@@ -14,7 +15,7 @@ def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
     def make(frames: int = 256, swap: int = 64, **limits: int) -> Rig:
-        rigs.append(Rig(frames, swap, None, **limits))
+        rigs.append(Rig(frames, swap, None, NotifierDesign.DEFERRED, **limits))
         return rigs[-1]
 
     yield make

@@ -5,7 +5,15 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from xpmem_emu.image import Bytes, Image, LimitsSection, MemorySection, MmuSection
+from xpmem_emu.image import (
+    Bytes,
+    Image,
+    LimitsSection,
+    MemorySection,
+    MmSection,
+    MmuSection,
+    NotifierDesign,
+)
 from xpmem_emu.mm import (
     AddressSpace,
     MapRequest,
@@ -56,7 +64,12 @@ class Rig:
     """One MemoryContext and the means to run coroutines on it."""
 
     def __init__(
-        self, frames: int = 256, swap: int = 64, mmu: MmuSection | None = None, **limits: int
+        self,
+        frames: int = 256,
+        swap: int = 64,
+        mmu: MmuSection | None = None,
+        design: NotifierDesign = NotifierDesign.DEFERRED,
+        **limits: int,
     ) -> None:
         memory = MemorySection(
             size=Bytes(frames * PAGE_SIZE),
@@ -67,7 +80,12 @@ class Rig:
         self.tracer = Tracer(PARTID, self.scheduler)
         self.memory = MemoryContext(
             PARTID,
-            Image(memory=memory, limits=LimitsSection(**limits), mmu=mmu or MmuSection()),
+            Image(
+                memory=memory,
+                limits=LimitsSection(**limits),
+                mm=MmSection(design),
+                mmu=mmu or MmuSection(),
+            ),
             memoryview(bytearray(memory.size)),
             memoryview(bytearray(memory.swap)),
             self.scheduler,
@@ -164,12 +182,18 @@ class Client:
         self.seen.append((call, usable, bool(self.rig.memory.frames.refcount[self._frame])))
 
     def invalidate_range(self, start: int, end: int) -> None:
-        assert self.mm.page_table_lock.locked
+        gathered = self.rig.memory.image.mm.notifier is NotifierDesign.GATHER
+        assert self.mm.page_table_lock.locked is not gathered
         self.calls.append(("invalidate", start, end))
         self._look("invalidate")
 
     def invalidate_special(self, start: int, end: int) -> None:
         self.calls.append(("special", start, end))
+
+    def invalidate_pages(self, start: int, end: int) -> None:
+        assert self.mm.page_table_lock.locked
+        self.calls.append(("pages", start, end))
+        self._look("pages")
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         self.rig.scheduler.might_sleep()

@@ -80,6 +80,9 @@ class Storm:
     def invalidate_special(self, start: int, end: int) -> None:
         raise AssertionError("there are no foreign frames here")
 
+    def invalidate_pages(self, start: int, end: int) -> None:
+        raise AssertionError("that is another design")
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         while self.random.random() < 0.6:
             await self.rig.scheduler.reschedule()

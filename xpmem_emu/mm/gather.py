@@ -3,6 +3,7 @@
 Under the page-table lock the notifiers are told (`invalidate`) and frames are collected while
 their entries are cleared. When the `async with` block ends, every spinlock is dropped, so the
 sleeping half runs: sync the notifiers, and only then give back the references (sources T11, T12).
+Which calls they get, and when, is a `Design` of `designs`; the picture is the default one.
 
     exporter                                   holder of a page
     lock; invalidate_range; clear entry
@@ -20,6 +21,7 @@ What a Gather owes is counted in `context.operations`, which is zero when the ke
 from types import TracebackType
 
 from xpmem_emu.failpoints.points import GATHER_FREE
+from xpmem_emu.mm.designs import DESIGNS
 from xpmem_emu.mm.extents import Frames, runs
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.mm.notifier import Notifier
@@ -31,8 +33,7 @@ class Gather:
 
     def __init__(self, context: MemoryContext) -> None:
         self.context = context
-        self._told: dict[AddressSpace, tuple[int, int]] = {}
-        """What a sync is owed for; one that covers all of an address space's ranges is enough."""
+        self._design = DESIGNS[context.image.mm.notifier]()
         self._changed: list[tuple[Notifier, int, int]] = []
         """Who was told of what, and has a right to its end though it left the chain meanwhile."""
         self._frames: list[Frames] = []
@@ -60,10 +61,8 @@ class Gather:
         does: what they note and what is changed are one step for whoever else takes the lock."""
         assert mm.page_table_lock.locked
         if mm.notifiers.registered:
-            low, high = self._told.get(mm, (start, end))
-            self._told[mm] = min(low, start), max(high, end)
             self._changed += [(client, start, end) for client in mm.notifiers.registered]
-            mm.notifiers.invalidate_range(start, end)
+            self._design.invalidate(mm, start, end)
 
     def invalidate_pages(self, mm: AddressSpace, vpns: Frames) -> None:
         """As `invalidate`, for the runs of `vpns`."""
@@ -78,9 +77,8 @@ class Gather:
 
     async def sync(self) -> None:
         """Wait until every notifier is done with what was invalidated so far."""
-        told, self._told = self._told, {}
-        for mm, (start, end) in told.items():
-            await mm.notifiers.invalidate_range_sync(start, end)
+        self._design.flush()
+        await self._design.sync()
 
     async def finish(self) -> None:
         """Sync, then put the collected frames. The other way round a frame would be somebody else's

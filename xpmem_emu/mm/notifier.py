@@ -1,11 +1,12 @@
 """MMU notifiers: who else must know before a page of this address space goes away (sources T7,
 T12).
 
-The deferred form of the source thread. `invalidate_range` is called under the page-table lock,
-in the critical section that clears or weakens the entries and before it does; it may only start
-the work. `invalidate_range_sync` is called with no spinlock held (the mmap_lock may be), may
-sleep, and is complete when it returns: from then on nobody reaches the old frames, and the
-references that the client held on them are gone. Only clients that hold references need it.
+The deferred form of the source thread; how others call is in `designs`. `invalidate_range` is
+called under the page-table lock, in the critical section that clears or weakens the entries and
+before it does; it may only start the work. `invalidate_range_sync` is called with no spinlock
+held (the mmap_lock may be), may sleep, and is complete when it returns: from then on nobody
+reaches the old frames, and the references that the client held on them are gone. Only clients that
+hold references need it.
 `invalidate_range_end` is called last, when the operation holds no reference and owes nothing any
 more: a client may wait there for what needs the frames idle. A killed thread does not wait.
 
@@ -32,6 +33,10 @@ class Notifier(Protocol):
     def invalidate_special(self, start: int, end: int) -> None:
         """The SPECIAL entries of [start, end) are about to be cleared: forget them. Atomic."""
 
+    def invalidate_pages(self, start: int, end: int) -> None:
+        """The entries of [start, end) are about to change, and nothing follows: as
+        `invalidate_range` and its sync in one. Atomic, under the page-table lock."""
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Return when nothing learned from the old entries of [start, end) is in use."""
 
@@ -45,11 +50,13 @@ class Notifier(Protocol):
 class NotifierChain:
     """The clients of one address space. `registered` empty costs its user one `if`."""
 
-    __slots__ = ("registered",)
+    __slots__ = ("calls", "registered")
 
     def __init__(self) -> None:
         self.registered: list[Notifier] = []
         """Guarded by nothing: whoever sleeps over it goes through a copy."""
+        self.calls = 0
+        """How often a client was told of an invalidation, or waited for."""
 
     def register(self, notifier: Notifier) -> None:
         """Add a client. KernelBug when it is there already."""
@@ -65,18 +72,27 @@ class NotifierChain:
     def invalidate_range(self, start: int, end: int) -> None:
         """Tell every client, in the order of registration."""
         for notifier in self.registered:
+            self.calls += 1
             notifier.invalidate_range(start, end)
 
     def invalidate_special(self, start: int, end: int) -> None:
         """Tell every client, in the order of registration."""
         for notifier in self.registered:
+            self.calls += 1
             notifier.invalidate_special(start, end)
+
+    def invalidate_pages(self, start: int, end: int) -> None:
+        """Tell every client, in the order of registration."""
+        for notifier in self.registered:
+            self.calls += 1
+            notifier.invalidate_pages(start, end)
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Wait for every client in turn; one that unregisters meanwhile is skipped: it leaves when
         it holds nothing."""
         for notifier in tuple(self.registered):
             if notifier in self.registered:
+                self.calls += 1
                 await notifier.invalidate_range_sync(start, end)
 
     async def release(self) -> None:

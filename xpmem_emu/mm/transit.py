@@ -79,6 +79,7 @@ class Transit(Gather):
 
     async def sync(self) -> None:
         """The sleeping half, while what is held is BUSY: who touches it waits for the end."""
+        self._design.flush()  # before anything sleeps
         if self._held and self.context.failpoints.armed:
             await self.context.failpoints.reach(TRANSIT_SYNC)
         await super().sync()

@@ -104,6 +104,9 @@ class SecondaryMmu(ABC):
         if self.watches(start, end):
             self._invalidate(start, end, settles=False)
 
+    invalidate_pages = invalidate_special
+    """Under the page-table lock there is no miss that would have to be kept out."""
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Everybody else who was told is done, too, or will say so: misses may come back."""
         if not self.active(start, end):

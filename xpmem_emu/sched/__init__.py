@@ -7,7 +7,7 @@ The rule that carries the design: **a plain `def` is atomic context, an `async d
 """
 
 from xpmem_emu.sched.locks import LockDep, Mutex, RwSemaphore, SpinLock
-from xpmem_emu.sched.scheduler import Scheduler, Thread, Wake
+from xpmem_emu.sched.scheduler import Scheduler, Thread, Wake, in_place
 from xpmem_emu.sched.waiting import Completion, RemoteAnswer, WaitQueue
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Thread",
     "WaitQueue",
     "Wake",
+    "in_place",
 ]

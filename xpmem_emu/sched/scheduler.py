@@ -90,6 +90,16 @@ def _park() -> Generator[None, Wake, Wake]:
     return (yield)
 
 
+def in_place(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run from atomic context what may sleep, in the hope that it does not. KernelBug when it does;
+    the scheduler says where."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise KernelBug("sleeping function called from invalid context: nothing would wake it")
+
+
 class Scheduler:
     """Run queue, timers and the current thread of one kernel."""
 

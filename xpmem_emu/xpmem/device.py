@@ -19,7 +19,7 @@ import errno
 from collections.abc import Awaitable, Callable
 
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC, KernelError
-from xpmem_emu.sched import Scheduler, WaitQueue
+from xpmem_emu.sched import Scheduler, WaitQueue, in_place
 from xpmem_emu.units import TASK_SIZE
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fence import Fence
@@ -56,6 +56,12 @@ class RecallNotifier:
 
     invalidate_special = invalidate_range
     """Of an attachment nothing is ever pinned, so a recall ends where it begins."""
+
+    def invalidate_pages(self, start: int, end: int) -> None:
+        """Atomic, and yet complete when it returns, which no driver is that has to ask others: it
+        does what it can, and that sleeps if a partition holds any of these pages."""
+        self.invalidate_range(start, end)
+        in_place(self._recalls.settle(self._group, start, end))
 
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """May sleep: complete when no partition that we have a session with can reach the range."""

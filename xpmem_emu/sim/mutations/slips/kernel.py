@@ -1,6 +1,7 @@
 """Slips of memory, messages, threads and forks."""
 
 from xpmem_emu.mm import fault, lifecycle
+from xpmem_emu.mm.designs import Deferred
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.sched.scheduler import Scheduler
 from xpmem_emu.sched.waiting import WaitQueue
@@ -26,7 +27,7 @@ gather_does_not_wait_for_fence = slip(
 )
 gather_frees_first = slip(Gather, "finish", "    await self.sync()\n", "")
 zap_tells_first_page = slip(
-    Gather,
+    Deferred,
     "invalidate",
     "mm.notifiers.invalidate_range(start, end)",
     "mm.notifiers.invalidate_range(start, start + 4096)",
