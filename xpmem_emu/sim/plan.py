@@ -21,8 +21,10 @@ from xpmem_emu.image import (
     Image,
     LimitsSection,
     MemorySection,
+    MmSection,
     MmuSection,
     Nanoseconds,
+    NotifierDesign,
     XpcSection,
 )
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
@@ -201,6 +203,7 @@ class Knobs(msgspec.Struct, frozen=True):
     gru_entries: int = 512
     gru_asids: int = 1 << 20
     """Limits of the image."""
+    notifier: NotifierDesign = NotifierDesign.DEFERRED
 
     def image_of(self, partid: int) -> Image:
         """What one partition boots."""
@@ -246,6 +249,7 @@ class Knobs(msgspec.Struct, frozen=True):
                 recall_tries=2,
                 bte_timeout=ms(30),
             ),
+            mm=MmSection(self.notifier),
             mmu=MmuSection(
                 gru_entries=self.gru_entries,
                 gru_contexts=min(16, self.gru_asids),

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+from xpmem_emu.mm.designs import Deferred, Gathered, PerTable
 from xpmem_emu.mm.notifier import NotifierChain
 from xpmem_emu.mmu.gru import Gru, GruContext
 from xpmem_emu.mmu.guest import Guest
@@ -29,6 +30,9 @@ range_stays_active = slip(
     "span for span in self._active",
 )
 references_kept = slip(Guest, "_forget", "frames.unshadow(_frames(word))", "frames")
+flush_forgotten = slip(Gathered, "flush", "mm.notifiers.invalidate_range(start, end)", "pass")
+last_range_gathered = slip(Deferred, "_note", "min(low, start), max(high, end)", "start, end")
+table_told_short = slip(PerTable, "_pieces", "(table + 1) * size", "table * size + 4096")
 
 
 def miss_does_not_wait() -> AbstractContextManager[Any]:

@@ -184,6 +184,12 @@ MUTANTS: dict[str, Mutant] = {
                "mmus", "chaos-mmu"),
         mutant("ack_before_chain", "an importer acknowledges before its devices are clean", "S1",
                "mmus", "chaos-mmu"),
+        mutant("flush_forgotten", "what is gathered is never flushed", "S1 S2 S4", "mmus",
+               "chaos-designs"),
+        mutant("last_range_gathered", "of the ranges of an operation the last is flushed",
+               "S1 S2 S4", "mmus", "chaos-designs"),
+        mutant("table_told_short", "of a page table its first page is told of", "S1", "mmus",
+               "chaos-alone"),
         *SLIPS,
     )
 }  # fmt: skip

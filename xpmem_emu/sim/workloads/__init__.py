@@ -21,7 +21,7 @@ from xpmem_emu.sim.workloads.handover import handover
 from xpmem_emu.sim.workloads.held import crossed, overdue, stranded, unhurried
 from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.meetings import meetings
-from xpmem_emu.sim.workloads.mmus import mmus
+from xpmem_emu.sim.workloads.mmus import mmus, mmus_alone
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
@@ -62,4 +62,5 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "overdue": overdue,
     "meetings": meetings,
     "mmus": mmus,
+    "mmus_alone": mmus_alone,
 }

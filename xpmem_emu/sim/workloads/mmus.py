@@ -20,6 +20,16 @@ def mmus(script: Script) -> None:
     random = script.random
     owners = [script.spawn(script.partition()) for _ in range(random.randint(1, 2))]
     users = [script.spawn(script.partition()) for _ in range(random.randint(2, 4))]
+    _use(script, owners, users)
+
+
+def mmus_alone(script: Script) -> None:
+    """The same where nobody imports anything."""
+    _use(script, [script.spawn(script.partition()) for _ in range(script.random.randint(2, 4))], [])
+
+
+def _use(script: Script, owners: list[int], users: list[int]) -> None:
+    random = script.random
     script.settle()
     exports = script.exports(owners, _KINDS)
     places: list[Area] = [*exports, *script.imports(users, exports)]
