@@ -85,6 +85,9 @@ class FakeTask:
         self.store(address, after.to_bytes(8, "little"))
         return before
 
+    def bte_copy(self, source: int, target: int, size: int) -> None:
+        self.store(target, self.load(source, size))
+
     def xpmem_make(self, vaddr: int, size: int, permit_value: int, *, name: str = "") -> int:
         if name and not self.partition.names_enabled:
             raise xpmem_error(

@@ -128,6 +128,19 @@ def test_each_atomic_operation_takes_the_operands_that_it_needs(shell: Shell) ->
     assert shell.ok("amo", word, "fetch") == "9"
 
 
+def test_a_block_transfer_is_between_two_addresses_of_one_task(shell: Shell) -> None:
+    memory = shell.ok("task", "mmap", shell.ok("task", "spawn", "--on", "p0"), "8K")
+    shell.ok("store", memory, "blocks")
+    shell.ok("bte", memory, f"{memory}+4K", "6")
+    assert shell.ok("load", f"{memory}+4K", "6", "--text") == "blocks"
+    other = shell.ok("task", "mmap", shell.ok("task", "spawn", "--on", "p1"), "4K")
+    outcome = shell("bte", memory, other, "6")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "are of two tasks: an engine copies for one" in outcome.err
+    assert f"try: xpmem-emu attach SEGID --task {other.rpartition(':')[0]}" in outcome.err
+    assert shell("bte", memory, memory).code == 64
+
+
 def test_text_may_break_anywhere_between_two_pieces(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,23 @@ def test_a_page_of_mspec_is_for_its_task_to_fill(live: Live) -> None:
     assert live.ok("amo", handle, "add", "1") == "1"
 
 
+def test_a_block_transfer_of_what_is_not_there_is_an_error_and_says_how_far_it_came(
+    live: Live,
+) -> None:
+    memory = live.ok("task", "mmap", live.ok("task", "spawn", "--on", "p0"), "8K")
+    live.ok("store", memory, "blocks")
+    handle = live.ok("attach", live.ok("export", memory, "--size", "8K"), "--on", "p1")
+    own = live.ok("task", "mmap", handle.rpartition(":")[0], "8K")
+    live.ok("bte", handle, own, "8K")
+    assert live.ok("load", own, "6", "--text") == "blocks"
+    live.ok("task", "munmap", f"{memory}+4K", "4K")
+    outcome = live("bte", handle, own, "8K")
+    assert outcome.code == 1
+    assert "EFAULT" in outcome.err
+    assert "of 8192 bytes arrived" in outcome.err
+    assert live.ok("load", own, "6", "--text") == "blocks"
+
+
 def test_everything_about_it_can_be_looked_at(live: Live) -> None:
     segid = live.ok("export", "--size", "4K", "--on", "p0")
     told = json.loads(live.ok("attach", segid, "--on", "p1", "-o", "json"))

@@ -117,6 +117,7 @@ def of_devices(pid: int, at: int) -> list[Call]:
         device_calls.MirrorAttach(pid, at, PAGE),
         device_calls.DeviceLoad(pid, "gru", at, 8),
         device_calls.DeviceStore(pid, "guest", 0),
+        device_calls.BteCopy(pid, at, at + PAGE, 8),
         device_calls.DeviceDetach(pid, "mirror"),
     ]
 

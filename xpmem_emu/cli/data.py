@@ -1,4 +1,4 @@
-"""Reading and writing memory of the cluster: cat, cp, load, store, amo.
+"""Reading and writing memory of the cluster: cat, cp, load, store, amo, bte.
 
 Every access is made as the task would make it whose memory it is: it faults, and it can end in a
 signal. A copy is compared with the room there is before its first byte, and says how far it came
@@ -24,11 +24,16 @@ from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed
 from xpmem_emu.cli.memory import PIECE, download, extent, reached, room, upload
 from xpmem_emu.cli.output import Format, output_option, show_record
-from xpmem_emu.cli.parameters import MemoryRef
+from xpmem_emu.cli.parameters import Handle, MemoryRef
 from xpmem_emu.cli.session import CommandSession, pass_session
 from xpmem_emu.units import SIZE_LIMIT
 
 _OPERATIONS = ("fetch", "add", "swap", "compare_swap", "store")
+_HANDLES = completion.objects("handles")
+_FROM, _TO = (
+    click.argument(name, type=parameters.handle, metavar=metavar, shell_complete=_HANDLES)
+    for name, metavar in (("source", "FROM"), ("target", "TO"))
+)
 _STREAM = "-"
 _NUMBER_MAX = 1024
 """Bytes; Python writes numbers of a few thousand digits and no longer ones."""
@@ -267,3 +272,21 @@ def amo(
         before = task.amo(place, operation, operand or 0, compare or 0)
     result = {"handle": str(memory), "operation": operation, "before": before}
     click.echo(before if output.for_people else show_record("amo", result, output))
+
+
+@click.command(cls=Command)
+@_FROM
+@_TO
+@SIZE
+@pass_session
+def bte(session: CommandSession, source: Handle, target: Handle, size: int) -> None:
+    """Have the block transfer engine copy SIZE bytes, as a task that has both may."""
+    if source.task != target.task:
+        raise CommandFailed(
+            f"{source} and {target} are of two tasks: an engine copies for one",
+            f"xpmem-emu attach SEGID --task {target.task}",
+            number=errno.EINVAL,
+        )
+    with session.task(source.task) as task:
+        task.bte_copy(source.place, target.place, size)
+    session.say(f"copied {size} bytes from {source} to {target}")

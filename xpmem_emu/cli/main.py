@@ -43,6 +43,7 @@ _COMMANDS = {
         "load": ("data.load", "Read SIZE bytes and print them"),
         "store": ("data.store", "Write bytes"),
         "amo": ("data.amo", "Atomic operation on an uncached 64-bit word"),
+        "bte": ("data.bte", "Block transfer between two addresses of a task; fails, never kills"),
     },
     "Tasks and their memory": {
         "task": ("tasks.task", "Processes of the emulated partitions, and their memory calls"),

@@ -233,6 +233,13 @@ class TaskOperations(ABC, Generic[_K]):
             for done, part in chunks(0, len(view))
         )
 
+    @operation
+    def bte_copy(self, source: int, target: int, size: int) -> Steps[None]:
+        """Have the block transfer engine copy between two addresses, attachments or own memory. A
+        failure is an error that says how many bytes arrived, never a signal."""
+        call = device_calls.BteCopy(pid=self.pid, source=source, target=target, size=size)
+        yield from do(call)
+
     # -- libxpmem --------------------------------------------------------------------------
 
     @operation

@@ -1,4 +1,5 @@
-"""Calls about the secondary MMUs of a task (sources T13, T14): docs/laboratory.md.
+"""Calls about the secondary MMUs of a task (sources T13, T14) and the block transfer engine (T18):
+docs/laboratory.md.
 
 Addresses are the task's, but for those at which a guest is accessed.
 """
@@ -71,7 +72,20 @@ class DeviceStore(Call, frozen=True):
     address: U64
 
 
+class BteCopy(Call, frozen=True):
+    """The block transfer engine copies `size` bytes between two addresses of the task (sources
+    T18): attachments or its own memory. A failure is an errno, never a signal of what is there:
+    EFAULT, EIO (machine check), ENOENT, EACCES, ETIMEDOUT, EAGAIN, EHOSTDOWN; its cause says how
+    many bytes arrived. Result: None."""
+
+    pid: Pid
+    source: U64
+    target: U64
+    size: U64
+
+
 DeviceCall = (
     GruAttach | GuestAttach | GuestSlot | MirrorAttach | DeviceDetach | DeviceLoad | DeviceStore
-)
+    | BteCopy
+)  # fmt: skip
 """Every one of them."""

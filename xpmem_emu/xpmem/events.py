@@ -209,6 +209,28 @@ class FarAccess(Event, frozen=True, tag="xpmem:access_by_message"):
     outcome: str
 
 
+class BteRetry(Event, frozen=True, tag="xpmem:bte_retry"):
+    """A read of a block transfer failed and is asked for again; `at` counts its bytes."""
+
+    transfer: int
+    pid: int
+    at: int
+    cause: str
+
+
+class BteEnd(Event, frozen=True, tag="xpmem:bte_end"):
+    """A block transfer ended: `done`, or why it failed. `arrived` bytes are at the target, of
+    `doubtful` more nobody knows."""
+
+    transfer: int
+    pid: int
+    size: int
+    arrived: int
+    doubtful: int
+    retries: int
+    outcome: str
+
+
 class CopyServe(Event, frozen=True, tag="xpmem:copy_serve"):
     """The home read or stored bytes for `importer`; offset and size in bytes of the segment."""
 

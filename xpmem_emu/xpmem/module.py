@@ -6,7 +6,8 @@
     exporter  answers importers              importer  losing pages
     serving   accesses by message            imports   what is imported, giving it back
     homes     asking home partitions         far       accesses to other domains
-    firewall  who may reach a segment        transfer  block copies
+    firewall  who may reach a segment        transfer  block copies between permits
+    bte       block copies between addresses
 
 It decides nothing itself.
 """
@@ -38,6 +39,7 @@ from xpmem_emu.xpc.messages import (
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpc.xpc import XpcError
+from xpmem_emu.xpmem.bte import Bte
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
 from xpmem_emu.xpmem.fault import ImporterFaults
@@ -78,6 +80,7 @@ class Xpmem:
             services, self.device, self.importer, self.imports, self.faults, self.far, self.homes
         )
         self.transfers = Transfers(services, self.homes, self.getting)
+        self.bte = Bte(services, self.homes)
 
     async def amo(
         self,

@@ -6,6 +6,7 @@ from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel.device_calls import (
     DEVICES,
+    BteCopy,
     DeviceDetach,
     DeviceLoad,
     DeviceStore,
@@ -59,6 +60,11 @@ async def _store(kernel: Kernel, call: DeviceStore, task: Task, bulk: Buffer) ->
     return None, b""
 
 
+async def _bte_copy(kernel: Kernel, call: BteCopy, task: Task, bulk: Buffer) -> Returned:
+    await kernel.xpmem.bte.copy(task, call.source, call.target, call.size)
+    return None, b""
+
+
 def _device(task: Task, kind: str) -> SecondaryMmu:
     if kind not in DEVICES:
         raise KernelError(errno.EINVAL, f"no device {kind!r}", ", ".join(DEVICES))
@@ -78,4 +84,5 @@ HANDLERS: Handlers = {
     DeviceDetach: _detach,
     DeviceLoad: _load,
     DeviceStore: _store,
+    BteCopy: _bte_copy,
 }
