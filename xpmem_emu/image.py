@@ -160,6 +160,26 @@ class MmuSection(_Section, frozen=True):
     """How long a guest or mirror takes from a walk to an entry."""
 
 
+class MachineSection(_Section, frozen=True):
+    """The costed machine of the laboratory: its processors and what things take there. Assumed, not
+    measured; the kernels that partitions boot know nothing of it."""
+
+    processors: Annotated[int, Meta(ge=1, le=64)] = 4
+    lock: Nanoseconds = Nanoseconds(25)
+    """Of a lock that nobody has."""
+    handover: Nanoseconds = Nanoseconds(250)
+    """From one processor to another that spins."""
+    switch: Nanoseconds = Nanoseconds(3_000)
+    interrupt: Nanoseconds = Nanoseconds(2_000)
+    flush: Nanoseconds = Nanoseconds(1_000)
+    """Of a TLB or a GRU, however much of it."""
+    message: Nanoseconds = Nanoseconds(2_000)
+    copy: Nanoseconds = Nanoseconds(1_000)
+    """Of one page."""
+    walk: Nanoseconds = Nanoseconds(100)
+    """One step: an entry of a page table, or of a list of areas."""
+
+
 class ExtensionSection(_Section, frozen=True):
     """Behaviour that no historical XPMEM has; all off by default."""
 
@@ -180,6 +200,7 @@ class Image(_Section, frozen=True):
     deadlines: DeadlineSection = DeadlineSection()
     mm: MmSection = MmSection()
     mmu: MmuSection = MmuSection()
+    machine: MachineSection = MachineSection()
     extensions: ExtensionSection = ExtensionSection()
 
 

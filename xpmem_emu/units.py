@@ -54,7 +54,9 @@ def parse_size(text: str) -> int:
 
 def parse_time(text: str) -> int:
     """Nanoseconds of `250us`, `20ms`, `1.5s`, `2m`. Raises ValueError."""
-    match = _TIME.fullmatch(text.strip())
+    match = _TIME.fullmatch(text.strip().removeprefix("-"))
+    if text.strip().startswith("-") and match is not None:
+        raise ValueError(f"{text} is below zero; a time is not")
     if match is None:
         raise ValueError(f"{text!r} is not a time; write it like 250us, 20ms, 5s or 2m")
     time_ns = round(float(match[1]) * _TIME_NS[match[2]])
