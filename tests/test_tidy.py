@@ -58,6 +58,7 @@ ONE_THING = {
     "up": _BACKENDS,
     "Partition": _CLIENT,
     "Task": _CLIENT,
+    "EXPERIMENT": "what each file of the laboratory's experiments declares",
     "HANDLERS": "what serves calls: of one subject, and of all",
     "JUDGE": "a judge that needs no module of its own but its work, beside that",
     "main": "each program begins there",

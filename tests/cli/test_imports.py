@@ -8,6 +8,7 @@ import pytest
 
 from xpmem_emu.cli.commands import Sections, gist_of
 from xpmem_emu.cli.completion import COMPLETION_VARIABLE
+from xpmem_emu.cli.laboratory import lab
 from xpmem_emu.cli.main import cli
 from xpmem_emu.cli.simulate import sim
 
@@ -116,6 +117,8 @@ def imported(
         (["sim", "run", "--help"], ""),
         (["sim", "explore", "--help"], ""),
         (["sim", "mutants", "--help"], ""),
+        (["lab", "--help"], ""),
+        (["lab", "run", "--help"], ""),
         ([], "xpmem-emu g"),
         ([], "xpmem-emu run pau"),
         ([], "xpmem-emu sim e"),
@@ -124,6 +127,7 @@ def imported(
         ([], "xpmem-emu sim shrink --mutant no_d"),
         ([], "xpmem-emu sim explore fence"),
         ([], "xpmem-emu sim mutants --only no_d"),
+        ([], "xpmem-emu lab run mm"),
     ],
     ids=lambda each: each if isinstance(each, str) else " ".join(each),
 )
@@ -164,7 +168,7 @@ def test_the_health_probe_imports_nothing() -> None:
     assert found & (HEAVY | OF_CLIENTS | {"click", "msgspec", "typing"}) == set()
 
 
-@pytest.mark.parametrize("group", [cli, sim], ids=["xpmem-emu", "sim"])
+@pytest.mark.parametrize("group", [cli, sim, lab], ids=["xpmem-emu", "sim", "lab"])
 def test_the_help_says_of_each_command_what_it_says_of_itself(group: Sections) -> None:
     told = {name: gist for gists in group.sections.values() for name, gist in gists.items()}
     assert told == {name: gist_of(command) for name, command in group.commands.items()}

@@ -95,6 +95,7 @@ _COMMANDS = {
     "Run and simulate": {
         "run": ("running.run", "Run a scenario"),
         "sim": ("simulate.sim", "Simulate seeded worlds full of faults, and judge every invariant"),
+        "lab": ("laboratory.lab", "Run the designs of 2008 side by side, and measure them"),
         "judge": (
             "judging.judge_streams",
             "Judge the event streams that partitions wrote to files",

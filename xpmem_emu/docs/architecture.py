@@ -14,6 +14,7 @@ BEGIN, END = "<!-- architecture: begin -->\n", "<!-- architecture: end -->\n"
 _ROOT = Path(xpmem_emu.__file__).parent
 _CAPTIONS = {
     "cli": "the xpmem-emu command",
+    "lab": "the designs of 2008 side by side, measured",
     "scenario": "stories in files, told on any ground, and judged",
     "demo": "a program of a user: three partitions share a file",
     "backend": "a cluster as kernels here, as processes or as containers",

@@ -1,0 +1,1 @@
+"""The experiments, one file each: see the package above for how to add one."""
