@@ -173,3 +173,10 @@ def test_without_the_extra_a_plot_says_how_to_get_it(
 
 def test_the_group_shows_its_help_without_the_simulator() -> None:
     assert "ls" in CliRunner().invoke(cli, ["lab", "--help"]).output
+
+
+def test_an_experiment_that_is_run_again_has_the_table_of_the_page() -> None:
+    rows = list(measured_cases("herd", Setting(), 1))
+    assert report_section("herd", find_experiment("herd"), rows) == section_of(
+        PAGE.read_text(), "herd"
+    )

@@ -54,6 +54,11 @@ class Account:
     complaints: dict[KernelComplaint, int] = field(default_factory=dict)
     """And how often each."""
 
+    @property
+    def gone_ns(self) -> int:
+        """Time of processors that worked or spun."""
+        return self.spent_ns[Doing.BUSY] + self.spent_ns[Doing.SPIN]
+
     def waited(self, who: str, what: str, how: str, off: str, ns: int) -> None:
         """Count one wait."""
         self.waits.setdefault(WaitKind(who, what, how, off), WaitSum()).add(ns)
