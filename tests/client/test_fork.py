@@ -61,7 +61,7 @@ def test_a_forked_child_is_told_at_once_that_a_connection_is_not_its_own(up: Up)
     up(1)
     with connect("p0", "t") as p0, p0.events() as events:
         task = p0.spawn()
-        acts = [
+        acts: list[Callable[[], object]] = [
             lambda: task.load(0, 8),
             p0.close,
             p0.status,

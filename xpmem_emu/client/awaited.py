@@ -29,11 +29,11 @@ from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
 from xpmem_emu.client.harness_operations import HarnessOperations
 from xpmem_emu.client.loop import Inbox, send_now
 from xpmem_emu.client.operations import Awaited, OperationAnswer, OperationRequest
-from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
+from xpmem_emu.client.partition_operations import PartitionOperations
 from xpmem_emu.client.task_operations import TaskOperations
 from xpmem_emu.client.wire import Ask, BootFacts, EventBatch
 from xpmem_emu.codec import Buffer, convert
-from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.call import Call, TableRow
 
 IN_FLIGHT_MAX = 64
 _BATCHES_MAX = 64

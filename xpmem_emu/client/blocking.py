@@ -30,11 +30,11 @@ from xpmem_emu.client.failures import OwnProcess, XpmemError, xpmem_error
 from xpmem_emu.client.harness_operations import HarnessOperations
 from xpmem_emu.client.line import Line
 from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest
-from xpmem_emu.client.partition_operations import PartitionOperations, TableRow
+from xpmem_emu.client.partition_operations import PartitionOperations
 from xpmem_emu.client.task_operations import TaskOperations
 from xpmem_emu.client.wire import Ask, BootFacts
 from xpmem_emu.codec import Buffer
-from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.call import Call, TableRow
 
 _LINES_MAX = 64
 

@@ -15,7 +15,7 @@ from xpmem_emu.inject.injections import Injection
 
 if TYPE_CHECKING:
     from xpmem_emu.client.blocking import Partition
-    from xpmem_emu.client.partition_operations import TableRow
+    from xpmem_emu.kernel.call import TableRow
 
     Named = Iterable[tuple[str, Partition]]
 

@@ -10,9 +10,9 @@ from xpmem_emu.client.injection_requests import (
     Reset,
 )
 from xpmem_emu.client.operations import OperationRequest, Steps, operation
-from xpmem_emu.client.partition_operations import TableRow
 from xpmem_emu.client.wire import Ask, BootFacts
 from xpmem_emu.codec import convert
+from xpmem_emu.kernel.call import TableRow
 
 
 class HarnessOperations:

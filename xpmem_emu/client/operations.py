@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args, overload
 
 from xpmem_emu.client.wire import Ask
 from xpmem_emu.codec import Buffer, convert
-from xpmem_emu.kernel.calls import Call, Value
+from xpmem_emu.kernel.call import Call, Returns
+from xpmem_emu.kernel.calls import Value
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -102,6 +103,9 @@ class operation(Generic[_P, _T]):  # noqa: N801 - a decorator
         self._build = build
         functools.update_wrapper(self, build)  # type: ignore[arg-type]
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._build.__name__ = name
+
     @overload
     def __get__(self, owner: None, kind: type) -> operation[_P, _T]: ...
     @overload
@@ -122,30 +126,58 @@ class operation(Generic[_P, _T]):  # noqa: N801 - a decorator
         return method
 
 
-def call_once(call: Call, bulk: Buffer = b"") -> Steps[OperationAnswer]:
-    """One call, one answer."""
-    (answer,) = yield [OperationRequest(call, bulk)]
-    return answer
-
-
-def ask_for(kind: type[_T], call: Call) -> Steps[_T]:
-    """One call whose value is a `kind`."""
-    answer = yield from call_once(call)
+def ask(call: Returns[_T]) -> Steps[_T]:
+    """What one call is answered with. Raises BadMessage when that is not of its type."""
+    (answer,) = yield [OperationRequest(call)]
+    (base,) = type(call).__dict__["__orig_bases__"]  # such as Returns[int]
+    kind: type[_T] = get_args(base)[0]
     return convert(answer.value, kind)
 
 
-def do(call: Call, bulk: Buffer = b"") -> Steps[None]:
-    """One call whose value does not matter."""
-    yield from call_once(call, bulk)
+def of_partition(kind: Callable[_P, Returns[_T]]) -> operation[_P, _T]:
+    """The method of a partition that makes one call: its parameters are the fields."""
+
+    @functools.wraps(kind, assigned=("__doc__",), updated=())
+    def build(owner: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> Steps[_T]:
+        return ask(kind(*args, **kwargs))
+
+    return operation(build)
 
 
-def chunks(start: int, size: int) -> Iterator[tuple[int, int]]:
+def of_task(kind: Callable[Concatenate[int, _P], Returns[_T]]) -> operation[_P, _T]:
+    """The method of a task that makes one call of it."""
+
+    @functools.wraps(kind, assigned=("__doc__",), updated=())
+    def build(owner: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> Steps[_T]:
+        return ask(kind(owner.pid, *args, **kwargs))
+
+    return operation(build)
+
+
+def pieces(start: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, size) of the pieces of a transfer; one, even of an empty one."""
     for done in range(0, size or 1, CHUNK):
         yield start + done, min(CHUNK, size - done)
 
 
-def in_turn(requests: Iterator[OperationRequest]) -> Steps[list[OperationAnswer]]:
+def load_pieces(call: Callable[[int, int], Call], start: int, size: int) -> Steps[bytes]:
+    """The bulk of `call(start, size)`, in pieces."""
+    answers = yield from _in_turn(
+        OperationRequest(call(at, part)) for at, part in pieces(start, size)
+    )
+    return b"".join(answer.bulk for answer in answers)
+
+
+def store_pieces(call: Callable[[int], Call], start: int, data: Buffer) -> Steps[None]:
+    """`call(start)` with all of `data`, in pieces."""
+    view = memoryview(data).cast("B")
+    yield from _in_turn(
+        OperationRequest(call(start + done), view[done : done + part])
+        for done, part in pieces(0, len(view))
+    )
+
+
+def _in_turn(requests: Iterator[OperationRequest]) -> Steps[list[OperationAnswer]]:
     """The pieces of a transfer, some at a time: when one fails, those behind are not asked for, so
     a terabyte that is not there costs what a little costs."""
     answers: list[OperationAnswer] = []

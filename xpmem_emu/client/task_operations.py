@@ -8,27 +8,30 @@ not atomic, and when a piece fails some of the pieces after it may have been car
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 from xpmem_emu.client.failures import XpmemError
-from xpmem_emu.client.operations import (
-    OperationAnswer,
-    OperationRequest,
-    Steps,
-    ask_for,
-    call_once,
-    chunks,
-    do,
-    in_turn,
-    operation,
-)
+from xpmem_emu.client.operations import Steps, ask, load_pieces, of_task, operation, store_pieces
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import XPMEM_ERRNO_NOPROC
 from xpmem_emu.kernel import calls, device_calls
-from xpmem_emu.kernel.calls import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Call
+from xpmem_emu.kernel.call import Returns
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _K = TypeVar("_K")
+
+
+def _of_library(kind: Callable[Concatenate[int, _P], Returns[_T]]) -> operation[_P, _T]:
+    """The method of a task that makes one call as libxpmem does."""
+
+    @wraps(kind, assigned=("__doc__",), updated=())
+    def build(task: TaskOperations[_K], /, *args: _P.args, **kwargs: _P.kwargs) -> Steps[_T]:
+        return task.by_library(kind(task.pid, *args, **kwargs))
+
+    return operation(build)
 
 
 class TaskOperations(ABC, Generic[_K]):
@@ -45,301 +48,93 @@ class TaskOperations(ABC, Generic[_K]):
     @operation
     def fork(self) -> Steps[_K]:
         """A child with a copy-on-write copy of the address space."""
-        return self.sibling((yield from ask_for(int, calls.Fork(pid=self.pid))))
-
-    @operation
-    def execve(self) -> Steps[None]:
-        """A fresh address space."""
-        yield from do(calls.Exec(pid=self.pid))
-
-    @operation
-    def exit(self, status: int = 0) -> Steps[None]:
-        """End the task; returns when its address space is gone."""
-        yield from do(calls.Exit(pid=self.pid, status=status))
-
-    @operation
-    def kill(self, signal: int = 9, reason: str = "kill") -> Steps[None]:
-        """Send a signal; returns when a killed task is gone."""
-        yield from do(calls.Kill(pid=self.pid, signal=signal, reason=reason))
+        return self.sibling((yield from ask(calls.Fork(self.pid))))
 
     @operation
     def setuid(self, uid: int, gids: Sequence[int] = ()) -> Steps[None]:
-        """Change the effective uid and the groups."""
-        yield from do(calls.Setuid(pid=self.pid, uid=uid, gids=list(gids)))
+        """Changes effective uid and groups."""
+        return ask(calls.Setuid(self.pid, uid, list(gids)))
+
+    execve = of_task(calls.Exec)
+    exit = of_task(calls.Exit)
+    kill = of_task(calls.Kill)
 
     # -- memory ----------------------------------------------------------------------------
 
-    @operation
-    def mmap(
-        self,
-        length: int,
-        prot: int = PROT_READ | PROT_WRITE,
-        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
-        address: int = 0,
-        file: str = "",
-        offset: int = 0,
-    ) -> Steps[int]:
-        """Map memory, or `file` of this partition. Result: the address."""
-        return (
-            yield from ask_for(
-                int,
-                calls.Mmap(
-                    pid=self.pid,
-                    length=length,
-                    prot=prot,
-                    flags=flags,
-                    address=address,
-                    file=file,
-                    offset=offset,
-                ),
-            )
-        )
-
-    @operation
-    def munmap(self, address: int, length: int) -> Steps[None]:
-        """Unmap a range; importers of its pages lose them first."""
-        yield from do(calls.Munmap(pid=self.pid, address=address, length=length))
-
-    @operation
-    def mprotect(self, address: int, length: int, prot: int) -> Steps[None]:
-        """Change the rights of a range."""
-        yield from do(calls.Mprotect(pid=self.pid, address=address, length=length, prot=prot))
-
-    @operation
-    def madvise(self, address: int, length: int, advice: int) -> Steps[None]:
-        """MADV_DONTNEED, MADV_REMOVE or MADV_PAGEOUT."""
-        yield from do(calls.Madvise(pid=self.pid, address=address, length=length, advice=advice))
-
-    @operation
-    def mremap(
-        self,
-        address: int,
-        old_length: int,
-        new_length: int,
-        flags: int = calls.MREMAP_MAYMOVE,
-        new_address: int = 0,
-    ) -> Steps[int]:
-        """Grow, shrink or move a mapping. Result: its address."""
-        return (
-            yield from ask_for(
-                int,
-                calls.Mremap(
-                    pid=self.pid,
-                    address=address,
-                    old_length=old_length,
-                    new_length=new_length,
-                    flags=flags,
-                    new_address=new_address,
-                ),
-            )
-        )
-
-    @operation
-    def zap_page_range(self, address: int, length: int) -> Steps[None]:
-        """Drop the PTEs of a range, attachments included."""
-        yield from do(calls.ZapPageRange(pid=self.pid, address=address, length=length))
-
-    @operation
-    def migrate(self, address: int, length: int) -> Steps[int]:
-        """Move the resident pages of a range to other frames. Result: pages moved."""
-        call = calls.Migrate(pid=self.pid, address=address, length=length)
-        return (yield from ask_for(int, call))
+    mmap = of_task(calls.Mmap)
+    munmap = of_task(calls.Munmap)
+    mprotect = of_task(calls.Mprotect)
+    madvise = of_task(calls.Madvise)
+    mremap = of_task(calls.Mremap)
+    zap_page_range = of_task(calls.ZapPageRange)
+    migrate = of_task(calls.Migrate)
+    amo = of_task(calls.AtomicOp)
 
     @operation
     def load(self, address: int, size: int) -> Steps[bytes]:
         """Read memory as the task would."""
-        answers = yield from in_turn(
-            OperationRequest(calls.Load(pid=self.pid, address=start, size=part))
-            for start, part in chunks(address, size)
-        )
-        return b"".join(answer.bulk for answer in answers)
+        return load_pieces(partial(calls.Load, self.pid), address, size)
 
     @operation
     def store(self, address: int, data: Buffer) -> Steps[None]:
         """Write memory as the task would."""
-        view = memoryview(data).cast("B")
-        yield from in_turn(
-            OperationRequest(
-                calls.Store(pid=self.pid, address=address + done), view[done : done + part]
-            )
-            for done, part in chunks(0, len(view))
-        )
-
-    @operation
-    def amo(self, address: int, operation: str, operand: int = 0, compare: int = 0) -> Steps[int]:
-        """Atomic operation on an aligned 64-bit word of uncached memory: `fetch`, `add`, `swap`,
-        `compare_swap`, `store`. Result: the word before it."""
-        return (
-            yield from ask_for(
-                int,
-                calls.AtomicOp(
-                    pid=self.pid,
-                    address=address,
-                    operation=operation,
-                    operand=operand,
-                    compare=compare,
-                ),
-            )
-        )
+        return store_pieces(partial(calls.Store, self.pid), address, data)
 
     # -- secondary MMUs ----------------------------------------------------------------------
 
-    @operation
-    def gru_attach(self) -> Steps[None]:
-        """Get a context of the partition's GRU."""
-        yield from do(device_calls.GruAttach(pid=self.pid))
-
-    @operation
-    def guest_attach(self, references: bool = False) -> Steps[None]:
-        """Start a virtual machine, which may hold references to the pages that it shadows."""
-        yield from do(device_calls.GuestAttach(pid=self.pid, references=references))
-
-    @operation
-    def guest_slot(self, start: int, length: int, address: int = 0) -> Steps[None]:
-        """Give the guest memory of the task at guest-physical `start`; length 0 takes it away."""
-        call = device_calls.GuestSlot(pid=self.pid, start=start, length=length, address=address)
-        yield from do(call)
-
-    @operation
-    def mirror_attach(self, address: int, length: int) -> Steps[None]:
-        """Let a device mirror a part of the task's memory."""
-        yield from do(device_calls.MirrorAttach(pid=self.pid, address=address, length=length))
-
-    @operation
-    def device_detach(self, device: str) -> Steps[None]:
-        """Give up `gru`, `guest` or `mirror`."""
-        yield from do(device_calls.DeviceDetach(pid=self.pid, device=device))
+    gru_attach = of_task(device_calls.GruAttach)
+    guest_attach = of_task(device_calls.GuestAttach)
+    guest_slot = of_task(device_calls.GuestSlot)
+    mirror_attach = of_task(device_calls.MirrorAttach)
+    device_detach = of_task(device_calls.DeviceDetach)
 
     @operation
     def device_load(self, device: str, address: int, size: int) -> Steps[bytes]:
         """Read memory through a device, at an address of its own."""
-        answers = yield from in_turn(
-            OperationRequest(
-                device_calls.DeviceLoad(pid=self.pid, device=device, address=start, size=part)
-            )
-            for start, part in chunks(address, size)
-        )
-        return b"".join(answer.bulk for answer in answers)
+        return load_pieces(partial(device_calls.DeviceLoad, self.pid, device), address, size)
 
     @operation
     def device_store(self, device: str, address: int, data: Buffer) -> Steps[None]:
         """Write memory through a device."""
-        view = memoryview(data).cast("B")
-        yield from in_turn(
-            OperationRequest(
-                device_calls.DeviceStore(pid=self.pid, device=device, address=address + done),
-                view[done : done + part],
-            )
-            for done, part in chunks(0, len(view))
-        )
+        return store_pieces(partial(device_calls.DeviceStore, self.pid, device), address, data)
 
-    @operation
-    def bte_copy(self, source: int, target: int, size: int) -> Steps[None]:
-        """Have the block transfer engine copy between two addresses, attachments or own memory. A
-        failure is an error that says how many bytes arrived, never a signal."""
-        call = device_calls.BteCopy(pid=self.pid, source=source, target=target, size=size)
-        yield from do(call)
+    bte_copy = of_task(device_calls.BteCopy)
 
     # -- libxpmem --------------------------------------------------------------------------
 
-    @operation
-    def xpmem_open(self) -> Steps[None]:
-        """Open the device; every other xpmem call does it when need be."""
-        yield from do(calls.XpmemOpen(pid=self.pid))
-
-    @operation
-    def xpmem_close(self) -> Steps[None]:
-        """Close the device: all permits are released, all segments removed."""
-        yield from do(calls.XpmemClose(pid=self.pid))
+    xpmem_open = of_task(calls.XpmemOpen)
+    """Every other xpmem call does it when need be."""
+    xpmem_close = of_task(calls.XpmemClose)
+    xpmem_remove = _of_library(calls.XpmemRemove)
+    xpmem_get = _of_library(calls.XpmemGet)
+    xpmem_release = _of_library(calls.XpmemRelease)
+    xpmem_attach = _of_library(calls.XpmemAttach)
+    xpmem_detach = _of_library(calls.XpmemDetach)
+    xpmem_fork_begin = _of_library(calls.XpmemForkBegin)
+    xpmem_fork_end = _of_library(calls.XpmemForkEnd)
 
     @operation
     def xpmem_make(
         self, vaddr: int, size: int, permit_value: int = 0o600, permit_type: int = 1, name: str = ""
     ) -> Steps[int]:
-        """Offer a range of this address space to others. Result: segid."""
-        answer = yield from self._xpmem(
-            calls.XpmemMake(
-                pid=self.pid,
-                vaddr=vaddr,
-                size=size,
-                permit_type=permit_type,
-                permit_value=permit_value,
-                name=name,
-            )
+        """Offers a range of this address space to others. Result: segid."""
+        return self.by_library(
+            calls.XpmemMake(self.pid, vaddr, size, permit_type, permit_value, name)
         )
-        return int(answer.value)
-
-    @operation
-    def xpmem_remove(self, segid: int) -> Steps[None]:
-        """Withdraw a segment; every attachment of it loses its pages."""
-        yield from self._xpmem(calls.XpmemRemove(pid=self.pid, segid=segid))
-
-    @operation
-    def xpmem_get(
-        self, segid: int, flags: int = 2, permit_type: int = 1, permit_value: int = 0
-    ) -> Steps[int]:
-        """Get a permit for a segment: XPMEM_RDWR or XPMEM_RDONLY. Result: apid."""
-        answer = yield from self._xpmem(
-            calls.XpmemGet(
-                pid=self.pid,
-                segid=segid,
-                flags=flags,
-                permit_type=permit_type,
-                permit_value=permit_value,
-            )
-        )
-        return int(answer.value)
-
-    @operation
-    def xpmem_release(self, apid: int) -> Steps[None]:
-        """Give a permit up, with everything attached through it."""
-        yield from self._xpmem(calls.XpmemRelease(pid=self.pid, apid=apid))
-
-    @operation
-    def xpmem_attach(self, apid: int, offset: int, size: int, vaddr: int = 0) -> Steps[int]:
-        """Map part of a segment here. Result: the address."""
-        answer = yield from self._xpmem(
-            calls.XpmemAttach(pid=self.pid, apid=apid, offset=offset, size=size, vaddr=vaddr)
-        )
-        return int(answer.value)
-
-    @operation
-    def xpmem_detach(self, vaddr: int) -> Steps[None]:
-        """Unmap the attachment that `vaddr` lies in."""
-        yield from self._xpmem(calls.XpmemDetach(pid=self.pid, vaddr=vaddr))
 
     @operation
     def xpmem_copy(
         self, source: tuple[int, int], target: tuple[int, int], size: int
     ) -> Steps[None]:
         """Block transfer of `size` bytes between two (apid, offset); contained, not atomic."""
-        yield from self._xpmem(
-            calls.XpmemCopy(
-                pid=self.pid,
-                src_apid=source[0],
-                src_offset=source[1],
-                dst_apid=target[0],
-                dst_offset=target[1],
-                size=size,
-            )
-        )
+        return self.by_library(calls.XpmemCopy(self.pid, *source, *target, size))
 
-    @operation
-    def xpmem_fork_begin(self) -> Steps[None]:
-        """Recall everything and hold importers' faults back."""
-        yield from self._xpmem(calls.XpmemForkBegin(pid=self.pid))
-
-    @operation
-    def xpmem_fork_end(self) -> Steps[None]:
-        """Let importers fault again."""
-        yield from self._xpmem(calls.XpmemForkEnd(pid=self.pid))
-
-    def _xpmem(self, call: Call) -> Steps[OperationAnswer]:
+    def by_library(self, call: Returns[_T]) -> Steps[_T]:
         """As libxpmem does: a task without xpmem state opens the device, then tries once more."""
         try:
-            return (yield from call_once(call))
+            return (yield from ask(call))
         except XpmemError as error:
             if error.errno != XPMEM_ERRNO_NOPROC:
                 raise
-        yield from call_once(calls.XpmemOpen(pid=self.pid))
-        return (yield from call_once(call))
+        yield from ask(calls.XpmemOpen(self.pid))
+        return (yield from ask(call))

@@ -4,23 +4,25 @@ Like all calls they are typed Structs, decoded straight from what a client sent.
 failpoint themselves: whoever paused everything can still resume it.
 """
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
 from xpmem_emu.fields import U64, InjectionText, Partid, ReasonText, ShortText
-from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.call import Returns, TableRow
+
+_T = TypeVar("_T")
 
 LocalFrame = Annotated[int, Meta(ge=1, lt=1 << 38)]
 STRAIN_END = 1 << 40
 
 
-class Breaking(Call, frozen=True):
+class Breaking(Returns[_T], frozen=True):
     """Base of these calls."""
 
 
-class FailpointSet(Breaking, frozen=True):
-    """Lets a failpoint do `terms` from now on; `seed` is of its random stream. Result: None.
+class FailpointSet(Breaking[None], frozen=True):
+    """Lets a failpoint do `terms` from now on; `seed` is of its random stream.
     ENOENT for an unknown point, EINVAL for terms that it cannot do."""
 
     point: ShortText
@@ -28,47 +30,47 @@ class FailpointSet(Breaking, frozen=True):
     seed: U64 = 0
 
 
-class FailpointClear(Breaking, frozen=True):
-    """Lets a failpoint, or with an empty name every one, do nothing. Result: None."""
+class FailpointClear(Breaking[None], frozen=True):
+    """Lets a failpoint, or with an empty name every one, do nothing."""
 
     point: ShortText = ""
 
 
-class FailpointResume(Breaking, frozen=True):
+class FailpointResume(Breaking[int], frozen=True):
     """Lets go the threads paused at a failpoint. Result: how many there were."""
 
     point: ShortText
 
 
-class ListFailpoints(Breaking, frozen=True, tag="failpoints"):
+class ListFailpoints(Breaking[list[TableRow]], frozen=True, tag="failpoints"):
     """Result: a row for every failpoint there is, with what it is set to."""
 
 
-class Poison(Breaking, frozen=True):
+class Poison(Breaking[None], frozen=True):
     """Frame `frame` of partition `home` went bad: whoever touches it gets a machine check (sources
-    T17). Every partition that can reach it must be told. Result: None."""
+    T17). Every partition that can reach it must be told."""
 
     home: Partid
     frame: LocalFrame
 
 
-class Unpoison(Breaking, frozen=True):
-    """The frame is good again. Result: None."""
+class Unpoison(Breaking[None], frozen=True):
+    """The frame is good again."""
 
     home: Partid
     frame: LocalFrame
 
 
-class Strain(Breaking, frozen=True):
+class Strain(Breaking[None], frozen=True):
     """Brings the kernel near a bound. `pin_limit`: at most `value` pages of a task may be pinned
     for importers, 0 lifts it. `sequence`, `number`: these counters go on from `value` if they are
-    below it. Result: None. EINVAL for another bound."""
+    below it. EINVAL for another bound."""
 
     bound: ShortText
     value: Annotated[int, Meta(ge=0, lt=STRAIN_END)]
 
 
-class CrashKernel(Breaking, frozen=True, tag="panic"):
+class CrashKernel(Breaking[None], frozen=True, tag="panic"):
     """The kernel finds itself broken and panics. Never answered but by the panic."""
 
     reason: ReasonText = "asked to"

@@ -2,8 +2,8 @@
 
 What fits into these types fits into whatever message it ends up in (`fields`). The console decodes
 client bytes straight into them; a call that was built by hand the kernel checks (`codec.misfit`).
-The result type of each call is given in its docstring. Sizes, offsets and addresses are bytes.
-`pid` names the task that makes the call; a call for an unknown pid fails with ESRCH.
+What a call is answered with is in its base. Sizes, offsets and addresses are bytes. `pid` names
+the task that makes the call; a call for an unknown pid fails with ESRCH.
 """
 
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from msgspec import Meta, field
 
 from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, ReasonText, ShortText, Uid
 from xpmem_emu.kernel.call import Call as Call
+from xpmem_emu.kernel.call import Returns, TableRow
 from xpmem_emu.kernel.device_calls import DeviceCall
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
@@ -27,7 +28,7 @@ MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 # -- tasks ------------------------------------------------------------------------------------
 
 
-class Spawn(Call, frozen=True):
+class Spawn(Returns[int], frozen=True):
     """A new task with an empty address space. Result: pid.
 
     `handled` are signals for which the task has a handler: the access that raises them fails
@@ -42,35 +43,35 @@ class Spawn(Call, frozen=True):
     handled: list[int] = field(default_factory=lambda: [7, 11])
 
 
-class Fork(Call, frozen=True):
-    """Result: the child's pid."""
+class Fork(Returns[int], frozen=True):
+    """A child with a copy-on-write copy of the address space. Result: its pid."""
 
     pid: Pid
 
 
-class Exec(Call, frozen=True):
-    """A fresh address space, as exec(2) gives. Result: None."""
+class Exec(Returns[None], frozen=True):
+    """A fresh address space, as exec(2) gives."""
 
     pid: Pid
 
 
-class Exit(Call, frozen=True):
-    """The task ends; returns when its address space is gone. Result: None."""
+class Exit(Returns[None], frozen=True):
+    """The task ends; returns when its address space is gone."""
 
     pid: Pid
     status: int = 0
 
 
-class Kill(Call, frozen=True):
-    """Sends a signal; returns when a killed task is gone. Result: None."""
+class Kill(Returns[None], frozen=True):
+    """Sends a signal; returns when a killed task is gone."""
 
     pid: Pid
     signal: int = 9
     reason: ReasonText = "kill"
 
 
-class Setuid(Call, frozen=True):
-    """Changes effective uid and groups. Result: None."""
+class Setuid(Returns[None], frozen=True):
+    """Changes effective uid and groups."""
 
     pid: Pid
     uid: Uid
@@ -80,8 +81,8 @@ class Setuid(Call, frozen=True):
 # -- memory -----------------------------------------------------------------------------------
 
 
-class Mmap(Call, frozen=True):
-    """Result: address. `file` names a file of this partition; empty means anonymous."""
+class Mmap(Returns[int], frozen=True):
+    """Maps memory, or `file` of this partition; empty means anonymous. Result: the address."""
 
     pid: Pid
     length: U64
@@ -92,16 +93,16 @@ class Mmap(Call, frozen=True):
     offset: U64 = 0
 
 
-class Munmap(Call, frozen=True):
-    """Result: None."""
+class Munmap(Returns[None], frozen=True):
+    """Unmaps a range; importers of its pages lose them first."""
 
     pid: Pid
     address: U64
     length: U64
 
 
-class Mprotect(Call, frozen=True):
-    """Result: None."""
+class Mprotect(Returns[None], frozen=True):
+    """Changes the rights of a range."""
 
     pid: Pid
     address: U64
@@ -109,8 +110,8 @@ class Mprotect(Call, frozen=True):
     prot: int
 
 
-class Madvise(Call, frozen=True):
-    """Result: None. DONTNEED, REMOVE, PAGEOUT; DONTNEED is EINVAL on PFNMAP areas (sources T5)."""
+class Madvise(Returns[None], frozen=True):
+    """DONTNEED, REMOVE, PAGEOUT; DONTNEED is EINVAL on PFNMAP areas (sources T5)."""
 
     pid: Pid
     address: U64
@@ -118,8 +119,8 @@ class Madvise(Call, frozen=True):
     advice: int
 
 
-class Mremap(Call, frozen=True):
-    """Result: the new address."""
+class Mremap(Returns[int], frozen=True):
+    """Grows, shrinks or moves a mapping. Result: its address."""
 
     pid: Pid
     address: U64
@@ -129,22 +130,22 @@ class Mremap(Call, frozen=True):
     new_address: U64 = 0
 
 
-class Load(Call, frozen=True):
-    """Reads memory as the task would. Result: None, the bytes come as bulk."""
+class Load(Returns[None], frozen=True):
+    """Reads memory as the task would. The bytes come as bulk."""
 
     pid: Pid
     address: U64
     size: Annotated[int, Meta(ge=0, le=1 << 26)]
 
 
-class Store(Call, frozen=True):
-    """Writes the call's bulk to memory as the task would. Result: None."""
+class Store(Returns[None], frozen=True):
+    """Writes the call's bulk to memory as the task would."""
 
     pid: Pid
     address: U64
 
 
-class AtomicOp(Call, frozen=True, tag="amo"):
+class AtomicOp(Returns[int], frozen=True, tag="amo"):
     """Atomic operation on an aligned 64-bit word of an uncached mapping.
 
     `operation`: `fetch`, `add`, `swap`, `compare_swap` or `store`. Result: the word before it.
@@ -157,8 +158,8 @@ class AtomicOp(Call, frozen=True, tag="amo"):
     compare: U64 = 0
 
 
-class ZapPageRange(Call, frozen=True):
-    """Drops the PTEs of a range, PFNMAP areas included (sources T5). Result: None."""
+class ZapPageRange(Returns[None], frozen=True):
+    """Drops the PTEs of a range, PFNMAP areas included (sources T5)."""
 
     pid: Pid
     address: U64
@@ -168,48 +169,48 @@ class ZapPageRange(Call, frozen=True):
 # -- files and the VM -------------------------------------------------------------------------
 
 
-class Creat(Call, frozen=True):
-    """A new file of `size` zero bytes. EEXIST when there is one. Result: None."""
+class Creat(Returns[None], frozen=True):
+    """A new file of `size` zero bytes. EEXIST when there is one."""
 
     file: Name
     size: U64 = 0
 
 
-class Unlink(Call, frozen=True):
-    """The name goes; the inode lives until its last mapping is gone. Result: None."""
+class Unlink(Returns[None], frozen=True):
+    """The name goes; the inode lives until its last mapping is gone."""
 
     file: Name
 
 
-class Pwrite(Call, frozen=True):
-    """Writes the call's bulk into a file at `offset`, extending it. Result: None."""
+class Pwrite(Returns[None], frozen=True):
+    """Writes the call's bulk into a file at `offset`, extending it."""
 
     file: Name
     offset: U64
 
 
-class Pread(Call, frozen=True):
-    """Result: None, the bytes come as bulk."""
+class Pread(Returns[None], frozen=True):
+    """Reads from a file, short at its end. The bytes come as bulk."""
 
     file: Name
     offset: U64
     size: Annotated[int, Meta(ge=0, le=1 << 26)]
 
 
-class Truncate(Call, frozen=True):
-    """Cuts or extends a file; mappings beyond the end are torn down. Result: None."""
+class Truncate(Returns[None], frozen=True):
+    """Cuts or extends a file; mappings beyond the end are torn down."""
 
     file: Name
     size: U64
 
 
-class Writeback(Call, frozen=True):
+class Writeback(Returns[int], frozen=True):
     """Writes dirty pages back after page_mkclean of each. Result: pages written."""
 
     file: Name
 
 
-class Reclaim(Call, frozen=True):
+class Reclaim(Returns[int], frozen=True):
     """try_to_unmap: frees up to `pages` frames, of one task's range when given.
 
     Result: frames freed.
@@ -221,7 +222,7 @@ class Reclaim(Call, frozen=True):
     length: U64 = 0
 
 
-class Migrate(Call, frozen=True):
+class Migrate(Returns[int], frozen=True):
     """Moves the resident pages of a range to other frames. Result: pages moved."""
 
     pid: Pid
@@ -232,24 +233,27 @@ class Migrate(Call, frozen=True):
 # -- xpmem (sources 1.4 to 1.12) ----------------------------------------------------------------
 
 
-class XpmemVersion(Call, frozen=True):
-    """Result: 0x00027004."""
+class XpmemVersion(Returns[int], frozen=True):
+    """The version of the driver. Result: 0x00027004."""
 
 
-class XpmemOpen(Call, frozen=True):
-    """Opens the xpmem device: the task gets its thread group. Idempotent. Result: None."""
-
-    pid: Pid
-
-
-class XpmemClose(Call, frozen=True):
-    """Closes (flushes) the device: releases all permits, removes all segments. Result: None."""
+class XpmemOpen(Returns[None], frozen=True):
+    """Opens the xpmem device: the task gets its thread group. Idempotent."""
 
     pid: Pid
 
 
-class XpmemMake(Call, frozen=True):
-    """Result: segid. `name` is an extension, refused with EINVAL unless the image enables it."""
+class XpmemClose(Returns[None], frozen=True):
+    """Closes (flushes) the device: releases all permits, removes all segments."""
+
+    pid: Pid
+
+
+class XpmemMake(Returns[int], frozen=True):
+    """Offers a range of the address space to others. Result: segid.
+
+    `name` is an extension, refused with EINVAL unless the image enables it.
+    """
 
     pid: Pid
     vaddr: U64
@@ -259,15 +263,18 @@ class XpmemMake(Call, frozen=True):
     name: MaybeName = ""
 
 
-class XpmemRemove(Call, frozen=True):
-    """Result: None."""
+class XpmemRemove(Returns[None], frozen=True):
+    """Withdraws a segment; every attachment of it loses its pages."""
 
     pid: Pid
     segid: S64
 
 
-class XpmemGet(Call, frozen=True):
-    """Result: apid. `permit_value` stands for the pointer that must be NULL."""
+class XpmemGet(Returns[int], frozen=True):
+    """Gets a permit for a segment: XPMEM_RDWR or XPMEM_RDONLY. Result: apid.
+
+    `permit_value` stands for the pointer that must be NULL.
+    """
 
     pid: Pid
     segid: S64
@@ -276,15 +283,15 @@ class XpmemGet(Call, frozen=True):
     permit_value: S64 = 0
 
 
-class XpmemRelease(Call, frozen=True):
-    """Result: None."""
+class XpmemRelease(Returns[None], frozen=True):
+    """Gives a permit up, with everything attached through it."""
 
     pid: Pid
     apid: S64
 
 
-class XpmemAttach(Call, frozen=True):
-    """Result: address."""
+class XpmemAttach(Returns[int], frozen=True):
+    """Maps part of a segment. Result: the address."""
 
     pid: Pid
     apid: S64
@@ -293,15 +300,15 @@ class XpmemAttach(Call, frozen=True):
     vaddr: U64 = 0
 
 
-class XpmemDetach(Call, frozen=True):
-    """Result: None."""
+class XpmemDetach(Returns[None], frozen=True):
+    """Unmaps the attachment that `vaddr` lies in."""
 
     pid: Pid
     vaddr: U64
 
 
-class XpmemCopy(Call, frozen=True):
-    """Block transfer of `size` bytes between two permits of the caller. Result: None."""
+class XpmemCopy(Returns[None], frozen=True):
+    """Block transfer of `size` bytes between two permits of the caller; contained, not atomic."""
 
     pid: Pid
     src_apid: S64
@@ -311,25 +318,25 @@ class XpmemCopy(Call, frozen=True):
     size: U64
 
 
-class XpmemForkBegin(Call, frozen=True):
-    """Recalls everything and blocks importers' faults (sources 1.12). Result: None."""
+class XpmemForkBegin(Returns[None], frozen=True):
+    """Recalls everything and blocks importers' faults (sources 1.12)."""
 
     pid: Pid
 
 
-class XpmemForkEnd(Call, frozen=True):
-    """Lets importers fault again. Result: None."""
+class XpmemForkEnd(Returns[None], frozen=True):
+    """Lets importers fault again."""
 
     pid: Pid
 
 
-class XpmemFind(Call, frozen=True):
+class XpmemFind(Returns[int], frozen=True):
     """Asks all partitions for a segment of this name (extension). Result: segid; ENOENT."""
 
     name: Name
 
 
-class XpmemTunable(Call, frozen=True):
+class XpmemTunable(Returns[int], frozen=True):
     """Sets faults_after or faults_before (sources 1.10). Result: the old value."""
 
     name: ShortText
@@ -339,39 +346,39 @@ class XpmemTunable(Call, frozen=True):
 # -- looking ----------------------------------------------------------------------------------
 
 
-class Look(Call, frozen=True):
+class Look(Returns[list[TableRow]], frozen=True):
     """A table of objects. `kind`: segments, attachments, permits, faults, partitions, channels,
-    pins, tasks, files, devices. Result: list of mappings, one row each, same keys in each row."""
+    pins, tasks, files, devices."""
 
     kind: ShortText
 
 
-class Describe(Call, frozen=True):
+class Describe(Returns[TableRow], frozen=True):
     """One object with everything that is known of it, its last failure included.
 
-    `what`: a segid, apid, pid (as text, decimal or hex) or `p3`. Result: mapping; ENOENT.
+    `what`: a segid, apid, pid (as text, decimal or hex) or `p3`. ENOENT when there is none.
     """
 
     what: ShortText
 
 
-class Pagetable(Call, frozen=True):
-    """The walk for one address, level by level. Result: mapping."""
+class Pagetable(Returns[TableRow], frozen=True):
+    """The walk for one address, level by level."""
 
     pid: Pid
     address: U64
 
 
-class Status(Call, frozen=True):
-    """Result: mapping: partid, boot, uptime_ns, peers and their states, counters, audit."""
+class Status(Returns[TableRow], frozen=True):
+    """State of the partition: partid, boot, uptime_ns, peers and their states, counters, audit."""
 
 
-class Audit(Call, frozen=True):
-    """Counts what is in use and checks that the counts agree. Result: mapping."""
+class Audit(Returns[TableRow], frozen=True):
+    """Counts what is in use and checks that the counts agree."""
 
 
-class Shutdown(Call, frozen=True):
-    """Deactivates all peers with xpUnloading, kills all tasks, then halts. Result: None."""
+class Shutdown(Returns[None], frozen=True):
+    """Deactivates all peers with xpUnloading, kills all tasks, then halts."""
 
     reason: ReasonText = "shutdown"
 

@@ -9,29 +9,29 @@ from typing import Annotated
 from msgspec import Meta
 
 from xpmem_emu.fields import U64, Pid, ShortText
-from xpmem_emu.kernel.call import Call
+from xpmem_emu.kernel.call import Returns
 
 DEVICES = ("gru", "guest", "mirror")
 """What a `device` may be."""
 
 
-class GruAttach(Call, frozen=True):
-    """Gives the task a context of its partition's GRU. EEXIST, EBUSY. Result: None."""
+class GruAttach(Returns[None], frozen=True):
+    """Gives the task a context of its partition's GRU. EEXIST, EBUSY."""
 
     pid: Pid
 
 
-class GuestAttach(Call, frozen=True):
+class GuestAttach(Returns[None], frozen=True):
     """Starts a virtual machine in the task; without slots it has no memory. With `references` it
-    holds a reference to each page that it shadows. EEXIST. Result: None."""
+    holds a reference to each page that it shadows. EEXIST."""
 
     pid: Pid
     references: bool = False
 
 
-class GuestSlot(Call, frozen=True):
+class GuestSlot(Returns[None], frozen=True):
     """Guest-physical memory from `start` on is the task's from `address` on; with length 0 the
-    slot that begins at `start` goes. Whole pages. Result: None."""
+    slot that begins at `start` goes. Whole pages."""
 
     pid: Pid
     start: U64
@@ -39,24 +39,24 @@ class GuestSlot(Call, frozen=True):
     address: U64 = 0
 
 
-class MirrorAttach(Call, frozen=True):
-    """A device mirrors this part of the task's memory; whole pages. EEXIST. Result: None."""
+class MirrorAttach(Returns[None], frozen=True):
+    """A device mirrors this part of the task's memory; whole pages. EEXIST."""
 
     pid: Pid
     address: U64
     length: U64
 
 
-class DeviceDetach(Call, frozen=True):
-    """ENODEV when the task has none. Result: None."""
+class DeviceDetach(Returns[None], frozen=True):
+    """ENODEV when the task has none."""
 
     pid: Pid
     device: ShortText
 
 
-class DeviceLoad(Call, frozen=True):
+class DeviceLoad(Returns[None], frozen=True):
     """Reads memory through a device, at an address of the device's own. A failure is an errno, not
-    a signal: EFAULT, EIO (machine check), EAGAIN. Result: None, the bytes come as bulk."""
+    a signal: EFAULT, EIO (machine check), EAGAIN. The bytes come as bulk."""
 
     pid: Pid
     device: ShortText
@@ -64,19 +64,19 @@ class DeviceLoad(Call, frozen=True):
     size: Annotated[int, Meta(ge=0, le=1 << 26)]
 
 
-class DeviceStore(Call, frozen=True):
-    """Writes the call's bulk to memory through a device. Fails as DeviceLoad. Result: None."""
+class DeviceStore(Returns[None], frozen=True):
+    """Writes the call's bulk to memory through a device. Fails as DeviceLoad."""
 
     pid: Pid
     device: ShortText
     address: U64
 
 
-class BteCopy(Call, frozen=True):
+class BteCopy(Returns[None], frozen=True):
     """The block transfer engine copies `size` bytes between two addresses of the task (sources
     T18): attachments or its own memory. A failure is an errno, never a signal of what is there:
     EFAULT, EIO (machine check), ENOENT, EACCES, ETIMEDOUT, EAGAIN, EHOSTDOWN; its cause says how
-    many bytes arrived. Result: None."""
+    many bytes arrived."""
 
     pid: Pid
     source: U64

@@ -30,11 +30,3 @@ def task_of(call: Call, tasks: TaskTable) -> Task | None:
     if task.executing is not None:
         raise KernelError(errno.EINTR, task.ending(), "wait for the answer of the exec")
     return task
-
-
-def handler_of(call: Call, handlers: Handlers) -> Handler:
-    """What serves `call`. Raises KernelError ENOSYS."""
-    handler = handlers.get(type(call))
-    if handler is None:
-        raise KernelError(errno.ENOSYS, f"{type(call).__name__} is not a call of this kernel")
-    return handler

@@ -24,7 +24,7 @@ from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.kernel.admission import Admission, Purpose
 from xpmem_emu.kernel.calls import Call, Shutdown
-from xpmem_emu.kernel.dispatch import Handlers, handler_of, task_of
+from xpmem_emu.kernel.dispatch import Handlers, task_of
 from xpmem_emu.kernel.interface import (
     Done,
     Effects,
@@ -248,7 +248,10 @@ class Kernel:
             if task is not None:
                 thread.owner = task
                 task.threads[thread] = None
-            serve = handler_of(request.call, self._handlers)
+            serve = self._handlers.get(type(request.call))
+            if serve is None:
+                what = type(request.call).__name__
+                raise KernelError(errno.ENOSYS, f"{what} is not a call of this kernel")
             # Sleeps. Whatever becomes of the task, it and its memory wait for this call.
             value, bulk = await serve(self, request.call, task, request.bulk)
             return Done(value, bulk)

@@ -6,20 +6,16 @@ for it.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from xpmem_emu.client.operations import (
-    Blocking,
-    OperationAnswer,
-    OperationRequest,
-    Steps,
-    call_once,
-)
+from xpmem_emu.client.operations import Blocking, OperationAnswer, OperationRequest, Steps, ask
 from xpmem_emu.client.partition_operations import PartitionOperations
 from xpmem_emu.client.task_operations import TaskOperations
 from xpmem_emu.codec import Buffer
-from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.call import Call, Returns
 from xpmem_emu.sim.ticket import Ticket
+
+_T = TypeVar("_T")
 
 
 class Callee(Protocol):
@@ -64,9 +60,9 @@ class SimTask(TaskOperations["SimTask"], Blocking):
     def exchange(self, requests: Sequence[OperationRequest]) -> list[OperationAnswer]:
         return _made(self.cluster, self.partid, requests)
 
-    def _xpmem(self, call: Call) -> Steps[OperationAnswer]:
+    def by_library(self, call: Returns[_T]) -> Steps[_T]:
         """What the kernel says, also to a task without xpmem state; libxpmem would hide that."""
-        return call_once(call)
+        return ask(call)
 
 
 def _made(
