@@ -7,7 +7,7 @@ Times are written `100ms`, sizes `256M`, and become nanoseconds and bytes.
 
 import errno
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -92,6 +92,8 @@ class XpcSection(_Section, frozen=True):
     heartbeat_peers: Positive = 3
     """Up to so many peers these two hold; with more, both grow in proportion (`heartbeats`)."""
     disengage_limit: Nanoseconds = Nanoseconds(2_000_000_000)
+    sessions: Literal["all", "domain"] = "all"
+    """With whom there is a session from boot on; with others it begins on use (`xpc.peers`)."""
     partid_bits: Annotated[int, Meta(ge=PARTID_BITS_MIN, le=PARTID_BITS_MAX)] = PARTID_BITS_MIN
     """Width of a partid in ids and in frame numbers."""
     control_attempt: Nanoseconds = Nanoseconds(250_000_000)

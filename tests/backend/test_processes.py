@@ -55,7 +55,8 @@ def test_nobody_is_waited_for_who_is_active_already(
     state = up(3)
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
-    processes._wait_active(state, no_progress, time.monotonic() + 60)
+    standing = {one.name: {0, 1, 2} - {one.partid} for one in state.partitions}
+    processes._wait_active(state, standing, no_progress, time.monotonic() + 60)
     assert pauses == []
 
 

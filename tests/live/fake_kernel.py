@@ -7,7 +7,7 @@ has three words that make it misbehave: `panic`, `raise`, and `wait`, which is a
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgpack
 
@@ -34,6 +34,7 @@ from xpmem_emu.live.arena import ArenaMemory
 from xpmem_emu.trace import Event as TraceEvent
 from xpmem_emu.trace import Tracer
 from xpmem_emu.units import MILLISECOND
+from xpmem_emu.xpc.peers import Peers
 
 PEER_MEMORY = 1 << 40
 HELLO_NS = 50 * MILLISECOND
@@ -75,12 +76,12 @@ class FakeKernel:
         image: Image,
         arena: memoryview,
         swap: memoryview,
-        peers: Sequence[int],
+        peers: Peers,
         peer_memory: ArenaMemory,
     ) -> None:
         assert len(arena) == image.memory.size
         assert len(swap) >= image.memory.swap
-        self.partid, self.boot, self.arena, self.peers = partid, boot, arena, peers
+        self.partid, self.boot, self.arena, self.peers = partid, boot, arena, peers.standing
         self.memory = peer_memory
         self.now_ns = 0
         self.next_hello_ns = 0

@@ -36,6 +36,7 @@ from xpmem_emu.kernel.interface import (
 from xpmem_emu.kernel.kernel import Kernel
 from xpmem_emu.sim.memory import SimMemory
 from xpmem_emu.trace import Record
+from xpmem_emu.xpc.peers import Neighbourhood
 
 PAGE = 4096
 IMAGE = Image(memory=MemorySection(size=Bytes(1 << 20), swap=Bytes(1 << 16), files=Bytes(1 << 20)))
@@ -52,7 +53,6 @@ class Stage:
 
     def __init__(self, domains: str) -> None:
         """A letter for the coherence domain of each partition."""
-        partitions = len(domains)
         world = SimMemory()
         self.now_ns = 0
         self.output: list[str] = []
@@ -61,16 +61,18 @@ class Stage:
         self.homes: dict[str, int] = {}
         self.kernels: list[Kernel] = []
         self._calls: dict[int, tuple[str, str]] = {}
-        for partid in range(partitions):
+        images = [replace(IMAGE, domain=domain) for domain in domains]
+        machine = Neighbourhood(dict(enumerate(images)))
+        for partid, image in enumerate(images):
             memory = world.partition(partid, 1, IMAGE.memory.size)
             self.kernels.append(
                 boot_kernel(
                     partid=partid,
                     boot=1,
-                    image=replace(IMAGE, domain=domains[partid]),
+                    image=image,
                     arena=memory.arena,
                     swap=memoryview(bytearray(IMAGE.memory.swap)),
-                    peers=[p for p in range(partitions) if p != partid],
+                    peers=machine.peers_of(partid),
                     peer_memory=memory,
                 )
             )

@@ -28,6 +28,7 @@ from xpmem_emu.xpc.messages import (
     Message,
     RsvdPage,
 )
+from xpmem_emu.xpc.peers import Neighbourhood
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.wire import Requester
 from xpmem_emu.xpc.xpc import Patience, Xpc
@@ -113,7 +114,7 @@ class Node:
             boot=boot,
             image=config,
             arena=f"memory:p{partid}.{boot}",
-            peers=world.partids,
+            peers=Neighbourhood(dict.fromkeys(world.partids, config)).peers_of(partid),
             scheduler=self.scheduler,
             lockdep=LockDep(),
             tracer=self.tracer,

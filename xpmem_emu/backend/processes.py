@@ -70,7 +70,7 @@ _POLL_S = 0.02
 def up(
     spec: ClusterSpec, progress: Progress = no_progress, timeout_s: float = UP_TIMEOUT_S
 ) -> ClusterState:
-    """Start every partition of `spec` and wait until all are active with each other.
+    """Start every partition of `spec` and wait until all are active with their standing peers.
 
     Raises KernelError: EEXIST when the cluster runs already, ECHILD with the end of its log when
     a partition died, ETIMEDOUT when they do not become active; what was started is ended again.
@@ -88,7 +88,8 @@ def up(
             make_own_folder(arena_folder(spec.name))
             state = empty_state(spec, folder)
             state = start_all(state, configs, progress)
-            _wait_active(state, progress, time.monotonic() + timeout_s)
+            standing = {config.name: set(config.standing) for config in configs}
+            _wait_active(state, standing, progress, time.monotonic() + timeout_s)
         except BaseException as error:
             _take_down(spec.name, no_progress, keep_logs=isinstance(error, KernelError))
             raise
@@ -121,11 +122,12 @@ def _refuse_running(cluster: str) -> None:
 # -- waiting for partitions -------------------------------------------------------------------
 
 
-def _wait_active(state: ClusterState, progress: Progress, deadline: float) -> None:
+def _wait_active(
+    state: ClusterState, standing: dict[str, set[int]], progress: Progress, deadline: float
+) -> None:
     total = len(state.partitions)
     for done, partition in enumerate(state.partitions, start=total + 1):
-        peers = {one.partid for one in state.partitions if one is not partition}
-        _wait_active_with(state, partition, peers, deadline)
+        _wait_active_with(state, partition, standing[partition.name], deadline)
         progress(done, 2 * total, f"{partition.name} active")
 
 

@@ -15,9 +15,10 @@ from xpmem_emu.cluster.liveness import start_ticks
 from xpmem_emu.cluster.paths import arena_folder, socket_endpoint
 from xpmem_emu.cluster.state import ClusterState, PartitionRecord, write_state
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec, load_image
-from xpmem_emu.image import require_partid
+from xpmem_emu.image import Image, require_partid
 from xpmem_emu.live.config import PartitionConfig
 from xpmem_emu.live.zygote import CONFIG_SUFFIX, forked, log_of
+from xpmem_emu.xpc.peers import Neighbourhood
 
 _OWN_COMMAND = (sys.executable, "-m", "xpmem_emu.live.partition")
 
@@ -37,25 +38,38 @@ def configs_of(spec: ClusterSpec, folder: Path) -> list[PartitionConfig]:
     """The configuration of each partition. Raises KernelError for anything that is wrong with
     `spec` before a process exists."""
     where = {one.partid: one.endpoint or _socket(folder, one, "xpc") for one in spec.partitions}
-    return [_config(spec, folder, one, where) for one in spec.partitions]
+    images = {one.partid: _image(spec, one) for one in spec.partitions}
+    machine = Neighbourhood(images)
+    return [_config(spec, folder, one, where, machine) for one in spec.partitions]
+
+
+def _image(spec: ClusterSpec, one: PartitionSpec) -> Image:
+    image = load_image(one.image or spec.image, domain=one.domain, memory=spec.memory)
+    require_partid(image, one.partid)
+    return image
 
 
 def _config(
-    spec: ClusterSpec, folder: Path, one: PartitionSpec, where: dict[int, str]
+    spec: ClusterSpec,
+    folder: Path,
+    one: PartitionSpec,
+    where: dict[int, str],
+    machine: Neighbourhood,
 ) -> PartitionConfig:
-    image = one.image or spec.image
-    require_partid(load_image(image, domain=one.domain, memory=spec.memory), one.partid)
+    peers = machine.peers_of(one.partid)
     return PartitionConfig(
         cluster=spec.name,
         name=one.name,
         partid=one.partid,
-        image=image,
+        image=one.image or spec.image,
         domain=one.domain,
         memory=spec.memory,
         listen=one.listen or where[one.partid],
         console=one.console or _socket(folder, one, "console"),
         console_listen=one.console_listen,
         peers={partid: peer for partid, peer in where.items() if partid != one.partid},
+        standing=list(peers.standing),
+        crowd=peers.crowd,
         arena_folder=str(arena_folder(spec.name)),
         event_log=str(folder / f"{one.name}.events.jsonl") if spec.event_log else "",
         lease_s=spec.lease_s,

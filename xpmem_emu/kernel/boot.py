@@ -1,11 +1,10 @@
 """Where a kernel is put together: only here are the kernel, its handlers and its audit known."""
 
-from collections.abc import Sequence
-
 from xpmem_emu.image import Image
 from xpmem_emu.kernel.audit import check_kernel
 from xpmem_emu.kernel.handlers import breaking, devices, files, look, memory, tasks, xpmem
 from xpmem_emu.kernel.kernel import Kernel, PeerMemory
+from xpmem_emu.xpc.peers import Peers
 
 HANDLERS = {
     **tasks.HANDLERS,
@@ -26,7 +25,7 @@ def boot_kernel(
     image: Image,
     arena: memoryview,
     swap: memoryview,
-    peers: Sequence[int],
+    peers: Peers,
     peer_memory: PeerMemory,
     audits: bool = False,
 ) -> Kernel:

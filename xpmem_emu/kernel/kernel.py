@@ -12,7 +12,7 @@ when it has stopped.
 
 import errno
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from xpmem_emu import codec
@@ -48,6 +48,7 @@ from xpmem_emu.mmu.gru import Gru
 from xpmem_emu.sched import LockDep, Scheduler, Thread
 from xpmem_emu.trace import Tracer
 from xpmem_emu.xpc.messages import RsvdPage
+from xpmem_emu.xpc.peers import Peers
 from xpmem_emu.xpc.reasons import Reason
 from xpmem_emu.xpc.remote import EPOCH_BITS
 from xpmem_emu.xpc.xpc import Xpc
@@ -87,7 +88,7 @@ class Kernel:
         image: Image,
         arena: memoryview,
         swap: memoryview,
-        peers: Sequence[int],
+        peers: Peers,
         peer_memory: PeerMemory,
         handlers: Handlers,
         audit: "Callable[[Kernel], None] | None" = None,

@@ -24,6 +24,10 @@ class PartitionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: dict[int, str]
     """Where the other partitions listen, by partid."""
     arena_folder: str
+    standing: list[int] = []
+    """With which of them it has a session from boot on (`xpc.peers`)."""
+    crowd: int = 0
+    """Most of those that any partition has."""
     console_listen: str = ""
     """Where it listens for clients when that is not `console` itself."""
     domain: str = ""

@@ -48,6 +48,7 @@ from xpmem_emu.live.pulse import Pulse
 from xpmem_emu.live.room import make_room
 from xpmem_emu.live.zygote import fork_each
 from xpmem_emu.trace import Record
+from xpmem_emu.xpc.peers import Peers
 
 EXIT_PANIC = 70
 EXIT_REFUSED = 1
@@ -68,7 +69,7 @@ class KernelFactory(Protocol):
         image: Image,
         arena: memoryview,
         swap: memoryview,
-        peers: Sequence[int],
+        peers: Peers,
         peer_memory: ArenaMemory,
     ) -> SteppedKernel:
         """A kernel that has booted but not stepped; arguments as of kernel.boot.boot_kernel."""
@@ -105,7 +106,7 @@ class Harness:
             image=image,
             arena=self._arena.view,
             swap=memoryview(mmap.mmap(-1, image.memory.swap or mmap.PAGESIZE)),
-            peers=sorted(config.peers),
+            peers=Peers(config.standing, config.peers.keys() | {config.partid}, config.crowd),
             peer_memory=self._peer_memory,
         )
         stack.callback(kernel.discard)
@@ -121,7 +122,7 @@ class Harness:
             stack.callback(_remove_socket, endpoint)
         self._endpoint = self._open_endpoint(context)
         stack.callback(self._endpoint.close)
-        self._pulse = Pulse(image.xpc, len(config.peers), self._endpoint.send)
+        self._pulse = Pulse(image.xpc, config.crowd, self._endpoint.send)
         stack.callback(self._pulse.close)
         self._faults = LiveInjections(
             self._loop, config.partid, self._driver, self._endpoint.send, self.publish

@@ -42,9 +42,9 @@ class Pulse:
     `begin` and `end`, so whoever calls those may use the same link at any other time."""
 
     def __init__(
-        self, xpc: XpcSection, peers: int, send: Callable[[int, list[Buffer]], None]
+        self, xpc: XpcSection, crowd: int, send: Callable[[int, list[Buffer]], None]
     ) -> None:
-        interval_ns, check_ns = xpc.heartbeats(peers)
+        interval_ns, check_ns = xpc.heartbeats(crowd)
         self.repeated = 0
         """Heartbeats said in the kernel's place."""
         self._interval_ns = interval_ns

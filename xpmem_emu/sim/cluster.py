@@ -13,7 +13,7 @@ It decides nothing about memory or protocol; it only delivers. An `Observer` see
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
@@ -45,6 +45,7 @@ from xpmem_emu.sim.task import SimPartition, SimTask
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
 from xpmem_emu.units import SECOND
+from xpmem_emu.xpc.peers import Neighbourhood
 
 Pick = Callable[[int], int]
 LATENCY_NS = 20_000
@@ -52,7 +53,7 @@ LATENCY_NS = 20_000
 
 
 class SimCluster:
-    """`partitions` kernels, all peers of each other, booted at time 0."""
+    """`partitions` kernels, the partitions of one machine, booted at time 0."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class SimCluster:
         self.superseded: dict[tuple[int, int], Kernel] = {}
         """By (partid, boot): stopped processes over which another one booted."""
         self.trace: list[Record] = []
+        self.keep_trace = True  # not where a thousand partitions would fill the memory with it
         self.clocks: dict[int, Clock] = {}
         self.paces: dict[int, Throttle] = {}
         """Clocks and paces of the partitions where a fault changed them."""
@@ -88,6 +90,7 @@ class SimCluster:
         self._hung: dict[int, list[KernelEvent]] = {}
         self._hung_since: dict[int, int] = {}
         self.partids = list(range(partitions))
+        self._machine = Neighbourhood({partid: self._image_of(partid) for partid in self.partids})
         self._memory = SimMemory()
         self._boots: dict[int, int] = {}
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -109,7 +112,7 @@ class SimCluster:
             image=self._image_of(partid),
             arena=memory.arena,
             swap=zeroed(self.image.memory.swap),
-            peers=[peer for peer in self.partids if peer != partid],
+            peers=self._machine.peers_of(partid),
             peer_memory=memory,
             audits=self._audits,
         )
@@ -185,13 +188,14 @@ class SimCluster:
         return kernel is not None and isinstance(kernel.stopped, Panic)
 
     def prove_gone(self, partid: int, boot: int = 0) -> None:
-        """Tell every kernel that the process of this boot of a partition, or of the last, has
+        """Tell all who know it that the process of this boot of a partition, or of the last, has
         ended. It must have: this is what a harness saw, no guess."""
         boot = boot or self._boots[partid]
         assert partid not in self.kernels or boot != self._boots[partid], "it runs"
         assert (partid, boot) not in self.superseded, "it is merely stopped"
-        for other in list(self.kernels):
-            self._step(other, ProcessGone(partid, boot))
+        for other, kernel in list(self.kernels.items()):
+            if partid in kernel.xpc.partitions:
+                self._step(other, ProcessGone(partid, boot))
 
     def down(self) -> None:
         """Every process ends; nobody needs the cluster any more."""
@@ -265,15 +269,24 @@ class SimCluster:
         self.now_ns = end
 
     def run_until_active(self) -> None:
-        """Run until every partition is ACTIVE with every other one that runs."""
-        self.run_until(
-            lambda: all(
-                kernel.xpc.incarnation(peer) is not None
-                for partid, kernel in self.kernels.items()
-                for peer in self.kernels
-                if peer != partid
-            )
-        )
+        """Run until every partition is ACTIVE with each of its standing peers that runs."""
+        apart: list[tuple[Kernel, int]] = []
+
+        def together() -> bool:
+            # After each step, so it asks only for one pair that was apart, until none is left.
+            while apart and apart[-1][0].xpc.incarnation(apart[-1][1]) is not None:
+                apart.pop()
+            if not apart:
+                apart.extend(self._apart())
+            return not apart
+
+        self.run_until(together)
+
+    def _apart(self) -> Iterator[tuple[Kernel, int]]:
+        for partid, kernel in self.kernels.items():
+            for peer in self._machine.peers_of(partid).standing:
+                if peer in self.kernels and kernel.xpc.incarnation(peer) is None:
+                    yield kernel, peer
 
     # -- delivery ----------------------------------------------------------------------------
 
@@ -322,7 +335,8 @@ class SimCluster:
         self.steps += 1
         self.observer.arriving(partid, event)
         effects = kernel.step(time_ns, event)
-        self.trace += effects.trace
+        if self.keep_trace:
+            self.trace += effects.trace
         self.observer.stepped(partid, effects)
         if effects.sends:
             self._carry(partid, effects)

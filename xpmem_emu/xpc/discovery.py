@@ -1,9 +1,9 @@
 """The reserved page and the thread xpc_discovery that looks for it at the peers.
 
 The page is all that a partition must know of another before it can ask for a session. Peers that
-are INACTIVE are asked for theirs again and again: a peer may boot, reboot or become reachable at
-any time, and both the question and the answer may be lost. Sources 3.2, where discovery runs once
-because the hardware says who is there.
+are sought and INACTIVE are asked for theirs again and again: a peer may boot, reboot or become
+reachable at any time, and both the question and the answer may be lost. Sources 3.2, where
+discovery runs once because the hardware says who is there.
 """
 
 import errno
@@ -60,7 +60,7 @@ async def look_for_peers(local: Local, partitions: Iterable[Partition]) -> None:
     """The thread xpc_discovery."""
     while True:
         for partition in partitions:
-            if partition.state is ActState.INACTIVE:
+            if partition.state is ActState.INACTIVE and partition.sought:
                 partition.tell(RsvdPageRead(), 0)
         if not await local.pause(local.scheduler.now_ns + local.image.xpc.discovery_interval):
             return

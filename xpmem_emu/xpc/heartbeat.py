@@ -5,7 +5,7 @@ dead (sources T19), because nothing says that its threads run. A partition that 
 purpose says so with the offline form and is not missed; only its deadlines apply. Sources 3.4.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from xpmem_emu.failpoints.points import XPC_BEAT
 from xpmem_emu.xpc.activation import ActState
@@ -39,9 +39,9 @@ class Heart:
         self._offline = True
 
 
-async def beat_and_check(local: Local, partitions: Collection[Partition]) -> None:
-    """The thread xpc_hb."""
-    interval_ns, every_ns = local.image.xpc.heartbeats(len(partitions))
+async def beat_and_check(local: Local, partitions: Iterable[Partition], crowd: int) -> None:
+    """The thread xpc_hb. `crowd`: how many peers somebody may have to beat for."""
+    interval_ns, every_ns = local.image.xpc.heartbeats(crowd)
     beat_ns, check_ns = local.scheduler.now_ns, local.scheduler.now_ns + every_ns
     late = False
     while await local.pause(min(beat_ns, check_ns)):

@@ -48,6 +48,9 @@ class Partition:
         self.remote = Remote()
         self.session: Session | None = None
         """From contact to the end of the disengagement: it outlives ACTIVE, to be wound up."""
+        self.standing = False
+        """Whether discovery looks for it as long as we run; for others while somebody needs one."""
+        self._seekers = 0
         self.threads = 0
         """Those that serve this peer, of all its sessions."""
         self._capacity = len(SlotClass) * local.image.xpc.slots * len(DATA_CHANNELS)
@@ -232,6 +235,27 @@ class Partition:
             self.tell(DeactivateReq(reason), self._incarnation())
 
     # -- what callers need -----------------------------------------------------------------
+
+    @property
+    def sought(self) -> bool:
+        """Whether discovery looks for it."""
+        return self.standing or self._seekers > 0
+
+    async def seek(self) -> None:
+        """Have discovery look for it, until it is ACTIVE or a first contact would have failed,
+        after the end of a session before. Killable; the caller looks what came of it."""
+        xpc, why = self._local.image.xpc, Wake.WOKEN
+        until_ns = self._local.scheduler.now_ns + xpc.control_tries * xpc.control_attempt
+        if self.state is ActState.DEACTIVATING:
+            until_ns += xpc.disengage_limit
+        self._seekers += 1
+        try:
+            if self.state is ActState.INACTIVE:
+                self.tell(RsvdPageRead(), 0)
+            while self.state is not ActState.ACTIVE and why is Wake.WOKEN:
+                why = await self._changes.wait_killable(until_ns)
+        finally:
+            self._seekers -= 1
 
     def opening_now(self, channel: int) -> Opening:
         """The connected channel. Raises XpcError NOT_SENT."""

@@ -8,7 +8,6 @@ that nobody can have meant is counted, told to the event stream and dropped.
 Requests, sessions, channels and partitions have modules of their own; this one only composes.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from xpmem_emu.codec import BadMessage, Buffer
@@ -32,6 +31,7 @@ from xpmem_emu.xpc.frame import (
 from xpmem_emu.xpc.heartbeat import Heart, beat_and_check
 from xpmem_emu.xpc.messages import Message
 from xpmem_emu.xpc.partition import Partition
+from xpmem_emu.xpc.peers import Peers
 from xpmem_emu.xpc.reasons import Ending, Reason, XpcError
 from xpmem_emu.xpc.slots import Notify, Obligation, Patience, ReplyWithBulk, RequestTerms, terms_of
 from xpmem_emu.xpc.wire import ChannelHandler, Local, PartitionListener, Transport
@@ -61,7 +61,7 @@ class Xpc:
         boot: int,
         image: Image,
         arena: str,
-        peers: Sequence[int],
+        peers: Peers,
         scheduler: Scheduler,
         lockdep: LockDep,
         tracer: Tracer,
@@ -84,9 +84,11 @@ class Xpc:
             listener=listener,
             beat=self.heart.next,
         )
-        self.partitions = {
-            peer: Partition(self._local, peer) for peer in sorted(peers) if peer != partid
-        }
+        self._peers = peers
+        self.partitions = {peer: Partition(self._local, peer) for peer in peers.standing}
+        """Standing peers, and who was met since."""
+        for partition in self.partitions.values():
+            partition.standing = True
         self._registration = Mutex(scheduler, lockdep, "xpc_registration")
 
     # -- life ------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ class Xpc:
         """Start looking for peers."""
         scheduler, partitions = self._local.scheduler, self.partitions.values()
         scheduler.spawn("xpc_discovery", look_for_peers(self._local, partitions))
-        scheduler.spawn("xpc_hb", beat_and_check(self._local, partitions))
+        scheduler.spawn("xpc_hb", beat_and_check(self._local, partitions, self._peers.crowd))
 
     async def shutdown(self, reason: Reason) -> None:
         """Leave every peer in order. Ends within the disengage limit, whatever they do."""
@@ -126,7 +128,7 @@ class Xpc:
             return
         try:
             header, message, bulk = decode_frame(frames, self._local.image.xpc.payload)
-            partition = self.partitions.get(header.src)
+            partition = self.partitions.get(header.src) or self._meet(header.src)
             if partition is None:
                 raise BadMessage(f"from p{header.src}, which is no peer")
         except BadMessage as error:
@@ -182,7 +184,7 @@ class Xpc:
             self._local.handlers.pop(channel, None)
             for partition in self.partitions.values():
                 partition.close_channel(channel)
-            for partition in self.partitions.values():
+            for partition in list(self.partitions.values()):  # others may be met meanwhile
                 await partition.channel_closed(channel)
 
     async def call(
@@ -269,7 +271,7 @@ class Xpc:
 
     def _reachable(self, partid: int, channel: int, bulk: Buffer) -> Partition:
         self._check_channel(channel, partid)
-        partition = self.partitions.get(partid)
+        partition = self.partitions.get(partid) or self._meet(partid)
         if partition is None:
             raise self._refusal(Reason.INVALID_PARTID, partid, "no such peer")
         if len(bulk) > self._local.image.xpc.payload:
@@ -293,6 +295,24 @@ class Xpc:
         return XpcError(ending, reason, partid, "xpc/xpc", text)
 
     # -- peers -----------------------------------------------------------------------------
+
+    def is_peer(self, partid: int) -> bool:
+        """Whether the machine has that partition, and it is not this one."""
+        return partid != self._local.partid and partid in self._peers.machine
+
+    def _meet(self, partid: int) -> Partition | None:
+        """A peer that was not met before; None when there is none."""
+        if not self.is_peer(partid):
+            return None
+        partition = self.partitions[partid] = Partition(self._local, partid)
+        return partition
+
+    async def seek(self, partid: int) -> None:
+        """Have a session with a peer that is not standing, if it can be had in the time of a first
+        contact. Killable. At once for a standing one, which discovery looks for."""
+        partition = self.partitions.get(partid) or self._meet(partid)
+        if partition is not None and not partition.standing:
+            await partition.seek()
 
     def incarnation(self, partid: int) -> int | None:
         """The incarnation of `partid` in its ACTIVE session with us, None when there is none."""

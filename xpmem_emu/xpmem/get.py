@@ -94,6 +94,7 @@ class AttachCalls:
         if permit_value:
             raise _invalid("permit_value must be NULL: the permission is the exporter's to set")
         home = self._home_of(segid)
+        await self._services.xpc.seek(home)  # may sleep, so before anything else is looked at
         group = self._device.find(process.pid)
         session = self._homes.session(home)
         exhausted = self._exhausted(group)
@@ -183,7 +184,7 @@ class AttachCalls:
 
     def _home_of(self, segid: int) -> int:
         home = unpack_id(segid).partid if segid < self._services.ident_end else -1
-        if home != self._services.partid and home not in self._services.xpc.partitions:
+        if home != self._services.partid and not self._services.xpc.is_peer(home):
             raise KernelError(
                 errno.ENOENT,
                 f"segment {segid:#x} names a partition that this machine does not have",

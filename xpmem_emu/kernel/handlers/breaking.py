@@ -54,7 +54,7 @@ async def _unpoison(kernel: Kernel, call: Unpoison, task: None, bulk: Buffer) ->
 
 
 def _require_partition(kernel: Kernel, home: int) -> None:
-    if home != kernel.partid and home not in kernel.xpc.partitions:
+    if home != kernel.partid and not kernel.xpc.is_peer(home):
         raise KernelError(errno.EINVAL, f"this machine has no partition p{home}")
 
 
