@@ -130,6 +130,19 @@ def test_of_those_in_long_work_one_goes_on_in_each_step(bench: Bench) -> None:
     assert bench.scheduler.next_deadline_ns() is None
 
 
+def test_who_asks_does_not_wait_for_a_piece_of_long_work(bench: Bench) -> None:
+    async def work() -> None:
+        await bench.scheduler.cond_resched()
+        bench.log.append("piece")
+
+    bench.thread("worker", work())
+    bench.run()
+    bench.scheduler.run(10, idle=False)
+    assert bench.log == []
+    assert bench.scheduler.next_deadline_ns() == 11
+    assert bench.run(11) == ["piece"]
+
+
 def test_a_thread_that_ends_with_a_lock_held_is_reported(bench: Bench) -> None:
     async def forget() -> None:
         await bench.mutex("forgotten").lock()

@@ -41,6 +41,7 @@ from xpmem_emu.kernel.interface import (
     Reply,
     Request,
     Send,
+    Tick,
 )
 from xpmem_emu.kernel.tasks import Task, TaskTable
 from xpmem_emu.mm.mm_types import MemoryContext
@@ -149,7 +150,7 @@ class Kernel:
             try:
                 self.scheduler.advance(now_ns)
                 self._take(event)
-                self.scheduler.run(now_ns)
+                self.scheduler.run(now_ns, idle=isinstance(event, Tick))
                 if self._audit is not None and self._audited != self.tracer.count:
                     self._audited = self.tracer.count
                     self._audit(self)

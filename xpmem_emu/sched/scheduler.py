@@ -116,8 +116,8 @@ class Scheduler:
         self._timers: list[tuple[int, int, Timer]] = []
         self._timer_count = 0
         self._cancelled = 0
-        self._resting: deque[Thread] = deque()
-        """Who gave up the processor by cond_resched, first come first."""
+        self._resting: deque[tuple[int, Thread]] = deque()
+        """Who gave up the processor by cond_resched, and when, first come first."""
         self._closing = False
 
     # -- threads ---------------------------------------------------------------------------
@@ -217,20 +217,13 @@ class Scheduler:
         await _park()
 
     async def cond_resched(self) -> None:
-        """In long work: let all that comes from outside have its turn, and go on in a later step.
-        Of several that do so one goes on in each step: all together would make one long step."""
+        """In long work: let all that comes from outside have its turn, and go on in a later idle
+        step. Of several that do so one goes on in each: all together would make one long step."""
         thread = self.current
         assert thread is not None
         self.might_sleep()
-        self._resting.append(thread)
-        if len(self._resting) == 1:
-            self.call_at(self.now_ns + 1, self._end_rest)
+        self._resting.append((self.now_ns, thread))
         await self.park(None, None, killable=False)
-
-    def _end_rest(self) -> None:
-        self.wake(self._resting.popleft())
-        if self._resting:
-            self.call_at(self.now_ns + 1, self._end_rest)
 
     # -- timers ----------------------------------------------------------------------------
 
@@ -254,7 +247,11 @@ class Scheduler:
             self._cancelled = 0
 
     def next_deadline_ns(self) -> int | None:
-        """When the earliest live timer is due, None when there is none."""
+        """When the next idle step has something to do, None when nothing is pending."""
+        # What rests goes on as soon as time passes; a timer that is due by now was fired already.
+        return self.now_ns + 1 if self._resting else self._next_timer_ns()
+
+    def _next_timer_ns(self) -> int | None:
         timers = self._timers
         while timers and timers[0][2].action is None:
             heapq.heappop(timers)
@@ -263,13 +260,16 @@ class Scheduler:
 
     # -- the loop --------------------------------------------------------------------------
 
-    def run(self, now_ns: int) -> None:
-        """Fire the timers due at `now_ns`, then run threads until all are parked.
+    def run(self, now_ns: int, idle: bool = True) -> None:
+        """Fire the timers due at `now_ns`, then run threads until all are parked. When `idle`, as
+        nothing came from outside, one of those that rest goes on: who asks waits for none.
 
         An exception that leaves a thread leaves this method; `current` still names the thread,
         so that the owner can say where the kernel died.
         """
         self.advance(now_ns)
+        if idle and self._resting and self._resting[0][0] < self.now_ns:
+            self.wake(self._resting.popleft()[1])
         runnable = self._runnable
         while True:
             if self._timers and self._timers[0][0] <= self.now_ns:
@@ -294,11 +294,12 @@ class Scheduler:
                 thread._coroutine.close()
         self.threads.clear()
         self._runnable.clear()
+        self._resting.clear()
         self._timers.clear()
         self.current = None
 
     def _fire_timers(self) -> None:
-        while (deadline_ns := self.next_deadline_ns()) is not None and deadline_ns <= self.now_ns:
+        while (deadline_ns := self._next_timer_ns()) is not None and deadline_ns <= self.now_ns:
             timer = heapq.heappop(self._timers)[2]
             action, timer.action = timer.action, None
             assert action is not None
