@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.extents import groups, leading, numbers, paired_runs, runs
+from xpmem_emu.mm.extents import distinct, groups, leading, numbers, paired_runs, runs
 from xpmem_emu.mm.page_table import PageTable
 from xpmem_emu.mm.radix import RadixTree
 
@@ -89,6 +89,11 @@ def test_paired_runs_stay_consecutive_on_both_sides(pairs: list[tuple[int, int]]
     left, right = vector([a for a, _ in pairs]), vector([b for _, b in pairs])
     covered = [(a + i, b + i) for a, b, count in paired_runs(left, right) for i in range(count)]
     assert covered == pairs
+
+
+@given(st.lists(st.integers(0, 9), max_size=30))
+def test_distinct_has_each_value_once_in_order(values: list[int]) -> None:
+    assert distinct(vector(values)).tolist() == sorted(set(values))
 
 
 def test_groups_and_leading_describe_vectors() -> None:

@@ -81,7 +81,7 @@ def test_pages_are_pinned_swapped_and_moved_in_vectors(big: Rig) -> None:
     big.run(store(mm, at, b"\2" * SIZE))
     with fewer_calls_than(PAGES):
         assert big.run(migrate_range(mm, at, SIZE)) == PAGES
-    with fewer_calls_than(PAGES):
+    with fewer_calls_than(3 * PAGES):  # others have their turn after each batch, so those are small
         assert big.run(reclaim_range(mm, at, SIZE, PAGES)) == PAGES
     with fewer_calls_than(PAGES):
         assert big.run(load(mm, at, SIZE)) == b"\2" * SIZE

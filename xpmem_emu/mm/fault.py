@@ -24,10 +24,13 @@ from xpmem_emu.mm.files import cached_frames
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.physical import MachineCheck
-from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
+from xpmem_emu.mm.transit import Transit
 from xpmem_emu.mm.vma_flags import Prot, VmaFlags
 from xpmem_emu.mm.vma_ops import FarOps
 from xpmem_emu.units import PAGE_SHIFT
+
+FAULT_BATCH = 1024
+"""Most pages that one fault makes accessible: four times what a request of a client moves."""
 
 
 async def fault_range(mm: AddressSpace, first_vpn: int, count: int, write: bool) -> Vma | None:
@@ -59,7 +62,7 @@ async def resolve(vma: Vma, first: int, count: int, write: bool) -> None:
     """One pass over the leading run of like pages. With vma.mm.mmap_lock held for reading; the
     area allows the access. Raises Signalled SIGBUS, KernelError ENOMEM."""
     assert vma.linked  # until the mmap_lock is dropped
-    count = min(count, TRANSIT_BATCH, vma.first + vma.pages - first)
+    count = min(count, FAULT_BATCH, vma.first + vma.pages - first)
     ptes = vma.mm.page_table.read_range(first, count)
     head = int(ptes[0])
     if head & pte.BUSY:  # who moves the page needs neither our mmap_lock nor us

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from xpmem_emu.errors import KernelBug, KernelError
 from xpmem_emu.mm.events import FramesFree
-from xpmem_emu.mm.extents import Frames, Mask, numbers, paired_runs, runs
+from xpmem_emu.mm.extents import Frames, Mask, distinct, numbers, paired_runs, runs
 from xpmem_emu.mm.pte import PARTID_SHIFT
 from xpmem_emu.trace import Tracer
 from xpmem_emu.units import PAGE_SIZE
@@ -86,7 +86,7 @@ class FrameAllocator:
         self._decrease(self.refcount, frames, "refcount")
         unused = frames[self.refcount[frames] == 0]
         if len(unused):
-            self._free(np.unique(unused))
+            self._free(distinct(unused))
 
     def pin(self, frames: Frames) -> None:
         """A user outside of this kernel holds each frame where it is."""

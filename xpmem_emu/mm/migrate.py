@@ -12,7 +12,7 @@ from xpmem_emu.failpoints.points import MIGRATE_COPY
 from xpmem_emu.mm import page_cache, pte
 from xpmem_emu.mm.allocate import allocate_up_to
 from xpmem_emu.mm.events import Migrated
-from xpmem_emu.mm.extents import Frames, Ptes, locate
+from xpmem_emu.mm.extents import Frames, Ptes, distinct, locate
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.mm.reclaim import resident_frames
 from xpmem_emu.mm.transit import Transit
@@ -28,7 +28,7 @@ async def migrate_range(mm: AddressSpace, address: int, length: int) -> int:
 async def migrate_frames(context: MemoryContext, frames: Frames) -> int:
     """Move whatever pages are in these local frames now. Returns how many moved. Raises
     KernelError ENOMEM; what moved before stays moved."""
-    moved, rest = 0, np.unique(frames)
+    moved, rest = 0, distinct(frames)
     while len(rest):
         if context.failpoints.armed:
             await context.failpoints.reach(MIGRATE_COPY)

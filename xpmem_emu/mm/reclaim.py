@@ -18,7 +18,7 @@ import numpy as np
 from xpmem_emu.failpoints.points import SWAP_ALLOCATE
 from xpmem_emu.mm import page_cache, pte
 from xpmem_emu.mm.events import Reclaimed, SwapOut
-from xpmem_emu.mm.extents import Frames, Ptes, locate
+from xpmem_emu.mm.extents import Frames, Ptes, distinct, locate
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.mm.ranges import aligned_range
 from xpmem_emu.mm.transit import TRANSIT_BATCH, Transit
@@ -73,7 +73,7 @@ def _pages(address: int, length: int) -> tuple[int, int]:
 
 
 def _local_frames(ptes: Ptes) -> Frames:
-    return np.unique(pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK)
+    return distinct(pte.frame_field(ptes[pte.counted(ptes)]) & pte.LOCAL_MASK)
 
 
 def _candidates(context: MemoryContext) -> Frames:

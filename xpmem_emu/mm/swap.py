@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.mm.extents import Frames, numbers, paired_runs
+from xpmem_emu.mm.extents import Frames, distinct, numbers, paired_runs
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.units import PAGE_SIZE
 
@@ -47,7 +47,7 @@ class SwapArea:
         np.subtract.at(self.count, slots, 1)
         if (self.count[slots] < 0).any():
             raise KernelBug("swap slot freed twice")
-        unused = np.unique(slots[self.count[slots] == 0])
+        unused = distinct(slots[self.count[slots] == 0])
         self._stack[self.free : self.free + len(unused)] = unused[::-1]
         self.free += len(unused)
 

@@ -29,8 +29,8 @@ from xpmem_emu.mm.extents import Frames, Mask, Ptes, locate
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 
-TRANSIT_BATCH = 1024
-"""Most pages that one operation takes on at once: what is bounded is how long others wait."""
+TRANSIT_BATCH = 256
+"""Most pages that reclaim takes on at once: what is bounded is how long others wait."""
 
 Target = Callable[[Frames, Ptes], Ptes]
 """(vpns, entries as they were before the transit) -> entries to write."""

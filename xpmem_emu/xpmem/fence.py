@@ -40,7 +40,7 @@ import numpy as np
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.failpoints.points import FENCE_MIGRATE
 from xpmem_emu.mm import page_cache, rmap
-from xpmem_emu.mm.extents import numbers
+from xpmem_emu.mm.extents import distinct, numbers
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.migrate import migrate_frames
 from xpmem_emu.sched import WaitQueue, Wake
@@ -201,7 +201,7 @@ class Fence:
 
     def _in_use(self, vectors: Iterable[Vector]) -> Vector:
         memory = self._services.memory
-        frames = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *vectors]))
+        frames = distinct(np.concatenate([np.zeros(0, dtype=np.int64), *vectors]))
         mapped = memory.frames.mapcount[frames] > 0
         live: Vector = frames[mapped | page_cache.in_page_cache(memory, frames)]
         return live
