@@ -40,6 +40,11 @@ QUICK = (
     "retry_forgotten",
     "asid_reused",
     "ack_before_chain",
+    "mspec_cached",
+    "device_caches_mspec",
+    "hole_filled",
+    "bte_repeats_twice",
+    "bte_writes_beyond",
 )
 """Few seeds catch these; `make mutants` hunts all."""
 DEVIATIONS = {

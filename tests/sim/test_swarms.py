@@ -36,6 +36,9 @@ def test_a_few_worlds_of_every_swarm_break_no_invariant(name: str) -> None:
         ("crossed", "fault_crossed_twice"),
         ("stranded", "fence_finished_before_return"),
         ("overdue", "bte_timed_out_then_session_lived"),
+        ("mspec", "hole_of_mspec_refused"),
+        ("mspec", "cached_alias_refused"),
+        ("transfers", "bte_broke_off"),
     ],
 )
 def test_a_program_that_holds_something_reaches_what_it_is_for(

@@ -180,6 +180,12 @@ class Invariant(StrEnum):
         "or pinned for two at once, and a segment with any of that is not forgotten.",
         _needs("the tables of each partition"),
     )
+    S21 = (
+        "S21",
+        "no cached alias",
+        "Every entry and translation that leads to a page of mspec is uncached.",
+        _needs("page tables"),
+    )
     L1 = (
         "L1",
         "every fault ends",
@@ -231,6 +237,12 @@ class Invariant(StrEnum):
         "A fault fails because its page keeps changing after so many changes as the image says, "
         "not after fewer.",
         _needs("to know which of two partitions was first"),
+    )
+    L9 = (
+        "L9",
+        "a transfer is repeated once",
+        "A block transfer asks again for what it reads as often as the image says, in all.",
+        _needs("the image of each partition"),
     )
     D1 = (
         "D1",

@@ -100,6 +100,13 @@ AIMED: Mapping[str, str] = {
     "shadow_walk_retried": "an invalidation crossed a walk for a guest or mirror",
     "asids_came_again": "a GRU ran out of ASIDs, was flushed, and gave them out again",
     "recall_took_translations": "a recall took translations of an importer's device along",
+    "hole_of_mspec_refused": "somebody asked for a page of mspec that its task had not touched",
+    "cached_alias_refused": "a device asked for a page of uncached memory",
+    "bte_retried": "a block transfer asked again for what it read",
+    "bte_retry_worked": "and came to its end",
+    "bte_broke_off": "a block transfer failed when some of its bytes had arrived",
+    "bte_write_in_doubt": "nobody knows what a write of a block transfer did",
+    "bte_met_bad_frame": "a block transfer came to a bad frame, and its task lived",
     "own_pages_taken": "a device lost translations of pages of its task's own partition",
 }
 """What needs worlds that are made for it."""
@@ -153,6 +160,8 @@ class Sometimes:
             xpc.Refused: note("request_refused"),
             xpc.Sent: note("number_past_edge", lambda e: _past_edge(e.number)),
             xpmem.SequenceBump: note("sequence_past_edge", lambda e: _past_edge(e.sequence)),
+            xpmem.BteRetry: note("bte_retried"),
+            xpmem.BteEnd: self._transfer_ends,
             PointHit: self._failpoint,
             mmu.MmuWait: self._miss_waits,
             mmu.MmuRetry: note("shadow_walk_retried"),
@@ -171,6 +180,17 @@ class Sometimes:
                 self.reach(name)
 
         return handler
+
+    def _transfer_ends(self, partid: int, event: xpmem.BteEnd) -> None:
+        done = event.outcome == "done"
+        for name, reached in (
+            ("bte_retry_worked", bool(event.retries) and done),
+            ("bte_broke_off", 0 < event.arrived < event.size),
+            ("bte_write_in_doubt", event.doubtful > 0),
+            ("bte_met_bad_frame", "machine check" in event.outcome),
+        ):
+            if reached:
+                self.reach(name)
 
     def _collision(self, partid: int, event: xpmem.FaultCollision) -> None:
         self.reach("invalidate_crossed_reply")

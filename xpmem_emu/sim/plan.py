@@ -65,6 +65,7 @@ class Op(StrEnum):
     LOAD = "load"
     STORE = "store"
     AMO = "amo"
+    BTE = "bte"
     CALL = "call"
     DEVICE = "device"
     UNDEVICE = "undevice"
@@ -77,6 +78,8 @@ class RegionKind(StrEnum):
     SHARED = "shared"
     FILE = "file"
     UNCACHED = "uncached"
+    MSPEC = "mspec"
+    """Only its owner fills it."""
     COPY = "copy"
     """A private mapping of a file."""
     SCRATCH = "scratch"
@@ -120,7 +123,7 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     device: str = ""
     """The access goes through this device of the task."""
     into: int = 0
-    """The permit that a copy goes through."""
+    """The permit that a copy goes through; of a BTE the region or attachment that it fills."""
     uid: int = 0
     mode: int = 0o666
     flags: int = 2

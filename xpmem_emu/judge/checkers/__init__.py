@@ -7,6 +7,7 @@ that it must catch (`sim/mutations`). What the invariants are is in `judge/invar
 
 from xpmem_emu.judge.checkers import memory, quiet, teardown
 from xpmem_emu.judge.checkers.agreement import Agreement
+from xpmem_emu.judge.checkers.aliases import Aliases
 from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.bounds import Bounds
 from xpmem_emu.judge.checkers.claims import Claims
@@ -24,6 +25,7 @@ from xpmem_emu.judge.checkers.permits import Permits
 from xpmem_emu.judge.checkers.pins import Pins
 from xpmem_emu.judge.checkers.priority import Priority
 from xpmem_emu.judge.checkers.proofs import Proofs
+from xpmem_emu.judge.checkers.repeats import Repeats
 from xpmem_emu.judge.checkers.shadow import Shadow
 from xpmem_emu.judge.checkers.tables import Tables
 from xpmem_emu.judge.checkers.translations import Translations
@@ -56,6 +58,8 @@ _WATCHING: tuple[type[Checker], ...] = (
     Crossings,
     Tries,
     Translations,
+    Aliases,
+    Repeats,
 )
 _BESIDE = (
     memory.JUDGE,

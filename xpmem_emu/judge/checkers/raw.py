@@ -8,7 +8,7 @@ import numpy.typing as npt
 from xpmem_emu.kernel.kernel import Kernel
 
 _Vector = npt.NDArray[np.int64]
-PRESENT, WRITE, SPECIAL, SWAP, RESIDENT = 0x1, 0x2, 0x20, 0x40, 0x1 | 0x80 | 0x100
+PRESENT, WRITE, UNCACHED, SPECIAL, SWAP, RESIDENT = 0x1, 0x2, 0x10, 0x20, 0x40, 0x1 | 0x80 | 0x100
 FRAME_SHIFT, PARTID_SHIFT = 12, 38
 _PAGES = 1 << 36
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -82,4 +82,26 @@ def task_frames(kernel: Kernel, pid: int, first: int, count: int) -> set[int]:
             own = (words & np.uint64(RESIDENT) != 0) & (words & np.uint64(SPECIAL) == 0)
             gpfns = (words[own] >> np.uint64(FRAME_SHIFT)).astype(np.int64)
             found |= set((gpfns & ((1 << PARTID_SHIFT) - 1)).tolist())
+    return found
+
+
+def cached_foreign(kernel: Kernel) -> set[int]:
+    """Global numbers of frames to which some SPECIAL entry leads that lets them be cached."""
+    return _leading(kernel, SPECIAL | UNCACHED, SPECIAL)
+
+
+def uncached_frames(kernel: Kernel) -> set[int]:
+    """The frames of this kernel that some entry of its own has uncached."""
+    local = (1 << PARTID_SHIFT) - 1
+    found = _leading(kernel, PRESENT | SPECIAL | UNCACHED, PRESENT | UNCACHED)
+    return {gpfn & local for gpfn in found}
+
+
+def _leading(kernel: Kernel, mask: int, bits: int) -> set[int]:
+    """The frames behind the words that have exactly `bits` of `mask`."""
+    found: set[int] = set()
+    for mm in kernel.memory.address_spaces.values():
+        words = mm.page_table.entries(0, _PAGES)[1]
+        fit = words[(words & np.uint64(mask)) == np.uint64(bits)]
+        found |= set((fit >> np.uint64(FRAME_SHIFT)).tolist())
     return found

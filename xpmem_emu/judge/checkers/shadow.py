@@ -35,7 +35,7 @@ from xpmem_emu.judge.shadow.world import (
 )
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
-from xpmem_emu.kernel.device_calls import DeviceLoad, DeviceStore, GuestSlot
+from xpmem_emu.kernel.device_calls import BteCopy, DeviceLoad, DeviceStore, GuestSlot
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
 from xpmem_emu.units import PAGE_SHIFT
@@ -258,6 +258,8 @@ class Shadow(Checker):
                 return sharing.attach(at, task, call, wrong)
             case calls.XpmemDetach():
                 return sharing.detach(at, task, call)
+            case BteCopy():
+                return self._accesses.transfer(task, call)
             case calls.XpmemCopy():
                 return self._accesses.copy(at, task, call)
             case GuestSlot():

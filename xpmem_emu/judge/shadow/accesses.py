@@ -27,6 +27,7 @@ from xpmem_emu.judge.shadow.world import (
     exported,
 )
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.device_calls import BteCopy
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Raised
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -79,6 +80,7 @@ class AccessJudge:
         """Bytes as they are."""
         begin = self._clock.now
         pieces = cut_pages(call.address, call.size)
+        task.touch(call.address, call.size)
 
         def finish(outcome: Outcome | None) -> None:
             if not self._quiet(task, call.address, call.size, begin):
@@ -106,6 +108,7 @@ class AccessJudge:
         """Bytes put there."""
         begin = self._clock.now
         pieces = cut_pages(call.address, len(data))
+        task.touch(call.address, len(data))
         parts = [part for piece in pieces for part in self._stores.claimed(task, *piece)]
 
         def finish(outcome: Outcome | None) -> None:
@@ -127,6 +130,7 @@ class AccessJudge:
         piece = call.address >> PAGE_SHIFT, low, low + AMO_WORD, 0
         if call.address % AMO_WORD:
             return _ignored
+        task.touch(call.address, AMO_WORD)
         parts = self._stores.claimed(task, *piece)
         part = parts[0]
 
@@ -155,7 +159,16 @@ class AccessJudge:
         if target is None or segment is None:
             return _ignored
         first = (segment.first_vpn << PAGE_SHIFT) + call.dst_offset
-        low, high = first >> PAGE_SHIFT, first + call.size + PAGE_MASK >> PAGE_SHIFT
+        return self._moved(target, first, call.size, begin)
+
+    def transfer(self, task: ShadowTask, call: BteCopy) -> Finish:
+        """The same between two addresses, which the task itself may touch by it."""
+        for start in (call.source, call.target):
+            task.touch(start, call.size)
+        return self._moved(task, call.target, call.size, self._clock.now)
+
+    def _moved(self, target: ShadowTask, first: int, size: int, begin: int) -> Finish:
+        low, high = first >> PAGE_SHIFT, first + size + PAGE_MASK >> PAGE_SHIFT
         parts = [
             part
             for vpn in list(target.pages)
@@ -233,6 +246,8 @@ class AccessJudge:
             return Leave.BUS
         if page.kind in (Backing.UNKNOWN, Backing.ATTACHED):
             return Leave.UNKNOWN
+        if page.hole:
+            return Leave.BUS
         usable = page.prot & _WRITE if need == _WRITE else page.prot
         return Leave.PERHAPS if usable else Leave.BUS
 

@@ -118,7 +118,8 @@ class Spaces:
                     call.prot,
                     behind,
                     (call.offset >> PAGE_SHIFT if call.file else 0) + vpn - low,
-                    bool(call.flags & calls.MAP_UNCACHED),
+                    bool(call.flags & (calls.MAP_UNCACHED | calls.MAP_MSPEC)),
+                    bool(call.flags & calls.MAP_MSPEC),
                 )
                 self.put(task, vpn, page if known else doubt(page), begin, certain=certain)
 

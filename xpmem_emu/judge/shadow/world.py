@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from xpmem_emu.judge.shadow.cells import NOTHING_STORED, Cell, Log
+from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT
 
 WILD_PAGES = 4096
 """A task with a larger range than this is not modelled."""
@@ -87,6 +88,8 @@ class ShadowPage:
     file: File | None = None
     index: int = 0
     uncached: bool = False
+    hole: bool = False
+    """A page of mspec that its task has not touched yet: nobody else reaches it."""
     cell: Cell | None = None
     copied: bool = False
     """A private page of a file has its own copy for certain."""
@@ -170,6 +173,14 @@ class ShadowTask:
     """Stores into its pages, by page number, its own and those of importers."""
     identity: Log = field(default_factory=Log)
     """Changes of who it is and of its device."""
+
+    def touch(self, address: int, size: int) -> None:
+        """It may have filled what holes of mspec there are."""
+        low, high = address >> PAGE_SHIFT, (address + size + PAGE_MASK) >> PAGE_SHIFT
+        for vpn in range(low, high) if size < 1 << 20 else list(self.pages):
+            page = self.pages.get(vpn)
+            if page is not None and page.hole:
+                page.hole = not low <= vpn < high
 
     def forget(self, low: int, high: int) -> None:
         """Nobody knows what is mapped there."""

@@ -190,6 +190,16 @@ MUTANTS: dict[str, Mutant] = {
                "S1 S2 S4", "mmus", "chaos-designs"),
         mutant("table_told_short", "of a page table its first page is told of", "S1", "mmus",
                "chaos-alone"),
+        # -- mspec and the block transfer engine
+        mutant("mspec_cached", "an importer caches pages of mspec", "S21", "uncached",
+               "chaos-mspec"),
+        mutant("device_caches_mspec", "a device translates pages of mspec", "S21", "uncached",
+               "chaos-mspec"),
+        mutant("hole_filled", "importers fill holes of mspec", "S13", "uncached", "chaos-mspec"),
+        mutant("bte_repeats_twice", "a block transfer is repeated twice", "L9", "uncached",
+               "chaos-mspec"),
+        mutant("bte_writes_beyond", "a block transfer writes what did not arrive", "S8",
+               "uncached", "chaos-mspec"),
         *SLIPS,
     )
 }  # fmt: skip

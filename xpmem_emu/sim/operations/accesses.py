@@ -5,10 +5,13 @@ bytes is recorded as one of each tracked word that it covers, because nothing pr
 that. What a child does to its copy of a region is not recorded.
 """
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from itertools import count
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from xpmem_emu.errors import Signal
 from xpmem_emu.judge.history import FOREVER, Access, History, TrackedWord, Verb
@@ -31,6 +34,7 @@ from xpmem_emu.units import PAGE_SIZE
 
 Begin = Callable[..., None]
 WORD_SIZE = 8
+_ARRIVED = re.compile(r"(\d+) of \d+ bytes arrived(?:, (\d+) more may have)?")
 _VERBS = {"add": Verb.ADD, "swap": Verb.SWAP, "compare_swap": Verb.COMPARE_SWAP, "fetch": Verb.LOAD}
 
 
@@ -77,6 +81,8 @@ class Accesses:
         """Told of a store past every call that begins: of which task, where, how many bytes. Gives
         whom to tell when it lands."""
         self._values = count(1)
+        self._filled: dict[int, int] = {}
+        """What every word of a region was, once it was filled."""
 
     def value(self) -> int:
         """A value that no other store of the run has."""
@@ -117,7 +123,8 @@ class Accesses:
         if device := operation.device:
             address = address_for(device, place.address + span.start)
             call = device_calls.DeviceStore(actor.pid, device, address)
-        self._store(actor, call, bytes(data), words, value, extent)
+        filled = place.number if operation.pages and isinstance(place, Region) else UNTRACKED
+        self._store(actor, call, bytes(data), words, value, extent, filled)
 
     def read(self, actor: TaskKey, call: Call, region: Region, page: int, word: int) -> None:
         """Make a call that reads one word of a region."""
@@ -143,12 +150,21 @@ class Accesses:
         self._begin(actor, call, b"", ended)
 
     def _store(
-        self, actor: TaskKey, call: Call, data: bytes, words: SpottedWords, value: int, extent: Torn
+        self,
+        actor: TaskKey,
+        call: Call,
+        data: bytes,
+        words: SpottedWords,
+        value: int,
+        extent: Torn,
+        filled: int = UNTRACKED,
     ) -> None:
         begin = self._clock() + 1
 
         def ended(ticket: Ticket) -> None:
             sure = isinstance(ticket.outcome, Done)
+            if sure and filled != UNTRACKED:
+                self._filled[filled] = value
             if sure or ticket.lost or extent is Torn.PARTS or _unanswered(ticket):
                 for _, spot in words:
                     certain = sure and self._still(actor, spot)
@@ -189,6 +205,31 @@ class Accesses:
         call = calls.AtomicOp(actor.pid, address, operation.detail, operand, compare)
         self._begin(actor, call, b"", ended)
 
+    def bte(self, operation: Operation, actor: TaskKey) -> None:
+        """A transfer from a place that was filled, and is stored into no more. Words that arrived
+        are stores, those of which nobody knows may be, and none behind them."""
+        source, into = self._place(operation, actor), operation.into
+        target = self._cast.views.get(into) or self._cast.regions.get(into)
+        if source is None or target is None or target.actor != actor:
+            return
+        value = self._filled.get(source.region if isinstance(source, View) else source.number)
+        if value is None:
+            return
+        whole = replace(operation, page=0, offset=0)
+        words = self._words(target, whole, range(operation.size), actor) or []
+        begin = self._clock() + 1
+
+        def ended(ticket: Ticket) -> None:
+            arrived, possible = _arrived(ticket, operation.size)
+            for at, spot in words:
+                if at + WORD_SIZE <= possible:
+                    sure = at + WORD_SIZE <= arrived and self._still(actor, spot)
+                    certainty = Certainty.SURE if sure else Certainty.MAYBE
+                    self._note(spot, Verb.STORE, begin, value, certainty=certainty)
+
+        call = device_calls.BteCopy(actor.pid, source.address, target.address, operation.size)
+        self._begin(actor, call, b"", ended)
+
     def begin_late(self, view: View, page: int, word: int) -> Landed:
         """A partition is stopped in the middle of a store."""
         address = view.address + page * PAGE_SIZE + WORD_OFFSETS[word]
@@ -209,7 +250,7 @@ class Accesses:
         return (
             isinstance(place, Region)
             and place.actor != actor
-            and place.kind in (RegionKind.SHARED, RegionKind.FILE)
+            and place.kind in (RegionKind.SHARED, RegionKind.FILE, RegionKind.MSPEC)
         )
 
     def _words(
@@ -284,6 +325,17 @@ def address_for(device: str, address: int) -> int:
 
 def _ignored() -> None:
     """Nobody keeps track of what memory holds."""
+
+
+def _arrived(ticket: Ticket, size: int) -> tuple[int, int]:
+    """How many bytes of a transfer are at its target, and how many may be, by its answer."""
+    if isinstance(ticket.outcome, Done):
+        return size, size
+    if not isinstance(ticket.outcome, Failed):
+        return 0, size  # killed, or nobody knows
+    told = _ARRIVED.match(ticket.outcome.cause)
+    arrived, more = (int(each or 0) for each in told.groups()) if told else (0, 0)
+    return arrived, arrived + more
 
 
 def _unanswered(ticket: Ticket) -> bool:

@@ -39,6 +39,7 @@ _MAP_FLAGS = {
     RegionKind.SHARED: calls.MAP_SHARED | calls.MAP_ANONYMOUS,
     RegionKind.FILE: calls.MAP_SHARED,
     RegionKind.UNCACHED: _PRIVATE | calls.MAP_UNCACHED,
+    RegionKind.MSPEC: calls.MAP_SHARED | calls.MAP_ANONYMOUS | calls.MAP_MSPEC,
     RegionKind.COPY: calls.MAP_PRIVATE,
     RegionKind.SCRATCH: _PRIVATE,
 }
@@ -102,6 +103,7 @@ class Executor:
             Op.LOAD: self.accesses.load,
             Op.STORE: self.accesses.store,
             Op.AMO: self.accesses.amo,
+            Op.BTE: self.accesses.bte,
             **acts.operations(),
         }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
+from xpmem_emu.kernel.device_calls import DeviceLoad
 from xpmem_emu.kernel.interface import Done, Failed, Raised
 from xpmem_emu.sim.operations.registry import UNTRACKED, Registry, TaskKey, View
 from xpmem_emu.sim.plan import Op, Operation, RegionKind
@@ -39,6 +40,8 @@ class CallSituations:
         done = isinstance(ticket.outcome, Done)
         if done:
             self._note(operation, actor, call)
+        if isinstance(ticket.outcome, Raised) and "touch it first" in ticket.outcome.info.reason:
+            self._reach("hole_of_mspec_refused")
         if operation.op is Op.CALL and _is_extreme(operation):
             self._reach("extreme_argument_taken" if done else "extreme_argument_refused")
         match call:
@@ -47,6 +50,10 @@ class CallSituations:
                 region = self._cast.regions.get(self._cast.views[operation.attachment].region)
                 if region is not None and region.kind is RegionKind.UNCACHED:
                     self._reach("word_of_removed_segment")
+            case DeviceLoad() if (
+                isinstance(ticket.outcome, Failed) and "cached alias" in ticket.outcome.cause
+            ):
+                self._reach("cached_alias_refused")
             case calls.Fork() if isinstance(ticket.outcome, Raised):
                 self._reach("fork_ended_by_signal")
             case calls.XpmemGet() if (

@@ -22,6 +22,7 @@ from xpmem_emu.sim.workloads.held import crossed, overdue, stranded, unhurried
 from xpmem_emu.sim.workloads.kills import kills
 from xpmem_emu.sim.workloads.meetings import meetings
 from xpmem_emu.sim.workloads.mmus import mmus, mmus_alone
+from xpmem_emu.sim.workloads.mspec import mspec
 from xpmem_emu.sim.workloads.pressure import pressure
 from xpmem_emu.sim.workloads.private import private
 from xpmem_emu.sim.workloads.race import race
@@ -30,6 +31,7 @@ from xpmem_emu.sim.workloads.rush import rush
 from xpmem_emu.sim.workloads.script import Script
 from xpmem_emu.sim.workloads.sharing import sharing
 from xpmem_emu.sim.workloads.storm import storm
+from xpmem_emu.sim.workloads.transfers import transfers
 from xpmem_emu.sim.workloads.window import window
 from xpmem_emu.sim.workloads.wrongs import wrongs
 
@@ -63,4 +65,6 @@ WORKLOADS: Mapping[str, Callable[[Script], None]] = {
     "meetings": meetings,
     "mmus": mmus,
     "mmus_alone": mmus_alone,
+    "mspec": mspec,
+    "transfers": transfers,
 }
