@@ -176,7 +176,7 @@ def test_the_group_shows_its_help_without_the_simulator() -> None:
 
 
 def test_an_experiment_that_is_run_again_has_the_table_of_the_page() -> None:
-    rows = list(measured_cases("herd", Setting(), 1))
-    assert report_section("herd", find_experiment("herd"), rows) == section_of(
-        PAGE.read_text(), "herd"
+    rows = list(measured_cases("bte-timeout", Setting(), 1))
+    assert report_section("bte-timeout", find_experiment("bte-timeout"), rows) == section_of(
+        PAGE.read_text(), "bte-timeout"
     )
