@@ -57,9 +57,10 @@ Page = Annotated[int, Meta(ge=0, le=PAGES_MAX)]
 """A page number, or a number of pages or frames."""
 PageRange = tuple[Page, Annotated[int, Meta(ge=1, le=PAGES_MAX)]]
 """(first page, number of pages)."""
-RANGES_MAX = 1 << 16
+RANGES_MAX = 1 << 13
+"""Most page ranges in one message: so many are read in a millisecond, and others wait for it."""
 Ranges = Annotated[list[PageRange], Meta(max_length=RANGES_MAX)]
-WINDOW_MAX = 1 << 16
+WINDOW_MAX = 1 << 13
 """Most pages that one FAULT is answered with, each of which may be an extent of its own."""
 PAYLOAD_MAX = 1 << 24
 """Most bytes of bulk that any image may allow."""

@@ -20,6 +20,7 @@ from xpmem_emu.fields import (
     PARTID_BITS_MIN,
     PAYLOAD_MAX,
     RANGES_MAX,
+    WINDOW_MAX,
     misfit_named,
 )
 from xpmem_emu.text import LINE
@@ -66,7 +67,7 @@ class LimitsSection(_Section, frozen=True):
     attachments_per_task: Positive = 4096
     threads: Positive = 4096
     inflight_faults: Positive = 256
-    recall_ranges_per_message: Annotated[int, Meta(ge=1, le=RANGES_MAX)] = 32768
+    recall_ranges_per_message: Annotated[int, Meta(ge=1, le=RANGES_MAX)] = RANGES_MAX
 
 
 class FaultSection(_Section, frozen=True):
@@ -74,7 +75,7 @@ class FaultSection(_Section, frozen=True):
 
     after: Annotated[int, Meta(ge=0, le=95)] = 32
     before: Annotated[int, Meta(ge=0, le=95)] = 16
-    batch: Annotated[int, Meta(ge=1, le=65536)] = 1024
+    batch: Annotated[int, Meta(ge=1, le=WINDOW_MAX)] = 1024
     """Most pages that one FAULT asks for when the touch is sequential."""
     collisions: Annotated[int, Meta(ge=0)] = 3
     """Retries after an invalidation crossed the answer; one more is EAGAIN."""

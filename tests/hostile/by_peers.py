@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.hostile.decoders import mutated, seeds
 from tests.hostile.ground import Ground
-from xpmem_emu.fields import RANGES_MAX
+from xpmem_emu.fields import RANGES_MAX, WINDOW_MAX
 from xpmem_emu.xpc.frame import seal
 from xpmem_emu.xpc.messages import (
     ENTRIES_MAX,
@@ -140,7 +140,7 @@ def answers_to_nothing(ground: Ground, count: int) -> None:
 
 
 def long_lists(ground: Ground, count: int) -> None:
-    """The longest messages there are: as many ranges and entries as fit."""
+    """The longest messages there are: as many ranges, entries and extents as fit."""
     peer = ground.peer()
     ranges = [(2 * page, 1) for page in range(RANGES_MAX)]
     entries = [RecallEntry(SEGID + n, 1, [(0, 1)], "x" * 240) for n in range(ENTRIES_MAX)]
@@ -149,6 +149,7 @@ def long_lists(ground: Ground, count: int) -> None:
         Invalidate([RecallEntry(SEGID, 1, ranges, "")]),
         Invalidate(entries),
         Detach(1, 1, ranges),
+        FaultReply(0, "", 1, [(page, 2 * page, 1, 0) for page in range(WINDOW_MAX)]),
     ]
     for number in ground.times(count):
         peer.say(longest[number % len(longest)], number)

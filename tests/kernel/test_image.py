@@ -26,7 +26,7 @@ from xpmem_emu.shipped import find_toml
         ('[xpc]\nheartbeat_interval = "1s"', "xpc.heartbeat_check"),
         ('[xpc]\npayload = "17M"', "xpc.payload"),
         ('[xpc]\npayload = "1K"', "xpc.payload"),
-        ("[limits]\nrecall_ranges_per_message = 65537", "limits.recall_ranges_per_message"),
+        ("[limits]\nrecall_ranges_per_message = 8193", "limits.recall_ranges_per_message"),
         ("[xpc]\npartid_bits = 7", "xpc.partid_bits"),
         ("[xpc]\npartid_bits = 13", "xpc.partid_bits"),
         ("[mmu]\ngru_entries = 0", "mmu.gru_entries"),

@@ -216,25 +216,37 @@ def test_of_a_message_of_a_thousand_parts_few_are_kept_and_one_question_is_asked
     assert asked == [zmq.RCVMORE] * 2
 
 
-def test_a_message_of_too_many_parts_is_the_last_that_is_read_in_its_turn() -> None:
+def read_in_turns(messages: list[list[bytes]]) -> list[list[bytes]]:
+    """What an inbox reads in each of its turns: the last parts of messages."""
     turns: list[Callable[[], None]] = []
-    read: list[bytes | str] = []
+    read: list[list[bytes]] = [[]]
     with zmq.Context() as context, context.socket(zmq.PAIR) as near:
         far = context.socket(zmq.PAIR)
         near.bind("inproc://turns")
         far.connect("inproc://turns")
-        for parts in (1, 8, 1000, 9, 2):
-            near.send_multipart([b"%d" % parts] * parts)
+        for message in messages:
+            near.send_multipart(message)
         inbox = loop.Inbox(
             Mock(call_soon=turns.append),
             far,
-            lambda frames: read.append(bytes(frames.pop())),
-            delivered=lambda: read.append("turn"),
+            lambda frames: read[-1].append(bytes(frames.pop())),
+            delivered=lambda: read.append([]),
         )
         while turns:
             turns.pop(0)()
         inbox.close()
-    assert read == [b"1", b"8", b"1000", "turn", b"9", "turn", b"2", "turn"]
+    return read[:-1]
+
+
+def test_a_message_of_too_many_parts_is_the_last_that_is_read_in_its_turn() -> None:
+    found = read_in_turns([[b"%d" % parts] * parts for parts in (1, 8, 1000, 9, 2)])
+    assert found == [[b"1", b"8", b"1000"], [b"9"], [b"2"]]
+
+
+def test_a_long_message_is_the_last_that_is_read_in_its_turn() -> None:
+    short, long = bytes(loop.LONG), bytes(loop.LONG + 1)
+    found = read_in_turns([[b"a", short], [long, b"b"], [b"c"]])
+    assert found == [[short, b"b"], [b"c"]]
 
 
 def test_clients_have_their_turn_while_a_peer_floods(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ Socket = zmq.Socket[bytes]
 
 RECEIVE_BATCH = 128
 """Messages read per turn of the loop."""
+LONG = 1 << 14
+"""Bytes of a part; a message with a longer one is the last of its turn: it may be a list of which
+each element is read."""
 IO_THREADS = 2
 """Of libzmq, in a partition. Each encrypts and decrypts what passes through it, a frame in one go,
 and who shares it waits as long: so peers share none with clients."""
@@ -155,7 +158,7 @@ class Inbox:
         delivered: Callable[[], None] = lambda: None,
         batch: int = RECEIVE_BATCH,
     ) -> None:
-        """`deliver` gets each message; `delivered` is called after at most `batch` were."""
+        """`deliver` gets each message; `delivered` is called after at most `batch` short ones."""
         self._loop = loop
         self._socket = socket
         self._deliver = deliver
@@ -189,7 +192,7 @@ class Inbox:
         try:
             for _ in range(self._batch):
                 frames = self._receive(self._socket)
-                long = len(frames) == _PARTS_MAX
+                long = len(frames) == _PARTS_MAX or max(map(len, frames)) > LONG
                 self._deliver(frames)
                 if long or self._socket.closed:
                     return

@@ -202,7 +202,7 @@ class Knobs(msgspec.Struct, frozen=True):
     tasks: int = 1024
     permits: int = 4096
     attachments: int = 4096
-    ranges: int = 32768
+    ranges: int = 8192
     gru_entries: int = 512
     gru_asids: int = 1 << 20
     """Limits of the image."""

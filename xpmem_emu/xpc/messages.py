@@ -34,7 +34,7 @@ from xpmem_emu.fields import (
 )
 from xpmem_emu.text import LINE
 
-ENTRIES_MAX = 4096
+ENTRIES_MAX = 512
 """Most segments of which one INVALIDATE speaks."""
 
 

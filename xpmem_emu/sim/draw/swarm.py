@@ -36,7 +36,7 @@ class Sizes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tasks: Between = (1024, 1024)
     permits: Between = (4096, 4096)
     attachments: Between = (4096, 4096)
-    ranges: Between = (32768, 32768)
+    ranges: Between = (8192, 8192)
     gru_entries: Between = (512, 512)
     gru_asids: Between = (1 << 20, 1 << 20)
     """Limits of the image."""
