@@ -20,15 +20,13 @@ from xpmem_emu.backend.interface import (
     Unanswered,
 )
 from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import KernelError
-from xpmem_emu.judge.checkers.teardown import check_teardown
-from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.judge.streams import StreamsEnd
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Shutdown, Value
 from xpmem_emu.kernel.interface import Done
 from xpmem_emu.sim.cluster import Pick, SimCluster
+from xpmem_emu.sim.ending import check_left
 from xpmem_emu.sim.injection.injections import SimInjections
 from xpmem_emu.sim.ticket import Stuck, Ticket
 from xpmem_emu.trace import Record
@@ -168,20 +166,11 @@ class SimBackend:
             self._watch.pins.unused()
             self._watch.pins.settled()
             self._watch.bounds.settled()
-            self._check_teardown()
+            check_left(self._cluster, self._watch)
         return [
             Finding(found.invariant, f"{found.text} (p{found.partid})")
             for found in self._watch.scene.violations
         ]
-
-    def _check_teardown(self) -> None:
-        for partid, kernel in self._cluster.kernels.items():
-            try:
-                audit = self._cluster.audit(partid)
-            except (KernelError, Stuck) as error:
-                self._watch.scene.report(Invariant.S10, partid, f"the audit fails: {error}")
-            else:
-                check_teardown(self._watch.scene, partid, kernel, audit)
 
 
 def _pick(seed: int, partid: int) -> Pick | None:

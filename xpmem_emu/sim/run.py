@@ -13,8 +13,6 @@ import msgspec
 
 from xpmem_emu.errors import KernelError, Signalled
 from xpmem_emu.judge.checkers.memory import check_memory
-from xpmem_emu.judge.checkers.quiet import check_quiet
-from xpmem_emu.judge.checkers.teardown import check_teardown
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.judge.sometimes import AIMED
@@ -22,10 +20,11 @@ from xpmem_emu.judge.verdict import Verdict, Violation
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.draw.forging import references
 from xpmem_emu.sim.draw.world import latency_of, pick_of
+from xpmem_emu.sim.ending import RunEnding
 from xpmem_emu.sim.injection.fatal import Fatal
 from xpmem_emu.sim.injection.injector import Injector
 from xpmem_emu.sim.operations.executor import Executor
-from xpmem_emu.sim.plan import Op, Operation, Plan
+from xpmem_emu.sim.plan import Plan
 from xpmem_emu.sim.ticket import Stuck
 from xpmem_emu.units import PAGE_SIZE
 
@@ -81,6 +80,7 @@ class Run:
         self.stage.accesses.caught = self.watch.shadow.caught
         self.troubles = Injector(self.cluster, self.stage, plan, self.watch.take)
         self.undecided = 0
+        self._ending = RunEnding(self.cluster, self.watch, self.stage)
         for operation in plan.operations:
             self.cluster.at(operation.at_ns, partial(self.stage.perform, operation))
 
@@ -88,15 +88,13 @@ class Run:
         """Run to the end and judge."""
         self.cluster.run_for(self.plan.load_ns)
         self.troubles.heal(self.watch.scene.injuries.forgers.discard)
-        if self._leave() and self._converges() and self._calls_end():
+        ending = self._ending
+        if self._leave() and ending.converges(8 * self._once_ns()) and ending.calls_end():
             self.watch.shadow.settled()
-            self.watch.endings.settled()
-            self._settle()
-            self.watch.agreement.settled()
-            check_quiet(self.watch.scene)
-            self.watch.permits.quiet()
-            self._read_again()
-            self._end_tasks()
+            ending.quiet()
+            ending.read_again(FINAL_LOADS)
+            ending.end_importers()
+            ending.end_all()
             self._use_again()
             self.watch.pins.settled()
             self.watch.bounds.settled()
@@ -156,7 +154,7 @@ class Run:
             self.cluster.run_until(lambda: all(each.stopped for each in leaving), limit_ns)
         except Stuck:
             stuck = [each.partid for each in leaving if each.stopped is None]
-            self._report(
+            self._ending.report(
                 Invariant.L3, f"partitions {stuck} do not get to the end of their shutdown"
             )
             return False
@@ -168,131 +166,6 @@ class Run:
         xpc = self.plan.knobs.image().xpc
         return xpc.control_attempt * xpc.control_tries + xpc.disengage_limit + xpc.heartbeat_check
 
-    def _converges(self) -> bool:
-        """L4: every partition becomes ACTIVE with every other one."""
-        once = self._once_ns()
-        try:
-            self.cluster.run_until(self._all_connected, 8 * once)
-        except Stuck:
-            pairs = [
-                f"p{a}-p{b}"
-                for a in self.cluster.kernels
-                for b in self.cluster.kernels
-                if not self.watch.scene.sessions.active(a, b)
-            ]
-            self._report(Invariant.L4, f"not active {8 * once / 1e6:.0f} ms after healing: {pairs}")
-            return False
-        return True
-
-    def _all_active(self) -> bool:
-        sessions = self.watch.scene.sessions
-        everybody = self.cluster.kernels
-        return all(sessions.active(a, b) for a in everybody for b in everybody)
-
-    def _all_connected(self) -> bool:
-        """Everybody is ACTIVE, and no channel is being opened any more: what is not yet answered
-        of that would look like something left over."""
-        kernels = self.cluster.kernels.values()
-        return self._all_active() and not any(each.xpc.audit()["admin"] for each in kernels)
-
-    def _calls_end(self) -> bool:
-        """L3: no call hangs."""
-        limit_ns = 8 * self.plan.knobs.image().deadlines.fault_wait_max
-        try:
-            self.cluster.run_until(lambda: not self.cluster.outstanding, limit_ns)
-        except Stuck:
-            stuck = len(self.cluster.outstanding)
-            threads = [
-                f"p{partid}:{thread.name}"
-                for partid, kernel in self.cluster.kernels.items()
-                for thread in kernel.scheduler.threads
-                if "/" in thread.name
-            ]
-            self._report(Invariant.L3, f"{stuck} calls have not ended: {' '.join(threads[:8])}")
-            return False
-        return True
-
-    def _read_again(self) -> None:
-        """Load words through the exporter, so that the history says what became of them."""
-        words = {access.word for access in self.stage.history.accesses}
-        for word in sorted(words, key=lambda w: (w.region, w.page, w.word))[:FINAL_LOADS]:
-            region = self.stage.cast.regions[word.region]
-            self.stage.perform(
-                Operation(
-                    self.cluster.now_ns,
-                    Op.LOAD,
-                    task=region.task,
-                    region=word.region,
-                    page=word.page,
-                    word=word.word,
-                )
-            )
-        self._calls_end()
-
-    def _end_tasks(self) -> None:
-        """S3 when the importers have ended, S10: nothing is left when every task has."""
-        exporters = {region.actor for region in self.stage.cast.regions.values()}
-        for partid in self.cluster.kernels:
-            boot = self.cluster.boot_of(partid)
-            self._end(
-                partid,
-                {each.pid for each in exporters if (each.partid, each.boot) == (partid, boot)},
-            )
-        self._settle()
-        self.watch.pins.unused()
-        self.watch.permits.settled()
-        for partid in self.cluster.kernels:
-            self._end(partid, set())
-        self._settle()
-        for partid, kernel in self.cluster.kernels.items():
-            for name in list(kernel.memory.files.by_name):
-                self.stage.unlink(partid, name)
-        self._settle()
-        self._check_teardown()
-
-    def _end(self, partid: int, spared: set[int]) -> None:
-        """End the tasks of a partition, some pids spared."""
-        table = self.cluster.kernels[partid].tasks
-        for task in list(table):
-            if task.pid not in spared:
-                table.end(task, None, "the run is over")
-        self.cluster.poke(partid)
-
-    def _settle(self) -> None:
-        """Let everything that is under way come to its end."""
-        times = self.plan.knobs.image().deadlines
-        self.cluster.run_for(times.recall_attempt * times.recall_tries)
-        if self._calls_end():
-            self._requests_end()
-
-    def _requests_end(self) -> None:
-        """L3 of what no call waits for: goodbyes of tasks that have ended, or that came too late.
-        A failpoint may hold them up, and until they are heard one side notes what the other has
-        forgotten."""
-        limit_ns = 8 * self.plan.knobs.image().deadlines.fault_wait_max
-        try:
-            self.cluster.run_until(lambda: not self._requests(), limit_ns)
-        except Stuck:
-            self._report(Invariant.L3, f"{self._requests()} requests of partitions have not ended")
-
-    def _requests(self) -> int:
-        """How many messages wait for their answers, or for a place, or are being served."""
-        held = [
-            kernel.xpc.audit() for kernel in self.cluster.kernels.values() if not kernel.stopped
-        ]
-        return sum(each["slots"] + each["waiting"] + each["threads"] for each in held)
-
-    def _check_teardown(self) -> None:
-        for partid, kernel in self.cluster.kernels.items():
-            if kernel.stopped is not None:
-                continue
-            try:
-                audit = self.cluster.audit(partid)
-            except (KernelError, Stuck) as error:
-                self._report(Invariant.S10, f"the audit of p{partid} fails: {error}")
-            else:
-                check_teardown(self.watch.scene, partid, kernel, audit)
-
     def _use_again(self) -> None:
         """L4: every new operation succeeds, around the ring of partitions."""
         everybody = sorted(self.cluster.kernels)
@@ -301,7 +174,9 @@ class Run:
             try:
                 self._share(partid, peer)
             except (KernelError, Signalled, Stuck) as error:
-                self._report(Invariant.L4, f"sharing p{partid} with p{peer} after healing: {error}")
+                self._ending.report(
+                    Invariant.L4, f"sharing p{partid} with p{peer} after healing: {error}"
+                )
 
     def _share(self, home: int, away: int) -> None:
         exporter, importer = self.cluster.spawn(home), self.cluster.spawn(away)
@@ -310,16 +185,12 @@ class Run:
         apid = importer.xpmem_get(exporter.xpmem_make(address, 2 * PAGE_SIZE, 0o666))
         there = importer.xpmem_attach(apid, 0, 2 * PAGE_SIZE)
         if importer.load(there, 8) != b"exported":
-            self._report(Invariant.S8, f"p{away} does not see what p{home} stored")
+            self._ending.report(Invariant.S8, f"p{away} does not see what p{home} stored")
         importer.store(there + PAGE_SIZE, b"imported")
         if exporter.load(address + PAGE_SIZE, 8) != b"imported":
-            self._report(Invariant.S8, f"p{home} does not see what p{away} stored")
+            self._ending.report(Invariant.S8, f"p{home} does not see what p{away} stored")
         exporter.exit()
         importer.exit()
-
-    def _report(self, invariant: Invariant, text: str) -> None:
-        self.watch.scene.now_ns = self.cluster.now_ns
-        self.watch.scene.report(invariant, -1, text)
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:
