@@ -13,6 +13,7 @@ from typing import Protocol
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.judge.streams import StreamsEnd
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.calls import Call, Status, Value
 from xpmem_emu.kernel.interface import Outcome
 from xpmem_emu.trace import Record
@@ -40,17 +41,6 @@ class InjectionCount:
 
     hits: int = 0
     held: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that must not be. `invariant`: its number, such as S3 (judge.invariants)."""
-
-    invariant: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant}: {self.text}"
 
 
 class BackendSpec(Protocol):
@@ -150,7 +140,7 @@ class Backend(Protocol):
 
     # -- judging ---------------------------------------------------------------------------
 
-    def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
+    def judge(self, ending: StreamsEnd) -> Sequence[Violation]:
         """Every invariant that the event stream shows broken. AT_REST: everything was healed and
         has ended, so nothing may be left over on the partitions that run."""
 

@@ -20,7 +20,6 @@ from xpmem_emu.backend import processes
 from xpmem_emu.backend.interface import (
     ASKED_TO_PANIC,
     BackendSpec,
-    Finding,
     InjectionCount,
     PendingCall,
     Unanswered,
@@ -43,6 +42,7 @@ from xpmem_emu.inject.grammar import parse_injection
 from xpmem_emu.inject.injections import concerns
 from xpmem_emu.judge.records import read_record
 from xpmem_emu.judge.streams import StreamsEnd, judge_stream_files
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.kernel.interface import Done, Failed, Raised
@@ -227,15 +227,12 @@ class LiveBackend:
 
     # -- judging ---------------------------------------------------------------------------
 
-    def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
+    def judge(self, ending: StreamsEnd) -> Sequence[Violation]:
         files = [self._event_log(name) for name in self.partitions]
         # A dead partition is not at rest: what it had begun will never end.
         whole = len(self.running) == len(self.partitions)
-        judgement = judge_stream_files(files, self._image, ending if whole else StreamsEnd.CUT)
-        return [
-            Finding(found.invariant, f"{found.text} (p{found.partid})")
-            for found in judgement.violations
-        ]
+        ending = ending if whole else StreamsEnd.CUT
+        return judge_stream_files(files, self._image, ending).violations
 
     def _event_log(self, name: str) -> Path:
         return run_folder(self.cluster) / f"{name}.events.jsonl"

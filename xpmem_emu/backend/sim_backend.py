@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from xpmem_emu.backend.interface import (
     ASKED_TO_PANIC,
     BackendSpec,
-    Finding,
     InjectionCount,
     PendingCall,
     Unanswered,
@@ -22,6 +21,7 @@ from xpmem_emu.backend.interface import (
 from xpmem_emu.codec import Buffer
 from xpmem_emu.judge.monitor import Monitor
 from xpmem_emu.judge.streams import StreamsEnd
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Shutdown, Value
 from xpmem_emu.kernel.interface import Done
@@ -161,16 +161,13 @@ class SimBackend:
 
     # -- judging ---------------------------------------------------------------------------
 
-    def judge(self, ending: StreamsEnd) -> Sequence[Finding]:
+    def judge(self, ending: StreamsEnd) -> Sequence[Violation]:
         if ending is StreamsEnd.AT_REST:
             self._watch.pins.unused()
             self._watch.pins.settled()
             self._watch.bounds.settled()
             check_left(self._cluster, self._watch)
-        return [
-            Finding(found.invariant, f"{found.text} (p{found.partid})")
-            for found in self._watch.scene.violations
-        ]
+        return self._watch.scene.violations
 
 
 def _pick(seed: int, partid: int) -> Pick | None:

@@ -26,3 +26,9 @@ class Violation(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         where = f" on p{self.partid}" if self.partid >= 0 else ""
         return f"{self.invariant}{where} at {self.time_ns / 1e6:.3f} ms: {self.text}"
+
+    @property
+    def timeless(self) -> str:
+        """The same of a run whose clock says nothing to its reader."""
+        where = f" (p{self.partid})" if self.partid >= 0 else ""
+        return f"{self.invariant}: {self.text}{where}"

@@ -13,11 +13,12 @@ than it really took: what is found wrong is wrong, on a slow machine too.
 from collections.abc import Callable, Sequence
 from random import Random
 
-from xpmem_emu.backend.interface import Backend, Finding, PendingCall
+from xpmem_emu.backend.interface import Backend, PendingCall
 from xpmem_emu.codec import Buffer
 from xpmem_emu.image import Image
 from xpmem_emu.judge.checkers.memory import check_memory
 from xpmem_emu.judge.scene import Scene
+from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic
 from xpmem_emu.sim.operations.executor import Executor
@@ -74,7 +75,7 @@ class RandomLoad:
         ends = ", ".join(f"{how} {count}" for how, count in sorted(self.stage.outcomes.items()))
         return f"{done} of {self._total} operations, {len(self._flying)} under way: {ends}"
 
-    def judge(self, image: Image, records: Sequence[Record]) -> tuple[list[Finding], int]:
+    def judge(self, image: Image, records: Sequence[Record]) -> tuple[list[Violation], int]:
         """What memory did that it must not, and for how many words nobody can tell."""
         scene = Scene(image)
         for record in records:
@@ -83,7 +84,7 @@ class RandomLoad:
             elif isinstance(record.event, KernelBoot):
                 scene.sessions.booted(record.partid, record.event, record.time_ns)
         unknown = check_memory(scene, self.stage.history)
-        return [Finding(found.invariant, found.text) for found in scene.violations], unknown
+        return scene.violations, unknown
 
     def _see_ends(self) -> None:
         for pending, ticket in list(self._flying):

@@ -85,7 +85,7 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
     undecided = 0
     for load in telling.loads:
         wrong, unknown = load.judge(telling.story.image, ground.records())
-        findings += [str(found) for found in wrong]
+        findings += [found.timeless for found in wrong]
         undecided += unknown
     if undecided and not findings:
         return Verdict.UNKNOWN, [f"{Invariant.S8}: the search gave no answer for {undecided} words"]
@@ -94,7 +94,7 @@ def _told(telling: Telling) -> tuple[Verdict, list[str]]:
 
 def _found(ground: Backend, ending: StreamsEnd) -> list[str]:
     """What the judges say, panics that the story asked for left out."""
-    return [str(found) for found in ground.judge(ending) if ASKED_TO_PANIC not in found.text]
+    return [found.timeless for found in ground.judge(ending) if ASKED_TO_PANIC not in found.text]
 
 
 class _Ending:
