@@ -168,7 +168,10 @@ FALSE: dict[str, tuple[Callable[[Stage], object], str]] = {
         lambda s: put(s.task, "executing", next(iter(s.home.scheduler.threads))),
         "no call of it",
     ),
-    "a call that was let in": (lambda s: s.home._admission.enter(Purpose.WORK), "let in"),
+    "a call that was let in": (
+        lambda s: s.home._admission.under_way.update({Purpose.WORK: 1}),
+        "let in",
+    ),
     "a slot that is lost": (lambda s: sender(s)._free[0].pop(), "slots free"),
 }
 

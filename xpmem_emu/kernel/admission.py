@@ -46,18 +46,11 @@ class Admission:
     def __init__(self, limit: int, scheduler: Scheduler) -> None:
         self.limit = limit
         self._scheduler = scheduler
-        self._under_way = dict.fromkeys(Purpose, 0)
+        self.under_way = dict.fromkeys(Purpose, 0)
+        """Calls that have begun and not been answered."""
 
     def full(self, purpose: Purpose) -> bool:
         """Whether one more call would be one too many."""
         if purpose is Purpose.BREAKING or len(self._scheduler.threads) < self.limit:
             return False
-        return purpose is Purpose.WORK or self._under_way[purpose] >= CALLS_RESERVED
-
-    def enter(self, purpose: Purpose) -> None:
-        """A call begins."""
-        self._under_way[purpose] += 1
-
-    def leave(self, purpose: Purpose) -> None:
-        """It was answered."""
-        self._under_way[purpose] -= 1
+        return purpose is Purpose.WORK or self.under_way[purpose] >= CALLS_RESERVED

@@ -110,7 +110,7 @@ def _check_threads(kernel: Kernel) -> None:
         owner = thread.owner
         if isinstance(owner, Task) and thread not in owner.threads:
             raise KernelBug(f"audit: task {owner.pid} does not know its thread {thread.name}")
-    inside = sum(kernel._admission._under_way.values())
+    inside = sum(kernel._admission.under_way.values())
     if inside != kernel.calls_pending:
         raise KernelBug(f"audit: {inside} calls let in, {kernel.calls_pending} calls pending")
     owned = 0

@@ -12,8 +12,8 @@ when it has stopped.
 
 import errno
 import traceback
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from xpmem_emu import codec
 from xpmem_emu.codec import Buffer
@@ -23,8 +23,7 @@ from xpmem_emu.failpoints.points import CALL_ANSWER, CALL_BEGIN, WINDOW_MAP
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
 from xpmem_emu.kernel.admission import Admission, Purpose
-from xpmem_emu.kernel.calls import Call, Shutdown
-from xpmem_emu.kernel.dispatch import Handlers, task_of
+from xpmem_emu.kernel.calls import Call, Shutdown, Value
 from xpmem_emu.kernel.interface import (
     Done,
     Effects,
@@ -72,6 +71,15 @@ class PeerMemory(Protocol):
     def unmap(self, partid: int) -> None:
         """The peer's memory is not used any more."""
         ...
+
+
+Returned = tuple[Value, Buffer]
+"""(value, bulk)."""
+Handler = Callable[[Any, Any, Any, Buffer], Awaitable[Returned]]
+"""(kernel, call, its task or None, bulk) -> (value, bulk)."""
+Handlers = Mapping[type[Call], Handler]
+"""What serves which call. It is handed in where a kernel is put together (`boot`): nothing here
+knows the handlers, and they know the kernel."""
 
 
 class _Halted(Exception):
@@ -209,7 +217,7 @@ class Kernel:
         if refusal is not None:
             self._answer(request.call_id, refusal)
             return
-        self._admission.enter(purpose)
+        self._admission.under_way[purpose] += 1
         op = str(request.call.__struct_config__.tag)
         pid = getattr(request.call, "pid", 0)
         self.scheduler.spawn(f"{op}/{pid}", self._run_call(request, purpose, op, pid))
@@ -234,7 +242,7 @@ class Kernel:
         if self.failpoints.armed and held_up:
             await self.failpoints.reach(CALL_ANSWER)
         self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=_name(outcome)))
-        self._admission.leave(purpose)
+        self._admission.under_way[purpose] -= 1
         self._answer(request.call_id, outcome)
         if isinstance(request.call, Shutdown) and isinstance(outcome, Done):
             raise _Halted(request.call.reason)
@@ -246,7 +254,7 @@ class Kernel:
         try:
             # Found and entered into `threads` in one step: who ends the task, or execs, from now on
             # kills this thread and waits for it.
-            task = task_of(request.call, self.tasks)
+            task = self.tasks.caller(request.call)
             if task is not None:
                 thread.owner = task
                 task.threads[thread] = None

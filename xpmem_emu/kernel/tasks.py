@@ -22,6 +22,7 @@ from xpmem_emu.failpoints.points import TASK_REAP, TASK_SPAWN
 from xpmem_emu.fields import UID_END
 from xpmem_emu.image import Image
 from xpmem_emu.kernel import events
+from xpmem_emu.kernel.calls import Call, Exit, Kill, Reclaim
 from xpmem_emu.mm.lifecycle import exit_mmap, fork
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
 from xpmem_emu.sched import Completion, Scheduler, Thread, WaitQueue, Wake
@@ -125,6 +126,17 @@ class TaskTable:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def caller(self, call: Call) -> Task | None:
+        """The task that makes the call. Exit and Kill are done to a task, not by it; a Reclaim that
+        names no task is for all. Raises KernelError ESRCH, EINTR."""
+        pid = getattr(call, "pid", None)
+        if pid is None or isinstance(call, Exit | Kill) or (isinstance(call, Reclaim) and not pid):
+            return None
+        task = self.find(pid)
+        if task.executing is not None:
+            raise KernelError(errno.EINTR, task.ending(), "wait for the answer of the exec")
+        return task
 
     def find(self, pid: int) -> Task:
         """The running task `pid`. Raises KernelError ESRCH, saying what became of it."""

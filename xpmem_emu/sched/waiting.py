@@ -7,7 +7,7 @@ deadline is a KernelBug, because that partition may be dead (sources T19).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from xpmem_emu.errors import KernelBug
 from xpmem_emu.sched.scheduler import Scheduler, Thread, Wake
@@ -51,6 +51,8 @@ class WaitQueue:
 class Completion(Generic[_T]):
     """A value that becomes known once. Any number of threads may wait for it."""
 
+    deadline_needed: ClassVar[bool] = False
+
     def __init__(self, scheduler: Scheduler) -> None:
         self._queue = WaitQueue(scheduler)
         self._value: _T | None = None
@@ -72,6 +74,8 @@ class Completion(Generic[_T]):
 
     async def wait(self, until: int | None = None) -> Wake:
         """Sleep until completed (Wake.WOKEN) or until the deadline (Wake.TIMEOUT)."""
+        if until is None and self.deadline_needed:
+            raise KernelBug("waiting for a remote answer with no deadline")
         while not self.done:
             if await self._queue.wait(until) is Wake.TIMEOUT:
                 # Completed between the deadline and our turn: what is there is not refused.
@@ -80,6 +84,8 @@ class Completion(Generic[_T]):
 
     async def wait_killable(self, until: int | None = None) -> Wake:
         """Like wait, but a fatal signal ends it with Wake.KILLED."""
+        if until is None and self.deadline_needed:
+            raise KernelBug("waiting for a remote answer with no deadline")
         while not self.done:
             why = await self._queue.wait_killable(until)
             if why is not Wake.WOKEN:
@@ -90,17 +96,4 @@ class Completion(Generic[_T]):
 class RemoteAnswer(Completion[_T]):
     """A completion that a peer must fill in. Every wait for it needs a deadline."""
 
-    async def wait(self, until: int | None = None) -> Wake:
-        """As Completion.wait; KernelBug without a deadline."""
-        _bounded(until)
-        return await super().wait(until)
-
-    async def wait_killable(self, until: int | None = None) -> Wake:
-        """As Completion.wait_killable; KernelBug without a deadline."""
-        _bounded(until)
-        return await super().wait_killable(until)
-
-
-def _bounded(until: int | None) -> None:
-    if until is None:
-        raise KernelBug("waiting for a remote answer with no deadline")
+    deadline_needed = True

@@ -43,7 +43,7 @@ def _accounts(kernel: Kernel) -> Iterator[tuple[str, int]]:
             yield "misses of devices that wait", len(device._settled)
     xpc = kernel.xpc.audit()
     yield from ((f"{each} of xpc", xpc[each]) for each in _XPC)
-    yield "calls that have a place", sum(kernel._admission._under_way.values())
+    yield "calls that have a place", sum(kernel._admission.under_way.values())
     yield "children being made", len(kernel.tasks._forking)
     for task in kernel.tasks:
         yield "threads of tasks", len(task.threads) + len(task.idle)

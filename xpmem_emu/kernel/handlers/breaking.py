@@ -15,8 +15,7 @@ from xpmem_emu.kernel.breaking import (
     Strain,
     Unpoison,
 )
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.mm.memory_failure import poison_frame, unpoison_frame
 
 

@@ -15,8 +15,7 @@ from xpmem_emu.kernel.device_calls import (
     GuestSlot,
     MirrorAttach,
 )
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mmu.gru import GruContext
 from xpmem_emu.mmu.guest import Guest

@@ -2,8 +2,7 @@
 
 from xpmem_emu.codec import Buffer
 from xpmem_emu.kernel.calls import Creat, Pread, Pwrite, Reclaim, Truncate, Unlink, Writeback
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.mm.files import create_file, pread, pwrite, unlink_file, writeback
 from xpmem_emu.mm.reclaim import reclaim, reclaim_range
 from xpmem_emu.mm.truncate import truncate

@@ -12,8 +12,7 @@ from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import rows
 from xpmem_emu.kernel.audit import audit_kernel
 from xpmem_emu.kernel.calls import Audit, Describe, Look, Pagetable, Status
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.kernel.rows import Row
 from xpmem_emu.kernel.tasks import Task
 

@@ -22,8 +22,7 @@ from xpmem_emu.kernel.calls import (
     Store,
     ZapPageRange,
 )
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.mm.access import load, store
 from xpmem_emu.mm.advise import madvise, zap_page_range

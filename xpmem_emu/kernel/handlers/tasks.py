@@ -5,8 +5,7 @@ import errno
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError, Signal, SignalInfo
 from xpmem_emu.kernel.calls import Exec, Exit, Fork, Kill, Setuid, Shutdown, Spawn
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.kernel.tasks import Task, TaskState
 from xpmem_emu.xpc.reasons import Reason
 

@@ -17,8 +17,7 @@ from xpmem_emu.kernel.calls import (
     XpmemTunable,
     XpmemVersion,
 )
-from xpmem_emu.kernel.dispatch import Handlers, Returned
-from xpmem_emu.kernel.kernel import Kernel
+from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.kernel.tasks import Task
 from xpmem_emu.xpmem.module import XPMEM_VERSION
 
