@@ -1,5 +1,5 @@
 """Whom each partition of a machine has sessions with, and how fast hearts beat there: decided here
-once, from the coherence domains of the machine and `xpc.sessions` of its images (decision 026).
+once, from the coherence domains of the machine and `xpc.sessions` of its images (decision 028).
 
 Inert data. Standing peers are looked for from boot on, and found again after a loss; a session with
 anybody else begins when one of the two first uses a segment of the other.
