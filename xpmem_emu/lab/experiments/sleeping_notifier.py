@@ -6,7 +6,6 @@ from random import Random
 
 from msgspec.structs import replace
 
-from xpmem_emu.image import MachineSection
 from xpmem_emu.lab.experiment import Conclusion, Curves, Experiment, LabRow, Setting, Word, number
 from xpmem_emu.lab.machine.locks import SleepingLock, SpinningLock
 from xpmem_emu.lab.machine.machine import Machine
@@ -28,7 +27,9 @@ class _Anon:
     """Processes that share an anon_vma and call brk all the time, and reclaim, which may have to
     tell an importer."""
 
-    def __init__(self, costs: MachineSection, case: LabRow, seed: int) -> None:
+    def __init__(self, setting: Setting, case: LabRow) -> None:
+        costs, seed = setting.image.machine, setting.seed
+        self.window_ns = setting.scaled(_WINDOW_NS)
         self.processors, self.brk_ns = number(case, "processors"), number(case, "one_brk_ns")
         self.machine = Machine(replace(costs, processors=self.processors))
         self.costs, self.design = costs, str(case["lock"])
@@ -39,7 +40,7 @@ class _Anon:
         self.invalidated = 0
 
     def brk_test(self) -> StrandSteps:
-        while self.machine.now_ns < _WINDOW_NS:
+        while self.machine.now_ns < self.window_ns:
             yield Work(self.random.randrange(2 * (self.brk_ns - _HELD_NS)))
             yield Take(self.lock)
             yield Work(_HELD_NS)
@@ -48,7 +49,7 @@ class _Anon:
             yield PreemptionPoint()
 
     def try_to_unmap(self) -> StrandSteps:
-        while self.machine.now_ns < _WINDOW_NS:
+        while self.machine.now_ns < self.window_ns:
             yield Nap(_EVERY_NS)
             yield Take(self.lock)
             yield Work(4 * self.costs.walk)
@@ -75,7 +76,7 @@ def _cases(_setting: Setting) -> list[LabRow]:
 
 
 def _measure(setting: Setting, case: LabRow) -> LabRow:
-    anon = _Anon(setting.image.machine, case, setting.seed)
+    anon = _Anon(setting, case)
     if anon.design not in (_SPIN, _SEM):
         anon.machine.spawn("kswapd", anon.try_to_unmap())
     for each in range(anon.processors):
