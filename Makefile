@@ -21,7 +21,7 @@ PROGRESS := sed -u -n -E -e 's/^Collecting ([^][ <>=!~;(]+).*/  fetching \1/p' \
 CALLED := the command is $(BIN)/xpmem-emu; to call it by its name: . $(BIN)/activate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast coverage test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model docs
+.PHONY: help setup demo fast coverage test containers bare slurm check bench sim swarms mutants explore soak hostile crowd fuzz model lab docs
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -118,6 +118,10 @@ model: ## search every order of a small world with spin
 
 bench: $(COMPILED) ## ratios against the limits, measured in one run
 	@$(BIN)/python -m bench.run
+
+lab: $(COMPILED) ## run every experiment and write docs/lab.md with its plots: minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,lab]'
+	@$(BIN)/xpmem-emu lab report --jobs 2
 
 docs: $(COMPILED) ## draw what the pages show of the code: pictures, lists
 	@$(BIN)/python -m xpmem_emu.docs.draw
