@@ -10,8 +10,8 @@
 Where a claim is about the protocol, its experiment runs the real kernels (`sim`); where it is about
 processors and locks, the machine, whose costs are assumed and said with the table.
 
-To add an experiment: a file `experiments/my_name.py` that assigns an `Experiment` to `EXPERIMENT`,
-with the next number of the report. Its cases are rows, each measured on its own in some process, so
-what measures a case knows nothing but the setting and the case, and seeds itself from both. Then
-`xpmem-emu lab report --only my-name` puts its section into docs/lab.md.
+To add an experiment: a file `my_name` in `experiments/` that assigns an `Experiment` to
+`EXPERIMENT`, with the next place of the report. Its cases are rows, each measured on its own in
+some process, so what measures a case knows nothing but the setting and the case, and seeds itself
+from both. Then `xpmem-emu lab report --only my-name` puts its section into docs/lab.md.
 """
