@@ -140,12 +140,22 @@ class NotifierDesign(StrEnum):
     PAGES = "pages"
     DEFERRED = "deferred"
     GATHER = "gather"
+    RANGE = "range"
+    INTERVAL = "interval"
+
+
+class RmapLock(StrEnum):
+    """What an anon_vma and an i_mmap are locked with (sources T10)."""
+
+    SPINLOCK = "spinlock"
+    RWSEM = "rwsem"
 
 
 class MmSection(_Section, frozen=True):
     """Choices of memory management that were argued about."""
 
     notifier: NotifierDesign = NotifierDesign.DEFERRED
+    rmap_lock: RmapLock = RmapLock.SPINLOCK
 
 
 class MmuSection(_Section, frozen=True):

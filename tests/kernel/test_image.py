@@ -48,7 +48,7 @@ def test_an_unknown_design_is_refused_with_those_that_there_are() -> None:
         read_image('[mm]\nnotifier = "callback"')
     assert str(refused.value) == (
         "mm.notifier: Invalid enum value 'callback', "
-        "not one of page, pages, deferred, gather (EINVAL)"
+        "not one of page, pages, deferred, gather, range, interval (EINVAL)"
     )
     assert refused.value.remedy
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from xpmem_emu.image import NotifierDesign
+from xpmem_emu.image import MmSection
 from xpmem_emu.mm import exit_mmap, unlink_file
 
 from .rig import Rig
@@ -15,7 +15,7 @@ def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
     def make(frames: int = 256, swap: int = 64, **limits: int) -> Rig:
-        rigs.append(Rig(frames, swap, None, NotifierDesign.DEFERRED, **limits))
+        rigs.append(Rig(frames, swap, None, MmSection(), **limits))
         return rigs[-1]
 
     yield make

@@ -68,7 +68,7 @@ class Rig:
         frames: int = 256,
         swap: int = 64,
         mmu: MmuSection | None = None,
-        design: NotifierDesign = NotifierDesign.DEFERRED,
+        mm: MmSection | None = None,
         **limits: int,
     ) -> None:
         memory = MemorySection(
@@ -83,7 +83,7 @@ class Rig:
             Image(
                 memory=memory,
                 limits=LimitsSection(**limits),
-                mm=MmSection(design),
+                mm=mm or MmSection(),
                 mmu=mmu or MmuSection(),
             ),
             memoryview(bytearray(memory.size)),
@@ -165,6 +165,7 @@ class Client:
         """(call, entry usable, frame still in use) at each call."""
         self.pins: list[np.ndarray] = []
         self.gate: Completion[None] | None = None
+        self.start_gate: Completion[None] | None = None
         self._frame = 0
 
     def attach(self, mm: AddressSpace) -> "Client":
@@ -189,6 +190,16 @@ class Client:
 
     def invalidate_special(self, start: int, end: int) -> None:
         self.calls.append(("special", start, end))
+
+    def watches(self, start: int, end: int) -> bool:
+        return start <= self.watched < end
+
+    async def invalidate_range_start(self, start: int, end: int) -> None:
+        assert not self.mm.page_table_lock.locked
+        if self.start_gate is not None:
+            await self.start_gate.wait()
+        self.calls.append(("start", start, end))
+        self._look("start")
 
     def invalidate_pages(self, start: int, end: int) -> None:
         assert self.mm.page_table_lock.locked

@@ -1,12 +1,17 @@
 """What each notifier design tells a client, and when (sources T11, T12, T13, T15)."""
 
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 
-from xpmem_emu.image import NotifierDesign
+from xpmem_emu.errors import KernelBug
+from xpmem_emu.image import MmSection, NotifierDesign, RmapLock
 from xpmem_emu.mm import AddressSpace, Prot, migrate_range, mprotect, munmap
 from xpmem_emu.mm.designs import DESIGNS, PAGE_TABLE_PAGES
+from xpmem_emu.mm.entries import zap
+from xpmem_emu.mm.gather import Gather
+from xpmem_emu.sched import Completion
 from xpmem_emu.units import PAGE_SIZE
 
 from .conftest import finish
@@ -16,9 +21,13 @@ TABLE = PAGE_TABLE_PAGES * PAGE_SIZE
 BASE = 4 * TABLE
 
 
+def boot(design: str, lock: str = "spinlock") -> Rig:
+    return Rig(frames=2048, mm=MmSection(NotifierDesign(design), RmapLock(lock)))
+
+
 @pytest.fixture
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    rig = Rig(frames=2048, design=NotifierDesign(request.param))
+    rig = boot(*request.param.split())
     yield rig
     finish(rig)
 
@@ -74,6 +83,84 @@ def test_deferred_a_client_hears_of_each_range_and_syncs_once(rig: Rig) -> None:
     mm, client = sparse(rig)
     rig.run(migrate_range(mm, BASE, 5 * TABLE // 2))
     assert client.kinds() == ["invalidate", "invalidate", "sync"]
+
+
+@pytest.mark.parametrize("rig", ["range", "interval"], indirect=True)
+def test_a_range_has_a_start_before_and_an_end_after_the_change(rig: Rig) -> None:
+    mm, client = sparse(rig)
+    rig.run(munmap(mm, BASE, 5 * TABLE // 2))
+    whole = (BASE, BASE + 5 * TABLE // 2)
+    assert client.calls == [("start", *whole), ("sync", *whole)]
+    assert client.seen[:2] == [("start", True, True), ("sync", False, True)]
+    assert mm.notifiers.active == []
+
+
+@pytest.mark.parametrize("rig", ["interval"], indirect=True)
+def test_only_who_watches_an_interval_hears_of_it(rig: Rig) -> None:
+    mm, client = sparse(rig)
+    rig.run(munmap(mm, BASE + 2 * PAGE_SIZE, TABLE))
+    assert client.calls == []
+    rig.run(munmap(mm, BASE, TABLE))
+    assert client.kinds() == ["start", "sync"]
+
+
+@pytest.mark.parametrize("rig", ["range rwsem"], indirect=True)
+def test_who_subscribes_in_between_is_told_of_what_is_under_way(rig: Rig) -> None:
+    mm, client = sparse(rig)
+    gate = client.start_gate = Completion(rig.scheduler)
+    rig.audits = False
+    operation = rig.start(munmap(mm, BASE, PAGE_TABLE_PAGES * PAGE_SIZE))
+    told: list[tuple[int, int]] = []
+    late = Client(rig, watched=BASE)
+    with patch.object(late, "invalidate_range", lambda start, end: told.append((start, end))):
+        late.attach(mm)
+    assert told == [(BASE, BASE + TABLE)]
+    gate.complete(None)
+    rig.go_on()
+    assert operation.done
+    assert late.kinds() == ["sync"]
+
+
+def test_a_change_that_nobody_was_told_of_is_a_bug() -> None:
+    rig = boot("range")
+    mm, _ = sparse(rig)
+
+    async def hasty() -> None:
+        async with Gather(rig.memory) as gather:
+            zap(mm, gather, BASE, BASE + TABLE, "test")
+
+    with pytest.raises(KernelBug, match="without a start"):
+        rig.run(hasty())
+
+
+@pytest.mark.parametrize("design", ["range", "interval"])
+def test_a_client_that_sleeps_in_a_walk_under_a_spinlock_is_reported(design: str) -> None:
+    rig = boot(design)
+    mm, client = sparse(rig)
+    client.start_gate = Completion(rig.scheduler)
+    rig.audits = False
+    walk = rig.start(migrate_range(mm, BASE + PAGE_SIZE, PAGE_SIZE))
+    with pytest.raises(KernelBug, match=r"invalid context: test holds spinlock anon_vma"):
+        walk.value  # noqa: B018
+
+
+@pytest.mark.parametrize("rig", ["range rwsem", "interval rwsem"], indirect=True)
+def test_under_a_semaphore_it_may_and_who_changes_areas_waits(rig: Rig) -> None:
+    mm, client = sparse(rig)
+    gate = client.start_gate = Completion(rig.scheduler)
+    rig.audits = False
+    walk = rig.start(migrate_range(mm, BASE + PAGE_SIZE, PAGE_SIZE))
+    client.watched = BASE + 2 * TABLE
+    client.start_gate = None
+    change = rig.start(mprotect(mm, BASE + 2 * TABLE, PAGE_SIZE, Prot.READ))
+    assert not walk.done
+    assert not change.done
+    assert len(list(mm.vmas)) == 1
+    gate.complete(None)
+    rig.go_on()
+    assert walk.done
+    assert change.done
+    assert len(list(mm.vmas)) == 3
 
 
 @pytest.mark.parametrize("rig", list(NotifierDesign), indirect=True)

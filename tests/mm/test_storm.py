@@ -80,6 +80,12 @@ class Storm:
     def invalidate_special(self, start: int, end: int) -> None:
         raise AssertionError("there are no foreign frames here")
 
+    def watches(self, start: int, end: int) -> bool:
+        raise AssertionError("that is another design")
+
+    async def invalidate_range_start(self, start: int, end: int) -> None:
+        raise AssertionError("that is another design")
+
     def invalidate_pages(self, start: int, end: int) -> None:
         raise AssertionError("that is another design")
 

@@ -52,6 +52,7 @@ async def zap_page_range(mm: AddressSpace, address: int, length: int) -> None:
     """Drop the entries of a range, whatever they map. Raises EINVAL."""
     start, end = aligned_range(address, length, errno.EINVAL)
     async with mm.mmap_lock.write(), Gather(mm.context) as gather:
+        await gather.start(mm, start, end)
         zap(mm, gather, start, end, "zap_page_range")
 
 
@@ -68,6 +69,7 @@ async def _dont_need(mm: AddressSpace, start: int, end: int) -> None:
                     "zap_page_range drops such pages",
                 )
         async with Gather(mm.context) as gather:
+            await gather.start(mm, start, end)
             zap(mm, gather, start, end, "madvise")
 
 

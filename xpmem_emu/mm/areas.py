@@ -9,11 +9,19 @@ import errno
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import MMAP_RESERVE
 from xpmem_emu.mm import rmap
-from xpmem_emu.mm.entries import zap
+from xpmem_emu.mm.entries import settle, zap
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.mm_types import AddressSpace, Vma
 from xpmem_emu.mm.truncate import destroy_if_unused
 from xpmem_emu.units import PAGE_SHIFT
+
+
+async def settle_areas(mm: AddressSpace, start: int, end: int) -> None:
+    """Wait until no entry of [start, end) is in transit and no walk sleeps over areas of `mm`; what
+    is then done in one step, nobody sees half."""
+    await settle(mm, start, end)
+    while await rmap.unwalked(mm):
+        await settle(mm, start, end)
 
 
 def insert_area(vma: Vma) -> None:

@@ -21,6 +21,7 @@ from xpmem_emu.mm import pte
 from xpmem_emu.mm.extents import Frames, Mask, Ptes
 from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext, Vma
 from xpmem_emu.mm.vma_flags import Prot
+from xpmem_emu.sched import SpinLock
 from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, TASK_SIZE
 
 
@@ -90,7 +91,8 @@ def _check_owners(context: MemoryContext, listed: dict[Vma, None]) -> None:
     owners, inodes = context.owners, context.files.inodes
     for number, owner in owners.items():
         _require(number == owner.id, f"owner {owner.id} is listed as {number}")
-        _require(not owner.lock.locked, f"the lock of owner {number} is held asleep")
+        held = isinstance(owner.lock, SpinLock) and owner.lock.locked
+        _require(not held, f"the lock of owner {number} is held asleep")
         for vma in owner.vmas:
             _require(vma in listed, f"owner {number} lists area {vma}, which is in no list")
             _require(number in _owners_of(vma), f"owner {number} lists {vma} of another")

@@ -1,8 +1,8 @@
 """When the clients of an address space are told that pages of it go: designs of 2008 and after.
 
-A `Gather` has one of these and does not know which. It calls `invalidate` under the page-table
-lock, before entries change; `flush` and `sync` once every spinlock is dropped; frames are freed
-after that. What a client is told, and in which of the three, is the design:
+A `Gather` has one of these and does not know which. It calls `start` before the page-table lock is
+taken, `invalidate` under it, before entries change; `flush` and `sync` once every spinlock is
+dropped; frames are freed after that. What a client is told, and in which of them, is the design:
 
     design      under the lock                     after it                        source
     page        invalidate_pages, page by page                                     T7, T8
@@ -10,16 +10,23 @@ after that. What a client is told, and in which of the three, is the design:
     deferred    invalidate_range, once a range     invalidate_range_sync           T12
     gather                                         invalidate_range, once for      T11, T15
                                                    all; invalidate_range_sync
+    range       before it: invalidate_range_start  invalidate_range_sync           T7, 2.6
+    interval    as range, to those who watch it    the same                        4.3
+
+`start` may sleep, but a walk of the reverse map calls it with the lock of an owner of frames held:
+whether that is a spinlock decides whether XPMEM can work with the last two (sources T10).
 
 A design that some client cannot work with is still one: what comes of it is seen, not refused. The
 one state here is what a gather still owes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from xpmem_emu.errors import KernelBug
 from xpmem_emu.image import NotifierDesign
 from xpmem_emu.mm.mm_types import AddressSpace
+from xpmem_emu.mm.notifier import Notifier
 from xpmem_emu.units import PAGE_SHIFT
 
 PAGE_TABLE_PAGES = 512
@@ -28,7 +35,11 @@ _Spans = dict[AddressSpace, tuple[int, int]]
 
 
 class Design:
-    """What one gather does with its clients. Called only for an address space that has some."""
+    """What one gather does with its clients. `invalidate` is not called when there are none."""
+
+    async def start(self, mm: AddressSpace, start: int, end: int) -> Sequence[Notifier]:
+        """[start, end) will change. Whoever was told of it. May sleep."""
+        return ()
 
     def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
         """[start, end) is about to change. Under mm.page_table_lock; atomic."""
@@ -116,6 +127,61 @@ class PerTable(PerPage):
             yield max(start, table * size), min(end, (table + 1) * size)
 
 
+class RangeStartEnd(Design):
+    """A pair of calls around the change, as in the patches of 2008 and ever since. From the first
+    to the second a client neither has nor learns anything of the range; who subscribes in between
+    is told then (`NotifierChain.active`): nobody has to lock the address space for that (T8)."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[AddressSpace, int, int, list[Notifier]]] = []
+
+    async def start(self, mm: AddressSpace, start: int, end: int) -> Sequence[Notifier]:
+        """Wait for each client in turn."""
+        told: list[Notifier] = []
+        mm.notifiers.active.append((start, end))
+        self._open.append((mm, start, end, told))
+        for client in self._clients(mm, start, end, told):
+            if client in mm.notifiers.registered:
+                mm.notifiers.calls += 1
+                told.append(client)
+                await client.invalidate_range_start(start, end)
+        return told
+
+    def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
+        """They know already. KernelBug when they do not."""
+        if not any(
+            mm is each and low <= start and end <= high for each, low, high, _ in self._open
+        ):
+            raise KernelBug(f"[{start:#x}, {end:#x}) of task {mm.pid} changes without a start")
+
+    async def sync(self) -> None:
+        """The second call of each pair."""
+        done, self._open = self._open, []
+        for mm, start, end, told in done:
+            mm.notifiers.active.remove((start, end))
+            for client in self._clients(mm, start, end, told):
+                if client in mm.notifiers.registered:
+                    mm.notifiers.calls += 1
+                    await client.invalidate_range_sync(start, end)
+
+    def _clients(
+        self, mm: AddressSpace, start: int, end: int, told: list[Notifier]
+    ) -> Sequence[Notifier]:
+        return tuple(mm.notifiers.registered)
+
+
+class Interval(RangeStartEnd):
+    """Only clients that watch some of the range hear of it. What they do against a walk that it
+    crossed is theirs: each has a sequence and tries again (sources 4.3)."""
+
+    def _clients(
+        self, mm: AddressSpace, start: int, end: int, told: list[Notifier]
+    ) -> Sequence[Notifier]:
+        return [
+            each for each in mm.notifiers.registered if each in told or each.watches(start, end)
+        ]
+
+
 def _mapped(mm: AddressSpace, start: int, end: int) -> list[int]:
     """The pages of [start, end) that have an entry."""
     first = start >> PAGE_SHIFT
@@ -129,5 +195,7 @@ DESIGNS: Mapping[NotifierDesign, Callable[[], Design]] = MappingProxyType(
         NotifierDesign.PAGES: PerTable,
         NotifierDesign.DEFERRED: Deferred,
         NotifierDesign.GATHER: Gathered,
+        NotifierDesign.RANGE: RangeStartEnd,
+        NotifierDesign.INTERVAL: Interval,
     }
 )

@@ -184,11 +184,11 @@ async def _copy_on_write(vma: Vma, first: int, ptes: Ptes) -> None:
     # another fault or a truncation; what is as it was is held before anything sleeps again.
     copies = await allocate_up_to(context, len(ptes))
     ptes = ptes[: len(copies)]
-    now = mm.page_table.read_range(first, len(ptes))
-    same = leading(now == ptes)
     new = _adopt(vma, first, copies)
     try:
         async with Transit(context) as transit:
+            await transit.start(mm, first << PAGE_SHIFT, (first + len(ptes)) << PAGE_SHIFT)
+            same = leading(mm.page_table.read_range(first, len(ptes)) == ptes)
             with mm.page_table_lock:
                 transit.hold(mm, numbers(first, same), ptes[:same])
             await transit.sync()

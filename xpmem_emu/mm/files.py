@@ -133,7 +133,7 @@ async def _write_dirty(gather: Gather, inode: Inode) -> int:
     frames = inode.frames[indices]
     context.frames.get(frames)
     gather.collect(frames)
-    _mkclean(gather, inode, indices)
+    await _mkclean(gather, inode, indices)
     await gather.sync()
     # The mutex kept truncation away, our references kept reclaim and migration. What may have left
     # the cache: a poisoned page, taken by a fence; every page, with the last that used the file.
@@ -145,7 +145,7 @@ async def _write_dirty(gather: Gather, inode: Inode) -> int:
     return len(indices)
 
 
-def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:
+async def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:
     """Write-protect every entry of the pages, so that the next store is seen as a fault.
 
         writeback                          a task that has the page mapped
@@ -155,7 +155,6 @@ def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:
 
     The block may have that store or not: the next writeback has it.
     """
-    inode.dirty[indices] = False
     protected = np.uint64(pte.without(pte.WRITE, pte.DIRTY))
 
     def clean(mm: AddressSpace, vpns: Frames, ptes: Ptes) -> None:
@@ -163,5 +162,6 @@ def _mkclean(gather: Gather, inode: Inode, indices: Frames) -> None:
         gather.invalidate_pages(mm, vpns[writable])
         mm.page_table.write(vpns[writable], ptes[writable] & protected)
 
-    rmap.visit(gather.context, inode.frames[indices], clean)
+    await rmap.visit(gather.context, inode.frames[indices], gather.start, clean)
+    inode.dirty[indices] = False  # in the step that took the right to write: a store marks it again
     gather.context.tracer.emit(Mkclean(file=inode.name, pages=len(indices)))

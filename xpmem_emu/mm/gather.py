@@ -20,6 +20,7 @@ What a Gather owes is counted in `context.operations`, which is zero when the ke
 
 from types import TracebackType
 
+from xpmem_emu.errors import KernelBug
 from xpmem_emu.failpoints.points import GATHER_FREE
 from xpmem_emu.mm.designs import DESIGNS
 from xpmem_emu.mm.extents import Frames, runs
@@ -49,12 +50,20 @@ class Gather:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if isinstance(value, KernelBug):
+            return  # this kernel ends here: it may not sleep on the way out, as if all were well
         await self.finish()
         # Before the end, which may be that of a fence: that wants memory, and whoever wants memory
         # waits while there is an operation.
         self.context.operations -= 1
         self.context.changed.wake_all()
         await self._end()
+
+    async def start(self, mm: AddressSpace, start: int, end: int) -> None:
+        """[start, end) is going to be invalidated. Holds no page_table_lock; what was looked at
+        before may be different when this returns."""
+        told = await self._design.start(mm, start, end)
+        self._changed += [(client, start, end) for client in told]
 
     def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
         """Tell mm's notifiers that [start, end) changes. Under mm.page_table_lock, and before it

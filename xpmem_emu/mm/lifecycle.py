@@ -12,7 +12,7 @@ import numpy as np
 
 from xpmem_emu.failpoints.points import EXIT_UNMAP, FORK_COPY
 from xpmem_emu.mm import pte, rmap
-from xpmem_emu.mm.areas import unmap_range
+from xpmem_emu.mm.areas import settle_areas, unmap_range
 from xpmem_emu.mm.entries import exchange, settle
 from xpmem_emu.mm.events import Forked
 from xpmem_emu.mm.gather import Gather
@@ -42,17 +42,26 @@ async def fork(mm: AddressSpace, pid: int) -> AddressSpace:
         child = mm.context.new_address_space(pid)
         async with Gather(mm.context) as gather:
             for vma in mm.vmas:
+                if not vma.flags & VmaFlags.DONTCOPY and _copied(vma) and vma.writable:
+                    await gather.start(mm, vma.start, vma.end)
+            await settle_areas(mm, 0, TASK_SIZE)  # that may have slept
+            for vma in mm.vmas:
                 if not vma.flags & VmaFlags.DONTCOPY:
                     _copy_area(child, gather, vma)
     mm.context.tracer.emit(Forked(pid=mm.pid, child=pid, pages=child.rss))
     return child
 
 
+def _copied(vma: Vma) -> bool:
+    """Whether a child gets the entries of an area."""
+    return vma.anon_vma is not None and not vma.shared
+
+
 def _copy_area(child: AddressSpace, gather: Gather, vma: Vma) -> None:
     twin = replace(vma, mm=child, linked=False)
     child.vmas.insert(twin)
     rmap.link_area(twin)
-    if vma.anon_vma is None or vma.shared:
+    if not _copied(vma):
         return
     mm = vma.mm
     with mm.page_table_lock:
@@ -76,6 +85,7 @@ async def exit_mmap(mm: AddressSpace) -> None:
         await mm.context.failpoints.reach(EXIT_UNMAP)
     async with mm.mmap_lock.write(), Gather(mm.context) as gather:
         assert not mm.notifiers.registered  # nobody opens a device in a dead address space
+        await rmap.unwalked(mm)
         unmap_range(mm, gather, 0, TASK_SIZE, "exit")
     mm.context.forget_address_space(mm)
     for client in clients:  # of a file or a forked child: what outlives the address space

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError
+from xpmem_emu.mm import rmap
 from xpmem_emu.mm.areas import count_cuts, insert_area, reserve_areas, unmap_range
 from xpmem_emu.mm.files import create_unnamed
 from xpmem_emu.mm.gather import Gather
@@ -68,6 +69,11 @@ async def mmap(mm: AddressSpace, request: MapRequest) -> int:
         reserve_areas(mm, 1 + count_cuts(mm, start, start + length))
         vma = _new_area(mm, request, start, length)
         async with Gather(mm.context) as gather:
+            await gather.start(mm, start, start + length)
+            await rmap.unwalked(mm, vma.inode)
+            # Where that sleeps, the name may have gone, and with it the inode.
+            if vma.inode is not None and vma.inode.id not in mm.context.files.inodes:
+                raise KernelError(errno.ENOENT, f"{vma.inode.title} was deleted")
             # The new area is listed while holders of the old pages are still told: no fault gets to
             # it before the mmap_lock is dropped.
             unmap_range(mm, gather, start, start + length, "mmap")
@@ -84,6 +90,8 @@ async def munmap(mm: AddressSpace, address: int, length: int) -> None:
     async with mm.mmap_lock.write():
         reserve_areas(mm, max(count_cuts(mm, start, end) - 1, 0))
         async with Gather(mm.context) as gather:
+            await gather.start(mm, start, end)
+            await rmap.unwalked(mm)
             unmap_range(mm, gather, start, end, "munmap")
 
 
@@ -92,7 +100,11 @@ async def unmap_areas(
 ) -> None:
     """Remove the chosen areas in [start, end), each as a whole. Cannot fail: nothing is cut."""
     async with mm.mmap_lock.write(), Gather(mm.context) as gather:
-        for vma in mm.vmas.intersecting(start, end):
+        areas = mm.vmas.intersecting(start, end)
+        for vma in areas:
+            await gather.start(mm, vma.start, vma.end)
+        await rmap.unwalked(mm)
+        for vma in areas:
             if chosen(vma):
                 unmap_range(mm, gather, vma.start, vma.end, why)
 

@@ -42,7 +42,7 @@ async def migrate_frames(context: MemoryContext, frames: Frames) -> int:
 async def _move(context: MemoryContext, old: Frames, new: Frames) -> int:
     allocator = context.frames
     async with Transit(context) as transit:
-        transit.hold_frames(old)
+        await transit.hold_frames(old)
         await transit.sync()
         in_file = page_cache.in_page_cache(context, old)
         moving = transit.quiet(old, in_file) & ~allocator.spoilt(old)

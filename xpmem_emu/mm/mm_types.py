@@ -20,9 +20,9 @@ What guards what:
   `entries.exchange` is the only place that changes entries and counts.
 * special_lock (spin): SPECIAL entries. It nests inside any page_table_lock, because a recall that
   starts under the exporter's lock clears the importers' entries, of the same task even.
-* FrameOwner.lock (spin): the owner's list of areas. It nests outside any page_table_lock. The
-  reverse map reads bounds of areas under it, without the mmap_lock: whoever changes them does so
-  in one step with the lists.
+* FrameOwner.lock (spin, or a semaphore if the image says so): the owner's list of areas. It nests
+  outside any page_table_lock. The reverse map reads bounds of areas under it, without the
+  mmap_lock: whoever changes them does so in one step with the lists.
 
 Order, which LockDep holds everybody to: mmap_lock, i_mutex, direct_reclaim; then, spinning,
 FrameOwner.lock, page_table_lock (two of them only in fork, the parent's first), special_lock.
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from xpmem_emu.failpoints import Failpoints
-from xpmem_emu.image import Image
+from xpmem_emu.image import Image, RmapLock
 from xpmem_emu.mm.file_table import FileTable
 from xpmem_emu.mm.frames import FrameAllocator
 from xpmem_emu.mm.inode import Inode
@@ -131,11 +131,12 @@ class FrameOwner:
 
     __slots__ = ("id", "lock", "vmas")
 
-    def __init__(self, number: int, lock: SpinLock) -> None:
+    def __init__(self, number: int, lock: SpinLock | RwSemaphore) -> None:
         self.id = number
         """Never reused; 0 is nobody."""
         self.lock = lock
-        """Guards `vmas`."""
+        """Guards `vmas`. Who changes it does so in one step; with a semaphore, once no walk sleeps
+        inside (`rmap.unwalked`)."""
         self.vmas: dict[Vma, None] = {}
         """Areas that may map its pages, in the order in which they came."""
 
@@ -224,6 +225,7 @@ class MemoryContext:
         """A fresh owner without areas; `kind` names its lock."""
         self._last_owner += 1
         number = self._last_owner
-        lock = SpinLock(self.scheduler, self.lockdep, kind, number)
+        rwsem = self.image.mm.rmap_lock is RmapLock.RWSEM
+        lock = (RwSemaphore if rwsem else SpinLock)(self.scheduler, self.lockdep, kind, number)
         owner = self.owners[number] = FrameOwner(number, lock)
         return owner

@@ -37,6 +37,13 @@ class Notifier(Protocol):
         """The entries of [start, end) are about to change, and nothing follows: as
         `invalidate_range` and its sync in one. Atomic, under the page-table lock."""
 
+    def watches(self, start: int, end: int) -> bool:
+        """Whether it may know something of [start, end)."""
+
+    async def invalidate_range_start(self, start: int, end: int) -> None:
+        """Return when nothing of [start, end) is in use, and learn nothing of it before the sync
+        that follows."""
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Return when nothing learned from the old entries of [start, end) is in use."""
 
@@ -50,19 +57,23 @@ class Notifier(Protocol):
 class NotifierChain:
     """The clients of one address space. `registered` empty costs its user one `if`."""
 
-    __slots__ = ("calls", "registered")
+    __slots__ = ("active", "calls", "registered")
 
     def __init__(self) -> None:
         self.registered: list[Notifier] = []
         """Guarded by nothing: whoever sleeps over it goes through a copy."""
+        self.active: list[tuple[int, int]] = []
+        """Ranges between their start and their end, where a design has those."""
         self.calls = 0
         """How often a client was told of an invalidation, or waited for."""
 
     def register(self, notifier: Notifier) -> None:
-        """Add a client. KernelBug when it is there already."""
+        """Add a client, which is told of what is under way. KernelBug when it is there already."""
         if notifier in self.registered:
             raise KernelBug("notifier registered twice")
         self.registered.append(notifier)
+        for start, end in self.active:
+            notifier.invalidate_range(start, end)
 
     def unregister(self, notifier: Notifier) -> None:
         """Remove a client, which holds nothing any more. From now on it hears nothing, not even a

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import pte
-from xpmem_emu.mm.areas import count_cuts, cut_area, merge_areas, reserve_areas
+from xpmem_emu.mm.areas import count_cuts, cut_area, merge_areas, reserve_areas, settle_areas
 from xpmem_emu.mm.entries import settle
 from xpmem_emu.mm.events import Mprotected
 from xpmem_emu.mm.extents import Ptes
@@ -36,6 +36,8 @@ async def mprotect(mm: AddressSpace, address: int, length: int, prot: Prot) -> N
         reserve_areas(mm, count_cuts(mm, start, end))
         await settle(mm, start, end)  # `_protected` would show a page whose contents are moving
         async with Gather(mm.context) as gather:
+            await gather.start(mm, start, end)
+            await settle_areas(mm, start, end)  # that may have slept
             _change_entries(mm, gather, start, end, prot)
             cut_area(mm, start)
             cut_area(mm, end)

@@ -90,7 +90,7 @@ async def evict(context: MemoryContext, frames: Frames) -> int:
     """Try to take these frames back. Returns how many nobody holds any more."""
     async with Transit(context) as transit:
         frames = np.sort(frames)
-        transit.hold_frames(frames)
+        await transit.hold_frames(frames)
         await transit.sync()
         # All of this is asked now, when nobody outside can store any more, and settled before
         # anything sleeps: frames may have been truncated, unmapped, poisoned or pinned meanwhile.

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpmem_emu.errors import KernelError
 from xpmem_emu.mm import rmap
-from xpmem_emu.mm.areas import merge_areas, remove_areas, reserve_areas, unmap_range
+from xpmem_emu.mm.areas import merge_areas, remove_areas, reserve_areas, settle_areas, unmap_range
 from xpmem_emu.mm.entries import settle, zap
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.mm_types import AddressSpace, Vma
@@ -54,6 +54,10 @@ async def mremap(
         # A transit looks for its entry where it made it BUSY: moved along, it would stay BUSY.
         await settle(mm, address, address + old)
         async with Gather(mm.context) as gather:
+            if flags & Remap.FIXED:
+                await gather.start(mm, new_address, new_address + new)
+            await gather.start(mm, address, address + old)
+            await settle_areas(mm, address, address + old)  # that may have slept
             if flags & Remap.FIXED:
                 unmap_range(mm, gather, new_address, new_address + new, "mremap")
             if new < old:

@@ -98,9 +98,9 @@ class Transit(Gather):
             self.collect(frames)
             self._held.append(_Held(mm, vpns, frames))
 
-    def hold_frames(self, frames: Frames) -> None:
-        """Hold every entry of every one of `frames`. Atomic."""
-        rmap.visit(self.context, frames, self.hold)
+    async def hold_frames(self, frames: Frames) -> None:
+        """Hold every entry of every one of `frames`."""
+        await rmap.visit(self.context, frames, self.start, self.hold)
 
     def quiet(self, frames: Frames, cached: Mask) -> Mask:
         """Which of `frames` (ascending) can be taken: they are in use, but nobody holds them

@@ -3,6 +3,8 @@
 Mappings go before the cache does, under the inode's mutex; see `inode` for what that keeps away.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from xpmem_emu.mm import page_cache, rmap
@@ -11,7 +13,7 @@ from xpmem_emu.mm.events import Truncated
 from xpmem_emu.mm.extents import Frames, Ptes
 from xpmem_emu.mm.gather import Gather
 from xpmem_emu.mm.inode import Inode
-from xpmem_emu.mm.mm_types import AddressSpace, MemoryContext
+from xpmem_emu.mm.mm_types import AddressSpace, FrameOwner, MemoryContext, Vma
 from xpmem_emu.mm.ranges import require_offset
 from xpmem_emu.units import PAGE_SHIFT, page_align_up
 
@@ -29,7 +31,7 @@ async def truncate(context: MemoryContext, inode: Inode, size: int) -> None:
             # The size first: a fault beyond the end is SIGBUS from this step on, mutex or not.
             context.files.charge(page_align_up(size) - page_align_up(inode.size))
             inode.size = size
-            dropped = _drop(gather, inode, inode.pages, old_pages - inode.pages)
+            dropped = await _drop(gather, inode, inode.pages, old_pages - inode.pages)
             inode.cut()
             context.tracer.emit(Truncated(file=inode.name, size=size, pages=dropped))
 
@@ -54,8 +56,11 @@ async def punch(context: MemoryContext, inode: Inode, index: int, count: int) ->
     async with inode.mutex, Gather(context) as gather:
         count = max(min(count, inode.pages - index), 0)
         cached = inode.frames[index : index + count]
-        rmap.visit(
-            context, cached[cached != 0], lambda mm, vpns, ptes: _clear(gather, mm, vpns, ptes)
+        await rmap.visit(
+            context,
+            cached[cached != 0],
+            gather.start,
+            lambda mm, vpns, ptes: _clear(gather, mm, vpns, ptes),
         )
         page_cache.forget(gather, inode, index, count)
         inode.blocks[index : index + count] = 0
@@ -66,7 +71,7 @@ def destroy_if_unused(gather: Gather, inode: Inode) -> None:
     context = gather.context
     if inode.linked or inode.id not in context.files.inodes or context.owners[inode.id].vmas:
         return
-    _drop(gather, inode, 0, len(inode.frames))
+    page_cache.forget(gather, inode, 0, len(inode.frames))
     del context.owners[inode.id]
     del context.files.inodes[inode.id]
     context.files.fixed.discard(inode.id)
@@ -75,17 +80,25 @@ def destroy_if_unused(gather: Gather, inode: Inode) -> None:
     inode.blocks = inode.blocks[:0].copy()
 
 
-def _drop(gather: Gather, inode: Inode, index: int, count: int) -> int:
+async def _drop(gather: Gather, inode: Inode, index: int, count: int) -> int:
     """Unmap pages everywhere, copies included, and forget them; how many were cached."""
     owner = gather.context.owners[inode.id]
-    with owner.lock:
-        for vma in owner.vmas:
-            first = max(vma.pgoff, index)
-            end = min(vma.pgoff + vma.pages, index + count)
-            if first < end:
-                start = vma.start + ((first - vma.pgoff) << PAGE_SHIFT)
-                zap(vma.mm, gather, start, start + ((end - first) << PAGE_SHIFT), "truncate")
+    async with owner.lock.read():
+        for vma, start, end in _mapped(owner, index, count):
+            await gather.start(vma.mm, start, end)
+        for vma, start, end in _mapped(owner, index, count):
+            zap(vma.mm, gather, start, end, "truncate")
     return page_cache.forget(gather, inode, index, count)
+
+
+def _mapped(owner: FrameOwner, index: int, count: int) -> Iterator[tuple[Vma, int, int]]:
+    """The areas with some of `count` pages from `index` on, and where in bytes they have them."""
+    for vma in owner.vmas:
+        first = max(vma.pgoff, index)
+        end = min(vma.pgoff + vma.pages, index + count)
+        if first < end:
+            start = vma.start + ((first - vma.pgoff) << PAGE_SHIFT)
+            yield vma, start, start + ((end - first) << PAGE_SHIFT)
 
 
 def _clear(gather: Gather, mm: AddressSpace, vpns: Frames, ptes: Ptes) -> None:

@@ -72,6 +72,8 @@ class Guest(ShadowMmu):
                 errno.ENOSPC, f"{limit} slots", "remove one, or raise mmu.guest_slots of the image"
             )
         self.slots.append(Slot(start, end, low))
+        for span in self.mm.notifiers.active:  # it watched none of that when that began
+            self.invalidate_range(*span)
 
     def user(self, address: int) -> int:
         """Through the slot. EFAULT where there is none: a real guest would have a device there."""

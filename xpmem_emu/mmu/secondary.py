@@ -107,6 +107,10 @@ class SecondaryMmu(ABC):
     invalidate_pages = invalidate_special
     """Under the page-table lock there is no miss that would have to be kept out."""
 
+    async def invalidate_range_start(self, start: int, end: int) -> None:
+        """The same, which needs no sleep."""
+        self.invalidate_range(start, end)
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """Everybody else who was told is done, too, or will say so: misses may come back."""
         if not self.active(start, end):

@@ -97,6 +97,16 @@ class SpinLock(_Lock):
         if thread is not None:
             thread.held.remove(self)
 
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.__exit__(*exc)
+
+    def read(self) -> "SpinLock":
+        """As of a semaphore, for who does not know which it is: nobody else is inside."""
+        return self
+
 
 class Mutex(_Lock):
     """A sleeping lock with one owner."""
@@ -151,6 +161,11 @@ class RwSemaphore(_Lock):
         """Who is inside alone."""
         self._waiters: deque[tuple[Thread, bool]] = deque()
         self._shared, self._exclusive = _RwSection(self, False), _RwSection(self, True)
+
+    @property
+    def shared(self) -> bool:
+        """Whether readers are inside."""
+        return bool(self._readers)
 
     def read(self) -> "_RwSection":
         """Shared: `async with semaphore.read():`."""

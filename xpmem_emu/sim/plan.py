@@ -25,6 +25,7 @@ from xpmem_emu.image import (
     MmuSection,
     Nanoseconds,
     NotifierDesign,
+    RmapLock,
     XpcSection,
 )
 from xpmem_emu.units import MILLISECOND, PAGE_SIZE
@@ -207,6 +208,7 @@ class Knobs(msgspec.Struct, frozen=True):
     gru_asids: int = 1 << 20
     """Limits of the image."""
     notifier: NotifierDesign = NotifierDesign.DEFERRED
+    rmap_lock: RmapLock = RmapLock.SPINLOCK
 
     def image_of(self, partid: int) -> Image:
         """What one partition boots."""
@@ -252,7 +254,7 @@ class Knobs(msgspec.Struct, frozen=True):
                 recall_tries=2,
                 bte_timeout=ms(30),
             ),
-            mm=MmSection(self.notifier),
+            mm=MmSection(self.notifier, self.rmap_lock),
             mmu=MmuSection(
                 gru_entries=self.gru_entries,
                 gru_contexts=min(16, self.gru_asids),

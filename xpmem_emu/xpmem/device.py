@@ -63,6 +63,16 @@ class RecallNotifier:
         self.invalidate_range(start, end)
         in_place(self._recalls.settle(self._group, start, end))
 
+    def watches(self, start: int, end: int) -> bool:
+        """Whether a segment overlaps."""
+        segments = self._group.segments.values()
+        return any(pages_of(segment, start, end) is not None for segment in segments)
+
+    async def invalidate_range_start(self, start: int, end: int) -> None:
+        """May sleep: recall and wait. Faults wait from now on (`Segment.invalidated`)."""
+        self.invalidate_range(start, end)
+        await self._recalls.settle(self._group, start, end)
+
     async def invalidate_range_sync(self, start: int, end: int) -> None:
         """May sleep: complete when no partition that we have a session with can reach the range."""
         await self._recalls.settle(self._group, start, end)

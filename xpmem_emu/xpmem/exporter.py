@@ -260,9 +260,15 @@ class Exporter:
         until = self._services.scheduler.now_ns + self._services.image.deadlines.fault_wait_max
         segment, page = grant.segment, (touched, 1)
         while segment.live and (  # after its removal nobody wakes us
-            segment.group.fork_depth or segment.recalled(page) or segment.requested(page)
+            segment.group.fork_depth
+            or segment.recalled(page)
+            or segment.requested(page)
+            or segment.invalidated(page)
         ):
-            why = await segment.changed.wait_killable(until)
+            # Its end is that of an operation on memory.
+            memory = self._services.memory
+            queue = memory.changed if segment.invalidated(page) else segment.changed
+            why = await queue.wait_killable(until)
             if why is Wake.TIMEOUT:
                 raise KernelError(errno.EAGAIN, "a recall or fork of the exporter does not end")
             if why is Wake.KILLED:

@@ -220,7 +220,7 @@ class Fence:
     def _kill_users(self, frames: Vector, why: str, signal: Signal = Signal.SIGKILL) -> None:
         """Data may not stay where a lost partition can write, and there is nowhere else."""
         pids: set[int] = set()
-        rmap.visit(self._services.memory, frames, lambda mm, vpns, ptes: pids.add(mm.pid))
+        rmap.look(self._services.memory, frames, lambda mm, vpns, ptes: pids.add(mm.pid))
         for pid in sorted(pids):
             self._services.kill(pid, SignalInfo(signal, why, forced=True))
 

@@ -161,9 +161,19 @@ class Segment(Lifecycle):
         """Whether pages of the range are being pinned for somebody else."""
         return any(overlaps(request.pages, pages) for request in self.requests)
 
+    def invalidated(self, pages: Range) -> bool:
+        """Whether pages of the range change at home, between a start and an end (mm.designs)."""
+        return any(overlaps(span, pages) for span in self._invalid())
+
+    def _invalid(self) -> list[Range]:
+        return [
+            ((start >> PAGE_SHIFT) - self.first_vpn, (end - start) >> PAGE_SHIFT)
+            for start, end in self.group.mm.notifiers.active
+        ]
+
     def undisturbed(self, page: int, pages: Range) -> Range:
         """The part of `pages` around `page`, which nobody recalls or pins, where nobody does."""
-        taken = [recall.pages for recall in self.recalls]
+        taken = [recall.pages for recall in self.recalls] + self._invalid()
         return around(page, pages, [*taken, *(request.pages for request in self.requests)])
 
 

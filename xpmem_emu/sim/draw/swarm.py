@@ -11,7 +11,7 @@ import msgspec
 from xpmem_emu import toml
 from xpmem_emu.errors import KernelError
 from xpmem_emu.fields import misfit_named
-from xpmem_emu.image import NotifierDesign
+from xpmem_emu.image import NotifierDesign, RmapLock
 from xpmem_emu.judge.sometimes import EVERYDAY, MEANINGS
 from xpmem_emu.sim.workloads import WORKLOADS
 from xpmem_emu.units import parse_time
@@ -95,8 +95,10 @@ class Swarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: Sizes = Sizes()
     times: Times = Times()
     faults: Faulty = Faulty()
-    designs: tuple[NotifierDesign, ...] = (NotifierDesign.DEFERRED,)
-    """Notifier designs, of which a world has one."""
+    designs: tuple[tuple[NotifierDesign, RmapLock], ...] = (
+        (NotifierDesign.DEFERRED, RmapLock.SPINLOCK),
+    )
+    """Notifier designs with locks, of which a world has one."""
     workloads: dict[str, int] = {}
     sometimes_after: int = 300
     """Seeds after which every situation must have been reached."""

@@ -31,7 +31,8 @@ def stream(seed: int, name: str) -> Random:
 def draw_plan(swarm: Swarm, seed: int) -> Plan:
     """The plan of a seed."""
     knobs = _limits(swarm, stream(seed, "limits"), _knobs(swarm, stream(seed, "knobs")))
-    knobs = replace(knobs, notifier=stream(seed, "design").choice(swarm.designs))
+    notifier, rmap_lock = stream(seed, "design").choice(swarm.designs)
+    knobs = replace(knobs, notifier=notifier, rmap_lock=rmap_lock)
     names = _mix(swarm, stream(seed, "mix"))
     operations = _programs(swarm, seed, knobs, names)
     load_ns = stream(seed, "load").randint(*swarm.times.bounds_ns("load"))

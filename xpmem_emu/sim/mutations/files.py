@@ -69,7 +69,10 @@ def store_leaves_clean() -> AbstractContextManager[Any]:
 def truncate_keeps_mappings() -> AbstractContextManager[Any]:
     """Who maps the end of a file still sees what was cut off."""
 
-    return patch.object(truncate, "_drop", page_cache.forget)
+    async def kept(gather: Gather, inode: Inode, index: int, count: int) -> int:
+        return page_cache.forget(gather, inode, index, count)
+
+    return patch.object(truncate, "_drop", kept)
 
 
 def hole_takes_copies() -> AbstractContextManager[Any]:
@@ -78,7 +81,7 @@ def hole_takes_copies() -> AbstractContextManager[Any]:
     async def greedy(context: MemoryContext, inode: Inode, index: int, count: int) -> None:
         async with inode.mutex, Gather(context) as gather:
             count = max(min(count, inode.pages - index), 0)
-            truncate._drop(gather, inode, index, count)
+            await truncate._drop(gather, inode, index, count)
             inode.blocks[index : index + count] = 0
 
     return everywhere(truncate.punch, greedy)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from xpmem_emu.mm.designs import Deferred, Gathered, PerTable
+from xpmem_emu.mm.designs import Deferred, Gathered, PerTable, RangeStartEnd
 from xpmem_emu.mm.notifier import NotifierChain
 from xpmem_emu.mmu.gru import Gru, GruContext
 from xpmem_emu.mmu.guest import Guest
@@ -13,6 +13,7 @@ from xpmem_emu.mmu.mirror import Mirror
 from xpmem_emu.mmu.secondary import SecondaryMmu
 from xpmem_emu.mmu.shadow import ShadowMmu
 from xpmem_emu.sim.mutations.slip import slip
+from xpmem_emu.xpmem.exporter import Exporter
 
 flush_missed = slip(
     GruContext, "drop", "self._gru.flush(self.asid, start >> PAGE_SHIFT, end >> PAGE_SHIFT)", "0"
@@ -32,6 +33,10 @@ range_stays_active = slip(
 references_kept = slip(Guest, "_forget", "frames.unshadow(_frames(word))", "frames")
 flush_forgotten = slip(Gathered, "flush", "mm.notifiers.invalidate_range(start, end)", "pass")
 last_range_gathered = slip(Deferred, "_note", "min(low, start), max(high, end)", "start, end")
+start_forgotten = slip(
+    RangeStartEnd, "start", "await client.invalidate_range_start(start, end)", "pass"
+)
+fault_ignores_range = slip(Exporter, "_quiet", "or segment.invalidated(page)\n", "\n")
 table_told_short = slip(PerTable, "_pieces", "(table + 1) * size", "table * size + 4096")
 
 

@@ -187,7 +187,11 @@ MUTANTS: dict[str, Mutant] = {
         mutant("flush_forgotten", "what is gathered is never flushed", "S1 S2 S4", "mmus",
                "chaos-designs"),
         mutant("last_range_gathered", "of the ranges of an operation the last is flushed",
-               "S1 S2 S4", "mmus", "chaos-designs"),
+               "S1 L3", "mmus", "chaos-designs"),
+        mutant("start_forgotten", "nobody hears of the start of a range", "S1 S2 S4", "mmus",
+               "chaos-designs"),
+        mutant("fault_ignores_range", "pages are given away between start and end", "L8 S1 S2",
+               "mmus", "chaos-designs"),
         mutant("table_told_short", "of a page table its first page is told of", "S1", "mmus",
                "chaos-alone"),
         # -- mspec and the block transfer engine

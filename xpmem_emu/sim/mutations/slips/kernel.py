@@ -40,7 +40,7 @@ remove_forgets_grants = slip(Exporter, "remove", "self.firewall.end(grant, reaso
 last_page_not_attached = slip(
     Firewall, "attach", "offset + size > grant.segment.size", "offset + size >= grant.segment.size"
 )
-fault_ignores_fork = slip(Exporter, "_quiet", "segment.group.fork_depth or ", "")
+fault_ignores_fork = slip(Exporter, "_quiet", "segment.group.fork_depth\n        or ", "")
 fork_begin_recalls_nothing = slip(
     Device, "fork_begin", "self._recalls.begin(segment, (0, segment.pages))", "pass"
 )

@@ -24,4 +24,4 @@ exec_kills_nobody = slip(TaskTable, "exec", "self._scheduler.kill(thread)", "pas
 fork_meets_transit = slip(
     lifecycle, "fork", "await settle(mm, 0, TASK_SIZE)\n        if mm", "if mm"
 )
-fault_ignores_recall = slip(Exporter, "_quiet", "segment.recalled(page) or ", "")
+fault_ignores_recall = slip(Exporter, "_quiet", "or segment.recalled(page)\n", "")
