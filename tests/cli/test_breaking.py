@@ -192,6 +192,21 @@ def test_processes_are_stopped_killed_panicked_and_booted_again(live: Live) -> N
     assert all_active(live)
 
 
+def test_a_raw_load_of_a_kernel_panics_it_where_an_engine_says_eio(live: Live) -> None:
+    handle = live.ok("attach", live.ok("export", "--size", "4K", "--on", "p0"), "--on", "p1")
+    live.ok("store", handle, "\x01\0\0\0\0\0\0\0")
+    walk = json.loads(live.ok("pagetable", handle, "-o", "json"))
+    frame = (int(walk["pte"], 16) >> 12) & ((1 << 38) - 1)
+    assert live.ok("raw-load", "p1", "p0", f"{frame:#x}") == "0x1"
+    live.ok("fault", "add", f"poison p0 {frame:#x}")
+    own = live.ok("task", "mmap", handle.rpartition(":")[0], "4K")
+    assert "machine check" in live("bte", handle, own, "4K").err
+    assert "machine check" in live("raw-load", "p1", "p0", f"{frame:#x}").err
+    assert wait_until(lambda: live.ok("ps").count("running") == 2, 20)
+    live.ok("reboot", "p1")
+    assert all_active(live)
+
+
 def test_a_poisoned_frame_kills_who_touches_it(live: Live) -> None:
     handle = live.ok("export", "--size", "4K", "--on", "p0", "-o", "json")
     memory = json.loads(handle)["handle"]

@@ -50,6 +50,7 @@ NAMED_NOW = {
     "keys new name",
     "keys new --partition",
     "amo operand",
+    "raw-load frame",
 }
 
 

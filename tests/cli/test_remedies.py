@@ -33,6 +33,7 @@ FIELDS = {
     "info.segid": "0x10",
     "handle": "p0:7:1:0x1000",
     "memory": "p0:7:1:0x1000",
+    "target.task": "p0:7:1",
     "size": "4096",
     "capability": "use",
     "partid": "1",

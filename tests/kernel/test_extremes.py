@@ -42,7 +42,7 @@ WORDS = (
     U64_MAX,
 )
 NEGATIVE = (-1, -PAGE, -(1 << 63))
-LATER = (calls.Shutdown, breaking.CrashKernel, calls.Exit, calls.Kill, calls.Exec)
+LATER = (calls.Shutdown, breaking.CrashKernel, breaking.RawLoad, calls.Exit, calls.Kill, calls.Exec)
 """Calls without an argument to stretch, or that end what the others work on."""
 
 

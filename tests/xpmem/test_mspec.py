@@ -1,4 +1,4 @@
-"""mspec: fetch-and-op pages, of both ends and of both kinds of attachment (sources T6, 2.9)."""
+"""mspec: fetch-and-op pages, of both ends and of both kinds of attachment (sources T5, T6)."""
 
 import errno
 from collections.abc import Callable

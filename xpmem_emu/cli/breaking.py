@@ -239,6 +239,19 @@ def panic(session: CommandSession, where: tuple[str, ...], reason: str) -> None:
         session.say(f"{name} panicked; boot it with: xpmem-emu reboot {name}")
 
 
+@click.command("raw-load", cls=Command)
+@click.argument(
+    "where", type=parameters.parse_partition, metavar="P", shell_complete=completion.several
+)
+@click.argument("home", type=parameters.partid, metavar="HOME", shell_complete=completion.several)
+@click.argument("frame", type=parameters.parse_number, metavar="FRAME")
+@pass_session
+def raw_load(session: CommandSession, where: str, home: int, frame: int) -> None:
+    """Let the kernel of P load a word of a frame of HOME: it panics if that fails."""
+    with session.connect(where) as each:
+        click.echo(f"{each.raw_load(home, frame):#x}")
+
+
 # -- failpoints -------------------------------------------------------------------------------
 
 

@@ -76,6 +76,7 @@ _COMMANDS = {
             "Shut partitions down in order, if they run, and boot them again",
         ),
         "panic": ("breaking.panic", "Let kernels panic"),
+        "raw-load": ("breaking.raw_load", "Let a kernel load a word of a frame, with no net"),
         "failpoint": (
             "breaking.failpoint",
             "Named places in the kernel where something can be made to happen",

@@ -69,6 +69,7 @@ class PartitionOperations(ABC, Generic[_K]):
     failpoint_clear = of_partition(breaking.FailpointClear)
     failpoint_resume = of_partition(breaking.FailpointResume)
     panic = of_partition(breaking.CrashKernel)
+    raw_load = of_partition(breaking.RawLoad)
 
     # -- files and the VM ------------------------------------------------------------------
 

@@ -61,6 +61,15 @@ class Unpoison(Breaking[None], frozen=True):
     frame: LocalFrame
 
 
+class RawLoad(Breaking[int], frozen=True):
+    """The kernel itself loads the first word of a frame, and nothing contains that: a bad frame, or
+    memory of a partition that was lost, panics it (sources T17). EINVAL: there is no such frame;
+    EXDEV: it is beyond the coherence domain. Result: the word."""
+
+    home: Partid
+    frame: LocalFrame
+
+
 class Strain(Breaking[None], frozen=True):
     """Brings the kernel near a bound. `pin_limit`: at most `value` pages of a task may be pinned
     for importers, 0 lifts it. `sequence`, `number`: these counters go on from `value` if they are
@@ -83,6 +92,7 @@ BreakingCall = (
     | ListFailpoints
     | Poison
     | Unpoison
+    | RawLoad
     | Strain
     | CrashKernel
 )

@@ -1,4 +1,4 @@
-"""Calls about the secondary MMUs of a task (sources T13, T14) and the block transfer engine (T18):
+"""Calls about the secondary MMUs of a task (sources T13, T14) and the block transfer engine:
 docs/laboratory.md.
 
 Addresses are the task's, but for those at which a guest is accessed.

@@ -178,6 +178,8 @@ class Bte:
         if not attachment.live:
             raise KernelError(errno.EFAULT, "the attachment was given up meanwhile")
         imported = attachment.imported
+        if not self._homes.reachable(imported.home, imported.incarnation):
+            raise KernelError(errno.EHOSTDOWN, imported.gone or f"p{imported.home} is lost")
         wait = self._services.image.deadlines.bte_timeout
         reply, found = await self._homes.exchange(
             imported.home, imported.incarnation, request, data, Patience(wait, 1, wait)

@@ -11,7 +11,7 @@ import re
 from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.scene import EventHandlers, Scene
-from xpmem_emu.kernel.breaking import CrashKernel
+from xpmem_emu.kernel.breaking import CrashKernel, RawLoad
 from xpmem_emu.kernel.events import KernelBoot, KernelHalt, KernelPanic
 from xpmem_emu.kernel.interface import Reply, Request
 
@@ -42,7 +42,7 @@ class Containment(Checker):
     def asked(self, partid: int, request: Request) -> None:
         """A call that is owed an answer, or breaks the kernel."""
         self._calls.setdefault(partid, set()).add(request.call_id)
-        if isinstance(request.call, CrashKernel):
+        if isinstance(request.call, CrashKernel | RawLoad):
             self._asked.add(partid)
 
     def answered(self, partid: int, reply: Reply) -> None:

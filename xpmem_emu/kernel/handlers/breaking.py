@@ -12,11 +12,13 @@ from xpmem_emu.kernel.breaking import (
     FailpointSet,
     ListFailpoints,
     Poison,
+    RawLoad,
     Strain,
     Unpoison,
 )
 from xpmem_emu.kernel.kernel import Handlers, Kernel, Returned
 from xpmem_emu.mm.memory_failure import poison_frame, unpoison_frame
+from xpmem_emu.mm.pte import PARTID_SHIFT
 
 
 async def _set(kernel: Kernel, call: FailpointSet, task: None, bulk: Buffer) -> Returned:
@@ -52,6 +54,23 @@ async def _unpoison(kernel: Kernel, call: Unpoison, task: None, bulk: Buffer) ->
     return None, b""
 
 
+async def _raw_load(kernel: Kernel, call: RawLoad, task: None, bulk: Buffer) -> Returned:
+    _require_partition(kernel, call.home)
+    physical = kernel.memory.physical
+    physical.require_frame(call.home, call.frame)
+    if not physical.has_window(call.home) and kernel.xpc.incarnation(call.home) is not None:
+        raise KernelError(
+            errno.EXDEV,
+            f"p{call.home} is of another coherence domain",
+            "a block transfer of a task reaches it",
+        )
+    try:
+        page = physical.view(call.home << PARTID_SHIFT | call.frame, 1)
+    except KernelError as error:  # no task to kill, and no engine to report it
+        raise KernelBug(f"machine check in kernel mode: {error.cause}") from None
+    return int.from_bytes(page[:8], "little"), b""
+
+
 def _require_partition(kernel: Kernel, home: int) -> None:
     if home != kernel.partid and not kernel.xpc.is_peer(home):
         raise KernelError(errno.EINVAL, f"this machine has no partition p{home}")
@@ -85,6 +104,7 @@ HANDLERS: Handlers = {
     ListFailpoints: _list,
     Poison: _poison,
     Unpoison: _unpoison,
+    RawLoad: _raw_load,
     Strain: _strain,
     CrashKernel: _panic,
 }

@@ -1,4 +1,5 @@
-"""An engine copies between what other tasks have, while sources go and messages get lost (T18)."""
+"""An engine copies between what other tasks have, while sources go and messages get lost (sources
+T18)."""
 
 from xpmem_emu.sim.plan import Op, RegionKind
 from xpmem_emu.sim.workloads.script import Area, Import, Script, where
