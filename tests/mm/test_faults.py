@@ -80,6 +80,15 @@ def test_accesses_that_nothing_allows_are_sigsegv(rig: Rig) -> None:
     assert rig.load(mm, readable, 1) == b"\0"
 
 
+def test_what_is_loaded_of_present_pages_is_copied_once(rig: Rig) -> None:
+    """Bytes are sent as they are; what could still change is copied again."""
+    mm = rig.space()
+    at = rig.map(mm, 3)
+    rig.store(mm, at, b"12" * (3 * PAGE_SIZE // 2))
+    data = rig.run(load(mm, at + 1, 2 * PAGE_SIZE))
+    assert (type(data), data) == (bytes, b"21" * PAGE_SIZE)
+
+
 def test_protection_can_be_taken_and_given_back_without_losing_the_page(rig: Rig) -> None:
     mm = rig.space()
     at = rig.map(mm, 2)
