@@ -63,7 +63,7 @@ ATTACKS = (
     Attack("client: huge frames", 100, by_clients.huge_frames),
     Attack("client: flood", 40_000, by_clients.flood),
     Attack("client: crowded flood", 40_000, by_clients.crowded_flood),
-    Attack("client: never reads", 1_000, by_clients.never_reads),
+    Attack("client: never reads", 40_000, by_clients.never_reads),
     Attack("client: deaf subscribers", 5_000, by_clients.deaf_subscribers),
     Attack("client: connection storm", 300, by_clients.storm),
     Attack("client: sessions", 80, by_clients.sessions),
