@@ -13,7 +13,7 @@ from msgspec import Meta, field
 from xpmem_emu.fields import S64, U64, Gids, MaybeName, Name, Pid, ReasonText, ShortText, Uid
 from xpmem_emu.kernel.call import Call as Call
 from xpmem_emu.kernel.call import Returns, TableRow
-from xpmem_emu.kernel.device_calls import DeviceCall
+from xpmem_emu.kernel.device_calls import DeviceCall, DeviceStore
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x01, 0x02, 0x10, 0x20
@@ -392,6 +392,9 @@ AnyCall = (
     | XpmemTunable | DeviceCall | Look | Describe | Pagetable | Status | Audit | Shutdown
 )  # fmt: skip
 """Every call: the type that a console request is decoded to."""
+
+WITH_BULK: tuple[type[Call], ...] = (Store, Pwrite, DeviceStore)
+"""Calls that bring bytes to write."""
 
 Value = Any
 """A result: None, int, str, or lists and mappings of these."""

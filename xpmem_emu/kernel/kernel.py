@@ -241,7 +241,7 @@ class Kernel:
         held_up = purpose not in (Purpose.BREAKING, Purpose.ENDING)
         if self.failpoints.armed and held_up:
             await self.failpoints.reach(CALL_ANSWER)
-        self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=_name(outcome)))
+        self.tracer.emit(events.SyscallDone(pid=pid, op=op, outcome=outcome_name(outcome)))
         self._admission.under_way[purpose] -= 1
         self._answer(request.call_id, outcome)
         if isinstance(request.call, Shutdown) and isinstance(outcome, Done):
@@ -376,7 +376,8 @@ class Kernel:
         self.xpmem.fence.prove_left(partid, incarnation, "it rejoined in a new session")
 
 
-def _name(outcome: Outcome) -> str:
+def outcome_name(outcome: Outcome) -> str:
+    """`ok`, the name of an errno, or of a signal."""
     match outcome:
         case Done():
             return "ok"

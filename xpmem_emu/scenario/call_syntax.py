@@ -16,8 +16,7 @@ import msgspec
 from xpmem_emu.errors import Signal
 from xpmem_emu.fields import misfit_named
 from xpmem_emu.kernel import calls
-from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.device_calls import DeviceStore
+from xpmem_emu.kernel.call import Call, op_of
 from xpmem_emu.mm.pte import FRAME_SHIFT, LOCAL_MASK
 from xpmem_emu.scenario.lexer import (
     Bindings,
@@ -31,10 +30,8 @@ from xpmem_emu.scenario.lexer import (
 )
 
 CALL_VERBS: Mapping[str, type[Call]] = {
-    str(kind.__struct_config__.tag): kind for kind in typing.get_args(calls.AnyCall)
+    op_of(kind): kind for kind in typing.get_args(calls.AnyCall)
 }
-BULKY: tuple[type[Call], ...] = (calls.Store, calls.Pwrite, DeviceStore)
-"""Calls whose last word is the bytes to write."""
 MAKERS: tuple[type[Call], ...] = (calls.Spawn, calls.Fork)
 """Calls that make a task."""
 _CLOSERS = (calls.XpmemClose, calls.Exec)
@@ -65,7 +62,7 @@ class Invocation:
     @property
     def verb(self) -> str:
         """How the call is named."""
-        return str(self.kind.__struct_config__.tag)
+        return op_of(self.kind)
 
     @property
     def needs_device(self) -> bool:
@@ -87,7 +84,8 @@ def read_invocation(subject: str, verb: str, words: Sequence[Token]) -> Invocati
         raise ScenarioError(f"no call is named {verb!r}", near(verb, CALL_VERBS))
     order = [name for name in _types(kind) if name != "pid"]
     bulk, rest = None, list(words)
-    if kind in BULKY:
+    if kind in calls.WITH_BULK:
+        # The bytes to write are the last word.
         if not rest or not rest[-1].quoted or rest[-1].key:
             raise ScenarioError(
                 f"{verb} needs the text to write as its last word", 'such as "hello"'

@@ -13,6 +13,7 @@ from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel.breaking import Breaking
+from xpmem_emu.kernel.call import op_of
 from xpmem_emu.kernel.calls import Call, Exec, Exit, Fork, Kill, Shutdown
 from xpmem_emu.kernel.events import (
     KernelBoot,
@@ -171,7 +172,7 @@ class Endings(Checker):
                 return
             of_it = home == partid and getattr(call, "pid", 0) == pid
             if of_it and not isinstance(call, Kill | Exit):
-                name = call.__struct_config__.tag
+                name = op_of(call)
                 self.report(
                     Invariant.S17, partid, f"task {pid} is a new program; its {name} goes on"
                 )
@@ -181,4 +182,4 @@ class Endings(Checker):
         return sum(isinstance(call, Kill | Shutdown) for call in under_way) - 1
 
     def _say_refused(self, partid: int, call: Call) -> None:
-        self.report(Invariant.L6, partid, f"{call.__struct_config__.tag} found no place")
+        self.report(Invariant.L6, partid, f"{op_of(call)} found no place")

@@ -35,6 +35,7 @@ from xpmem_emu.judge.shadow.world import (
 )
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.breaking import Poison
+from xpmem_emu.kernel.call import op_of
 from xpmem_emu.kernel.device_calls import BteCopy, DeviceLoad, DeviceStore, GuestSlot
 from xpmem_emu.kernel.events import KernelBoot, KernelPanic, TaskExit, TaskSignal
 from xpmem_emu.kernel.interface import Done, Failed, Outcome, Reply, Request
@@ -193,7 +194,7 @@ class Shadow(Checker):
         self, partid: int, call: calls.Call, expected: set[int], finish: Finish | None
     ) -> Finish:
         def wrong(text: str) -> None:
-            self.report(RIGHTS, partid, f"{call.__struct_config__.tag}: {text}")
+            self.report(RIGHTS, partid, f"{op_of(call)}: {text}")
 
         return judged(expected, lambda: partid not in self._armed, wrong, finish)
 

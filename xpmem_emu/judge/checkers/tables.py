@@ -12,6 +12,7 @@ from collections import Counter
 from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.scene import EventHandlers, Scene
+from xpmem_emu.kernel.call import op_of
 from xpmem_emu.kernel.events import KernelBoot
 from xpmem_emu.kernel.interface import Request
 from xpmem_emu.kernel.kernel import Kernel
@@ -62,7 +63,7 @@ class Tables(Checker):
     def asked(self, partid: int, request: Request) -> None:
         """A call begins."""
         if any(getattr(request.call, name, 0) >= _VAST for name in _LENGTHS):
-            name = str(request.call.__struct_config__.tag)
+            name = op_of(request.call)
             self._vast = name, sys.getallocatedblocks()
 
     def _received(self, partid: int, event: Received) -> None:

@@ -19,6 +19,7 @@ from xpmem_emu.client.injection_requests import InjectionRequest, List
 from xpmem_emu.cluster.keys import Capability, Client
 from xpmem_emu.errors import KernelError
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.call import op_of
 from xpmem_emu.kernel.calls import Call
 from xpmem_emu.kernel.device_calls import DeviceCall
 
@@ -87,7 +88,7 @@ class Rights:
         """The call as `client` may make it. Raises KernelError EPERM."""
         if client is None:
             return call
-        self.require(client, needed(call), _op(call))
+        self.require(client, needed(call), op_of(call))
         if client.capability is Capability.OPERATE:
             return call
         if isinstance(call, calls.Spawn):
@@ -129,7 +130,3 @@ def _as_itself(client: Client, call: calls.Spawn) -> calls.Spawn:
             errno.EPERM, "this key gives no task CAP_IPC_OWNER", "use a key that may operate"
         )
     return msgspec.structs.replace(call, uid=client.uid, gids=call.gids or client.gids)
-
-
-def _op(call: Call) -> str:
-    return str(call.__struct_config__.tag)

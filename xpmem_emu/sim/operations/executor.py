@@ -10,11 +10,12 @@ from functools import partial
 from typing import Protocol
 
 from xpmem_emu.codec import Buffer
-from xpmem_emu.errors import errno_name
 from xpmem_emu.judge.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.kernel import calls
+from xpmem_emu.kernel.call import op_of
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.kernel.interface import Done, Failed
+from xpmem_emu.kernel.kernel import outcome_name
 from xpmem_emu.sim.operations.accesses import Accesses
 from xpmem_emu.sim.operations.everyday import ON_REGION, ON_TASK, call_of
 from xpmem_emu.sim.operations.registry import (
@@ -236,7 +237,7 @@ class Executor:
         """Start a call of a task, unless its partition has rebooted since."""
         if self._cluster.boot_of(actor.partid) != actor.boot:
             return
-        name = str(call.__struct_config__.tag)
+        name = op_of(call)
         operation = self._now
         if operation.fatal:
             self._fatal(actor.partid, f"{name}/{actor.pid}", operation.fatal)
@@ -256,14 +257,7 @@ class Executor:
 
 def how_ended(ticket: Ticket) -> str:
     """`ok`, the name of an errno or a signal, or `lost`."""
-    match ticket.outcome:
-        case Done():
-            return "ok"
-        case Failed(errno=number):
-            return errno_name(number)
-        case Raised(info=info):
-            return info.signal.name
-    return "lost"
+    return "lost" if ticket.outcome is None else outcome_name(ticket.outcome)
 
 
 def _remapping(operation: Operation, region: Region) -> Call | None:

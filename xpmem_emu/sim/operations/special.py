@@ -12,7 +12,8 @@ import msgspec
 from xpmem_emu.judge.history import ABSENT, FOREVER, History, Wipe
 from xpmem_emu.kernel import calls, device_calls
 from xpmem_emu.kernel.breaking import BreakingCall
-from xpmem_emu.kernel.calls import AnyCall, Call
+from xpmem_emu.kernel.call import op_of
+from xpmem_emu.kernel.calls import WITH_BULK, AnyCall, Call
 from xpmem_emu.kernel.interface import Done, Failed
 from xpmem_emu.sim.operations.accesses import WORD_SIZE, Accesses, Begin, address_for
 from xpmem_emu.sim.operations.everyday import named
@@ -29,10 +30,7 @@ from xpmem_emu.sim.ticket import Ticket
 from xpmem_emu.units import PAGE_SIZE
 
 _encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
-_WITH_BULK = ("store", "pwrite", "device_store")
-_CALLS: dict[str, type[Call]] = {
-    str(kind.__struct_config__.tag): kind for kind in (AnyCall | BreakingCall).__args__
-}
+_CALLS: dict[str, type[Call]] = {op_of(kind): kind for kind in (AnyCall | BreakingCall).__args__}
 
 
 class SpecialOperations:
@@ -159,4 +157,4 @@ class SpecialOperations:
             self._reach("argument_of_no_type")
             return
         bulk = bytes([operation.made % 251 + 1]) * operation.size
-        self._begin(actor, call, bulk if operation.detail in _WITH_BULK else b"")
+        self._begin(actor, call, bulk if kind in WITH_BULK else b"")
