@@ -26,6 +26,7 @@ CAUGHT = {
     "any-address": "zap_one_attachment",
     "atomic-context": "free_before_ack",
     "bad-weather": "no_dedup",
+    "contained-copy": "hole_filled",
     "counters": "amo_twice",
     "dead-peer": "no_quarantine",
     "exporter-exits-first": "ack_before_zap",

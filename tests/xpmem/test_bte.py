@@ -99,6 +99,14 @@ def test_bytes_go_between_addresses_of_a_task_and_nothing_is_mapped_or_pinned(
     assert (transfer.ended().arrived, transfer.ended().outcome) == (5, "done")
 
 
+def test_blocks_are_counted_from_the_beginning_wherever_that_is(transfer: Transfer) -> None:
+    for begin in (8, 3):
+        before = len(events_of(transfer.cluster.trace, CopyServe))
+        transfer.task.bte_copy(transfer.at + begin, transfer.own, 2 * PAGE)
+        sizes = [each.size for each in events_of(transfer.cluster.trace, CopyServe)[before:]]
+        assert sizes == [PAGE - begin % 8, PAGE, *([begin % 8] if begin % 8 else [])]
+
+
 def test_source_and_target_may_both_be_of_other_partitions(
     make_cluster: Callable[..., SimCluster],
 ) -> None:

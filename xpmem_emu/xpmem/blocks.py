@@ -21,7 +21,7 @@ BLOCK = 1 << 20
 """Bytes of one message, unless the image's payload is smaller."""
 ABREAST = 4
 """Blocks of one access under way at a time; each still waits for a slot like everybody."""
-_WORD = 8
+WORD = 8
 
 Job = Callable[[int, int], Awaitable[None]]
 """Carries out the block at an offset, of a size."""
@@ -49,7 +49,7 @@ class Blocks:
 
 def blocks_of(services: Services, offset: int, size: int) -> Blocks:
     """The blocks of a range that is not empty, each as large as a message of the image."""
-    step = max(min(BLOCK, services.image.xpc.payload) // _WORD, 1) * _WORD
+    step = max(min(BLOCK, services.image.xpc.payload) // WORD, 1) * WORD
     return Blocks(offset, size, step)
 
 

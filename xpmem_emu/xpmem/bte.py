@@ -26,7 +26,7 @@ from xpmem_emu.units import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from xpmem_emu.xpc.messages import Copy, CopyReply
 from xpmem_emu.xpc.xpc import Patience, XpcError
 from xpmem_emu.xpmem import events
-from xpmem_emu.xpmem.blocks import Blocks, blocks_of
+from xpmem_emu.xpmem.blocks import WORD, Blocks, blocks_of
 from xpmem_emu.xpmem.firewall import XPMEM_RDONLY
 from xpmem_emu.xpmem.objects import Attachment, XpmemTask
 from xpmem_emu.xpmem.rpc import HomeRpc
@@ -93,9 +93,10 @@ class Bte:
         transfer = _Transfer(self._number, task.pid, size)
         outcome = "abandoned"
         try:
-            for at, count in blocks_of(self._services, source, size):
-                data = await self._read(transfer, read, at - source, count)
-                await self._write(transfer, write, at - source, data)
+            begin = source % WORD  # cuts lie between words of the source
+            for place, count in blocks_of(self._services, begin, size):
+                data = await self._read(transfer, read, place - begin, count)
+                await self._write(transfer, write, place - begin, data)
                 await (
                     self._services.scheduler.cond_resched()
                 )  # nobody else may have to be waited for
