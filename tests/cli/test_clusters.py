@@ -132,10 +132,14 @@ def test_a_partid_that_the_image_has_no_room_for_is_refused(live: Live, place: P
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "missing required field `partition`"),
+        ("", "it has neither partition nor machine"),
         ('[[partition]]\nname = "a"\npartid = 4096', "partition[0].partid: Expected `int` <= 4095"),
         ('[[partition]]\nname = "a"\npartid = 1\nport = 4', "partition[0].port: no such key"),
         ('[[partition]]\nname="a"\npartid=1\n[[partition]]\nname="a"\npartid=2', "already"),
+        ("[machine]\npartitions = 4097\nnodes = 1", "machine.partitions: Expected `int` <= 4096"),
+        ("[machine]\npartitions = 4\nnodes = 129", "machine.nodes: Expected `int` <= 128"),
+        ("[machine]\npartitions = 4\nnodes = 0", "machine.nodes: Expected `int` >= 1"),
+        ("[machine]\npartitions = 4", "machine: Object missing required field `nodes`"),
         ("[[partition", "not TOML"),
     ],
 )

@@ -116,7 +116,7 @@ def test_an_unknown_image_is_answered_with_those_that_are(refusal: Refusal) -> N
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "partition"),
+        ("", "neither partition nor machine"),
         ("[[partition]]\nname = 'p0'", "partition[0]: "),
         ("[[partition]]\nname = 'p0'\npartid = 4096", "partition[0].partid"),
         ("[[partition]]\nname = 'p0'\npartid = 0\ncolour = 'red'", "colour"),

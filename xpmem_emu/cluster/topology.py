@@ -19,6 +19,8 @@ from xpmem_emu.image import Bytes, Image, ImageError, read_image
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.units import format_size
 
+DOMAIN_NODES = 128
+"""Nodes that are coherent on the 3700 series, 512 processors (sources T22)."""
 PartitionName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}\Z")]
 Endpoint = Annotated[str, Meta(pattern=r"^$|^(ipc|tcp)://.+")]
 
@@ -42,8 +44,26 @@ class PartitionSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it listens for clients when that is not `console` itself."""
 
 
+class MachineSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine that need not be written out: p0, p1, ... of so many nodes each, as many to a
+    coherence domain as its nodes allow."""
+
+    partitions: Annotated[int, Meta(ge=1, le=PARTID_MAX + 1)]
+    nodes: Annotated[int, Meta(ge=1, le=DOMAIN_NODES)]
+    image: str = ""
+
+    def written_out(self) -> list[PartitionSpec]:
+        """Its partitions."""
+        together = DOMAIN_NODES // self.nodes
+        return [
+            PartitionSpec(f"p{number}", number, self.image, f"D{number // together}")
+            for number in range(self.partitions)
+        ]
+
+
 class _Topology(Struct, frozen=True, forbid_unknown_fields=True):
-    partition: Annotated[list[PartitionSpec], Meta(min_length=1, max_length=PARTID_MAX + 1)]
+    partition: Annotated[list[PartitionSpec], Meta(max_length=PARTID_MAX + 1)] = []
+    machine: MachineSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +98,15 @@ def read_topology(name: str) -> tuple[PartitionSpec, ...]:
     the key that is wrong."""
     path = find_toml("topologies", name)
     try:
-        partitions = msgspec.convert(toml.parse(toml.read_text(path)), _Topology).partition
+        topology = msgspec.convert(toml.parse(toml.read_text(path)), _Topology)
     except toml.TomlError as error:
         raise _refused(path, str(error)) from None
     except msgspec.ValidationError as error:
         raise _refused(path, misfit_named(str(error))) from None
+    if topology.machine is None and not topology.partition:
+        raise _refused(path, "it has neither partition nor machine")
+    machine = topology.machine.written_out() if topology.machine else []
+    partitions = [*machine, *topology.partition]
     _require_distinct(path, partitions)
     return tuple(_anchored(partition, path.parent) for partition in partitions)
 
