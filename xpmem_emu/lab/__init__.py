@@ -3,6 +3,7 @@
     machine        a costed machine: processors, locks, interrupts; no protocol
     experiment     what an experiment declares
     experiments/   one file each, which is all that it takes to add one
+    large_machine  thousands of partitions: boot, share, recall, loss
     registry       which there are: the files of that folder
     running        measures the cases of one, on several processes
     report         docs/lab.md, `tables` and `plots` for it
