@@ -1,5 +1,7 @@
 """Mutual exclusion, fairness, and the orders in which locks may nest."""
 
+import re
+
 import pytest
 
 from xpmem_emu.errors import KernelBug
@@ -133,7 +135,8 @@ def test_locks_of_one_class_nest_lowest_address_first(
     if first < second:
         assert bench.run_one(nest()) == ["both"]
     else:
-        with pytest.raises(KernelBug, match="lowest address first"):
+        place = r"by only in tests\.sched\.test_locks\..*nest, line \d+; lowest address first"
+        with pytest.raises(KernelBug, match=place):
             bench.run_one(nest())
 
 
@@ -149,8 +152,11 @@ def test_an_inversion_is_reported_although_it_did_not_deadlock_this_time(bench: 
             bench.log.append("truncate")
 
     assert bench.run_one(fault()) == ["fault"]
-    with pytest.raises(KernelBug, match="opposite order"):
+    with pytest.raises(KernelBug, match="opposite order") as reported:
         bench.run_one(truncate())
+    now, _, before = str(reported.value).partition("; the opposite order was seen before: ")
+    assert re.match(r"lock order: mmap_lock taken inside i_mutex by \w+ in tests.*truncate,", now)
+    assert re.match(r"i_mutex inside mmap_lock by \w+ in tests.*fault, line \d+$", before)
 
 
 def test_a_circle_of_three_classes_is_reported(bench: Bench) -> None:

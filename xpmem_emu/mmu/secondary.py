@@ -46,6 +46,8 @@ class SecondaryMmu(ABC):
         self.misses = 0
         self.waits = 0
         self.retries = 0
+        self.flushes = 0
+        """Invalidations that it was told of, however large the range."""
         self._active: list[_Span] = []
         self._settled = WaitQueue(mm.context.scheduler)
 
@@ -130,6 +132,7 @@ class SecondaryMmu(ABC):
         self.close()
 
     def _invalidate(self, start: int, end: int, *, settles: bool) -> None:
+        self.flushes += 1
         dropped = self.drop(start, end)
         self.mm.context.tracer.emit(
             events.MmuInvalidate(

@@ -14,14 +14,15 @@ nest only in ascending `order`, as mmap_sems nest by address, lowest first (sour
 from collections import deque
 
 from xpmem_emu.errors import KernelBug
-from xpmem_emu.sched.scheduler import Held, Scheduler, Thread
+from xpmem_emu.sched.scheduler import Held, Scheduler, Thread, here
 
 
 class LockDep:
     """The observed nesting of lock classes of one kernel: class -> classes taken inside it."""
 
     def __init__(self) -> None:
-        self._inside: dict[str, set[str]] = {}
+        self._inside: dict[str, dict[str, str]] = {}
+        """And who did so first, and where."""
 
     def acquire(self, thread: Thread, lock: Held) -> None:
         """Check that `thread` may take `lock` after what it already holds; remember the order."""
@@ -31,29 +32,30 @@ class LockDep:
             if held.name == lock.name:
                 if held.order >= lock.order:
                     raise KernelBug(
-                        f"lock order: {lock.name} {lock.order:#x} taken inside "
-                        f"{held.name} {held.order:#x}; lowest address first"
+                        f"lock order: {lock.name} {lock.order:#x} taken inside {held.name} "
+                        f"{held.order:#x} by {thread.name} in {here()}; lowest address first"
                     )
                 continue
-            inside = self._inside.setdefault(held.name, set())
+            inside = self._inside.setdefault(held.name, {})
             if lock.name not in inside:
-                if self._reaches(lock.name, held.name):
+                by = f"by {thread.name} in {here()}"
+                if (other := self._way(lock.name, held.name)) is not None:
                     raise KernelBug(
-                        f"lock order: {lock.name} taken inside {held.name}, "
-                        "the opposite order was seen before"
+                        f"lock order: {lock.name} taken inside {held.name} {by}; "
+                        f"the opposite order was seen before: {other}"
                     )
-                inside.add(lock.name)
+                inside[lock.name] = by
 
-    def _reaches(self, start: str, goal: str) -> bool:
-        seen, todo = {start}, [start]
+    def _way(self, start: str, goal: str) -> str | None:
+        """How `goal` came to be taken inside `start`, over others perhaps."""
+        ways, todo = {start: ""}, [start]
         while todo:
-            for name in self._inside.get(todo.pop(), ()):
-                if name == goal:
-                    return True
-                if name not in seen:
-                    seen.add(name)
+            outer = todo.pop()
+            for name, by in self._inside.get(outer, {}).items():
+                if name not in ways:
+                    ways[name] = f"{ways[outer]}{name} inside {outer} {by}; "
                     todo.append(name)
-        return False
+        return ways[goal].removesuffix("; ") if goal in ways else None
 
 
 class _Lock:

@@ -9,6 +9,7 @@ Parking while holding a spinlock is a KernelBug: "sleeping function called from 
 """
 
 import heapq
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -88,6 +89,15 @@ class Thread:
 @types.coroutine
 def _park() -> Generator[None, Wake, Wake]:
     return (yield)
+
+
+def here() -> str:
+    """The innermost function outside of this package, with its line: who wants to sleep or lock."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(__package__):
+        frame = frame.f_back
+    module = frame.f_globals["__name__"].removeprefix("xpmem_emu.")
+    return f"{module}.{frame.f_code.co_qualname}, line {frame.f_lineno}"
 
 
 def in_place(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -181,7 +191,7 @@ class Scheduler:
                 if lock.atomic:
                     raise KernelBug(
                         f"sleeping function called from invalid context: {self.current.name} "
-                        f"holds spinlock {lock.name}"
+                        f"holds spinlock {lock.name} in {here()}"
                     )
 
     def wake(self, thread: Thread, why: Wake = Wake.WOKEN) -> None:
