@@ -11,7 +11,7 @@ import pytest
 from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.client.blocking import connect
-from xpmem_emu.demo.stage import wait_until
+from xpmem_emu.polling import wait_until
 
 from .conftest import Shell
 from .test_live import Live

@@ -16,7 +16,7 @@ from xpmem_emu.cli.main import run_command
 from xpmem_emu.cli.session import CommandSession
 from xpmem_emu.client.blocking import Partition, connect
 from xpmem_emu.client.failures import XpmemError
-from xpmem_emu.demo.stage import wait_until
+from xpmem_emu.polling import wait_until
 
 from .conftest import Outcome
 

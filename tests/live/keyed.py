@@ -1,8 +1,6 @@
 """Clusters over tcp, guarded by keys or by nothing."""
 
 import json
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from xpmem_emu.backend import processes
 from xpmem_emu.cluster.keys import Capability, Client, KeyFolder, Peer
 from xpmem_emu.cluster.state import ClusterState
 from xpmem_emu.cluster.topology import ClusterSpec, PartitionSpec
+from xpmem_emu.polling import wait_until
 
 from .conftest import IMAGE, LEASE_S
 
@@ -43,10 +42,7 @@ class Keyed:
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Look again and again until it is so."""
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        pause.wait(0.02)
+    assert wait_until(condition, seconds), f"not within {seconds} s"
 
 
 def free_ports(count: int) -> list[int]:

@@ -10,7 +10,6 @@ import errno
 import secrets
 import shutil
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from xpmem_emu.client.failures import XpmemError
 from xpmem_emu.cluster.docker import COMPOSE_CLUSTER, docker_compose
 from xpmem_emu.errors import KernelError
 from xpmem_emu.image import image_text
+from xpmem_emu.polling import wait_until
 
 _UP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
@@ -46,11 +46,8 @@ class ComposeBackend(LiveBackend):
         memory = len(self.partitions) * self._image.memory.size
         self._file = write_project(self._folder, self.partitions, image_text(self._image), memory)
         docker_compose(self._project, self._file, "up", "--detach")
-        deadline = time.monotonic() + _UP_TIMEOUT_S
-        while not all(self._joined(name) for name in self.partitions):
-            if time.monotonic() > deadline:
-                raise KernelError(errno.ETIMEDOUT, f"{self.cluster} is not up", "docker logs")
-            time.sleep(_POLL_S)
+        if not wait_until(lambda: all(map(self._joined, self.partitions)), _UP_TIMEOUT_S, _POLL_S):
+            raise KernelError(errno.ETIMEDOUT, f"{self.cluster} is not up", "docker logs")
 
     def down(self) -> None:
         if self._folder is None:

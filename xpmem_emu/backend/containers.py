@@ -13,7 +13,6 @@ peers still answers its clients.
 
 import errno
 import subprocess
-import time
 from typing import NoReturn
 
 import psutil
@@ -25,6 +24,7 @@ from xpmem_emu.cluster import docker
 from xpmem_emu.cluster.docker import PartitionContainer, container, containers
 from xpmem_emu.cluster.topology import load_image
 from xpmem_emu.errors import KernelError
+from xpmem_emu.polling import wait_until
 
 FABRIC_NETWORK = "fabric"
 _RUNNING = "running"
@@ -80,11 +80,8 @@ def reboot(cluster: str, name: str) -> None:
     one = container(cluster, name)
     _unpause(one)
     docker.docker("restart", one.ident)
-    deadline = time.monotonic() + _BOOT_TIMEOUT_S
-    while not _answers(container(cluster, name)):
-        if time.monotonic() > deadline:
-            raise KernelError(errno.ETIMEDOUT, f"{name} does not answer", f"xpmem-emu logs {name}")
-        time.sleep(_POLL_S)
+    if not wait_until(lambda: _answers(container(cluster, name)), _BOOT_TIMEOUT_S, _POLL_S):
+        raise KernelError(errno.ETIMEDOUT, f"{name} does not answer", f"xpmem-emu logs {name}")
 
 
 boot = reboot

@@ -46,7 +46,9 @@ from xpmem_emu.judge.verdict import Violation
 from xpmem_emu.kernel.breaking import CrashKernel
 from xpmem_emu.kernel.calls import Call, Value
 from xpmem_emu.kernel.interface import Done, Failed, Raised
+from xpmem_emu.polling import wait_until
 from xpmem_emu.trace import Record
+from xpmem_emu.units import SECOND
 
 _ANSWER_S = 10.0
 _LEASE_S = 60.0
@@ -153,12 +155,7 @@ class LiveBackend:
         return time.monotonic_ns()
 
     def wait(self, condition: Callable[[], bool], patience_ns: int) -> bool:
-        deadline = self.now_ns() + patience_ns
-        while not condition():
-            if self.now_ns() > deadline:
-                return False
-            time.sleep(_LOOK_AGAIN_S)
-        return True
+        return wait_until(condition, patience_ns / SECOND, _LOOK_AGAIN_S)
 
     # -- faults ----------------------------------------------------------------------------
 

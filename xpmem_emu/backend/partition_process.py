@@ -3,8 +3,8 @@
 import errno
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import psutil
 from xpmem_emu.cluster.liveness import LifeRecord
 from xpmem_emu.cluster.state import PartitionRecord, is_zombie, process_of
 from xpmem_emu.errors import KernelError
+from xpmem_emu.polling import wait_until
 
 END_PATIENCE_S = 8.0
 _LOG_TAIL_LINES = 12
@@ -57,15 +58,16 @@ def _wait_ended(
     processes: Sequence[psutil.Process], ended: Callable[[int], None]
 ) -> list[psutil.Process]:
     """Wait with patience; `ended` hears of each. Result: who did not end."""
-    deadline = time.monotonic() + END_PATIENCE_S
     left = list(processes)
-    while True:
+
+    def all_ended() -> bool:
         for process in [one for one in left if _has_ended(one)]:
             left.remove(process)
             ended(process.pid)
-        if not left or time.monotonic() >= deadline:
-            return left
-        time.sleep(_LOOK_AGAIN_S)
+        return not left
+
+    wait_until(all_ended, END_PATIENCE_S, _LOOK_AGAIN_S)
+    return left
 
 
 def _has_ended(process: psutil.Process) -> bool:
@@ -102,14 +104,9 @@ def cont(process: psutil.Process) -> None:
 
 
 def _await(process: psutil.Process, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + END_PATIENCE_S
-    try:
-        while not condition():
-            if time.monotonic() >= deadline:
-                raise KernelError(errno.ETIMEDOUT, f"pid {process.pid} does not obey signals")
-            time.sleep(_LOOK_AGAIN_S)
-    except psutil.NoSuchProcess:
-        return
+    with suppress(psutil.NoSuchProcess):
+        if not wait_until(condition, END_PATIENCE_S, _LOOK_AGAIN_S):
+            raise KernelError(errno.ETIMEDOUT, f"pid {process.pid} does not obey signals")
 
 
 def require_running(partition: PartitionRecord) -> None:

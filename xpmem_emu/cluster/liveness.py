@@ -28,6 +28,7 @@ import msgspec
 
 from xpmem_emu.cluster.descriptors import open_files
 from xpmem_emu.errors import KernelError
+from xpmem_emu.polling import wait_until
 
 if TYPE_CHECKING:
     import asyncio
@@ -270,15 +271,15 @@ class _Look:
 
 def _locked_in_time(fd: int) -> bool:
     """Whether we got the lock; patient, because a peer's probe holds it for an instant."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
+
+    def got() -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
+            return False
+        return True
+
+    return wait_until(got, _PATIENCE_S, 0.01)
 
 
 def _read(fd: int) -> LifeRecord | None:

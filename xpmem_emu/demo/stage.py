@@ -7,7 +7,7 @@ of them held. The cluster is ended whatever happens, and that too is a claim.
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ from xpmem_emu.units import SECOND, format_size
 
 if TYPE_CHECKING:
     from xpmem_emu.client.blocking import Partition
-
-_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +65,6 @@ class StreamRecorder:
         """Close the files."""
         for file in self._files.values():
             file.close()
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float) -> bool:
-    """Asks again until it holds or the time is up; whether it held."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 class Screen(Console):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpmem_emu.demo.diagram import DrawnMessage, Note, draw_demo_diagram, drawn_messages
-from xpmem_emu.demo.stage import DemoScript, DemoStage, staged, wait_until
+from xpmem_emu.demo.stage import DemoScript, DemoStage, staged
+from xpmem_emu.polling import wait_until
 from xpmem_emu.units import PAGE_SIZE, format_time, page_align_up
 
 if TYPE_CHECKING:
