@@ -49,7 +49,7 @@ P99_RATIO_MAX = 5.0
 GROWTH_MAX = 20 * MEBIBYTE
 FILES_MORE_MAX = 8
 """Open files that may be more after an attack: who connects again has two for a moment."""
-ATTEMPTS = 3
+ATTEMPTS = 5
 SAMPLES_MIN = 100
 QUIET_S = 1.0
 RECOVERY_S = 15.0
