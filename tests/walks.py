@@ -2,7 +2,8 @@
 
 A walk is every function of the package that one call runs through, in the order in which they were
 met first, in all partitions; left out are the simulator, which carries the messages, the client
-library, which makes the call, and who watches.
+library, which makes the call, and who watches. A comprehension or a lambda belongs to the function
+that it stands in: whether it is a call of its own depends on the version of Python.
 """
 
 import sys
@@ -25,7 +26,8 @@ def walked(call: Callable[[], object]) -> Walk:
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
         path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(PACKAGE):
+        inner = frame.f_code.co_name.startswith("<")
+        if event == "call" and not inner and path.is_relative_to(PACKAGE):
             file = path.relative_to(PACKAGE)
             if file.parts[0] not in ("sim", "client", "judge"):
                 met[str(file), frame.f_code.co_qualname] = None

@@ -1,9 +1,13 @@
 """The client library's operations on kernels in this process: the same names, the same answers."""
 
+import inspect
+
 import pytest
 
-from xpmem_emu.client.operations import CHUNK
+from xpmem_emu.client.operations import CHUNK, OperationAnswer, ask
+from xpmem_emu.codec import BadMessage
 from xpmem_emu.errors import KernelError
+from xpmem_emu.kernel import calls
 from xpmem_emu.sim.cluster import SimCluster
 
 MEMORY = 2 * CHUNK
@@ -36,3 +40,18 @@ def test_a_task_does_what_a_real_one_does(cluster: SimCluster) -> None:
 
 def test_what_is_of_no_kernel_cannot_be_asked_of_one(cluster: SimCluster) -> None:
     assert not hasattr(cluster.partition(0), "fault_add")
+
+
+def test_a_method_that_is_made_from_a_call_shows_what_the_call_takes(cluster: SimCluster) -> None:
+    task = cluster.spawn(0)
+    assert list(inspect.signature(task.munmap).parameters) == ["pid", "address", "length"]
+    assert (task.munmap.__name__, task.munmap.__doc__) == ("munmap", calls.Munmap.__doc__)
+    with pytest.raises(TypeError, match="length"):
+        task.munmap(4096)  # type: ignore[call-arg]
+
+
+def test_an_answer_of_another_type_is_refused() -> None:
+    steps = ask(calls.Fork(1))
+    next(steps)
+    with pytest.raises(BadMessage, match="int"):
+        steps.send([OperationAnswer("no pid")])
