@@ -156,6 +156,12 @@ def test_lines_of_a_plot_go_from_left_to_right_and_only_where_they_are_meant() -
     assert some.lines(ROWS) == {"a": ([10], [90]), "b": ([10], [7])}
 
 
+def test_bars_stand_side_by_side_above_words() -> None:
+    bars = Curves("design", "took_ns", "areas")
+    assert bars.of_words(ROWS)
+    assert bars.bars(ROWS) == (["a", "b"], {"1000": [2500, 0], "10": [90, 7]})
+
+
 @pytest.mark.parametrize("program", ["matplotlib.figure", "plotext"])
 def test_without_the_extra_a_plot_says_how_to_get_it(
     program: str, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xpmem_emu.cli.failure import ExitCode
+from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
 from xpmem_emu.cli.output import Format, Listing, show_record, show_rows
 from xpmem_emu.cli.progress import announce, tracked
@@ -41,14 +41,16 @@ def run_one(
 ) -> ExitCode:
     setting = Setting(seed, percent, load_image(image))
     experiment = find_experiment(name)
-    if svg is not None:
-        check_plots()
+    curves = experiment.curves
+    if curves is None and (plot or svg is not None):
+        raise CommandFailed(f"{name} has a table and no plot", f"xpmem-emu lab run {name}")
+    check_plots(svg=svg is not None, terminal=plot)
     rows = _measured(name, experiment, setting, jobs)
     _tell(name, experiment, setting, rows, output)
-    if plot and experiment.curves is not None:
-        click.echo(text_plot(experiment.curves, rows, _columns(), _HEIGHT))
-    if svg is not None and experiment.curves is not None:
-        _write(svg, svg_plot(experiment.curves, rows))
+    if plot and curves is not None:
+        click.echo(text_plot(curves, rows, _columns(), _HEIGHT))
+    if svg is not None and curves is not None:
+        _write(svg, svg_plot(curves, rows))
     return ExitCode.DONE
 
 
@@ -58,8 +60,7 @@ def write_report(
     setting = Setting(seed, percent, load_image(image))
     known = all_experiments()
     wanted = {name: find_experiment(name) for name in only} or known
-    if plots:
-        check_plots()
+    check_plots(svg=plots, terminal=False)
     page = into / "lab.md"
     sections = {}
     for name, experiment in wanted.items():

@@ -44,8 +44,9 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What is plotted: one line for each value of the column `series`. `only`: columns that must
-    have these values. A scale is logarithmic where it is said to be; nothing below 1 is on one."""
+    """What is plotted: one line for each value of the column `series`, or bars side by side where
+    the column `x` holds words. `only`: columns that must have these values. A scale is logarithmic
+    where it is said to be; nothing below 1 is on one."""
 
     x: str
     y: str
@@ -56,14 +57,28 @@ class Curves:
     def lines(self, rows: Sequence[LabRow]) -> dict[str, tuple[list[int], list[int]]]:
         """By name of the line its points, by rising x."""
         found: dict[str, list[tuple[int, int]]] = {}
-        for row in rows:
-            if all(row[key] == value for key, value in self.only.items()):
-                point = number(row, self.x), number(row, self.y)
-                found.setdefault(str(row[self.series]), []).append(point)
+        for row in self._wanted(rows):
+            point = number(row, self.x), number(row, self.y)
+            found.setdefault(str(row[self.series]), []).append(point)
         return {
             name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
             for name, points in found.items()
         }
+
+    def bars(self, rows: Sequence[LabRow]) -> tuple[list[str], dict[str, list[int]]]:
+        """The words below, and by name of the series the height above each; 0 where it has none."""
+        wanted = self._wanted(rows)
+        heights = {(str(row[self.series]), str(row[self.x])): number(row, self.y) for row in wanted}
+        words = list(dict.fromkeys(word for _, word in heights))
+        names = dict.fromkeys(name for name, _ in heights)
+        return words, {name: [heights.get((name, word), 0) for word in words] for name in names}
+
+    def of_words(self, rows: Sequence[LabRow]) -> bool:
+        """Whether there are bars to draw instead of lines."""
+        return isinstance(rows[0][self.x], str)
+
+    def _wanted(self, rows: Sequence[LabRow]) -> list[LabRow]:
+        return [row for row in rows if all(row[key] == it for key, it in self.only.items())]
 
 
 def _as_measured(rows: Sequence[LabRow]) -> Sequence[LabRow]:

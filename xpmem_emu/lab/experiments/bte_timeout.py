@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from xpmem_emu.image import MachineSection
-from xpmem_emu.lab.experiment import Conclusion, Experiment, LabRow, Setting, Word
+from xpmem_emu.lab.experiment import Conclusion, Curves, Experiment, LabRow, Setting, Word
 from xpmem_emu.lab.machine.locks import Latch
 from xpmem_emu.lab.machine.machine import Machine
 from xpmem_emu.lab.machine.operations import (
@@ -131,4 +131,10 @@ EXPERIMENT = Experiment(
     cases=_cases,
     measure=_measure,
     conclude=_conclude,
+    curves=Curves(
+        x="the_other_side",
+        y="a_task_stands_still_ns",
+        series="waited_for_in",
+        logarithmic=("a_task_stands_still_ns",),
+    ),
 )

@@ -7,7 +7,7 @@ from random import Random
 from xpmem_emu.errors import Signalled
 from xpmem_emu.kernel import calls
 from xpmem_emu.kernel.calls import Call
-from xpmem_emu.lab.experiment import Conclusion, Experiment, LabRow, Setting, Word, number
+from xpmem_emu.lab.experiment import Conclusion, Curves, Experiment, LabRow, Setting, Word, number
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.explore.world import small_image
 from xpmem_emu.sim.mutations.table import mutated
@@ -129,4 +129,5 @@ EXPERIMENT = Experiment(
     measure=_measure,
     conclude=_conclude,
     combine=_summed,
+    curves=Curves(x="invalidation", y="stale_reached", series="seeds"),
 )

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from xpmem_emu.image import FaultSection, Image
 from xpmem_emu.kernel.calls import MADV_DONTNEED
-from xpmem_emu.lab.experiment import Conclusion, Experiment, LabRow, Setting, Word
+from xpmem_emu.lab.experiment import Conclusion, Curves, Experiment, LabRow, Setting, Word
 from xpmem_emu.lab.tables import lab_cell
 from xpmem_emu.sim.cluster import SimCluster
 from xpmem_emu.sim.task import SimTask
@@ -129,4 +129,5 @@ EXPERIMENT = Experiment(
     cases=_cases,
     measure=_measure,
     conclude=_conclude,
+    curves=Curves(x="access", y="took_ns", series="a_fault_brings"),
 )

@@ -170,7 +170,6 @@ class Machine:
             if wrong is not None:
                 self.account.complain(wrong, strand.name, strand.place)
         strand.held[lock] = strand.place
-        strand.spinlocks += not lock.sleeps
         if lock.admits(shared):
             lock.enter(strand, shared)
             return self.costs.lock
@@ -184,7 +183,6 @@ class Machine:
     def _give(self, strand: Strand, lock: CostedLock) -> None:
         lock.leave(strand)
         del strand.held[lock]
-        strand.spinlocks -= not lock.sleeps
         for waiter in lock.next_ones():
             self._wake(waiter)
 

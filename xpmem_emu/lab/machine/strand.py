@@ -34,7 +34,6 @@ class Strand(LockTaker):
     """Says which of the ends that are on the agenda is still meant."""
     processor: "Processor | None" = None
     masked: bool = False
-    spinlocks: int = 0
     held: dict[CostedLock, str] = field(default_factory=dict)
     """Locks, and where each was taken."""
     waiting_for: str = ""
