@@ -69,6 +69,13 @@ GUARD = click.option(
     metavar="DIR",
     help=f"The folder of the keys that guard tcp endpoints; or set {KEYS_VARIABLE}.",
 )
+RUNS = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where result bundles go.",
+)
 INSECURE = click.option(
     "--insecure",
     is_flag=True,
@@ -85,5 +92,21 @@ def on(text: str, *, required: bool = False) -> Callable[[_F], _F]:
         metavar="P",
         required=required,
         shell_complete=completion.complete_partitions,
+        help=text,
+    )
+
+
+def shipped_option(
+    kind: str, text: str, *, default: str | None = None, required: bool = False
+) -> Callable[[_F], _F]:
+    """The option --`kind` for what is shipped, by its name, or a file of one's own."""
+    kinds = {"image": "images", "topology": "topologies"}
+    return click.option(
+        f"--{kind}",
+        default=default,
+        show_default=default is not None,
+        required=required,
+        metavar="NAME|FILE",
+        shell_complete=completion.shipped(kinds[kind]),
         help=text,
     )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from xpmem_emu.backend.strays import strays_of
-from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION
+from xpmem_emu.cli import parameters
+from xpmem_emu.cli.arguments import GUARD, INSECURE, PARTITION, shipped_option
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode, exit_code
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
@@ -75,17 +75,10 @@ def _cluster_row(name: str) -> OutputRow:
     metavar="N",
     help="How many partitions: p0, p1, ...  [default: 3]",
 )
-@click.option(
-    "--topology",
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("topologies"),
-    help="A topology instead: shipped, or a .toml.",
-)
-@click.option(
-    "--image",
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("images"),
-    help="What they boot: a shipped image, or a .toml file.  [default: laptop; patient "
+@shipped_option("topology", "A topology instead: shipped, or a .toml.")
+@shipped_option(
+    "image",
+    "What they boot: a shipped image, or a .toml file.  [default: laptop; patient "
     f"where there are more than {_CROWDED} of them for each processor]",
 )
 @click.option(
@@ -271,21 +264,8 @@ def _briefly(row: OutputRow) -> OutputRow:
 
 @click.command(cls=Command)
 @PARTITION
-@click.option(
-    "--topology",
-    required=True,
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("topologies"),
-    help="Who the partitions are and where each can be reached.",
-)
-@click.option(
-    "--image",
-    default="laptop",
-    show_default=True,
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("images"),
-    help="What it boots where the topology does not say.",
-)
+@shipped_option("topology", "Who the partitions are and where each can be reached.", required=True)
+@shipped_option("image", "What it boots where the topology does not say.", default="laptop")
 @click.option(
     "--memory", type=parameters.size, metavar="SIZE", help="Its memory.  [default: the image's]"
 )

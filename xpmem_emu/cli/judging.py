@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from xpmem_emu.cli import completion
+from xpmem_emu.cli.arguments import shipped_option
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import ExitCode, exit_code
 from xpmem_emu.cli.output import Format, output_option, show_record
@@ -24,12 +24,8 @@ from xpmem_emu.judge.streams import StreamsEnd, judge_stream_files
     metavar="FILE...",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option(
-    "--image",
-    default="laptop",
-    show_default=True,
-    shell_complete=completion.shipped("images"),
-    help="What the partitions were booted with: its deadlines are the bounds.",
+@shipped_option(
+    "image", "What the partitions were booted with: its deadlines are the bounds.", default="laptop"
 )
 @click.option(
     "--at-rest", is_flag=True, help="The streams end healed and idle: then that is judged too."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import KEYS
+from xpmem_emu.cli.arguments import KEYS, shipped_option
 from xpmem_emu.cli.commands import Group
 from xpmem_emu.cli.output import Listing, OutputRow, list_options
 from xpmem_emu.cli.session import CommandSession, pass_session
@@ -46,13 +46,7 @@ def keys() -> None:
 
 @keys.command()
 @KEYS
-@click.option(
-    "--topology",
-    required=True,
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("topologies"),
-    help="Each of its partitions gets a key.",
-)
+@shipped_option("topology", "Each of its partitions gets a key.", required=True)
 @click.option(
     "--client",
     "clients",

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import JOBS
+from xpmem_emu.cli.arguments import JOBS, shipped_option
 from xpmem_emu.cli.commands import Command, Sections
 from xpmem_emu.cli.failure import ExitCode
 from xpmem_emu.cli.output import Format, Listing, list_options, output_option
@@ -40,13 +40,8 @@ _percent = click.option(
     metavar="PERCENT",
     help="How large: fewer seeds, fewer areas, smaller tables.",
 )
-_image = click.option(
-    "--image",
-    default="laptop",
-    show_default=True,
-    metavar="NAME|FILE",
-    shell_complete=completion.shipped("images"),
-    help="Whose costs and limits: a shipped image, or a .toml file.",
+_image = shipped_option(
+    "image", "Whose costs and limits: a shipped image, or a .toml file.", default="laptop"
 )
 
 

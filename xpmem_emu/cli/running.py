@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xpmem_emu.cli import completion, parameters
+from xpmem_emu.cli.arguments import RUNS
 from xpmem_emu.cli.commands import Command
 from xpmem_emu.cli.failure import CommandFailed, ExitCode
 from xpmem_emu.cli.interrupts import terminated_like_interrupted
@@ -45,13 +46,7 @@ GROUNDS = ("sim", "live", "compose")
     help="Of random faults; on sim, unless 0, also of the order of threads.",
 )
 @click.option("--list", "listed", is_flag=True, help="Say in a line what each shipped one shows.")
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where result bundles go.",
-)
+@RUNS
 @list_options
 @pass_session
 def run(

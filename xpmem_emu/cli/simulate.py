@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from xpmem_emu.cli import completion, parameters
-from xpmem_emu.cli.arguments import JOBS
+from xpmem_emu.cli.arguments import JOBS, RUNS
 from xpmem_emu.cli.commands import Command, Sections
 from xpmem_emu.cli.failure import ExitCode
 from xpmem_emu.cli.output import Format, output_option
@@ -50,13 +50,6 @@ _mutant = click.option(
 _audits = click.option(
     "--audits", is_flag=True, help="Let kernels compare all their counts after each step; slow."
 )
-_runs = click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where result bundles go.",
-)
 
 
 @click.group(cls=Sections)
@@ -93,7 +86,7 @@ sim.add_section(
 @click.option("--seeds", metavar="A..B", help="Many seeds, both ends included.")
 @JOBS
 @_mutant
-@_runs
+@RUNS
 @_audits
 @output_option
 def run(
@@ -119,7 +112,7 @@ def run(
 @_scenario
 @_seed
 @_mutant
-@_runs
+@RUNS
 @output_option
 def replay(scenario: str, seed: int | None, mutant: str, runs: Path, output: Format) -> ExitCode:
     """Do a run again: a scenario with a seed, or the plan.json of a bundle."""
