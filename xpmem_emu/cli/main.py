@@ -43,7 +43,10 @@ _COMMANDS = {
         "load": ("data.load", "Read SIZE bytes and print them"),
         "store": ("data.store", "Write bytes"),
         "amo": ("data.amo", "Atomic operation on an uncached 64-bit word"),
-        "bte": ("data.bte", "Block transfer between two addresses of a task; fails, never kills"),
+        "bte": (
+            "data.bte",
+            "Have the block transfer engine copy SIZE bytes, as a task that has both may",
+        ),
     },
     "Tasks and their memory": {
         "task": ("tasks.task", "Processes of the emulated partitions, and their memory calls"),
@@ -76,7 +79,7 @@ _COMMANDS = {
             "Shut partitions down in order, if they run, and boot them again",
         ),
         "panic": ("breaking.panic", "Let kernels panic"),
-        "raw-load": ("breaking.raw_load", "Let a kernel load a word of a frame, with no net"),
+        "raw-load": ("breaking.raw_load", "Let the kernel of P load a word of a frame of HOME"),
         "failpoint": (
             "breaking.failpoint",
             "Named places in the kernel where something can be made to happen",
