@@ -155,12 +155,11 @@ class Siege:
         self._waits(self._under(attack, count, seconds, told))
         return told[0]
 
-    def send_attackers_elsewhere(self) -> None:
-        """The attacker and p2 run when nobody else wants to: they are not on this machine, so what
-        they compute is nothing that a partition does to its clients."""
-        for pid in (self._attacker.pid, self.state.partition("p2").pid):
-            for thread in psutil.Process(pid).threads():
-                os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+    def send_attacker_elsewhere(self) -> None:
+        """The attacker runs when nobody else wants to: it would be on another machine, so what it
+        computes is nothing that a partition does to its clients."""
+        for thread in psutil.Process(self._attacker.pid).threads():
+            os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
 
     def look(self) -> State:
         """How the honest partitions are. Raises Broken when one is dead."""
@@ -344,7 +343,7 @@ def main(seed: int, seconds: float, only: str) -> None:
     """Attack a cluster in every way there is."""
     attacks = [attack for attack in ATTACKS if only in attack.name]
     with besieged(seed) as siege:
-        siege.send_attackers_elsewhere()
+        siege.send_attacker_elsewhere()
         attack_all(siege, attacks[:2], 1, lambda _: None)  # what grows once and for all has grown
         first = siege.look()
         failed = attack_all(siege, attacks, seconds, click.echo)
