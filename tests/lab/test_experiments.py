@@ -5,6 +5,7 @@ import pytest
 from xpmem_emu.lab.experiment import LabRow, Setting, number
 from xpmem_emu.lab.registry import experiment_names, find_experiment
 from xpmem_emu.lab.running import measured_case
+from xpmem_emu.units import PAGE_SIZE
 
 SMALL = Setting(percent=1)
 
@@ -88,3 +89,23 @@ def test_read_ahead_saves_faults_or_recalls_in_vain() -> None:
 def test_cases_of_an_experiment_are_all_different(name: str) -> None:
     cases = find_experiment(name).cases(Setting())
     assert len({tuple(case.items()) for case in cases}) == len(cases)
+
+
+def test_a_gru_flushes_as_often_as_its_kernel_calls() -> None:
+    most = max(number(case, "unmapped_bytes") for case in find_experiment("unmapping").cases(SMALL))
+    flushes = {
+        row["design"]: row["flushes"]
+        for row in rows("unmapping", unmapped_bytes=most, clients="GRU")
+    }
+    pages = most // PAGE_SIZE
+    assert flushes["page"] == pages
+    assert flushes["pages"] == -(-pages // 512)
+    assert {flushes[design] for design in ("deferred", "gather", "range", "interval")} == {1}
+    assert {row["calls"] for row in rows("unmapping", clients="nobody")} == {0}
+
+
+def test_xpmem_told_page_by_page_sleeps_where_it_may_not() -> None:
+    for row in rows("design-clients", client="XPMEM"):
+        suits = row["suits"] == "yes"
+        assert (row["found_by"] == "nothing") is suits
+        assert suits or "sleeping function called from invalid context" in str(row["says"])
