@@ -4,14 +4,17 @@ A `Gather` has one of these and does not know which. It calls `start` before the
 taken, `invalidate` under it, before entries change; `flush` and `sync` once every spinlock is
 dropped; frames are freed after that. What a client is told, and in which of them, is the design:
 
-    design      under the lock                     after it                        source
-    page        invalidate_pages, page by page                                     T7, T8
-    pages       invalidate_pages, by page table                                    T13
-    deferred    invalidate_range, once a range     invalidate_range_sync           T12
-    gather                                         invalidate_range, once for      T11, T15
-                                                   all; invalidate_range_sync
-    range       before it: invalidate_range_start  invalidate_range_sync           T7, 2.6
-    interval    as range, to those who watch it    the same                        4.3
+    design      under the lock                     after it
+    page        invalidate_pages, page by page
+    pages       invalidate_pages, by page table
+    deferred    invalidate_range, once a range     invalidate_range_sync
+    gather                                         invalidate_range, once for all;
+                                                   invalidate_range_sync
+    range       before it: invalidate_range_start  invalidate_range_sync
+    interval    as range, to those who watch it    the same
+
+They were argued for as page (sources T7, T8), pages (sources T13), deferred (sources T12), gather
+(sources T11, T15), range (sources T7, 2.6); interval came later (sources 4.3).
 
 `start` may sleep, but a walk of the reverse map calls it with the lock of an owner of frames held:
 whether that is a spinlock decides whether XPMEM can work with the last two (sources T10).
@@ -130,7 +133,7 @@ class PerTable(PerPage):
 class RangeStartEnd(Design):
     """A pair of calls around the change, as in the patches of 2008 and ever since. From the first
     to the second a client neither has nor learns anything of the range; who subscribes in between
-    is told then (`NotifierChain.active`): nobody has to lock the address space for that (T8)."""
+    is told then (`NotifierChain.active`): nobody has to lock the address space for that (sources T8)."""
 
     def __init__(self) -> None:
         self._open: list[tuple[AddressSpace, int, int, list[Notifier]]] = []
