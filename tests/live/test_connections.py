@@ -23,7 +23,7 @@ from xpmem_emu.client.wire import Hello
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console import connections as module
-from xpmem_emu.live.console.connections import LEAD, Connections, Refusals
+from xpmem_emu.live.console.connections import AT_ONCE, LEAD, Connections, Refusals
 from xpmem_emu.live.room import CLIENTS_MAX, SESSIONS_MAX, room_for
 
 from .conftest import FAKE, Up
@@ -130,6 +130,15 @@ def test_no_more_are_accepted_than_we_hear_of_in_time(listening: Listening) -> N
     listening.run_until(lambda: listening.refusals.count == len(held) - MOST)
     listening.run_until(lambda: len(listening.connections) == MOST)
     assert [is_cut(one) for one in held] == [False] * MOST + [True] * (len(held) - MOST)
+
+
+def test_the_surplus_is_cut_also_while_more_and_more_is_heard_of(listening: Listening) -> None:
+    held = [listening.call() for _ in range(LEAD)]
+    # As if each had come as the one before was read: no turn of the loop comes in between.
+    listening.connections.hear()
+    heard = len(held) - MOST
+    assert heard - AT_ONCE < listening.refusals.count < heard
+    listening.run_until(lambda: listening.refusals.count == heard)
 
 
 def test_who_becomes_nobody_is_cut(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:

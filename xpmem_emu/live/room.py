@@ -11,7 +11,7 @@ import resource
 from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.console.connections import LEAD
+from xpmem_emu.live.console.connections import AT_ONCE, LEAD
 
 CLIENTS_MAX = 4096
 """Connections of clients, however many descriptors there are."""
@@ -21,6 +21,8 @@ _OWN = 64
 """Event loop, logs, arena, sockets, looks at life files."""
 _PER_PEER = 6
 """Its arena, its life file, the link to it; one of each to spare."""
+_BEFORE_CUT = LEAD + AT_ONCE
+"""Connections too many that an endpoint may have for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def room_for(peers: int, descriptors: int) -> Room:
     of_peers = 2 * peers + 16
     own = _OWN + _PER_PEER * peers + of_peers
     # Of both endpoints, where that is possible: below, only clients may come in a crowd.
-    left = descriptors - own - (2 * LEAD if descriptors >= 4 * LEAD else LEAD)
+    left = descriptors - own - (2 * _BEFORE_CUT if descriptors >= 4 * LEAD else _BEFORE_CUT)
     if left < _CLIENTS_MIN:
         raise KernelError(
             errno.EMFILE,
@@ -68,4 +70,4 @@ def make_room(peers: int) -> Room:
 
 def _wanted(peers: int) -> int:
     """Descriptors beyond which no more are of use."""
-    return _OWN + _PER_PEER * peers + 2 * peers + 16 + 2 * LEAD + CLIENTS_MAX
+    return _OWN + _PER_PEER * peers + 2 * peers + 16 + 2 * _BEFORE_CUT + CLIENTS_MAX

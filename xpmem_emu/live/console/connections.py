@@ -2,8 +2,9 @@
 
 libzmq accepts whoever comes, in a thread of its own, and tells its monitor. That thread waits when
 we are `LEAD` events behind, so there are never more connections than we know of and so many; the
-surplus is cut as we hear of it. Whoever has not become somebody - a session, a peer that spoke -
-within `PATIENCE_S` is cut too. Each is known by its descriptor, which its messages name as well.
+surplus is cut as we hear of it, at most `AT_ONCE` later. Whoever has not become somebody - a
+session, a peer that spoke - within `PATIENCE_S` is cut too. Each is known by its descriptor, which
+its messages name as well.
 
 A descriptor may be another connection's by the time that we hear of its end, so all news is read
 before anybody is cut.
@@ -27,6 +28,8 @@ LEAD = 502
 """Events that libzmq's thread may be ahead of us: the least that can be had. It counts what it sent
 against what we told it that we read; we tell each half of our own limit and the monitor's thousand.
 """
+AT_ONCE = 32
+"""Connections too many that may be heard of before one is cut."""
 HANDSHAKE_S = 3
 """A connection that has not shown what it speaks, and its key, after so many seconds is closed."""
 PATIENCE_S = 5.0
@@ -90,6 +93,8 @@ class Connections:
         self._all: dict[int, _Connection] = {}
         self._strangers: dict[int, _Connection] = {}
         """Of those the ones that are nobody yet, longest first."""
+        self._surplus: list[tuple[int, _Connection]] = []
+        """Of those the ones that are too many, for less than a turn of the loop."""
         self._named: dict[bytes, int] = {}
         self._failure = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -127,6 +132,10 @@ class Connections:
             self._meet(name, descriptor)
         return frames
 
+    def hear(self) -> None:
+        """Of all that libzmq has told by now."""
+        self._inbox.read_all()
+
     def keep(self, name: bytes) -> None:
         """That connection is somebody."""
         if self._strangers:
@@ -142,7 +151,7 @@ class Connections:
 
     def _meet(self, name: bytes, descriptor: int) -> None:
         # That it came was told before it spoke, but perhaps not read yet.
-        self._inbox.read_all()
+        self.hear()
         connection = self._all.get(descriptor)
         if connection is not None:
             connection.name = name
@@ -168,9 +177,13 @@ class Connections:
         connection = _Connection(peer_address(descriptor), time.monotonic())
         self._all[descriptor] = self._strangers[descriptor] = connection
         if surplus:
-            self._loop.call_soon(
-                self._cut, descriptor, connection, f"{self._most} connections are open"
-            )
+            self._surplus.append((descriptor, connection))
+            if len(self._surplus) == 1:
+                self._loop.call_soon(self._turn_away)
+            # Whoever floods us is let in as fast as we read. One cut now may have ended already,
+            # and who has its descriptor since then would find no room either.
+            elif len(self._surplus) == AT_ONCE:
+                self._cut_surplus()
         self._look_later()
 
     def _disconnected(self, descriptor: int) -> None:
@@ -200,11 +213,25 @@ class Connections:
             self._cut(descriptor, connection, f"it has said nothing for {PATIENCE_S:g} s")
         self._look_later()
 
+    def _turn_away(self) -> None:
+        self.hear()
+        self._cut_surplus()
+
+    def _cut_surplus(self) -> None:
+        surplus, self._surplus = self._surplus, []
+        for descriptor, connection in surplus:
+            self._shut(descriptor, connection, f"{self._most} connections are open")
+
     def _cut(self, descriptor: int, connection: _Connection, why: str) -> None:
-        """Shut a connection down; libzmq then closes it and tells us. It tells us of an end before
-        it closes, so what is still there after all news is no other connection's descriptor."""
+        """As `_shut`, after all news. libzmq tells us of an end before it closes, so what is still
+        there then is no other connection's descriptor."""
         if self._all.get(descriptor) is connection:
-            self._inbox.read_all()
+            self.hear()
+        self._shut(descriptor, connection, why)
+
+    def _shut(self, descriptor: int, connection: _Connection, why: str) -> None:
+        """Shut a connection down, if we know of no end of it; libzmq then closes it and tells
+        us."""
         if self._all.get(descriptor) is not connection:
             return
         self._strangers.pop(descriptor, None)
