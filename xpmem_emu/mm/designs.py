@@ -133,7 +133,8 @@ class PerTable(PerPage):
 class RangeStartEnd(Design):
     """A pair of calls around the change, as in the patches of 2008 and ever since. From the first
     to the second a client neither has nor learns anything of the range; who subscribes in between
-    is told then (`NotifierChain.active`): nobody has to lock the address space for that (sources T8)."""
+    is told then (`NotifierChain.active`): nobody has to lock the address space for that (sources
+    T8)."""
 
     def __init__(self) -> None:
         self._open: list[tuple[AddressSpace, int, int, list[Notifier]]] = []
