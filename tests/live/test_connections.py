@@ -23,7 +23,7 @@ from xpmem_emu.client.wire import Hello
 from xpmem_emu.codec import Buffer
 from xpmem_emu.errors import KernelError
 from xpmem_emu.live.console import connections as module
-from xpmem_emu.live.console.connections import AT_ONCE, LEAD, Connections, Refusals
+from xpmem_emu.live.console.connections import LEAD, SURPLUS_MAX, Connections, Refusals
 from xpmem_emu.live.room import CLIENTS_MAX, SESSIONS_MAX, room_for
 
 from .conftest import FAKE, Up
@@ -137,7 +137,7 @@ def test_the_surplus_is_cut_also_while_more_and_more_is_heard_of(listening: List
     # As if each had come as the one before was read: no turn of the loop comes in between.
     listening.connections.hear()
     heard = len(held) - MOST
-    assert heard - AT_ONCE < listening.refusals.count < heard
+    assert heard - SURPLUS_MAX < listening.refusals.count < heard
     listening.run_until(lambda: listening.refusals.count == heard)
 
 

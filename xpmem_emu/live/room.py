@@ -11,7 +11,7 @@ import resource
 from dataclasses import dataclass
 
 from xpmem_emu.errors import KernelError
-from xpmem_emu.live.console.connections import AT_ONCE, LEAD
+from xpmem_emu.live.console.connections import LEAD, SURPLUS_MAX
 
 CLIENTS_MAX = 4096
 """Connections of clients, however many descriptors there are."""
@@ -21,7 +21,7 @@ _OWN = 64
 """Event loop, logs, arena, sockets, looks at life files."""
 _PER_PEER = 6
 """Its arena, its life file, the link to it; one of each to spare."""
-_BEFORE_CUT = LEAD + AT_ONCE
+_BEFORE_CUT = LEAD + SURPLUS_MAX
 """Connections too many that an endpoint may have for a moment."""
 
 

@@ -2,7 +2,7 @@
 
 libzmq accepts whoever comes, in a thread of its own, and tells its monitor. That thread waits when
 we are `LEAD` events behind, so there are never more connections than we know of and so many; the
-surplus is cut as we hear of it, at most `AT_ONCE` later. Whoever has not become somebody - a
+surplus is cut as we hear of it, at most `SURPLUS_MAX` later. Whoever has not become somebody - a
 session, a peer that spoke - within `PATIENCE_S` is cut too. Each is known by its descriptor, which
 its messages name as well.
 
@@ -28,7 +28,7 @@ LEAD = 502
 """Events that libzmq's thread may be ahead of us: the least that can be had. It counts what it sent
 against what we told it that we read; we tell each half of our own limit and the monitor's thousand.
 """
-AT_ONCE = 32
+SURPLUS_MAX = 32
 """Connections too many that may be heard of before one is cut."""
 HANDSHAKE_S = 3
 """A connection that has not shown what it speaks, and its key, after so many seconds is closed."""
@@ -182,7 +182,7 @@ class Connections:
                 self._loop.call_soon(self._turn_away)
             # Whoever floods us is let in as fast as we read. One cut now may have ended already,
             # and who has its descriptor since then would find no room either.
-            elif len(self._surplus) == AT_ONCE:
+            elif len(self._surplus) == SURPLUS_MAX:
                 self._cut_surplus()
         self._look_later()
 
