@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -101,10 +101,11 @@ def shipped_option(
 ) -> Callable[[_F], _F]:
     """The option --`kind` for what is shipped, by its name, or a file of one's own."""
     kinds = {"image": "images", "topology": "topologies"}
+    # A default of None is a value to click, and whoever must say one need not then.
+    chosen: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
     return click.option(
         f"--{kind}",
-        default=default,
-        show_default=default is not None,
+        **chosen,
         required=required,
         metavar="NAME|FILE",
         shell_complete=completion.shipped(kinds[kind]),
