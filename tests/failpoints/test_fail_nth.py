@@ -148,6 +148,7 @@ CASES: dict[type[Call], Act] = {
     device_calls.DeviceDetach: lambda s: (guest(s, 0), s.us(device_calls.DeviceDetach, "guest")),
     device_calls.DeviceLoad: lambda s: mirrored(s),
     device_calls.DeviceStore: lambda s: guest(s, SIZE),
+    device_calls.BteCopy: lambda s: s.them(device_calls.BteCopy, s.at, s.at + 4 * PAGE, PAGE),
     calls.Look: lambda s: s.on(0, calls.Look("pins")),
     calls.Describe: lambda s: s.on(0, calls.Describe("p1")),
     calls.Pagetable: lambda s: s.us(calls.Pagetable, s.base),
@@ -168,9 +169,12 @@ APART: dict[type[Call], Act] = {
         calls.XpmemRelease,
         calls.XpmemRemove,
         calls.XpmemCopy,
+        device_calls.BteCopy,
     )
 } | {calls.Store: lambda s: s.on(1, calls.Store(s.importer.pid, s.at + PAGE - 4), b"x" * 9)}
 """What is another matter when the home can be reached by message only."""
+GIVES_UP: dict[type[Call], str] = {device_calls.BteCopy: "answered ETIMEDOUT"}
+"""What is right of this call alone: the engine waits so long and no longer."""
 
 
 def test_no_call_is_left_out() -> None:
@@ -179,17 +183,17 @@ def test_no_call_is_left_out() -> None:
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
 def test_every_failure_on_the_way_of_a_call_is_survived(kind: type[Call]) -> None:
-    assert wrong(sweep(build, CASES[kind])) == []
+    assert wrong(kind, sweep(build, CASES[kind])) == []
 
 
 @pytest.mark.parametrize("kind", APART, ids=lambda kind: kind.__name__)
 def test_every_failure_on_the_way_to_another_domain_is_survived(kind: type[Call]) -> None:
-    assert wrong(sweep(build_apart, APART[kind])) == []
+    assert wrong(kind, sweep(build_apart, APART[kind])) == []
 
 
-def wrong(swept: Iterable[Trial]) -> list[str]:
+def wrong(kind: type[Call], swept: Iterable[Trial]) -> list[str]:
     """Those that went wrong. The first begins where every call does; the last fails nothing."""
     trials = list(swept)
     assert trials[0].point == "kernel.call.begin"
     assert trials[-1].outcome == "ok"
-    return [str(trial) for trial in trials if trial.wrong]
+    return [str(trial) for trial in trials if trial.wrong not in {"", GIVES_UP.get(kind)}]
