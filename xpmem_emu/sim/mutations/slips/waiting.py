@@ -1,7 +1,12 @@
 """Slips of waiting: somebody goes on although what it needs is not over."""
 
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
 from xpmem_emu.kernel.tasks import TaskTable
 from xpmem_emu.mm import lifecycle
+from xpmem_emu.sim.mutations.patches import together
 from xpmem_emu.sim.mutations.slip import slip
 from xpmem_emu.xpmem.device import Device
 from xpmem_emu.xpmem.exporter import Exporter
@@ -21,7 +26,15 @@ exec_keeps_killed = slip(
     TaskTable, "exec", "await task.idle.wait_killable() is", "await task.idle.wait() is"
 )
 exec_kills_nobody = slip(TaskTable, "exec", "self._scheduler.kill(thread)", "pass")
-fork_meets_transit = slip(
-    lifecycle, "fork", "await settle(mm, 0, TASK_SIZE)\n        if mm", "if mm"
-)
 fault_ignores_recall = slip(Exporter, "_quiet", "or segment.recalled(page)\n", "")
+
+
+def fork_meets_transit() -> AbstractContextManager[Any]:
+    """Fork looks for pages in transit more than once; none of it waits."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    return together(
+        patch.object(lifecycle, "settle", nothing), patch.object(lifecycle, "settle_areas", nothing)
+    )
