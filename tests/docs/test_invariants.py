@@ -18,8 +18,8 @@ from xpmem_emu.judge.scene import Scene
 ROOT = Path(__file__).resolve().parents[2]
 SELF = str(Path(__file__).resolve().relative_to(ROOT))
 NAMED = re.compile(r"\b(?:[SL]\d{1,2}|D\d)\b")
-OTHERS = {"S64", "L0"}
-"""What looks like one and is none: a type, and the place that SVG draws a line to."""
+OTHERS = {"S64", "L0", "D0", "D2"}
+"""What looks like one and is none: a type, the place that SVG draws a line to, domains."""
 
 
 def elsewhere() -> Iterator[tuple[str, str]]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from xpmem_emu.image import NotifierDesign, RmapLock
-from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.lab.experiment import Conclusion, Experiment, LabRow, Setting, Word, number
 from xpmem_emu.shipped import find_toml
 from xpmem_emu.sim.draw.swarm import read_swarm
@@ -64,8 +63,7 @@ def _measure(setting: Setting, case: LabRow) -> LabRow:
         if result.violations:
             first = result.violations[0]
             text = first.text.removeprefix("panic: KernelBug: ").partition(" (")[0]
-            label = next(each.label for each in Invariant if each == first.invariant)
-            return {"seeds": seeds, "found_by": f"{first.invariant} {label}", "says": text}
+            return {"seeds": seeds, "found_by": first.invariant, "says": text}
     return {"seeds": seeds, "found_by": "nothing", "says": ""}
 
 
