@@ -23,6 +23,7 @@ A design that some client cannot work with is still one: what comes of it is see
 one state here is what a gather still owes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -37,21 +38,21 @@ PAGE_TABLE_PAGES = 512
 _Spans = dict[AddressSpace, tuple[int, int]]
 
 
-class Design:
+class Design(ABC):
     """What one gather does with its clients. `invalidate` is not called when there are none."""
 
     async def start(self, mm: AddressSpace, start: int, end: int) -> Sequence[Notifier]:
         """[start, end) will change. Whoever was told of it. May sleep."""
         return ()
 
+    @abstractmethod
     def invalidate(self, mm: AddressSpace, start: int, end: int) -> None:
         """[start, end) is about to change. Under mm.page_table_lock; atomic."""
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - not all have something to do
         """The locks are dropped, and nothing slept since the entries changed. Atomic."""
 
-    async def sync(self) -> None:
+    async def sync(self) -> None:  # noqa: B027
         """Nobody reaches what was invalidated when this returns. May sleep."""
 
 
