@@ -6,7 +6,7 @@ from tests.clusters import events_of
 from tests.xpmem.world import AT, PAGE, PAGES, World
 from xpmem_emu.errors import KernelError
 from xpmem_emu.failpoints.points import INVALIDATE_ACK
-from xpmem_emu.judge.checkers.translations import _translations
+from xpmem_emu.judge.checkers.translations import translations_of
 from xpmem_emu.kernel import breaking, calls, device_calls
 from xpmem_emu.mmu.events import MmuInvalidate
 from xpmem_emu.sim.cluster import SimCluster
@@ -33,7 +33,7 @@ def equipped(cluster: SimCluster) -> tuple[World, int]:
 
 def held(cluster: SimCluster) -> list[object]:
     """What the devices of the importer's partition have."""
-    return list(_translations(cluster.kernels[1]))
+    return list(translations_of(cluster.kernels[1]))
 
 
 def test_an_importer_acknowledges_when_its_devices_have_let_go(cluster: SimCluster) -> None:

@@ -6,7 +6,7 @@ mapped any.
 
 from xpmem_emu.judge.checkers.base import Checker
 from xpmem_emu.judge.checkers.raw import FRAME_SHIFT, PARTID_SHIFT, cached_foreign, uncached_frames
-from xpmem_emu.judge.checkers.translations import _translations
+from xpmem_emu.judge.checkers.translations import translations_of
 from xpmem_emu.judge.invariants import Invariant
 from xpmem_emu.judge.scene import EventHandlers, Scene
 from xpmem_emu.kernel import calls
@@ -51,7 +51,7 @@ class Aliases(Checker):
         if not (self._any and installed) or kernel is None or kernel.stopped is not None:
             return
         found = {("a page table", gpfn) for gpfn in cached_foreign(kernel)}
-        found |= {(kind, word >> FRAME_SHIFT) for kind, _, _, word in _translations(kernel)}
+        found |= {(kind, word >> FRAME_SHIFT) for kind, _, _, word in translations_of(kernel)}
         for home, owner in self.scene.kernels.items():
             bad = uncached_frames(owner)
             for what, gpfn in sorted(found):

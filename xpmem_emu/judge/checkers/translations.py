@@ -97,7 +97,7 @@ class Translations(Checker):
         kernel = self.scene.kernels.get(partid)
         if not self._attached[partid] or kernel is None or kernel.stopped is not None:
             return
-        for kind, mm, vpn, word in _translations(kernel):
+        for kind, mm, vpn, word in translations_of(kernel):
             entry = mm.page_table.walk(vpn)
             if not entry & PRESENT or entry >> FRAME_SHIFT != word >> FRAME_SHIFT:
                 found = f"frame {word >> FRAME_SHIFT:#x}, the page table has entry {entry:#x}"
@@ -109,7 +109,7 @@ class Translations(Checker):
             self.report(Invariant.S1, partid, text)
 
 
-def _translations(kernel: Kernel) -> Iterator[tuple[str, AddressSpace, int, int]]:
+def translations_of(kernel: Kernel) -> Iterator[tuple[str, AddressSpace, int, int]]:
     """(device, whose memory, page of it, page-table word), read past every method of a device."""
     for mm in kernel.memory.address_spaces.values():
         for device in mm.notifiers.registered:
